@@ -1,0 +1,5 @@
+"""The errors a person may see: one sentence that names the bad value, what was expected, and what to do."""
+
+
+class ResonanceError(Exception):
+    """Something the user can put right; printed as one line, without a traceback, with exit code 2."""

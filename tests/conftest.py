@@ -1,0 +1,14 @@
+"""What every room's tests share."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of reference data made by other people's code; it lies beside the checkout, not in it."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"reference data is not on this machine ({folder})")
+    return folder
