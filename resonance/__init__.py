@@ -1,0 +1,42 @@
+"""Resonance: GPT-2 from scratch, from OpenAI's weights to an instruction-tuned model that is served.
+
+The names below are imported when they are first used, so that the command line answers at once.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resonance.chat import ChatTemplate as ChatTemplate
+    from resonance.chat import Message as Message
+    from resonance.checkpoint import Checkpoint as Checkpoint
+    from resonance.engine import Engine as Engine
+    from resonance.engine import SamplingParams as SamplingParams
+    from resonance.errors import ResonanceError as ResonanceError
+    from resonance.model import GPT2 as GPT2
+    from resonance.model import GPT2Config as GPT2Config
+    from resonance.tokenizer import Tokenizer as Tokenizer
+
+_HOMES = {
+    "GPT2": "resonance.model",
+    "GPT2Config": "resonance.model",
+    "Tokenizer": "resonance.tokenizer",
+    "Message": "resonance.chat",
+    "ChatTemplate": "resonance.chat",
+    "Checkpoint": "resonance.checkpoint",
+    "Engine": "resonance.engine",
+    "SamplingParams": "resonance.engine",
+    "ResonanceError": "resonance.errors",
+}
+
+__all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]  # one list, not two
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'resonance' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)
