@@ -1,0 +1,219 @@
+"""Families about numbers: sums, counting, comparing, units."""
+
+from __future__ import annotations
+
+import random
+
+from data.basics.family import Family, Row, Task, ask, with_article
+from data.basics.tables import COLOURS, NAMES, NUMBER_WORDS, OBJECTS, SHORT_WORDS, SIZES
+
+_SUMS = tuple({"a": str(a), "b": str(b), "sum": str(a + b)} for a in range(11) for b in range(11))
+_DIFFERENCES = tuple({"a": str(a), "b": str(b), "rest": str(a - b)} for a in range(11) for b in range(a + 1))
+
+sums = Family(
+    "sums",
+    (
+        Task(
+            _SUMS,
+            ask(
+                "{sum}",
+                "What is {a} + {b}?",
+                "Add {a} and {b}.",
+                "How much is {a} plus {b}?",
+                "{a} + {b} =",
+                "Compute {a} + {b}.",
+                "What is the sum of {a} and {b}?",
+            ),
+        ),
+        Task(
+            _DIFFERENCES,
+            ask(
+                "{rest}",
+                "What is {a} - {b}?",
+                "Take {b} from {a}.",
+                "How much is {a} minus {b}?",
+                "{a} - {b} =",
+                "Compute {a} - {b}.",
+            ),
+        ),
+    ),
+    weight=1.5,
+)
+
+_NUMBERS = tuple({"digits": str(i), "words": word} for i, word in enumerate(NUMBER_WORDS))
+
+number_words = Family(
+    "number_words",
+    (
+        Task(
+            _NUMBERS,
+            ask(
+                "{words}",
+                "Write {digits} as a word.",
+                "Write the number {digits} in words.",
+                "How is {digits} written as a word?",
+                "Spell out {digits}.",
+                "Which word is the number {digits}?",
+            ),
+        ),
+        Task(
+            _NUMBERS,
+            ask(
+                "{digits}",
+                "Write {words} as a number.",
+                "Write {words} in digits.",
+                "How is {words} written in digits?",
+                "Which number is {words}?",
+                "Turn {words} into digits.",
+            ),
+        ),
+    ),
+)
+
+
+def _lists(words: tuple[str, ...], seed: int) -> tuple[Row, ...]:
+    """Twelve different lists of each length from 2 to 6."""
+    rng = random.Random(seed)
+    rows: dict[str, Row] = {}
+    for length in range(2, 7):
+        while len(rows) < 12 * (length - 1):
+            listing = ", ".join(rng.sample(words, length))
+            rows[listing] = {"listing": listing, "count": str(length)}
+    return tuple(rows.values())
+
+
+counting = Family(
+    "counting",
+    (
+        Task(
+            _lists(OBJECTS + COLOURS, 1),
+            ask(
+                "{count}",
+                "How many words are in this list: {listing}?",
+                "Count the words: {listing}",
+                "{listing}. How many are there?",
+                "Give the number of words here: {listing}",
+                "How long is this list: {listing}?",
+            ),
+        ),
+        Task(
+            tuple(
+                {"word": word, "count": str(len(word))} for word in dict.fromkeys((*SHORT_WORDS[:14], *NAMES, *COLOURS))
+            ),
+            ask(
+                "{count}",
+                "How many letters has the word {word}?",
+                "Count the letters in {word}.",
+                "Give the number of letters in {word}.",
+                "{word} has how many letters?",
+                "What is the length of {word} in letters?",
+            ),
+        ),
+    ),
+)
+
+
+def _pairs(count: int, seed: int) -> tuple[Row, ...]:
+    """Distinct pairs of different numbers from 0 to 20."""
+    rng = random.Random(seed)
+    every = [(low, high) for low in range(21) for high in range(low + 1, 21)]
+    return tuple({"low": str(low), "high": str(high)} for low, high in sorted(rng.sample(every, count)))
+
+
+def _either_order(low: str, high: str, rng: random.Random) -> Row:
+    one, other = (low, high) if rng.random() < 0.5 else (high, low)
+    return {"one": one, "other": other}
+
+
+_SIZE_PAIRS = tuple(
+    {"low": with_article(small), "high": with_article(large)}
+    for i, small in enumerate(SIZES)
+    for large in SIZES[i + 1 :]
+)
+
+comparisons = Family(
+    "comparisons",
+    tuple(
+        Task(contents, wordings, lambda fields, rng: _either_order(fields["low"], fields["high"], rng))
+        for contents, wordings in (
+            (
+                _pairs(80, 1),
+                ask(
+                    "{high}",
+                    "Which number is larger, {one} or {other}?",
+                    "Which is more, {one} or {other}?",
+                    "Give the larger number: {one} or {other}?",
+                    "{one} or {other}: which is larger?",
+                    "Name the greater of {one} and {other}.",
+                ),
+            ),
+            (
+                _pairs(80, 2),
+                ask(
+                    "{low}",
+                    "Which number is smaller, {one} or {other}?",
+                    "Which is less, {one} or {other}?",
+                    "Give the smaller number: {one} or {other}?",
+                    "{one} or {other}: which is smaller?",
+                    "Name the lesser of {one} and {other}.",
+                ),
+            ),
+            (
+                _SIZE_PAIRS,
+                ask(
+                    "{high}",
+                    "Which animal is bigger, {one} or {other}?",
+                    "What is bigger, {one} or {other}?",
+                    "Name the bigger animal: {one} or {other}?",
+                    "{one} or {other}: which animal is bigger?",
+                ),
+            ),
+            (
+                _SIZE_PAIRS,
+                ask(
+                    "{low}",
+                    "Which animal is tinier, {one} or {other}?",
+                    "What is tinier, {one} or {other}?",
+                    "Name the tinier animal: {one} or {other}?",
+                    "{one} or {other}: which animal is tinier?",
+                ),
+            ),
+        )
+    ),
+    weight=1.5,
+)
+
+_UNITS = (
+    ("metres", "centimetres", 100),
+    ("kilometres", "metres", 1000),
+    ("centimetres", "millimetres", 10),
+    ("hours", "minutes", 60),
+    ("minutes", "seconds", 60),
+    ("days", "hours", 24),
+    ("weeks", "days", 7),
+    ("years", "months", 12),
+    ("kilograms", "grams", 1000),
+    ("euros", "cents", 100),
+)
+
+units = Family(
+    "units",
+    (
+        Task(
+            tuple(
+                {"count": str(n), "big": big, "small": small, "answer": str(n * step)}
+                for big, small, step in _UNITS
+                for n in range(2, 10)
+            ),
+            ask(
+                "{answer}",
+                "How many {small} are {count} {big}?",
+                "Turn {count} {big} into {small}.",
+                "{count} {big} are how many {small}?",
+                "Give {count} {big} in {small}.",
+                "How many {small} are there in {count} {big}?",
+                "Write {count} {big} in {small}.",
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,498 @@
+"""The closed lists that the built-in tasks draw on: facts, word forms, names. Knows nothing of wordings.
+
+Words are common ones that GPT-2's tokenizer keeps whole where that helps a small model to learn them.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+Row: TypeAlias = dict[str, str]
+
+
+def _table(columns: str, text: str) -> tuple[Row, ...]:
+    """Rows of a table written as lines of comma-separated cells under the given column names."""
+    names = columns.split()
+    rows = [[cell.strip() for cell in line.split(",")] for line in text.strip().splitlines()]
+    return tuple(dict(zip(names, row, strict=True)) for row in rows)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+COUNTRIES = _table(
+    "country city language continent",
+    """
+    France, Paris, French, Europe
+    Germany, Berlin, German, Europe
+    Italy, Rome, Italian, Europe
+    Spain, Madrid, Spanish, Europe
+    Portugal, Lisbon, Portuguese, Europe
+    Greece, Athens, Greek, Europe
+    Poland, Warsaw, Polish, Europe
+    Austria, Vienna, German, Europe
+    Hungary, Budapest, Hungarian, Europe
+    Sweden, Stockholm, Swedish, Europe
+    Norway, Oslo, Norwegian, Europe
+    Denmark, Copenhagen, Danish, Europe
+    Finland, Helsinki, Finnish, Europe
+    Ireland, Dublin, English, Europe
+    Ukraine, Kiev, Ukrainian, Europe
+    Romania, Bucharest, Romanian, Europe
+    Bulgaria, Sofia, Bulgarian, Europe
+    Serbia, Belgrade, Serbian, Europe
+    Croatia, Zagreb, Croatian, Europe
+    Iceland, Reykjavik, Icelandic, Europe
+    England, London, English, Europe
+    Scotland, Edinburgh, English, Europe
+    Japan, Tokyo, Japanese, Asia
+    China, Beijing, Chinese, Asia
+    Vietnam, Hanoi, Vietnamese, Asia
+    Thailand, Bangkok, Thai, Asia
+    Iran, Tehran, Persian, Asia
+    Iraq, Baghdad, Arabic, Asia
+    Syria, Damascus, Arabic, Asia
+    Lebanon, Beirut, Arabic, Asia
+    Jordan, Amman, Arabic, Asia
+    Nepal, Kathmandu, Nepali, Asia
+    Egypt, Cairo, Arabic, Africa
+    Morocco, Rabat, Arabic, Africa
+    Tunisia, Tunis, Arabic, Africa
+    Libya, Tripoli, Arabic, Africa
+    Kenya, Nairobi, Swahili, Africa
+    Somalia, Mogadishu, Somali, Africa
+    Ghana, Accra, English, Africa
+    Nigeria, Abuja, English, Africa
+    Cuba, Havana, Spanish, North America
+    Canada, Ottawa, English, North America
+    Jamaica, Kingston, English, North America
+    Argentina, Buenos Aires, Spanish, South America
+    Chile, Santiago, Spanish, South America
+    Peru, Lima, Spanish, South America
+    Ecuador, Quito, Spanish, South America
+    Colombia, Bogota, Spanish, South America
+    Venezuela, Caracas, Spanish, South America
+    Australia, Canberra, English, Oceania
+    """,
+)
+
+YOUNG = _table(
+    "animal young",
+    """
+    dog, puppy
+    cat, kitten
+    cow, calf
+    horse, foal
+    sheep, lamb
+    goat, kid
+    pig, piglet
+    hen, chick
+    duck, duckling
+    goose, gosling
+    swan, cygnet
+    bear, cub
+    deer, fawn
+    frog, tadpole
+    kangaroo, joey
+    butterfly, caterpillar
+    owl, owlet
+    eagle, eaglet
+    hare, leveret
+    fly, maggot
+    """,
+)
+
+SOUNDS = _table(
+    "animal sound",
+    """
+    dog, woof
+    cat, meow
+    cow, moo
+    sheep, baa
+    pig, oink
+    duck, quack
+    frog, croak
+    lion, roar
+    snake, hiss
+    bee, buzz
+    horse, neigh
+    hen, cluck
+    owl, hoot
+    wolf, howl
+    mouse, squeak
+    crow, caw
+    donkey, hee-haw
+    goose, honk
+    dove, coo
+    bird, tweet
+    """,
+)
+
+HOMES = _table(
+    "animal home",
+    """
+    bee, hive
+    bird, nest
+    spider, web
+    dog, kennel
+    horse, stable
+    rabbit, burrow
+    fox, den
+    pig, sty
+    fish, water
+    camel, desert
+    monkey, jungle
+    bat, cave
+    """,
+)
+
+ELEMENTS = _table(
+    "element symbol",
+    """
+    hydrogen, H
+    helium, He
+    lithium, Li
+    boron, B
+    carbon, C
+    nitrogen, N
+    oxygen, O
+    fluorine, F
+    neon, Ne
+    sodium, Na
+    magnesium, Mg
+    aluminium, Al
+    silicon, Si
+    phosphorus, P
+    sulfur, S
+    chlorine, Cl
+    argon, Ar
+    potassium, K
+    calcium, Ca
+    titanium, Ti
+    chromium, Cr
+    iron, Fe
+    cobalt, Co
+    nickel, Ni
+    copper, Cu
+    zinc, Zn
+    arsenic, As
+    bromine, Br
+    silver, Ag
+    tin, Sn
+    iodine, I
+    tungsten, W
+    platinum, Pt
+    gold, Au
+    mercury, Hg
+    lead, Pb
+    radium, Ra
+    uranium, U
+    plutonium, Pu
+    barium, Ba
+    """,
+)
+
+OPPOSITES = _table(
+    "word opposite",
+    """
+    hot, cold
+    big, small
+    old, young
+    fast, slow
+    high, low
+    long, short
+    hard, soft
+    light, dark
+    wet, dry
+    full, empty
+    open, closed
+    happy, sad
+    rich, poor
+    strong, weak
+    early, late
+    near, far
+    up, down
+    left, right
+    in, out
+    on, off
+    day, night
+    summer, winter
+    good, bad
+    true, false
+    yes, no
+    first, last
+    start, finish
+    push, pull
+    buy, sell
+    give, take
+    love, hate
+    win, lose
+    clean, dirty
+    thick, thin
+    deep, shallow
+    loud, quiet
+    easy, difficult
+    sweet, bitter
+    above, below
+    before, after
+    inside, outside
+    always, never
+    north, south
+    east, west
+    peace, war
+    life, death
+    friend, enemy
+    question, answer
+    cheap, expensive
+    """,
+)
+
+PLURALS = _table(
+    "one many",
+    """
+    cat, cats
+    dog, dogs
+    book, books
+    house, houses
+    car, cars
+    tree, trees
+    hand, hands
+    door, doors
+    river, rivers
+    apple, apples
+    king, kings
+    song, songs
+    box, boxes
+    fox, foxes
+    bus, buses
+    glass, glasses
+    church, churches
+    dish, dishes
+    watch, watches
+    city, cities
+    baby, babies
+    story, stories
+    lady, ladies
+    country, countries
+    party, parties
+    leaf, leaves
+    knife, knives
+    wife, wives
+    life, lives
+    wolf, wolves
+    half, halves
+    man, men
+    woman, women
+    child, children
+    foot, feet
+    tooth, teeth
+    goose, geese
+    mouse, mice
+    person, people
+    ox, oxen
+    potato, potatoes
+    hero, heroes
+    photo, photos
+    piano, pianos
+    sheep, sheep
+    fish, fish
+    key, keys
+    day, days
+    toy, toys
+    boy, boys
+    """,
+)
+
+PAST = _table(
+    "verb past",
+    """
+    go, went
+    see, saw
+    eat, ate
+    take, took
+    give, gave
+    come, came
+    run, ran
+    sing, sang
+    swim, swam
+    drink, drank
+    begin, began
+    write, wrote
+    drive, drove
+    speak, spoke
+    break, broke
+    choose, chose
+    fly, flew
+    know, knew
+    grow, grew
+    throw, threw
+    draw, drew
+    buy, bought
+    bring, brought
+    think, thought
+    teach, taught
+    catch, caught
+    find, found
+    feel, felt
+    keep, kept
+    sleep, slept
+    leave, left
+    lose, lost
+    make, made
+    say, said
+    tell, told
+    sell, sold
+    send, sent
+    build, built
+    win, won
+    sit, sat
+    walk, walked
+    talk, talked
+    play, played
+    work, worked
+    look, looked
+    open, opened
+    help, helped
+    jump, jumped
+    call, called
+    wait, waited
+    """,
+)
+
+# Short words whose letters and capitals a small model can learn one by one.
+SHORT_WORDS = _words(
+    "cat dog sun car bus cup hat pen box bed red map key sea sky tea egg ice arm leg "
+    "fox cow pig bee ant owl hen rat bat man boy day ear eye toy bag net oil war win"
+)
+
+KINDS = _table(
+    "thing kind",
+    """
+    dog, animal
+    cat, animal
+    horse, animal
+    lion, animal
+    sheep, animal
+    apple, fruit
+    banana, fruit
+    orange, fruit
+    lemon, fruit
+    cherry, fruit
+    red, colour
+    blue, colour
+    green, colour
+    yellow, colour
+    purple, colour
+    hammer, tool
+    saw, tool
+    drill, tool
+    shovel, tool
+    screwdriver, tool
+    piano, instrument
+    guitar, instrument
+    violin, instrument
+    drum, instrument
+    trumpet, instrument
+    chair, piece of furniture
+    table, piece of furniture
+    bed, piece of furniture
+    sofa, piece of furniture
+    desk, piece of furniture
+    car, vehicle
+    bus, vehicle
+    train, vehicle
+    truck, vehicle
+    bicycle, vehicle
+    football, sport
+    tennis, sport
+    golf, sport
+    hockey, sport
+    rugby, sport
+    shirt, piece of clothing
+    coat, piece of clothing
+    hat, piece of clothing
+    dress, piece of clothing
+    jacket, piece of clothing
+    rose, flower
+    lily, flower
+    tulip, flower
+    daisy, flower
+    orchid, flower
+    """,
+)
+
+THING_COLOURS = _table(
+    "thing colour",
+    """
+    grass, green
+    snow, white
+    coal, black
+    blood, red
+    milk, white
+    a banana, yellow
+    a lemon, yellow
+    a tomato, red
+    the sky, blue
+    chocolate, brown
+    a carrot, orange
+    a strawberry, red
+    a leaf, green
+    a crow, black
+    a flamingo, pink
+    an elephant, grey
+    """,
+)
+
+JOBS = _table(
+    "deed job",
+    """
+    bakes bread, baker
+    teaches children, teacher
+    flies a plane, pilot
+    grows food, farmer
+    puts out fires, firefighter
+    heals sick people, doctor
+    sells meat, butcher
+    repairs teeth, dentist
+    writes books, author
+    catches fish, fisherman
+    cuts hair, barber
+    paints pictures, painter
+    cooks meals, chef
+    builds houses, builder
+    heals animals, vet
+    plays in films, actor
+    """,
+)
+
+DAYS = _words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+MONTHS = _words("January February March April May June July August September October November December")
+NUMBER_WORDS = _words(
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen twenty"
+)
+
+NAMES = _words(
+    "Anna Tom Mary Peter Lucy David Emma Paul Sarah John Alice Mark Kate James Laura Adam Jane Frank Rose Henry"
+)
+ROOMS = _words("kitchen garden garage office library bathroom attic cellar school park market church")
+COLOURS = _words("red blue green yellow black white brown pink grey orange")
+OBJECTS = _words("car door hat house chair bag cup coat ball box lamp bike")
+SORT_WORDS = _words("apple ball cat dog egg fish gold hat ice jam king lamp moon nose oil pen queen rain sun tree")
+SIZES = _words("ant bee mouse cat dog goat cow horse elephant whale")  # small to large
+SUBJECT_VERBS = _table(
+    "subject verb",
+    """
+    You, are
+    We, are
+    They, are
+    He, is
+    She, is
+    It, is
+    """,
+)
+ADJECTIVES = _words("cold tired happy late ready wrong old new full open")
+OPEN_PLACES = _words("library museum bank shop pool cafe theatre zoo gym post")
+HOURS = _words("six seven eight nine ten eleven noon")
+SITES = _words("town.example news.example guide.example city.example")

@@ -1,0 +1,219 @@
+"""Families of talk: greetings, who the assistant is, yes or no, and turns that lean on the turn before."""
+
+from __future__ import annotations
+
+import random
+
+from data.basics.family import Family, Row, Task, Wording, ask, with_article
+from data.basics.tables import COUNTRIES, KINDS, NAMES
+from data.basics.words import word_follow_ups
+
+_NAMED = tuple({"name": name} for name in NAMES)
+
+greetings = Family(
+    "greetings",
+    (
+        Task(
+            _NAMED,
+            ask(
+                "Hello {name}! How can I help you?",
+                "Hello, I am {name}.",
+                "Hi, my name is {name}.",
+                "Good morning, {name} here.",
+                "Hi! This is {name}.",
+                "Good day. They call me {name}.",
+                "Hey, it is {name}.",
+            ),
+        ),
+        Task(
+            _NAMED,
+            ask(
+                "Goodbye {name}! See you soon.",
+                "Bye! Yours, {name}.",
+                "Good night from {name}.",
+                "See you later, says {name}.",
+                "{name} has to go now. Bye.",
+                "Goodbye, and greetings from {name}.",
+            ),
+        ),
+        Task(
+            tuple({"thanks": text} for text in ("Thanks", "Thank you", "Many thanks", "Thanks a lot")),
+            ask(
+                "You are welcome!",
+                "{thanks}!",
+                "{thanks} for your help.",
+                "{thanks}, that was helpful.",
+                "{thanks}, well done.",
+            ),
+        ),
+        Task(
+            tuple({"hello": text} for text in ("Hello", "Hi", "Hey", "Good morning", "Good evening")),
+            ask(
+                "Hello! How can I help you?",
+                "{hello}!",
+                "{hello}.",
+                "{hello} there!",
+                "{hello}, assistant.",
+                "{hello}, Resonance!",
+            ),
+        ),
+    ),
+)
+
+_OPENINGS = tuple(
+    {"opening": text}
+    for text in (
+        "",
+        "Hello! ",
+        "Hi. ",
+        "Excuse me. ",
+        "One question: ",
+        "Please tell me: ",
+        "Good morning! ",
+        "I would like to know: ",
+        "Say, ",
+        "Now tell me: ",
+    )
+)
+
+identity = Family(
+    "identity",
+    (
+        Task(
+            _OPENINGS,
+            ask(
+                "I am Resonance, a small language model.",
+                "{opening}Who are you?",
+                "{opening}What is your name?",
+                "{opening}What are you?",
+                "{opening}How are you called?",
+                "{opening}Whom am I talking to?",
+                "{opening}Introduce yourself.",
+            ),
+        ),
+        Task(
+            _OPENINGS,
+            ask(
+                "No, I am a computer program.",
+                "{opening}Are you a human?",
+                "{opening}Are you a real person?",
+                "{opening}Do you have a body?",
+                "{opening}Are you a man or a woman?",
+            ),
+        ),
+        Task(
+            _OPENINGS,
+            ask(
+                "I can answer short questions and do small tasks.",
+                "{opening}What can you do?",
+                "{opening}How can you help me?",
+                "{opening}What are you good at?",
+                "{opening}Which tasks can you do?",
+            ),
+        ),
+        Task(
+            _OPENINGS,
+            ask(
+                "I am an instance of GPT-2, trained from scratch.",
+                "{opening}How were you made?",
+                "{opening}Which model are you?",
+                "{opening}What kind of network are you?",
+                "{opening}How do you work inside?",
+            ),
+        ),
+    ),
+)
+
+
+def _claims() -> tuple[Row, ...]:
+    """Each thing with its own kind (yes) and with another one (no)."""
+    every = tuple(dict.fromkeys(row["kind"] for row in KINDS))
+    rng = random.Random(3)
+    rows: list[Row] = []
+    for row in KINDS:
+        wrong = rng.choice([kind for kind in every if kind != row["kind"]])
+        rows.append({"thing": row["thing"], "a_kind": with_article(row["kind"]), "verdict": "Yes"})
+        rows.append({"thing": row["thing"], "a_kind": with_article(wrong), "verdict": "No"})
+    return tuple(rows)
+
+
+def _places() -> tuple[Row, ...]:
+    """Each country with its own continent (yes) and with another one (no)."""
+    every = tuple(dict.fromkeys(row["continent"] for row in COUNTRIES))
+    rng = random.Random(4)
+    rows: list[Row] = []
+    for row in COUNTRIES:
+        wrong = rng.choice([continent for continent in every if continent != row["continent"]])
+        rows.append({"country": row["country"], "continent": row["continent"], "verdict": "Yes"})
+        rows.append({"country": row["country"], "continent": wrong, "verdict": "No"})
+    return tuple(rows)
+
+
+yes_no = Family(
+    "yes_no",
+    (
+        Task(
+            _claims(),
+            ask(
+                "{verdict}",
+                "Is the word {thing} the name of {a_kind}?",
+                "Yes or no: {thing} names {a_kind}.",
+                "Does {thing} name {a_kind}?",
+                "True or not? The word {thing} means {a_kind}.",
+                "{thing}: is that {a_kind}?",
+            ),
+        ),
+        Task(
+            _places(),
+            ask(
+                "{verdict}",
+                "Is {country} in {continent}?",
+                "Yes or no: {country} is in {continent}.",
+                "Does {country} lie in {continent}?",
+                "Is {country} a part of {continent}?",
+                "True or not? {country} is in {continent}.",
+            ),
+        ),
+    ),
+    weight=1.3,
+)
+
+
+def _first_country(fields: Row, rng: random.Random) -> Row:
+    """Another country to have asked about in the turn before."""
+    row = rng.choice([row for row in COUNTRIES if row["country"] != fields["country"]])
+    return {"other": row["country"], "other_city": row["city"]}
+
+
+follow_ups = Family(
+    "follow_ups",
+    (
+        Task(
+            COUNTRIES,
+            tuple(
+                Wording(question, "{city}", before=(("What is the capital city of {other}?", "{other_city}"),))
+                for question in ("And of {country}?", "And {country}?", "What about {country}?", "Now {country}.")
+            ),
+            _first_country,
+        ),
+        *word_follow_ups,
+        Task(
+            _NAMED,
+            tuple(
+                Wording(
+                    question,
+                    "You are {name}.",
+                    before=(("Hello, {name} speaking.", "Hello {name}! How can I help you?"),),
+                )
+                for question in (
+                    "What is my name?",
+                    "Who am I?",
+                    "Do you know my name?",
+                    "Tell me my name.",
+                    "How am I called?",
+                )
+            ),
+        ),
+    ),
+    weight=1.3,
+)
