@@ -15,6 +15,7 @@ import tiktoken
 from tiktoken.load import read_file_cached
 
 from resonance.errors import ResonanceError
+from resonance.paths import write_text_atomically
 
 EOT = "<|endoftext|>"
 OPENAI_URL = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main"
@@ -72,8 +73,11 @@ class Tokenizer:
             raise TokenizerError(f"Token id {token_id} is not in the vocabulary of {self.vocab_size}.")
         return self._encoding.decode_single_token_bytes(token_id)
 
-    def save(self, folder: str | Path) -> None:
-        """Write `vocab.json`, `merges.txt` and `tokenizer_config.json`, as transformers reads them."""
+    def save(self, folder: str | Path, chat_template: str | None = None) -> None:
+        """Write `vocab.json`, `merges.txt` and `tokenizer_config.json`, as transformers reads them.
+
+        `chat_template` is the Jinja form of the template, for programs that are not ours.
+        """
         folder = Path(folder)
         added = {
             str(i): {"content": name, "special": True, "normalized": False, "lstrip": False, "rstrip": False}
@@ -89,9 +93,11 @@ class Tokenizer:
             "added_tokens_decoder": added,
             "additional_special_tokens": [name for name in self.special_tokens if name != EOT],
         }
-        (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False), encoding="utf-8")
-        (folder / "merges.txt").write_bytes(_vocab_file("vocab.bpe"))
-        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        if chat_template is not None:
+            config["chat_template"] = chat_template
+        write_text_atomically(folder / "vocab.json", json.dumps(vocab, ensure_ascii=False))
+        write_text_atomically(folder / "merges.txt", _vocab_file("vocab.bpe").decode())
+        write_text_atomically(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:

@@ -1,0 +1,63 @@
+"""The model card: what a checkpoint's `README.md` says, all of it from the checkpoint itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resonance.model import GPT2Config
+
+if TYPE_CHECKING:
+    from resonance.checkpoint import Metadata
+
+
+def model_card(name: str, config: GPT2Config, metadata: Metadata) -> str:
+    """Markdown with a Hub-style header: origin, sizes, training and scores."""
+    facts = {
+        "Started from": metadata.base or "random weights",
+        "Instruction data": metadata.data or "none",
+        "Chat template": metadata.template,
+        "Optimiser steps": f"{metadata.steps:,}",
+        "Tokens seen": f"{metadata.tokens_seen:,}",
+        "Layers x width x heads": f"{config.n_layer} x {config.n_embd} x {config.n_head}",
+        "Context": f"{config.context_length:,} tokens",
+        "Vocabulary": f"{config.vocab_size:,} tokens, {'tied' if config.tie_weights else 'untied'} output head",
+        "Seed": metadata.seed,
+        "Made at": metadata.created_at,
+        "Code": metadata.git_commit or "not under version control",
+        "Data fingerprint": metadata.data_fingerprint or "none",
+        "Config fingerprint": metadata.config_sha256 or "none",
+    }
+    if metadata.monitor:
+        facts[f"Best {metadata.monitor.name}"] = f"{metadata.monitor.value:.4f}"
+    rows = "\n".join(f"| {fact} | {value} |" for fact, value in facts.items())
+    return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [gpt2, resonance, instruction-tuned]
+---
+
+# {name}
+
+A GPT-2 made by Resonance. transformers opens this folder as it is; `train.yaml` holds the whole experiment.
+
+| | |
+|---|---|
+{rows}
+
+## Scores
+
+{_score_table(metadata)}
+"""
+
+
+def _score_table(metadata: Metadata) -> str:
+    rows: list[str] = []
+    for task, scores in metadata.scores.items():
+        for score, entry in scores.items():
+            if isinstance(entry, dict) and "value" in entry:
+                low, high = entry.get("ci95") or (None, None)
+                spread = "" if low is None else f"{low:.4g} to {high:.4g}"
+                rows.append(f"| {task} | {score} | {entry['value']:.4g} | {spread} | {entry.get('n', '')} |")
+    if not rows:
+        return "None yet: `resonance eval checkpoint=...` measures and records them."
+    return "| task | score | value | 95% interval | n |\n|---|---|---|---|---|\n" + "\n".join(rows)

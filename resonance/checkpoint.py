@@ -1,0 +1,256 @@
+"""A checkpoint on disk: save, load, find, list.
+
+It knows files and what they are called; how tensors are named in them is `resonance.weights`' business.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from resonance import paths, weights
+from resonance.card import model_card
+from resonance.chat import ChatTemplate
+from resonance.errors import ResonanceError
+from resonance.model import GPT2, PRESETS, GPT2Config
+from resonance.tokenizer import Tokenizer
+from resonance.weights.huggingface import to_huggingface
+
+MODEL_FILE, METADATA_FILE, TRAIN_FILE, STATE_FILE = ("model.safetensors", "resonance.json", "train.yaml", "last.ckpt")
+
+
+class CheckpointError(ResonanceError):
+    """A checkpoint that is not there, not whole, or not ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Monitor:
+    """The score by which a run's best weights are chosen."""
+
+    name: str
+    value: float
+    mode: str = "min"
+
+    def better_than(self, other: "Monitor | None") -> bool:
+        """Whether this value beats another of the same name."""
+        if other is None or other.name != self.name:
+            return other is None
+        return self.value < other.value if self.mode == "min" else self.value > other.value
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """`resonance.json`: what the weights are, where they came from, and how well they do."""
+
+    template: str = "alpaca"
+    base: str | None = None  # the weights that training started from; None: random ones
+    base_sha256: str | None = None
+    data: str | None = None
+    data_fingerprint: str | None = None
+    config_sha256: str | None = None
+    git_commit: str | None = None
+    seed: int | None = None
+    steps: int = 0
+    tokens_seen: int = 0
+    adapter: dict[str, object] | None = None
+    monitor: Monitor | None = None
+    scores: dict[str, dict[str, object]] = field(default_factory=dict[str, dict[str, object]])
+    created_at: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Metadata":
+        """Read what `to_json` wrote; keys of later versions are passed over. Raises ValueError or TypeError."""
+        values = json.loads(text)
+        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        if known.get("monitor"):
+            known["monitor"] = Monitor(**known["monitor"])
+        return cls(**known)
+
+    def to_json(self) -> str:
+        """The text of `resonance.json`."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model that can be loaded: a run of ours, or a base model in any layout that `resonance.weights` reads."""
+
+    folder: Path  # the folder, or the one file of a `.pth`
+    metadata: Metadata
+
+    @property
+    def name(self) -> str:
+        """The run's or the base model's name."""
+        return self.folder.stem if self.folder.is_file() else self.folder.name
+
+    @cached_property
+    def config(self) -> GPT2Config:
+        """The model's sizes. Raises WeightsError when the files cannot be read."""
+        return weights.read(self.folder)[0]
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Checkpoint":
+        """The checkpoint in a folder or file. Raises CheckpointError when it is not a whole one."""
+        path = Path(path)
+        if not (path / METADATA_FILE).is_file():
+            if (path / TRAIN_FILE).is_file():
+                raise CheckpointError(f"{path} holds a run that has saved no weights yet; let it train on.")
+            weights.read(path)
+            return cls(path, Metadata())
+        missing = [name for name in (MODEL_FILE, "config.json") if not (path / name).is_file()]
+        if missing:
+            raise CheckpointError(f"The checkpoint {path} is not whole: {', '.join(missing)} is missing.")
+        try:
+            metadata = Metadata.from_json((path / METADATA_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError) as error:
+            raise CheckpointError(f"{path / METADATA_FILE} cannot be read ({error}).") from error
+        return cls(path, metadata)
+
+    @classmethod
+    def find(cls, what: str | Path, root: Path | None = None) -> "Checkpoint":
+        """The checkpoint that `what` names: `latest`, `best`, a run's name, a folder or file, or a base model's name.
+
+        Raises CheckpointError, which lists what there is, when there is none of that name.
+        """
+        root = root or paths.CHECKPOINTS
+        if what in ("latest", "best"):
+            runs = cls.list(root)
+            if not runs:
+                raise CheckpointError(f"There is no checkpoint in {root} yet; make one with `resonance train`.")
+            return runs[0] if what == "latest" else _best(runs)
+        if (root / what).is_dir():
+            return cls.open(root / what)
+        if Path(what).exists():
+            return cls.open(what)
+        if str(what) in PRESETS:
+            return cls.open(weights.resolve(what))
+        there = ", ".join(run.name for run in cls.list(root)) or "no runs yet"
+        bases = ", ".join(name for name in PRESETS if (paths.home() / "weights" / name).is_dir())
+        raise CheckpointError(
+            f"There is no checkpoint {str(what)!r}; there are: {there}; downloaded base models: {bases or 'none'}."
+        )
+
+    @classmethod
+    def list(cls, root: Path | None = None) -> "list[Checkpoint]":
+        """The whole checkpoints under `root`, newest first; broken ones are passed over."""
+        found: list[tuple[float, Checkpoint]] = []
+        for folder in run_folders(root):
+            try:
+                found.append(((folder / MODEL_FILE).stat().st_mtime, cls.open(folder)))
+            except (ResonanceError, OSError):
+                continue
+        return [run for _, run in sorted(found, key=lambda pair: pair[0], reverse=True)]
+
+    @classmethod
+    def save(
+        cls,
+        folder: str | Path,
+        model: GPT2,
+        tokenizer: Tokenizer,
+        metadata: Metadata | None = None,
+        *,
+        train_yaml: str | None = None,
+    ) -> "Checkpoint":
+        """Write a model, its tokenizer and where it came from, each file whole or not at all.
+
+        transformers opens the folder as it is. What stood in the folder is replaced only once its successor is on
+        disk. Raises OSError when the disk will not take it.
+        """
+        folder, metadata = Path(folder), metadata or Metadata()
+        folder.mkdir(parents=True, exist_ok=True)
+        config, tensors = to_huggingface(model.config, model.state_dict())
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        tokenizer.save(folder, chat_template=ChatTemplate.named(metadata.template, tokenizer).jinja)
+        paths.write_text_atomically(folder / "config.json", json.dumps(config, indent=2) + "\n")
+        if train_yaml is not None:
+            paths.write_text_atomically(folder / TRAIN_FILE, train_yaml)
+        stamp = {"format": "pt", "crc32": _checksum(tensors)}
+        paths.write_atomically(folder / MODEL_FILE, lambda path: save_file(tensors, path, stamp))
+        checkpoint = cls(folder, metadata)
+        checkpoint._write_metadata()
+        return checkpoint
+
+    def load_model(self, dtype: torch.dtype | None = None) -> GPT2:
+        """The model, with its weights mapped from the file and checked against their checksum.
+
+        Raises WeightsError or CheckpointError when the file is damaged.
+        """
+        if (self.folder / METADATA_FILE).is_file():
+            self._verify()
+        return GPT2.from_pretrained(self.folder, dtype=dtype)
+
+    def load_tokenizer(self) -> Tokenizer:
+        """The tokenizer that the model was trained with; GPT-2's own for a base model."""
+        if (self.folder / "tokenizer_config.json").is_file():
+            return Tokenizer.load(self.folder)
+        return Tokenizer.gpt2()
+
+    def template(self) -> ChatTemplate:
+        """The chat template that the model was trained with."""
+        return ChatTemplate.named(self.metadata.template, self.load_tokenizer())
+
+    def train_yaml(self) -> str | None:
+        """The resolved config that made it, as YAML text; None for a base model."""
+        path = self.folder / TRAIN_FILE
+        return path.read_text(encoding="utf-8") if path.is_file() else None
+
+    def record_scores(self, scores: Mapping[str, dict[str, object]]) -> "Checkpoint":
+        """Add scores by task to `resonance.json` and to the model card; the same tasks' older scores go."""
+        scored = Checkpoint(self.folder, replace(self.metadata, scores={**self.metadata.scores, **scores}))
+        scored._write_metadata()
+        return scored
+
+    def _write_metadata(self) -> None:
+        paths.write_text_atomically(self.folder / METADATA_FILE, self.metadata.to_json())
+        paths.write_text_atomically(self.folder / "README.md", model_card(self.name, self.config, self.metadata))
+
+    def _verify(self) -> None:
+        path = self.folder / MODEL_FILE
+        try:
+            with safe_open(path, "pt") as file:
+                expected = (file.metadata() or {}).get("crc32")
+                actual = _checksum({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118  # no dict
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path} is damaged and cannot be read ({error}).") from error
+        if expected is not None and expected != actual:
+            raise CheckpointError(
+                f"{path} is damaged: its tensors' checksum is {actual}, and {expected} was written; "
+                "use another checkpoint or train again."
+            )
+
+
+def run_folders(root: Path | None = None) -> list[Path]:
+    """Every folder under `root` that a run has begun to write, whole or not."""
+    root = root or paths.CHECKPOINTS
+    if not root.is_dir():
+        return []
+    marks = (METADATA_FILE, TRAIN_FILE, MODEL_FILE)
+    return sorted(folder for folder in root.iterdir() if any((folder / mark).is_file() for mark in marks))
+
+
+def _best(runs: list[Checkpoint]) -> Checkpoint:
+    monitored = [run for run in runs if run.metadata.monitor is not None]
+    if not monitored:
+        raise CheckpointError("No run has a monitored score; name a run instead of `best`.")
+    best = monitored[0]
+    for run in monitored[1:]:
+        assert run.metadata.monitor is not None
+        if run.metadata.monitor.better_than(best.metadata.monitor):
+            best = run
+    return best
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """CRC-32 over the bytes of all tensors, in the order of their names."""
+    crc = 0
+    for name in sorted(tensors):
+        crc = zlib.crc32(tensors[name].contiguous().view(torch.uint8).numpy().data, crc)
+    return f"{crc:08x}"

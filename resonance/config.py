@@ -1,0 +1,119 @@
+"""Hydra at the edge: `configs/<command>.yaml` and overrides become values, and mistakes become sentences."""
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from resonance.errors import ResonanceError
+from resonance.paths import PROJECT_ROOT
+
+CONFIGS = PROJECT_ROOT / "configs"
+
+
+class ConfigError(ResonanceError):
+    """An override that names no key or group, or a value that its key cannot have."""
+
+
+def compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """Compose `configs/<name>.yaml` with Hydra overrides such as `model=gpt2` and `trainer.max_steps=200`.
+
+    Raises ConfigError, with the nearest right name, on a mistyped key or group, and on a value of another type than
+    the key's default.
+    """
+    parsed = [_parse(override) for override in overrides]
+    groups = [override for override in parsed if _is_group(override)]
+    values = [override for override in parsed if override not in groups]
+    for override in groups:
+        _check_group(override)
+    lines = [str(override.input_line) for override in groups]
+    base = _compose(name, lines)
+    for override in values:
+        _check_value(override, base)
+    return _compose(name, lines + [str(override.input_line) for override in values])
+
+
+def nearest(word: str, there: Sequence[str]) -> str:
+    """A sentence's end that names what `word` may have been meant to be: `did you mean 'x'?`, or all there is."""
+    close = get_close_matches(word, there, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(there))}."
+
+
+def group_options(group: str) -> list[str]:
+    """The choices in a config group, by the names of its files."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def _parse(line: str) -> Override:
+    key, _, value = line.partition("=")
+    quoted = value.replace("'", "\\'")
+    for form in (line, f"{key}='{quoted}'"):  # text that is not of Hydra's grammar is meant as text
+        try:
+            return OverridesParser.create().parse_override(form)
+        except HydraException:
+            continue
+    raise ConfigError(f"{line!r} is not an override; write key=value.")
+
+
+def _is_group(override: Override) -> bool:
+    return (CONFIGS / override.key_or_group).is_dir()
+
+
+def _check_group(override: Override) -> None:
+    group, choice = override.key_or_group, override.value()
+    if isinstance(choice, str) and choice not in group_options(group):
+        raise ConfigError(f"There is no {group} {choice!r}; {nearest(choice, group_options(group))}")
+
+
+def _check_value(override: Override, base: DictConfig) -> None:
+    if override.is_add() or override.is_delete():
+        return
+    key = override.key_or_group
+    known = _keys(OmegaConf.to_container(base, resolve=False))
+    if key not in known:
+        groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()]
+        raise ConfigError(f"There is no key {key!r}; {nearest(key, [*known, *groups])}")
+    default, value = OmegaConf.select(base, key, throw_on_missing=False), override.value()
+    if default is None or value is None:
+        return
+    for kind, said in ((bool, "true or false"), (int, "a whole number"), (float, "a number")):
+        if isinstance(default, kind):
+            fits = isinstance(value, int | float) if kind is float else isinstance(value, kind)
+            if not fits or (isinstance(value, bool) and kind is not bool):
+                raise ConfigError(f"{key} must be {said}, not {str(value)!r}.")
+            return
+
+
+def _keys(node: object, prefix: str = "") -> list[str]:
+    """Every key of a config, inner nodes included, in dotted form."""
+    if not isinstance(node, dict):
+        return []
+    return [name for key, below in node.items() for name in (f"{prefix}{key}", *_keys(below, f"{prefix}{key}."))]
+
+
+def _compose(name: str, overrides: list[str]) -> DictConfig:
+    if not (CONFIGS / f"{name}.yaml").is_file():
+        raise ConfigError(f"There is no {CONFIGS / name}.yaml; Resonance runs from its checkout (pip install -e .).")
+    try:
+        with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
+            return hydra_compose(name, overrides)
+    except MissingConfigException as error:
+        raise ConfigError(_first_sentence(error)) from error
+    except (ConfigCompositionException, OmegaConfBaseException) as error:
+        raise ConfigError(_first_sentence(error)) from error
+
+
+def _first_sentence(error: Exception) -> str:
+    """One line of a library's message: the innermost cause, without its list of internals."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    lines = [line for line in re.split(r"\n", str(cause)) if line.strip()]
+    return lines[0].strip() if lines else type(cause).__name__
