@@ -1,0 +1,7 @@
+"""The inference engine: continuous batching over preallocated cache slots."""
+
+from resonance.engine.engine import Engine
+from resonance.engine.params import EngineError, SamplingParams
+from resonance.engine.results import Completion, EngineStats, Piece
+
+__all__ = ["Completion", "Engine", "EngineError", "EngineStats", "Piece", "SamplingParams"]

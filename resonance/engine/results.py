@@ -1,0 +1,77 @@
+"""What the engine gives back."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One step of one request's text.
+
+    `text` may be empty: characters whose bytes are not all there yet, and what may still become a stop string,
+    are held back. `token_id` is None only in the last piece of a cancelled request. The natural logarithms of
+    probabilities are the model's own, before temperature, penalties and filters; None where not asked for.
+    """
+
+    token_id: int | None
+    text: str
+    logprob: float | None = None
+    top_logprobs: tuple[tuple[int, float], ...] | None = None  # (token id, log-probability), likeliest first
+    finish_reason: FinishReason | None = None
+    index: int = 0  # which of the request's n answers
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token with its log-probability and, where asked for, the likeliest tokens in its place."""
+
+    token_id: int
+    logprob: float
+    top_logprobs: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A finished text.
+
+    `token_ids` are the tokens of the text: an end token, and tokens that lie wholly in or after a stop string,
+    are left out. `logprobs` has one entry for each of them when the request asked for any.
+    """
+
+    token_ids: list[int]
+    text: str
+    finish_reason: FinishReason
+    logprobs: list[TokenLogprob] | None
+    prompt_tokens: int
+    cached_tokens: int  # of the prompt, taken from an earlier sequence's cache
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """Counts since the engine was made, and how it runs."""
+
+    running: int
+    waiting: int
+    slots: int
+    requests: int
+    cancelled: int
+    steps: int
+    prompt_tokens: int
+    cached_tokens: int
+    generated_tokens: int
+    drafted_tokens: int
+    accepted_tokens: int
+    precision: str  # fp32, bf16, int8 or int4
+    path: str  # which implementation computes the steps
+    notes: tuple[str, ...]  # what was not available, and what was done instead
+    weight_bytes: int
+    cache_bytes: int
+    load_seconds: float
+
+    @property
+    def hit_rate(self) -> float:
+        """The share of prompt tokens that did not have to be computed."""
+        return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0

@@ -1,0 +1,137 @@
+"""Who gets a slot, and which tokens are computed in the next step: knows texts and counts, nothing of tensors."""
+
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+
+from resonance.engine.text import Chunk, Text
+
+MIN_COPY = 16  # a shared prefix shorter than this is computed again rather than copied from another slot
+
+
+@dataclass(slots=True)
+class Slot:
+    """A place in the cache: whose it is, and whose tokens' keys and values it still holds."""
+
+    text: Text | None = None
+    held: list[int] = field(default_factory=list[int])  # by its last text, once that has left
+    owner: str | None = None
+    last_used: int = 0
+
+    @property
+    def computed_ids(self) -> list[int]:
+        """The tokens whose keys and values are there."""
+        return self.held if self.text is None else self.text.token_ids[: self.text.computed]
+
+
+class Scheduler:
+    """Waiting texts get slots by priority, then in order of arrival; all that have one share each step.
+
+    A step holds every decoding text's newest token, and prompts' tokens in chunks: up to `prefill_tokens` when
+    nobody is decoding, up to `mixed_tokens` otherwise, so that a long prompt does not stall running streams.
+    `copy_prefix(source_slot, target_slot, length)` moves a shared prefix's cache; `draft(text, limit)` guesses
+    tokens that a decoding text will say.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        context_length: int,
+        copy_prefix: Callable[[int, int, int], None],
+        draft: Callable[[Text, int], list[int]] | None = None,
+        *,
+        prefill_tokens: int = 512,
+        mixed_tokens: int = 64,
+    ) -> None:
+        self.slots = [Slot() for _ in range(slots)]
+        self._context_length = context_length
+        self._copy_prefix = copy_prefix
+        self._draft = draft
+        self._prefill_tokens = prefill_tokens
+        self._mixed_tokens = mixed_tokens
+        self._waiting: list[tuple[int, int, Text]] = []  # a heap
+        self._running: list[Text] = []  # in order of admission
+        self._ticks = count(1)
+
+    @property
+    def running(self) -> int:
+        """How many texts have a slot."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """How many texts wait for one."""
+        return len(self._waiting)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any text runs or waits."""
+        return bool(self._running or self._waiting)
+
+    def add(self, text: Text) -> None:
+        """Queue a text: behind those of its priority or a higher one."""
+        heapq.heappush(self._waiting, (-text.priority, next(self._ticks), text))
+
+    def remove(self, text: Text) -> None:
+        """Let go of a text, waiting or running; its slot keeps the cache until another needs the room."""
+        if text.slot < 0:
+            self._waiting = [entry for entry in self._waiting if entry[2] is not text]
+            heapq.heapify(self._waiting)
+            return
+        slot = self.slots[text.slot]
+        slot.held, slot.last_used, slot.text = slot.computed_ids, next(self._ticks), None
+        self._running.remove(text)
+
+    def schedule(self) -> list[Chunk]:
+        """The next step's work: at most one chunk a text. Admits waiting texts to free slots first."""
+        while self._waiting and any(slot.text is None for slot in self.slots):
+            self._admit(heapq.heappop(self._waiting)[2])
+        decoding = [text for text in self._running if text.is_decoding]
+        budget = self._mixed_tokens if decoding else self._prefill_tokens
+        prefilling = (text for text in self._running if not text.is_decoding)
+        return [*map(self._next_token, decoding), *self._next_chunks(prefilling, budget)]
+
+    def _next_token(self, text: Text) -> Chunk:
+        left = text.params.max_new_tokens - (len(text.token_ids) - text.prompt_tokens) - 1
+        limit = min(left, self._context_length - len(text.token_ids))
+        drafted = self._draft(text, limit) if self._draft and limit > 0 else []
+        return Chunk(text, text.computed, [text.token_ids[-1], *drafted], 1 + len(drafted))
+
+    def _next_chunks(self, texts: Iterator[Text], budget: int) -> Iterator[Chunk]:
+        for text in texts:
+            start, end = text.computed, min(len(text.token_ids), text.computed + budget)
+            if start < end:
+                wanted = max(0, end - max(start, text.wanted_from))
+                yield Chunk(text, start, text.token_ids[start:end], wanted)
+            budget -= end - start
+
+    def _admit(self, text: Text) -> None:
+        limit = min(text.wanted_from, len(text.token_ids) - 1)  # what is wanted of them is computed anew
+        known = [
+            _common_prefix(slot.computed_ids, text.token_ids, limit) if slot.owner == text.owner else 0
+            for slot in self.slots
+        ]
+        source = max(range(len(known)), key=known.__getitem__)
+        length = known[source]
+        target = source
+        slot = self.slots[source]
+        if slot.text is not None or 2 * length < len(slot.held):  # taken, or holds more that is worth keeping
+            target = min(self._free_slots(), key=lambda i: self.slots[i].last_used)
+            if target != source and length < max(MIN_COPY, known[target] + 1):
+                length = known[target]
+            elif target != source:
+                self._copy_prefix(source, target, length)
+        text.slot, text.computed, text.cached_tokens = target, length, length
+        self.slots[target].text, self.slots[target].owner = text, text.owner
+        self._running.append(text)
+
+    def _free_slots(self) -> Iterator[int]:
+        return (i for i, slot in enumerate(self.slots) if slot.text is None)
+
+
+def _common_prefix(one: list[int], other: list[int], limit: int) -> int:
+    limit = min(limit, len(one), len(other))
+    if one[:limit] == other[:limit]:
+        return limit
+    return next(i for i in range(limit) if one[i] != other[i])

@@ -1,0 +1,91 @@
+"""One text in the making: its tokens, how far its cache reaches, what it asks for."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from resonance.engine.detokenize import Detokenizer
+from resonance.engine.params import SamplingParams
+from resonance.engine.results import Completion, FinishReason, Piece, TokenLogprob
+from resonance.engine.sampling import Row
+
+
+@dataclass(slots=True, eq=False)
+class Text:
+    """One of a request's texts.
+
+    `token_ids` are the prompt's and all chosen so far; the first `computed` of them are in the cache slot.
+    """
+
+    request_id: str
+    token_ids: list[int]
+    params: SamplingParams
+    seed: int
+    end_ids: frozenset[int]
+    owner: str | None = None
+    priority: int = 0
+    index: int = 0
+    detokenizer: Detokenizer | None = None
+    prompt_tokens: int = 0
+    slot: int = -1
+    computed: int = 0
+    cached_tokens: int = 0
+    wanted_from: int = 0  # hidden states are wanted of the tokens from here on
+    hidden: list[Tensor] | None = None  # collected instead of generating, for scores and embeddings
+    finish_reason: FinishReason | None = None
+    siblings: "list[Text]" = field(default_factory=list)  # to be queued once the prompt is computed
+    pieces: deque[Piece] | None = None  # where its pieces go; None: to whoever calls the engine's step
+    logprobs: list[TokenLogprob] = field(default_factory=list[TokenLogprob])
+
+    def __post_init__(self) -> None:
+        self.prompt_tokens = len(self.token_ids)
+        if self.hidden is None:
+            self.wanted_from = self.prompt_tokens - 1
+
+    @property
+    def new_ids(self) -> list[int]:
+        """The tokens chosen so far."""
+        return self.token_ids[self.prompt_tokens :]
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether all but the newest token are in the cache and that one was chosen here."""
+        return self.computed == len(self.token_ids) - 1 and len(self.token_ids) > self.prompt_tokens
+
+    def row(self, drafted: Sequence[int] = ()) -> Row:
+        """What sampling must know to choose the token after these and `drafted`."""
+        token_ids = [*self.token_ids, *drafted] if drafted else self.token_ids
+        return Row(self.params, self.seed, token_ids, self.prompt_tokens, self.end_ids)
+
+    def completion(self) -> Completion:
+        """The finished text."""
+        token_ids, logprobs = self.new_ids, self.logprobs
+        kept = len(token_ids) - (bool(token_ids) and token_ids[-1] in self.end_ids)
+        if self.detokenizer is not None:
+            kept = min(kept, self.detokenizer.tokens_in_text)
+        return Completion(
+            token_ids=token_ids[:kept],
+            text=self.detokenizer.text if self.detokenizer else "",
+            finish_reason=self.finish_reason or "cancelled",
+            logprobs=None if self.params.logprobs is None else logprobs[:kept],
+            prompt_tokens=self.prompt_tokens,
+            cached_tokens=self.cached_tokens,
+            index=self.index,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A run of one text's tokens to be computed in this step, `token_ids` at positions from `start` on."""
+
+    text: Text
+    start: int
+    token_ids: list[int]
+    wanted: int  # of how many tokens at the end hidden states are wanted
+
+    @property
+    def drafted(self) -> list[int]:
+        """The tokens beyond the text's own: a guess at what it will say."""
+        return self.token_ids[len(self.text.token_ids) - self.start :]
