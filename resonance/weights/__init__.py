@@ -1,16 +1,24 @@
 """Weights in and out: a GPT-2 from whichever layout is on disk, under the names of `resonance.model`."""
 
-import os
 from pathlib import Path
+from typing import Protocol
 
 from torch import Tensor
 
 from resonance.model import GPT2Config
+from resonance.paths import home
 from resonance.weights import book, huggingface, openai
 from resonance.weights.errors import WeightsError
 from resonance.weights.names import listed
 
-__all__ = ["WeightsError", "home", "read", "resolve"]
+__all__ = ["WeightsError", "read", "resolve"]
+
+
+class Layout(Protocol):
+    """A module that reads one layout."""
+
+    def read(self, path: Path, /, *, n_head: int | None = None) -> tuple[GPT2Config, dict[str, Tensor]]: ...
+
 
 NAMES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 WANTED = (
@@ -28,29 +36,19 @@ def read(path: str | Path, *, n_head: int | None = None) -> tuple[GPT2Config, di
     path = Path(path)
     if path.is_dir():
         held = {entry.name for entry in path.iterdir()}
-        if "config.json" in held and held & {huggingface.WEIGHTS, huggingface.INDEX}:
-            return huggingface.read(path, n_head=n_head)
-        if any(name.endswith(".index") for name in held):
-            return openai.read(path, n_head=n_head)
-        if any(name.endswith(book.ENDINGS) for name in held):
-            return book.read(path, n_head=n_head)
-        if "config.json" in held:
-            raise WeightsError(f"{path} has config.json but no {huggingface.WEIGHTS}; found {listed(sorted(held))}.")
-        raise WeightsError(f"{path} holds no GPT-2: found {listed(sorted(held)) or 'nothing'}; wanted {WANTED}.")
+        layout = _whole_layout(held) or _begun_layout(held)
+        if layout is None:
+            raise WeightsError(f"{path} holds no GPT-2: found {listed(sorted(held)) or 'nothing'}; wanted {WANTED}.")
+        return layout.read(path, n_head=n_head)
     if not path.exists():
         raise WeightsError(f"{path} does not exist; wanted {WANTED}.")
     if path.suffix in book.ENDINGS:
         return book.read(path, n_head=n_head)
     if path.name == huggingface.WEIGHTS:
         return huggingface.read(path.parent, n_head=n_head)
-    if path.suffix == ".index":
+    if path.suffix == openai.ENDING:
         return openai.read(path.parent, n_head=n_head)
     raise WeightsError(f"{path} is not a file of weights that we read; wanted {WANTED}.")
-
-
-def home() -> Path:
-    """Where downloads and caches live: RESONANCE_HOME, else ~/.cache/resonance."""
-    return Path(os.environ.get("RESONANCE_HOME") or "~/.cache/resonance").expanduser()
 
 
 def resolve(name_or_path: str | Path) -> Path:
@@ -67,4 +65,23 @@ def resolve(name_or_path: str | Path) -> Path:
     folder = home() / "weights" / name
     if not folder.is_dir():
         raise WeightsError(f"{name} is not downloaded ({folder} is missing); run: resonance weights {name}")
+    if _whole_layout({entry.name for entry in folder.iterdir()}) is None:
+        raise WeightsError(f"{name} is downloaded only in part ({folder}); go on with: resonance weights {name}")
     return folder
+
+
+def _whole_layout(held: set[str]) -> Layout | None:
+    if huggingface.CONFIG in held and held & {huggingface.WEIGHTS, huggingface.INDEX}:
+        return huggingface
+    if any(name.endswith(openai.ENDING) for name in held):
+        return openai
+    if any(name.endswith(book.ENDINGS) for name in held):
+        return book
+    return None
+
+
+def _begun_layout(held: set[str]) -> Layout | None:
+    """The layout that a folder is part of, whose reader then says what is missing."""
+    if held & {huggingface.CONFIG, huggingface.WEIGHTS}:
+        return huggingface
+    return openai if held & {openai.HPARAMS, openai.POINTER} else None

@@ -4,6 +4,7 @@ It keeps query, key and value apart, calls a LayerNorm's weight `scale`, and alw
 """
 
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -83,13 +84,14 @@ def _load(file: Path) -> dict[str, Tensor]:
             if "mmap can only be used" not in str(error):
                 raise
             content = torch.load(file, map_location="cpu", weights_only=True)  # torch's older format
-    except pickle.UnpicklingError:
-        raise WeightsError(
-            f"{file} holds more than tensors (Python objects, which could run code), so it is not opened; "
-            "save the model's state_dict() alone."
-        ) from None
     except FileNotFoundError:
         raise WeightsError(f"{file} does not exist.") from None
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+) was not", str(error))
+        why = (
+            f"holds more than tensors ({named[1]}, whose code it would run)" if named else "is damaged or no state dict"
+        )
+        raise WeightsError(f"{file} {why}, so it is not opened; save the model's state_dict() alone.") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{file} is damaged, cut short, or not a file of torch.save ({reason}).") from None

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from resonance.weights.errors import WeightsError
-from resonance.weights.names import listed
+from resonance.weights.names import check, listed
 from resonance.weights.table import masked, read_table, write_table
 from resonance.weights.wire import WireError, bytes_field, fixed32_field, int_field, read_fields, signed
 
@@ -82,6 +82,8 @@ class Bundle:
             raise WeightsError(
                 f"{name} in {self._index} has {entry.size} bytes, not the {numbers * dtype.itemsize} of its shape."
             )
+        if entry.offset < 0:
+            raise WeightsError(f"{name} in {self._index} begins at byte {entry.offset}; the index is damaged.")
         data, file = self._map(entry.shard, name)
         if entry.offset + entry.size > len(data):
             raise WeightsError(
@@ -106,7 +108,12 @@ class Bundle:
 
 
 def write_bundle(prefix: Path, tensors: Mapping[str, Tensor], shards: int = 1) -> None:
-    """Write the tensors, in the order of their names, over so many shards of about the same size."""
+    """Write the tensors, in the order of their names, over so many shards of about the same size.
+
+    Raises WeightsError for tensors that hold no floats.
+    """
+    for name, tensor in tensors.items():
+        check(name, tensor, tuple(tensor.shape), "the weights to be written")
     total = sum(tensor.nbytes for tensor in tensors.values())
     types = {dtype: number for number, dtype in DTYPES.items()}
     header = int_field(1, shards) + bytes_field(3, int_field(1, 1))  # little-endian; written by producer 1

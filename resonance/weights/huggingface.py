@@ -4,6 +4,7 @@ Their block matrices are (in, out), called Conv1D. Source: transformers' models/
 """
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from resonance.weights.names import (
 )
 from resonance.weights.settings import make_config, number, read_settings
 
+CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PREFIX = "transformer."
@@ -77,7 +79,7 @@ def read(folder: Path, *, n_head: int | None = None) -> tuple[GPT2Config, dict[s
 
     Raises WeightsError, naming the file, key or tensor, when anything is missing, damaged or unsupported.
     """
-    settings = read_settings(folder / "config.json")
+    settings = read_settings(folder / CONFIG)
     tensors: dict[str, Tensor] = {}
     for file in _files(folder):
         try:
@@ -95,8 +97,9 @@ def read(folder: Path, *, n_head: int | None = None) -> tuple[GPT2Config, dict[s
 def write(folder: Path, config: GPT2Config, state: Mapping[str, Tensor]) -> None:
     """Write `config.json` and `model.safetensors` into an existing folder, so that transformers opens it as it is."""
     settings, tensors = to_huggingface(config, state)
-    (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    (folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    shutil.copymode(folder / CONFIG, folder / WEIGHTS)  # safetensors leaves it to its owner alone
 
 
 def to_huggingface(config: GPT2Config, state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -192,8 +195,11 @@ def _config(settings: Mapping[str, Any], *, tied: bool, where: object) -> GPT2Co
 
 
 def _files(folder: Path) -> list[Path]:
-    if (folder / WEIGHTS).is_file() or not (folder / INDEX).is_file():
+    if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
+    if not (folder / INDEX).is_file():
+        found = listed(sorted(entry.name for entry in folder.iterdir()))
+        raise WeightsError(f"{folder} has no {WEIGHTS}; found {found}.")
     index = read_settings(folder / INDEX).get("weight_map")
     if not isinstance(index, dict) or not index or not all(isinstance(name, str) for name in index.values()):
         raise WeightsError(f"{folder / INDEX} must give a 'weight_map' from tensors to files.")

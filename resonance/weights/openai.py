@@ -16,6 +16,8 @@ from resonance.weights.errors import WeightsError
 from resonance.weights.names import Names, check_complete, check_head_count, is_projection, listed, shapes
 from resonance.weights.settings import make_config, read_settings
 
+HPARAMS, POINTER, ENDING = "hparams.json", "checkpoint", ".index"
+
 NAMES = Names(
     top={
         "token_embedding.weight": "model/wte",
@@ -53,8 +55,7 @@ def read(folder: Path, *, n_head: int | None = None) -> tuple[GPT2Config, dict[s
 
     Raises WeightsError, naming the file or the tensor, when anything is missing, damaged or of another shape.
     """
-    hparams = folder / "hparams.json"
-    config = make_config(read_settings(hparams), SIZES, hparams)
+    config = make_config(read_settings(folder / HPARAMS), SIZES, folder / HPARAMS)
     check_head_count(n_head, config, folder)
     bundle = Bundle(_prefix(folder))
     state: dict[str, Tensor] = {}
@@ -81,24 +82,22 @@ def write(folder: Path, config: GPT2Config, state: Mapping[str, Tensor], *, shar
         )
     check_complete(state, config)
     hparams = {theirs: getattr(config, ours) for ours, theirs in SIZES.items()}
-    (folder / "hparams.json").write_text(json.dumps(hparams) + "\n")
+    (folder / HPARAMS).write_text(json.dumps(hparams) + "\n")
     tensors = {
         NAMES(name): tensor.T.contiguous()[None] if is_projection(name) else tensor for name, tensor in state.items()
     }
     write_bundle(folder / "model.ckpt", tensors, shards)
-    (folder / "checkpoint").write_text(
-        'model_checkpoint_path: "model.ckpt"\nall_model_checkpoint_paths: "model.ckpt"\n'
-    )
+    (folder / POINTER).write_text('model_checkpoint_path: "model.ckpt"\nall_model_checkpoint_paths: "model.ckpt"\n')
 
 
 def _prefix(folder: Path) -> Path:
     """The checkpoint that the file `checkpoint` names, or the only one there is."""
-    pointer = folder / "checkpoint"
+    pointer = folder / POINTER
     if pointer.is_file():
         named = re.search(r'^model_checkpoint_path:\s*"([^"]+)"', pointer.read_text(errors="replace"), re.MULTILINE)
         if named:
             return folder / Path(named[1]).name
-    found = sorted(folder.glob("*.index"))
+    found = sorted(folder.glob(f"*{ENDING}"))
     if len(found) != 1:
         raise WeightsError(
             f"{folder} should hold one TensorFlow checkpoint (model.ckpt.index), but holds "

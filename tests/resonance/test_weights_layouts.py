@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import pytest
+
+from resonance.model import GPT2
+from resonance.weights import WeightsError, read, resolve
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RESONANCE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_a_folder_of_something_else_says_what_was_found_and_what_is_wanted(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "model.bin").write_bytes(b"\0")
+    with pytest.raises(
+        WeightsError, match=r"found model\.bin, notes\.txt; wanted .*config\.json.*hparams\.json.*\.pth"
+    ):
+        read(tmp_path)
+
+
+def test_an_empty_folder_says_so(tmp_path: Path):
+    with pytest.raises(WeightsError, match=r"found nothing; wanted"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("held", "missing"),
+    [
+        (("config.json", "pytorch_model.bin"), r"no model\.safetensors; found config\.json, pytorch_model\.bin"),
+        (("checkpoint",), r"hparams\.json is missing"),
+        (("model.safetensors",), r"config\.json is missing"),
+    ],
+)
+def test_half_a_layout_says_what_is_missing(tmp_path: Path, held: tuple[str, ...], missing: str):
+    for name in held:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(WeightsError, match=missing):
+        read(tmp_path)
+
+
+def test_a_file_of_another_kind_or_none_at_all_is_refused(tmp_path: Path):
+    (tmp_path / "a.gguf").write_bytes(b"GGUF")
+    with pytest.raises(WeightsError, match=r"a\.gguf is not a file of weights that we read; wanted"):
+        read(tmp_path / "a.gguf")
+    with pytest.raises(WeightsError, match=r"b\.pth does not exist"):
+        read(tmp_path / "b.pth")
+
+
+def test_an_existing_path_is_itself(tmp_path: Path):
+    assert resolve(tmp_path) == resolve(str(tmp_path)) == tmp_path
+
+
+def test_a_name_that_is_not_downloaded_tells_the_command(home: Path):
+    with pytest.raises(WeightsError, match=r"gpt2-large is not downloaded.*run: resonance weights gpt2-large"):
+        GPT2.from_pretrained("gpt2-large")
+    (home / "weights" / "gpt2-large").mkdir(parents=True)
+    (home / "weights" / "gpt2-large" / "config.json").write_text("{}")
+    with pytest.raises(WeightsError, match=r"gpt2-large is downloaded only in part.*resonance weights gpt2-large"):
+        resolve("gpt2-large")
+
+
+def test_an_unknown_name_lists_the_known_ones(home: Path):
+    with pytest.raises(WeightsError, match=r"no file or folder gpt3.*gpt2, gpt2-medium, gpt2-large, gpt2-xl"):
+        resolve("gpt3")
+
+
+def test_a_folder_under_the_home_is_found_by_its_name(home: Path, shared_data: Path):
+    (home / "weights").mkdir(parents=True)
+    (home / "weights" / "gpt2").symlink_to(shared_data / "openai-gpt2-tiny")
+    assert GPT2.from_pretrained("gpt2").config.n_embd == 48
