@@ -1,0 +1,148 @@
+"""The entry of `resonance eval`: config in, scores out."""
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from data.examples import Example
+from eval.errors import EvalError
+from eval.evaluation import Announce, Evaluation, Row, evaluate, line_up
+from eval.held_out import held_out, part_of
+from eval.report import html_report
+from eval.store import REPORT_FILE, headline_of, scores_of, write_eval_json
+from eval.subject import UNTRAINED, Subject, untrained
+from eval.table import answer_table, score_table
+from eval.tasks.base import Advance, Task
+from resonance.checkpoint import METADATA_FILE, Checkpoint
+from resonance.config import compose, group_options, nearest
+from resonance.paths import write_text_atomically
+
+
+def main(overrides: list[str]) -> None:
+    """Evaluate a checkpoint and those it is compared with; see `configs/eval.yaml` for the keys."""
+    console = Console()
+    config = compose("eval", [*(f"+task@task.{name}={name}" for name in group_options("task")), *overrides])
+    tasks = _tasks(config)
+    checkpoint = Checkpoint.find(str(config.checkpoint))
+    others = [name if name == UNTRAINED else Checkpoint.find(name) for name in _names(config.compare)]
+    examples: Sequence[Example] = []
+    if any(task.needs_examples for task in tasks.values()):
+        split = held_out(config.data, checkpoint)
+        examples = part_of(split.examples, config.limit, config.seed)
+        if split.note:
+            console.print(split.note, style="yellow", markup=False)
+
+    with _progress(console) as announce:
+        evaluations = [_evaluate(config, checkpoint.name, checkpoint, tasks, examples, announce)]
+        for other in others:
+            with _opened(other, checkpoint) as (label, opened):
+                evaluations.append(_evaluate(config, label, opened, tasks, examples, announce))
+
+    rows = line_up(evaluations, seed=config.seed)
+    _print(console, evaluations, rows)
+    _keep(console, config, checkpoint, evaluations, rows)
+
+
+def _tasks(config: DictConfig) -> dict[str, Task]:
+    names = _names(config.tasks)
+    if not names:
+        raise EvalError(f"tasks=[] leaves nothing to do; there are {', '.join(config.task)}.")
+    for name in names:
+        if name not in config.task:
+            raise EvalError(f"There is no task {name!r}; {nearest(name, [str(there) for there in config.task])}")
+    return {name: instantiate(config.task[name], _convert_="all") for name in names}
+
+
+def _names(value: object) -> list[str]:
+    """A list of names, which may be written without brackets when it has one."""
+    names = OmegaConf.to_object(value) if OmegaConf.is_list(value) else [value]
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+@contextmanager
+def _opened(other: Checkpoint | str, trained: Checkpoint) -> Generator[tuple[str, Checkpoint]]:
+    """A checkpoint to compare with, and its label."""
+    if isinstance(other, Checkpoint):
+        yield other.name, other
+    else:
+        with untrained(trained) as opened:
+            yield opened
+
+
+def _evaluate(
+    config: DictConfig,
+    label: str,
+    checkpoint: Checkpoint,
+    tasks: Mapping[str, Task],
+    examples: Sequence[Example],
+    announce: Announce,
+) -> Evaluation:
+    subject = Subject.of(label, checkpoint, batch_size=config.batch_size, dtype=config.dtype, quantize=config.quantize)
+    return evaluate(subject, tasks, examples, announce)
+
+
+@contextmanager
+def _progress(console: Console) -> Generator[Announce]:
+    """A bar for each checkpoint and task."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+
+        def announce(description: str, size: int) -> Advance:
+            bar = progress.add_task(description, total=size)
+            return lambda done: progress.advance(bar, done)
+
+        yield announce
+
+
+def _print(console: Console, evaluations: Sequence[Evaluation], rows: Sequence[Row]) -> None:
+    first = evaluations[0]
+    if rows:
+        console.print(score_table(evaluations, rows))
+    for task, result in first.results.items():
+        if not result.measures:
+            console.print(answer_table(first, task))
+    for evaluation in evaluations:
+        for result in evaluation.results.values():
+            for note in result.notes:
+                console.print(f"{evaluation.label}: {note}", style="yellow", markup=False)
+
+
+def _keep(
+    console: Console,
+    config: DictConfig,
+    checkpoint: Checkpoint,
+    evaluations: Sequence[Evaluation],
+    rows: Sequence[Row],
+) -> None:
+    """Write `eval.json` and `report.html`, and record the scores with the checkpoint unless `out` is given."""
+    if config.out is None and not (checkpoint.folder / METADATA_FILE).is_file():
+        console.print(f"{checkpoint.name} is not a run of ours, so nothing was written; out=FOLDER keeps the scores.")
+        return
+    folder = checkpoint.folder if config.out is None else Path(str(config.out))
+    folder.mkdir(parents=True, exist_ok=True)
+    now = datetime.now(UTC)
+    scores = {task: scores_of(result, seed=config.seed) for task, result in evaluations[0].results.items()}
+    path = write_eval_json(folder, checkpoint.name, now, scores)
+    write_text_atomically(folder / REPORT_FILE, html_report(_facts(checkpoint, now), evaluations, rows))
+    if config.out is None:
+        checkpoint.record_scores({task: headline_of(scores) for task, scores in scores.items() if scores})
+    console.print(f"Scores: {path}\nReport: {folder / REPORT_FILE}", soft_wrap=True, highlight=False)
+
+
+def _facts(checkpoint: Checkpoint, now: datetime) -> dict[str, str]:
+    """What the report says about the checkpoint itself."""
+    metadata = checkpoint.metadata
+    return {
+        "Trained from": metadata.base or "random weights",
+        "Data": metadata.data or "unknown",
+        "Steps": f"{metadata.steps:,}",
+        "Tokens seen": f"{metadata.tokens_seen:,}",
+        "Template": metadata.template,
+        "Evaluated": f"{now:%Y-%m-%d %H:%M} UTC",
+    }
