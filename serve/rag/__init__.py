@@ -1,0 +1,18 @@
+"""Retrieval that a 1,024-token model can use: `build_retriever` from plain values, then `Retriever.retrieve`."""
+
+from serve.rag.build import build_retriever
+from serve.rag.contract import Hit, Provider, RateLimited, Retrieved, SearchError, Source, Timeout, Unavailable
+from serve.rag.retriever import Retriever
+
+__all__ = [
+    "Hit",
+    "Provider",
+    "RateLimited",
+    "Retrieved",
+    "Retriever",
+    "SearchError",
+    "Source",
+    "Timeout",
+    "Unavailable",
+    "build_retriever",
+]

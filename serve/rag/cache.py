@@ -1,0 +1,85 @@
+"""What was found before, in one SQLite file: results, pages and failures, each with its age.
+
+Knows times and JSON, not what the values mean. Several processes may share a file; a broken or locked
+file costs the cache, never the answer.
+"""
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A stored value and its age in seconds."""
+
+    value: object
+    age: float
+
+
+class Cache:
+    """Values by kind and key; `path=None` keeps them in memory.
+
+    Args:
+        path: the SQLite file; its folder is made.
+        entries: how many newest values are kept.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, path: Path | None, *, entries: int = 5000, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._entries = entries
+        self._lock = threading.Lock()
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = sqlite3.connect(
+            path or ":memory:", timeout=1.0, check_same_thread=False, isolation_level=None
+        )
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("PRAGMA synchronous=NORMAL")
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS cache (kind TEXT, key TEXT, value TEXT, stored_at REAL, "
+            "PRIMARY KEY (kind, key)) WITHOUT ROWID"
+        )
+        self._connection.execute("CREATE INDEX IF NOT EXISTS cache_age ON cache (stored_at)")
+
+    def get(self, kind: str, key: str, *, max_age: float) -> Entry | None:
+        """The value stored under `key` when it is at most `max_age` seconds old, else None."""
+        try:
+            with self._lock:
+                row = self._connection.execute(
+                    "SELECT value, stored_at FROM cache WHERE kind = ? AND key = ?", (kind, key)
+                ).fetchone()
+        except sqlite3.Error:
+            return None
+        if row is None:
+            return None
+        value, stored_at = cast(tuple[str, float], row)
+        age = max(0.0, self._clock() - stored_at)
+        return Entry(json.loads(value), age) if age <= max_age else None
+
+    def put(self, kind: str, key: str, value: object) -> None:
+        """Store a JSON value, now; the oldest values beyond the limit go."""
+        try:
+            with self._lock:
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO cache VALUES (?, ?, ?, ?)",
+                    (kind, key, json.dumps(value, ensure_ascii=False), self._clock()),
+                )
+                self._connection.execute(
+                    "DELETE FROM cache WHERE stored_at < (SELECT stored_at FROM cache ORDER BY stored_at DESC "
+                    "LIMIT 1 OFFSET ?)",
+                    (self._entries - 1,),
+                )
+        except sqlite3.Error:
+            return
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()

@@ -1,0 +1,63 @@
+"""DuckDuckGo through `duckduckgo-search` 8.1.1, the package that ddgs continues; an extra.
+
+Its public `text()` asks Bing whatever backend is named, so the method behind its `html` backend is called;
+its version is pinned for that.
+"""
+
+import asyncio
+import warnings
+from typing import Any
+
+from duckduckgo_search import DDGS
+from duckduckgo_search.exceptions import DuckDuckGoSearchException, RatelimitException, TimeoutException
+
+from serve.rag.contract import ConnectionFailed, Hit, RateLimited, Timeout
+from serve.rag.duckduckgo import checked, hits_from, target_of
+
+
+class _Client(DDGS):
+    """The package's client, whose answers are checked before they are read."""
+
+    def _get_url(self, *args: Any, **kwargs: Any) -> Any:
+        response = super()._get_url(*args, **kwargs)
+        checked(response.status_code, response.text)
+        return response
+
+    def results(self, query: str, region: str, time_limit: str | None, k: int) -> list[dict[str, str]]:
+        return self._text_html(query, region, time_limit, k)
+
+
+class DuckDuckGoSearch:
+    """The provider; see `serve.rag.contract.Provider`.
+
+    Args:
+        timeout: seconds for one request.
+        proxy: an http or socks5 proxy, or None.
+        verify: check the server's certificate.
+    """
+
+    name = "duckduckgo-search"
+
+    def __init__(self, *, timeout: float, proxy: str | None = None, verify: bool = True) -> None:
+        self._timeout = timeout
+        self._proxy = proxy
+        self._verify = verify
+
+    async def search(self, query: str, k: int, region: str, time_limit: str | None) -> list[Hit]:
+        """Find at most `k` hits on DuckDuckGo."""
+        return await asyncio.to_thread(self._search, query, k, region, time_limit)
+
+    def _search(self, query: str, k: int, region: str, time_limit: str | None) -> list[Hit]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the package was renamed is known
+            client = _Client(proxy=self._proxy, timeout=self._timeout, verify=self._verify)  # pyright: ignore[reportArgumentType]
+        try:
+            results = client.results(query, region, time_limit, k)
+        except RatelimitException as error:
+            raise RateLimited("DuckDuckGo refuses for now") from error
+        except TimeoutException as error:
+            raise Timeout(f"DuckDuckGo did not answer within {self._timeout:g} s") from error
+        except DuckDuckGoSearchException as error:
+            raise ConnectionFailed(f"no connection to DuckDuckGo ({error})") from error
+        found = ((r["title"], target_of(r["href"]) or "", r["body"]) for r in results)
+        return hits_from(found, k, self.name)

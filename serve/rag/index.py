@@ -1,0 +1,284 @@
+"""A folder of documents as a BM25 index on disk that follows the folder's changes; `resonance index PATH`.
+
+`passages.sqlite` holds every file's passages and what the file looked like when it was read; only new and
+changed files are read again. The bm25s index beside it is built from there, into a folder of its own, and
+takes its place when it is whole; several processes may share an index.
+"""
+
+import hashlib
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import bm25s
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.rag.contract import SearchError
+from serve.rag.reading import SUFFIXES, Unreadable, read_passages
+from serve.rag.text import terms
+
+# Written into the index; another number means that passages or terms are made differently now.
+FORMAT = "1"
+# Files beyond this are left out: reading them would take minutes and their words drown the others.
+LARGEST = 50 * 1024 * 1024
+
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, mark TEXT, digest TEXT);
+CREATE TABLE IF NOT EXISTS passages (id INTEGER PRIMARY KEY, file TEXT, title TEXT, text TEXT, terms TEXT);
+CREATE INDEX IF NOT EXISTS passages_file ON passages (file);
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One passage of a document; `path` is relative to the indexed folder."""
+
+    title: str
+    path: str
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What an update did. `skipped` has one sentence for each file that could not be read."""
+
+    added: int
+    changed: int
+    removed: int
+    files: int
+    passages: int
+    skipped: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A generation in memory: the index (None when no passage has a word) and each place's row."""
+
+    generation: int
+    bm25: bm25s.BM25 | None
+    rows: NDArray[np.int64]
+
+
+class Index:
+    """The index of `documents` (a folder or one file) in `folder`.
+
+    `update` brings it up to date, `search` asks it. Raises SearchError when the documents do not exist.
+    """
+
+    def __init__(self, documents: Path, folder: Path) -> None:
+        if not documents.exists():
+            raise SearchError(f"{documents} does not exist; search.path must be a folder of documents or one file")
+        self.documents = documents.resolve()
+        self.folder = folder / hashlib.sha256(str(self.documents).encode()).hexdigest()[:16]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._loaded: _Loaded | None = None
+
+    def update(self) -> Update:
+        """Read what is new or changed, forget what is gone; does nothing more when nothing changed."""
+        started = time.perf_counter()
+        with self._open() as database:
+            database.execute("BEGIN IMMEDIATE")  # one process updates; others wait and then find nothing to do
+            stored = self._stored(database)
+            there = {self._name(path): path for path in self._files()}
+            gone = [name for name in stored if name not in there]
+            skipped: list[str] = []
+            added = changed = 0
+            for name, path in there.items():
+                mark = _mark(path)
+                if stored.get(name, ("", ""))[0] == mark:
+                    continue
+                if self._read(database, name, path, mark, stored.get(name), skipped):
+                    changed += name in stored
+                    added += name not in stored
+            for name in gone:
+                database.execute("DELETE FROM passages WHERE file = ?", (name,))
+                database.execute("DELETE FROM files WHERE name = ?", (name,))
+            if added or changed or gone or self._current(database) == 0:
+                self._build(database)
+            passages = int(database.execute("SELECT count(*) FROM passages").fetchone()[0])
+            database.execute("COMMIT")
+        self._remove_old()
+        return Update(added, changed, len(gone), len(there), passages, tuple(skipped), time.perf_counter() - started)
+
+    def search(self, query: str, k: int) -> list[Found]:
+        """The `k` passages that fit best, best first; only those that share a word with the query."""
+        with self._open() as database:
+            database.execute("BEGIN")  # one view of the passages and of the generation that belongs to them
+            loaded = self._load(database)
+            if loaded is None or loaded.bm25 is None:
+                return []
+            vocabulary = cast(dict[str, int], loaded.bm25.vocab_dict)
+            wanted = [term for term in dict.fromkeys(terms(query)) if term in vocabulary]
+            if not wanted:
+                return []
+            scores = np.asarray(loaded.bm25.get_scores(wanted))
+            best = np.argsort(-scores, kind="stable")[:k]
+            found: list[Found] = []
+            for place in best:
+                if scores[place] <= 0:
+                    break
+                row = database.execute(
+                    "SELECT title, file, text FROM passages WHERE id = ?", (int(loaded.rows[int(place)]),)
+                ).fetchone()
+                if row is not None:
+                    title, file, text = cast(tuple[str, str, str], row)
+                    found.append(Found(title, file, text, float(scores[place])))
+            return found
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """A connection of this call; what is not committed by its end never was."""
+        database = sqlite3.connect(self.folder / "passages.sqlite", timeout=300, isolation_level=None)
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+            database.executescript(_TABLES)
+            yield database
+        finally:
+            database.close()
+
+    def _files(self) -> Iterator[Path]:
+        """Readable files in a fixed order; hidden ones, links out of the folder and the index itself are left out."""
+        if self.documents.is_file():
+            yield self.documents
+            return
+        for folder, folders, names in os.walk(self.documents):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(names):
+                path = Path(folder, name)
+                if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
+                    continue
+                if path.is_file() and path.resolve().is_relative_to(self.documents):
+                    yield path
+
+    def _name(self, path: Path) -> str:
+        root = self.documents if self.documents.is_dir() else self.documents.parent
+        return path.relative_to(root).as_posix()
+
+    def _stored(self, database: sqlite3.Connection) -> dict[str, tuple[str, str]]:
+        """(mark, digest) by file name; everything is forgotten when the index has another format."""
+        row = database.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
+        if row is None or row[0] != FORMAT:
+            database.execute("DELETE FROM passages")
+            database.execute("DELETE FROM files")
+            database.execute("INSERT OR REPLACE INTO meta VALUES ('format', ?)", (FORMAT,))
+        rows = database.execute("SELECT name, mark, digest FROM files").fetchall()
+        return {name: (mark, digest) for name, mark, digest in rows}
+
+    def _read(
+        self,
+        database: sqlite3.Connection,
+        name: str,
+        path: Path,
+        mark: str,
+        stored: tuple[str, str] | None,
+        skipped: list[str],
+    ) -> bool:
+        """Store a file's passages; False when its content is as before or cannot be read."""
+        try:
+            if path.stat().st_size > LARGEST:
+                raise Unreadable(f"it is larger than {LARGEST // 2**20} MB")
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            same = stored is not None and stored[1] == digest
+            passages = [] if same else read_passages(path)
+        except (Unreadable, OSError) as error:
+            skipped.append(f"{name} is left out: {error}")
+            digest, same, passages = "", False, []
+        database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (name, mark, digest))
+        if same:
+            return False
+        database.execute("DELETE FROM passages WHERE file = ?", (name,))
+        database.executemany(
+            "INSERT INTO passages (file, title, text, terms) VALUES (?, ?, ?, ?)",
+            (
+                # The title counts for every passage under it, as if each began with it.
+                (name, passage.title, passage.text, " ".join(terms(f"{passage.title} {passage.text}")))
+                for passage in passages
+            ),
+        )
+        return bool(digest)
+
+    def _build(self, database: sqlite3.Connection) -> None:
+        """The bm25s index of all passages in a new folder, which becomes the current one on commit."""
+        generation = self._current(database) + 1
+        rows = database.execute("SELECT id, terms FROM passages ORDER BY id").fetchall()
+        corpus = [text.split() for _, text in rows]
+        final = self.folder / f"bm25-{generation}"
+        making = self.folder / f"making-{os.getpid()}-{generation}"
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir()
+        if any(corpus):
+            index = bm25s.BM25(method="lucene")
+            index.index(corpus, show_progress=False)
+            index.save(making, show_progress=False)
+        np.save(making / "rows.npy", np.array([identity for identity, _ in rows], dtype=np.int64))
+        shutil.rmtree(final, ignore_errors=True)  # of a process that was killed before its commit
+        making.rename(final)
+        database.execute("INSERT OR REPLACE INTO meta VALUES ('generation', ?)", (str(generation),))
+
+    def _current(self, database: sqlite3.Connection) -> int:
+        row = database.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()
+        return int(row[0]) if row is not None else 0
+
+    def _load(self, database: sqlite3.Connection) -> _Loaded | None:
+        """The current generation, from memory when it has not changed; None before the first update."""
+        generation = self._current(database)
+        with self._lock:
+            if self._loaded is None or self._loaded.generation != generation:
+                folder = self.folder / f"bm25-{generation}"
+                if not folder.is_dir():
+                    return None
+                has_words = (folder / "vocab.index.json").exists()
+                bm25 = bm25s.BM25.load(folder, mmap=True, show_progress=False) if has_words else None
+                self._loaded = _Loaded(generation, bm25, np.load(folder / "rows.npy"))
+            return self._loaded
+
+    def _remove_old(self) -> None:
+        """Generations before the current one, but the last, which a search may just be opening."""
+        with self._open() as database:
+            current = self._current(database)
+        for folder in self.folder.glob("bm25-*"):
+            if int(folder.name.removeprefix("bm25-")) < current - 1:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _mark(path: Path) -> str:
+    """What a file looks like from outside; another one means that it may have changed."""
+    status = path.stat()
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def main(overrides: list[str]) -> None:
+    """`resonance index PATH`: index a folder of documents, or bring its index up to date."""
+    from rich.console import Console
+
+    from resonance.config import compose
+
+    config = compose("index", overrides)
+    if not config.path:
+        raise SearchError("give the folder of documents: resonance index PATH")
+    index = Index(Path(config.path).expanduser(), Path(config.index).expanduser())
+    update = index.update()
+    console = Console(highlight=False, soft_wrap=True)
+    for sentence in update.skipped:
+        console.print(sentence, style="yellow", markup=False)
+    console.print(
+        f"{update.files} files, {update.passages} passages: {update.added} new, {update.changed} changed, "
+        f"{update.removed} removed, in {update.seconds:.1f} s"
+    )
+    console.print(f"index: {index.folder}", markup=False)
+    if config.query:
+        for found in index.search(str(config.query), int(config.k)):
+            console.print(f"{found.score:6.2f}  {found.title} ({found.path}): {found.text[:160]}", markup=False)

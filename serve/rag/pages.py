@@ -1,0 +1,200 @@
+"""Pages of the best hits, fetched within strict bounds and reduced to their article text."""
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from functools import lru_cache
+
+import httpcore
+import httpx
+import lxml.etree
+import lxml.html
+import trafilatura
+
+from serve.rag.addresses import AddressPolicy, CheckedBackend, ForbiddenAddress
+from serve.rag.cache import Cache
+from serve.rag.sanitize import visible
+
+LARGEST = 1024 * 1024
+SECONDS = 5.0
+REDIRECTS = 3
+# Text of one page that ranking looks at; an article rarely has more, and what is asked stands near its top.
+TEXT = 40_000
+_TYPES = ("text/html", "application/xhtml+xml", "text/plain")
+_HEADERS = {
+    "User-Agent": "Mozilla/5.0 (compatible; Resonance)",
+    "Accept": "text/html,application/xhtml+xml,text/plain;q=0.8",
+    "Accept-Language": "en;q=0.9,*;q=0.5",
+}
+_UNSEEN = (
+    "//script|//style|//noscript|//template|//iframe|//object|//svg|//form|//*[@hidden]|//*[@aria-hidden='true']"
+    "|//*[contains(translate(@style,' ABCDEFGHIJKLMNOPQRSTUVWXYZ','abcdefghijklmnopqrstuvwxyz'),'display:none')]"
+    "|//*[contains(translate(@style,' ABCDEFGHIJKLMNOPQRSTUVWXYZ','abcdefghijklmnopqrstuvwxyz'),'visibility:hidden')]"
+    "|//*[contains(concat(';',translate(@style,' ABCDEFGHIJKLMNOPQRSTUVWXYZ','abcdefghijklmnopqrstuvwxyz')),';font-size:0')]"
+    "|//*[contains(concat(translate(@style,' ABCDEFGHIJKLMNOPQRSTUVWXYZ','abcdefghijklmnopqrstuvwxyz'),';'),'opacity:0;')]"
+    "|//*[contains(translate(@style,' ABCDEFGHIJKLMNOPQRSTUVWXYZ','abcdefghijklmnopqrstuvwxyz'),'left:-9')]"
+    "|//*[contains(translate(@style,' ABCDEFGHIJKLMNOPQRSTUVWXYZ','abcdefghijklmnopqrstuvwxyz'),'text-indent:-9')]"
+    "|//*[contains(concat(' ',@class,' '),' sr-only ') or contains(concat(' ',@class,' '),' visually-hidden ')]"
+)
+
+
+class PageError(Exception):
+    """A page that cannot be used; the message says why."""
+
+
+class CheckedTransport(httpx.AsyncHTTPTransport):
+    """httpx's transport over connections that are checked; nothing comes from the environment."""
+
+    def __init__(self, policy: AddressPolicy, tls: ssl.SSLContext) -> None:
+        super().__init__(verify=tls, trust_env=False, http2=True)
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=tls, http1=True, http2=True, max_connections=8, network_backend=CheckedBackend(policy)
+        )
+
+
+class Pages:
+    """Reads pages as text.
+
+    Args:
+        policy: which addresses may be connected to.
+        cache: texts by address, also the failures (as empty text).
+        ttl: seconds for which a text is good.
+    """
+
+    def __init__(self, policy: AddressPolicy, cache: Cache, *, ttl: float) -> None:
+        self._policy = policy
+        self._cache = cache
+        self._ttl = ttl
+
+    async def read(self, urls: Sequence[str], *, deadline: float) -> dict[str, str]:
+        """The texts that could be read within `deadline` seconds, by address; failures are left out."""
+        texts: dict[str, str] = {}
+        async with self.client() as client:
+            tasks = {url: asyncio.create_task(self._read(client, url)) for url in urls}
+            done, late = await asyncio.wait(tasks.values(), timeout=deadline) if tasks else (set(), set())
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        for url, task in tasks.items():
+            if task in done and task.exception() is None and task.result():
+                texts[url] = task.result()
+        return texts
+
+    async def _read(self, client: httpx.AsyncClient, url: str) -> str:
+        entry = await asyncio.to_thread(self._cache.get, "pages", url, max_age=self._ttl)
+        if entry is not None:
+            return str(entry.value)
+        try:
+            text = await asyncio.wait_for(self.fetch(client, url), SECONDS)
+        except (PageError, ForbiddenAddress, httpx.HTTPError, httpx.InvalidURL, TimeoutError):
+            text = ""
+        await asyncio.to_thread(self._cache.put, "pages", url, text)
+        return text
+
+    def client(self) -> httpx.AsyncClient:
+        """A client whose every connection is checked; redirects are followed by `fetch`, one by one."""
+        return httpx.AsyncClient(
+            transport=CheckedTransport(self._policy, _tls()),
+            headers=_HEADERS,
+            timeout=SECONDS,
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    async def fetch(self, client: httpx.AsyncClient, url: str) -> str:
+        """The article text of one page.
+
+        Raises PageError, ForbiddenAddress or httpx.HTTPError.
+        """
+        address = httpx.URL(url)
+        for _ in range(REDIRECTS + 1):
+            _check(address)
+            async with client.stream("GET", address) as response:
+                if response.is_redirect:
+                    address = address.join(response.headers.get("location", ""))
+                    continue
+                if response.status_code != 200:
+                    raise PageError(f"HTTP {response.status_code}")
+                kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
+                if kind not in _TYPES:
+                    raise PageError(f"{kind or 'an unnamed type'} is not read")
+                body = await _body(response)
+            encoding = response.charset_encoding
+            return await asyncio.to_thread(_text, body, encoding, kind)
+        raise PageError(f"more than {REDIRECTS} redirects")
+
+
+def _check(address: httpx.URL) -> None:
+    if address.scheme not in ("http", "https") or not address.host:
+        raise ForbiddenAddress(f"{address.scheme or 'no scheme'} is not fetched; only http and https are")
+    if address.userinfo:
+        raise ForbiddenAddress("an address with a user name is not fetched")
+
+
+async def _body(response: httpx.Response) -> bytes:
+    """At most LARGEST bytes, counted after decompression; the rest is left unread."""
+    body = bytearray()
+    async for chunk in response.aiter_bytes(65536):
+        body += chunk
+        if len(body) >= LARGEST:
+            break
+    return bytes(body[:LARGEST])
+
+
+def _text(body: bytes, encoding: str | None, kind: str) -> str:
+    if kind == "text/plain":
+        return visible(body.decode(encoding or "utf-8", "replace"))[:TEXT]
+    try:
+        page = body.decode(encoding, "replace") if encoding else body
+    except LookupError:
+        page = body
+    return visible(article_text(page))[:TEXT]
+
+
+def article_text(page: str | bytes) -> str:
+    """The readable text of an HTML page, paragraphs parted by blank lines; what a reader cannot see is left out."""
+    tree = _parsed(page)
+    if tree is None:
+        return ""
+    for node in tree.xpath(_UNSEEN):
+        if node.getparent() is not None:
+            node.drop_tree()
+    text = trafilatura.extract(
+        tree, include_comments=False, include_tables=True, include_links=False, favor_recall=True, deduplicate=False
+    )
+    if not text:
+        body = tree.find("body")
+        text = "\n".join((body if body is not None else tree).itertext())
+    return "\n\n".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def title_of(page: str | bytes) -> str:
+    """The page's title, else its first heading, else nothing."""
+    tree = _parsed(page)
+    if tree is None:
+        return ""
+    for path in ("//title", "//h1"):
+        for node in tree.xpath(path):
+            if title := " ".join(node.text_content().split()):
+                return title
+    return ""
+
+
+def _parsed(page: str | bytes) -> lxml.html.HtmlElement | None:
+    if not page.strip():
+        return None
+    if isinstance(page, str):
+        # lxml refuses a str that declares an encoding; as bytes the declaration would be believed.
+        page, parser = page.encode("utf-8", "replace"), lxml.html.HTMLParser(encoding="utf-8", remove_comments=True)
+    else:
+        parser = lxml.html.HTMLParser(remove_comments=True)
+    try:
+        return lxml.html.document_fromstring(page, parser=parser)
+    except (lxml.etree.ParserError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=1)
+def _tls() -> ssl.SSLContext:
+    # Made once: reading the certificates takes longer than a page.
+    return httpx.create_ssl_context(trust_env=False)

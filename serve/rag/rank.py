@@ -1,0 +1,171 @@
+"""The sentences that answer a query, out of everything that was found, within a budget of tokens.
+
+BM25 (bm25s) over sentences, each indexed with its document's title; near-duplicates dropped; a few
+sentences a source, a few sources a site; then packed greedily, best first, in the prompt's own form.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import bm25s
+
+from serve.rag.contract import Budget, Source
+from serve.rag.text import sentences, site_of, terms
+
+# How much of a sentence's score its provider's order may add: a tie-breaker, not a vote.
+_RANK_WEIGHT = 0.15
+# Share of shared word pairs from which two sentences say the same.
+_SAME = 0.7
+# A sentence that holds this share of the best sentence's score is worth its tokens.
+_WORTH = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Text of one hit, already harmless: title, url, the text to choose sentences from, the provider's rank."""
+
+    title: str
+    url: str
+    text: str
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Sentence:
+    document: int
+    position: int
+    text: str
+    score: float
+
+
+def rank(query: str, documents: Sequence[Document], budget: Budget) -> list[Source]:
+    """The best sources for `query`, best first, ids from 1, each passage a few sentences in their own order."""
+    scored = _distinct(_score(query, documents))
+    if not scored:
+        return []
+    best = max(sentence.score for sentence in scored)
+    chosen: dict[int, list[_Sentence]] = {}
+    sites: Counter[str] = Counter()
+    for sentence in scored:
+        document = documents[sentence.document]
+        taken = chosen.get(sentence.document)
+        if taken is not None:
+            if len(taken) < budget.sentences_per_source and sentence.score >= _WORTH * best:
+                taken.append(sentence)
+            continue
+        site = site_of(document.url)
+        if len(chosen) < budget.max_sources and sites[site] < budget.per_site:
+            chosen[sentence.document] = [sentence]
+            sites[site] += 1
+    return [
+        Source(
+            id=number,
+            title=documents[index].title,
+            url=documents[index].url,
+            site=site_of(documents[index].url),
+            passage=_passage(picked),
+            score=round(picked[0].score, 4),
+        )
+        for number, (index, picked) in enumerate(chosen.items(), start=1)
+    ]
+
+
+def pack(sources: Sequence[Source], budget_tokens: int, count_tokens: Callable[[str], int]) -> tuple[list[Source], str]:
+    """As many sources as fit, best first, and their context; a passage is cut at a sentence or word to fit.
+
+    Returns the kept sources (passages as in the context) and the context, at most `budget_tokens` long.
+    """
+    kept: list[Source] = []
+    lines: list[str] = []
+    for source in sources:
+        whole = _line(len(kept) + 1, source, source.passage)
+        if count_tokens("\n".join([*lines, whole])) <= budget_tokens:
+            passage = source.passage
+        else:
+            passage = _shortened(source, len(kept) + 1, lines, budget_tokens, count_tokens)
+            if not passage:
+                continue
+        kept.append(Source(len(kept) + 1, source.title, source.url, source.site, passage, source.score))
+        lines.append(_line(len(kept), source, passage))
+    return kept, "\n".join(lines)
+
+
+def context_of(sources: Sequence[Source]) -> str:
+    """The numbered form that the model was trained on: `[1] Title (site): text`, one line a source."""
+    return "\n".join(_line(source.id, source, source.passage) for source in sources)
+
+
+def _line(number: int, source: Source, passage: str) -> str:
+    return f"[{number}] {source.title} ({source.site}): {passage}"
+
+
+def _shortened(
+    source: Source, number: int, lines: list[str], budget_tokens: int, count_tokens: Callable[[str], int]
+) -> str:
+    """The longest run of whole sentences from the start that fits, else of words when it is a first source."""
+
+    def fits(passage: str) -> bool:
+        return count_tokens("\n".join([*lines, _line(number, source, passage)])) <= budget_tokens
+
+    parts = sentences(source.passage)
+    for count in range(len(parts) - 1, 0, -1):
+        passage = " ".join(parts[:count])
+        if fits(passage):
+            return passage
+    words = source.passage.split(" ")
+    low, high = 0, len(words) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(" ".join(words[:middle]) + " …") else (low, middle - 1)
+    # Fewer than six words tell nothing; then the tokens are better left to the answer.
+    return " ".join(words[:low]) + " …" if low >= 6 and not lines else ""
+
+
+def _score(query: str, documents: Sequence[Document]) -> list[_Sentence]:
+    """Every sentence that shares a word with the query, best first."""
+    wanted = list(dict.fromkeys(terms(query)))
+    units = [
+        (index, position, sentence)
+        for index, document in enumerate(documents)
+        for position, sentence in enumerate(sentences(document.text))
+    ]
+    # The title stands once before every sentence: a sentence of a page about the thing asked for need not name it.
+    corpus = [terms(f"{documents[index].title} {sentence}") for index, _, sentence in units]
+    vocabulary = {term for unit in corpus for term in unit}
+    known = [term for term in wanted if term in vocabulary]
+    if not known:
+        return []
+    index = bm25s.BM25(method="lucene")
+    index.index(corpus, show_progress=False)
+    scores = index.get_scores(known)
+    top = float(scores.max()) or 1.0
+    found = [
+        _Sentence(
+            document,
+            position,
+            text,
+            float(score) / top + _RANK_WEIGHT / (1 + documents[document].rank),
+        )
+        for (document, position, text), score in zip(units, scores, strict=True)
+        if score > 0
+    ]
+    return sorted(found, key=lambda sentence: (-sentence.score, sentence.document, sentence.position))
+
+
+def _distinct(scored: list[_Sentence]) -> list[_Sentence]:
+    """Without the sentences that repeat a better one."""
+    kept: list[_Sentence] = []
+    seen: list[frozenset[tuple[str, str]]] = []
+    for sentence in scored[:200]:
+        words = terms(sentence.text)
+        pairs = frozenset(zip(["", *words], [*words, ""], strict=True))
+        if any(len(pairs & other) >= _SAME * min(len(pairs), len(other)) for other in seen):
+            continue
+        seen.append(pairs)
+        kept.append(sentence)
+    return kept
+
+
+def _passage(picked: list[_Sentence]) -> str:
+    return " ".join(sentence.text for sentence in sorted(picked, key=lambda sentence: sentence.position))

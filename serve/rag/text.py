@@ -1,0 +1,94 @@
+"""Text cut into the units that search works on: words, sentences, sites."""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+import Stemmer
+
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text written over several lines."""
+    return frozenset(text.split())
+
+
+# Words that say nothing about what is asked. bm25s has its own list; this one also holds question words
+# and contractions, which questions to an assistant are full of.
+STOPWORDS = word_set(
+    """
+    a about above after again all also am an and any are aren't as at be because been before being below between
+    both but by can cannot could couldn't did didn't do does doesn't doing don't down during each few for from
+    further had has have having he her here hers him his how i i'd i'll i'm i've if in into is isn't it it's its
+    itself just let's me more most my no nor not of off on once only or other our out over own please same shall
+    she should so some such tell than that that's the their them then there these they this those through to too
+    under until up us very was we were what what's when where which while who whom whose why will with would you
+    you're your
+    """
+)
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*(?:[.,]\d+)*", re.UNICODE)
+# A sentence ends at . ! ? … (and quotes or brackets behind it) before a capital, a digit, a quote or a
+# script without case; abbreviations and initials are put back together below.
+_BOUNDARY = re.compile(r"[.!?…][\"'”’)\]]*(\s+)(?=[\"'“‘(\[]?[^\Wa-z_])|[。！？]()|(\s+[|•·]\s+)")
+_ABBREVIATION = re.compile(
+    r"(?:^|\s|\()(?:[A-Z]|Dr|Mr|Mrs|Ms|Prof|St|Sr|Jr|vs|etc|No|Nos|Fig|Figs|Vol|pp|ca|approx|e\.g|i\.e|al|Inc|Ltd|Co"
+    r"|Corp|Gen|Col|Sgt|Capt|Lt|Rev|Hon|Mt|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec|U\.S|U\.K)\.$"
+)
+
+
+@lru_cache(maxsize=1)
+def _stemmer() -> Stemmer.Stemmer:
+    return Stemmer.Stemmer("english")
+
+
+def terms(text: str) -> list[str]:
+    """Stemmed content words in order, lower case; the unit of every index and comparison."""
+    found = [word.lower().replace("’", "'") for word in _WORD.findall(text)]
+    kept = [word.removesuffix("'s") for word in found if word not in STOPWORDS]
+    return _stemmer().stemWords(kept)
+
+
+def sentences(text: str, *, longest: int = 400) -> list[str]:
+    """Sentences in order; one longer than `longest` characters is cut at white space."""
+    pieces: list[str] = []
+    for piece in _pieces(text):
+        part = piece.strip()
+        if not part:
+            continue
+        if pieces and _ABBREVIATION.search(pieces[-1]) is not None:
+            pieces[-1] = f"{pieces[-1]} {part}"
+        else:
+            pieces.append(part)
+    return [part for piece in pieces for part in _cut(piece, longest)]
+
+
+def _pieces(text: str) -> Iterator[str]:
+    start = 0
+    for boundary in _BOUNDARY.finditer(text):
+        space = boundary.lastindex or 0
+        yield text[start : boundary.start(space)]
+        start = boundary.end(space)
+    yield text[start:]
+
+
+def _cut(sentence: str, longest: int) -> list[str]:
+    parts: list[str] = []
+    while len(sentence) > longest:
+        at = sentence.rfind(" ", longest // 2, longest)
+        at = at if at > 0 else longest
+        parts.append(sentence[:at].strip())
+        sentence = sentence[at:].strip()
+    return [*parts, sentence] if sentence else parts
+
+
+def site_of(url: str) -> str:
+    """The host without `www.`, in ASCII (punycode), or the file's name where there is no host."""
+    split = urlsplit(url)
+    if not split.hostname:
+        return split.path.rsplit("/", 1)[-1]
+    host = split.hostname
+    try:
+        host = host.encode("idna").decode("ascii") if not host.isascii() else host
+    except UnicodeError:
+        host = host.encode("ascii", "replace").decode("ascii")
+    return host.removeprefix("www.")
