@@ -1,0 +1,249 @@
+"""Where instruction data comes from: files, the Hugging Face Hub, and the built-in generator.
+
+A source gives its examples in three splits and a fingerprint of them. Nothing here knows tokens or training. To
+add a source, write a class with `read()` and a YAML beside the others in `configs/data/`.
+"""
+
+from __future__ import annotations
+
+import csv
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from data.basics import BasicsSettings, generate
+from data.errors import DataError
+from data.examples import Splits, fingerprint
+from data.formats import Row, read_rows
+
+# The builder of `datasets` for each kind of file.
+_BUILDERS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+
+
+class Source(ABC):
+    """Instruction data in three splits, read once and kept."""
+
+    _splits: Splits | None = None
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What the data is called in reports and in a checkpoint's provenance."""
+
+    @abstractmethod
+    def read(self) -> Splits:
+        """Read or make the data. Raises DataError when that is not possible."""
+
+    def splits(self) -> Splits:
+        """The data; read at the first call."""
+        if self._splits is None:
+            self._splits = self.read()
+        return self._splits
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the examples of all splits; equal wherever the data is equal."""
+        splits = self.splits()
+        return fingerprint((splits.train, splits.validation, splits.test))
+
+
+class BasicsSource(Source):
+    """The built-in tasks. The arguments are those of `BasicsSettings`."""
+
+    def __init__(
+        self,
+        *,
+        train_size: int = 20_000,
+        validation_size: int = 300,
+        test_size: int = 1_000,
+        seed: int = 0,
+        families: Sequence[str] | None = None,
+        chain_share: float = 0.25,
+        max_turns: int = 6,
+        system_share: float = 0.1,
+    ) -> None:
+        self.settings = BasicsSettings(
+            train_size=train_size,
+            validation_size=validation_size,
+            test_size=test_size,
+            seed=seed,
+            families=None if families is None else tuple(families),
+            chain_share=chain_share,
+            max_turns=max_turns,
+            system_share=system_share,
+        )
+
+    @property
+    def name(self) -> str:
+        """Always `basics`."""
+        return "basics"
+
+    def read(self) -> Splits:
+        """Generate the data; under a second for the default sizes."""
+        return generate(self.settings)
+
+
+class _RowSource(Source):
+    """Data that comes as one list of rows and is split here."""
+
+    def __init__(self, train: float, validation: float, test: float, shuffle: bool, seed: int) -> None:
+        shares = {"train": train, "validation": validation, "test": test}
+        for name, share in shares.items():
+            if not 0 <= share <= 1:
+                raise DataError(f"The {name} share of the data is {share}; it must be between 0 and 1.")
+        if abs(sum(shares.values()) - 1) > 1e-6:
+            told = ", ".join(f"{name} {share:g}" for name, share in shares.items())
+            raise DataError(f"The shares of the data ({told}) add up to {sum(shares.values()):g}; they must make 1.")
+        self._train, self._test, self._shuffle, self._seed = train, test, shuffle, seed
+        self._has_validation = validation > 0
+
+    @abstractmethod
+    def rows(self) -> tuple[Sequence[Row], list[str]]:
+        """All rows in order, and the names of their columns."""
+
+    def read(self) -> Splits:
+        """Read the rows and cut them in the order train, test, validation, shuffled before if so wished."""
+        rows, columns = self.rows()
+        if not rows:
+            raise DataError(f"{self.name} has no rows; give data with at least one example.")
+        examples = read_rows(rows, columns, self.name)
+        if self._shuffle:
+            random.Random(self._seed).shuffle(examples)
+        # Counted as in the book: train and test are rounded down and the rest is for validation.
+        train_end = max(1, int(len(examples) * self._train + 1e-9))
+        test_end = train_end + int(len(examples) * self._test + 1e-9)
+        if not self._has_validation:
+            train_end += len(examples) - test_end
+            test_end = len(examples)
+        return Splits(examples[:train_end], examples[test_end:], examples[train_end:test_end])
+
+
+class FileSource(_RowSource):
+    """A JSON, JSONL, CSV, TSV or Parquet file, by its path or http(s) URL; columns as `data/formats.py` knows them.
+
+    `train`, `validation` and `test` are shares that add up to 1. With `shuffle` the rows are shuffled by `seed`
+    before they are cut; without, the first rows train, the next test, and the last validate.
+    """
+
+    def __init__(
+        self,
+        path: str | None,
+        *,
+        train: float = 0.85,
+        validation: float = 0.05,
+        test: float = 0.1,
+        shuffle: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(train, validation, test, shuffle, seed)
+        if not path:
+            raise DataError("No data file is given; say which by data.path=FILE (JSON, JSONL, CSV, TSV or Parquet).")
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        """The path or URL as it was given."""
+        return self.path
+
+    def rows(self) -> tuple[Sequence[Row], list[str]]:
+        """Read the file by `datasets`, which caches what it has downloaded or converted."""
+        remote = self.path.startswith(("http://", "https://"))
+        path = Path(self.path.split("?")[0] if remote else self.path).expanduser()
+        builder = _BUILDERS.get(path.suffix.lower())
+        if builder is None:
+            raise DataError(
+                f"{self.path} is no kind of file that is read here; its name must end in one of: "
+                f"{', '.join(_BUILDERS)}."
+            )
+        if not remote and not path.is_file():
+            raise DataError(f"There is no file {self.path}; give the path of a JSON, JSONL, CSV, TSV or Parquet file.")
+        options: dict[str, Any] = {"data_files": self.path if remote else str(path.resolve()), "split": "train"}
+        if builder == "csv":
+            options |= _all_text(path, remote)
+        hint = "it needs a network, or data.path=FILE with a copy of it" if remote else "mend the file"
+        return _load(builder, options, self.path, hint)
+
+
+class HubSource(_RowSource):
+    """A data set of the Hugging Face Hub, for instance `tatsu-lab/alpaca`; downloaded once and cached.
+
+    `config` and `split` choose a part of it as the Hub names them; that part is shuffled by `seed` and cut into
+    our splits by the shares `train`, `validation` and `test`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        config: str | None = None,
+        split: str = "train",
+        train: float = 0.95,
+        validation: float = 0.02,
+        test: float = 0.03,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(train, validation, test, True, seed)
+        self._name, self._config, self._split = name, config, split
+
+    @property
+    def name(self) -> str:
+        """The data set's name on the Hub."""
+        return self._name
+
+    def rows(self) -> tuple[Sequence[Row], list[str]]:
+        """Load the data set by `datasets`."""
+        options: dict[str, Any] = {"name": self._config, "split": self._split}
+        hint = "the Hub must be reached once (then the copy on this machine is enough); or use data=json data.path=FILE"
+        return _load(self._name, options, self._name, hint)
+
+
+def _load(builder: str, options: dict[str, Any], where: str, hint: str) -> tuple[Sequence[Row], list[str]]:
+    """Load one split by the `datasets` library; whatever it raises becomes one sentence that ends with the hint."""
+    from datasets import Dataset, load_dataset  # takes over a second: only those who read files pay it
+
+    with _quiet():
+        try:
+            loaded = load_dataset(builder, **options)
+        except Exception as error:  # the library raises its own, pyarrow's, pandas', fsspec's and HTTP errors
+            raise DataError(f"{where} could not be loaded ({_reason(error)}); {hint}.") from error
+    dataset = cast(Dataset, loaded)
+    return cast(Sequence[Row], dataset.to_list()), dataset.column_names
+
+
+def _all_text(path: Path, remote: bool) -> dict[str, Any]:
+    """Options that keep every cell of a CSV file a text: 007 stays 007, and NA is sodium, not a missing value."""
+    options: dict[str, Any] = {"keep_default_na": False, "sep": "\t" if path.suffix.lower() == ".tsv" else ","}
+    if not remote:
+        from datasets import Features, Value
+
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = next(csv.reader(file, delimiter=options["sep"]), [])
+        options["features"] = Features({column: Value("string") for column in header})
+    return options
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of the innermost cause."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Keep `datasets` from printing bars and from logging the errors that we raise as sentences."""
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from datasets.utils.logging import CRITICAL, get_verbosity, set_verbosity
+
+    verbosity, bars_were_off = get_verbosity(), are_progress_bars_disabled()
+    set_verbosity(CRITICAL)
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        set_verbosity(verbosity)
+        if not bars_were_off:
+            enable_progress_bars()
