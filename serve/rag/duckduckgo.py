@@ -17,7 +17,9 @@ from serve.rag.contract import ConnectionFailed, Hit, RateLimited, Timeout, Unav
 
 REFUSALS = frozenset((202, 403, 418, 429))
 # The page that asks to pick the ducks; its form posts to anomaly.js.
-_CHALLENGE = re.compile(r"anomaly-modal|anomaly\.js|/challenge-form|id=[\"']challenge", re.I)
+_CHALLENGE = re.compile(
+    r"(?:class|id)=[\"'][^\"']*(?:anomaly-modal|challenge-form)|(?:action|src)=[\"'][^\"']*anomaly\.js", re.I
+)
 # What every page of results has, also one that holds none.
 _RESULTS_PAGE = re.compile(
     r"id=[\"']links[\"']|class=[\"'][^\"']*\b(?:results|no-results|serp__results)\b|No\s+results", re.I

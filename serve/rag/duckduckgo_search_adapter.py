@@ -5,6 +5,7 @@ its version is pinned for that.
 """
 
 import asyncio
+import threading
 import warnings
 from typing import Any
 
@@ -13,6 +14,8 @@ from duckduckgo_search.exceptions import DuckDuckGoSearchException, RatelimitExc
 
 from serve.rag.contract import ConnectionFailed, Hit, RateLimited, Timeout
 from serve.rag.duckduckgo import checked, hits_from, target_of
+
+_MAKING = threading.Lock()
 
 
 class _Client(DDGS):
@@ -48,8 +51,8 @@ class DuckDuckGoSearch:
         return await asyncio.to_thread(self._search, query, k, region, time_limit)
 
     def _search(self, query: str, k: int, region: str, time_limit: str | None) -> list[Hit]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that the package was renamed is known
+        # That the package was renamed is known; its constructor also changes the process's warning filters.
+        with _MAKING, warnings.catch_warnings(record=True):
             client = _Client(proxy=self._proxy, timeout=self._timeout, verify=self._verify)  # pyright: ignore[reportArgumentType]
         try:
             results = client.results(query, region, time_limit, k)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pypdf
-import pypdf.errors
 from markdown_it import MarkdownIt
 
 from serve.rag.pages import article_text, title_of
