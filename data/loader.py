@@ -1,0 +1,134 @@
+"""Batches for training, in an order that can be taken up again in the middle of an epoch.
+
+Knows Lightning's protocol for loaders that are saved with a checkpoint (`state_dict`, `load_state_dict`, and a
+sampler's `set_epoch`) and nothing of how the batches are put together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.errors import DataError
+from data.packing import BatchPlan
+from data.tokenize import IGNORE, Tokenized
+
+Batch: TypeAlias = dict[str, Tensor]
+
+
+def collate(data: Tokenized, plan: BatchPlan, row_length: int | None = None) -> Batch:
+    """The tensors of a batch, all (rows, time) int64; time is `row_length`, or the longest row's length if None.
+
+    `input_ids`; `labels` (the target of the input at the same place, IGNORE where there is none); `position_ids`,
+    from 0 in each example; `document_ids`, which example of its row a token belongs to, -1 on padding. A batch
+    without rows becomes one row of padding.
+    """
+    rows = plan or ((),)
+    lengths = data.lengths
+    time = row_length or max(1, *(sum(int(lengths[i]) for i in row) for row in rows))
+    input_ids = np.zeros((len(rows), time), np.int64)
+    labels = np.full((len(rows), time), IGNORE, np.int64)
+    position_ids = np.zeros((len(rows), time), np.int64)
+    document_ids = np.full((len(rows), time), -1, np.int64)
+    for r, row in enumerate(rows):
+        place = 0
+        for document, i in enumerate(row):
+            start, end = data.offsets[i], data.offsets[i + 1]
+            here = slice(place, place + int(end - start))
+            input_ids[r, here] = data.input_ids[start:end]
+            labels[r, here] = data.labels[start:end]
+            position_ids[r, here] = np.arange(end - start)
+            document_ids[r, here] = document
+            place = here.stop
+    arrays = {
+        "input_ids": input_ids,
+        "labels": labels,
+        "position_ids": position_ids,
+        "document_ids": document_ids,
+    }
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+class FixedLoader:
+    """The same batches each time it is iterated."""
+
+    def __init__(self, batches: Sequence[Batch]) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._batches)
+
+
+class TrainLoader:
+    """An epoch of training batches; iterating goes on where the loaded state left off.
+
+    `plan` gives an epoch's batches and must depend on the epoch alone; `length` is their number. `settings` are
+    what else the order depends on: they are saved, and a state with others is refused. `trained` tells how many
+    batches of the present epoch have been trained on; without it, those handed out count as trained.
+    """
+
+    def __init__(
+        self,
+        data: Tokenized,
+        plan: Callable[[int], Sequence[BatchPlan]],
+        length: int,
+        *,
+        row_length: int | None = None,
+        settings: Mapping[str, object],
+        trained: Callable[[], int] | None = None,
+    ) -> None:
+        self._data, self._plan, self._length, self._row_length = data, plan, length, row_length
+        self._settings = dict(settings)
+        self._handed_out = 0
+        self._trained = trained or (lambda: self._handed_out)
+        self._epoch = 0
+        self._resume_at = (0, 0)  # epoch and batch of the loaded state
+
+    @property
+    def sampler(self) -> Self:
+        """Where Lightning looks for `set_epoch`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this after `iter` in the first one, and before it in all others."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch, also when iteration begins in the middle of one."""
+        return self._length
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches from the resumed place to the epoch's end. What to iterate is settled at the first `next`."""
+        epoch, batch = self._resume_at
+        start = batch if epoch == self._epoch else 0
+        self._handed_out = start
+        for plan in self._plan(self._epoch)[start:]:
+            self._handed_out += 1
+            yield collate(self._data, plan, self._row_length)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch, how many of its batches have been trained on, and the settings behind their order."""
+        return {"epoch": self._epoch, "batch": self._trained(), "settings": self._settings}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the state was saved. Raises DataError when the batches would not be the same."""
+        saved: dict[str, object] = state_dict["settings"]
+        changed = [
+            f"{name} was {saved.get(name)} and is {value}"
+            for name, value in self._settings.items()
+            if saved.get(name) != value
+        ]
+        if changed:
+            raise DataError(
+                f"The checkpoint's epoch cannot be continued: {'; '.join(changed)}. Resume with the same data "
+                "settings, or begin a new run."
+            )
+        self._epoch = state_dict["epoch"]
+        self._resume_at = (state_dict["epoch"], state_dict["batch"])

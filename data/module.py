@@ -1,0 +1,183 @@
+"""The Lightning data module: a source, a template and a window become training and validation batches.
+
+The training order is a pure function of seed and epoch; a run that is resumed sees exactly the batches that it had
+not yet trained on. Everything is tokenised once and kept in memory; there are no worker processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import lightning
+
+from data.errors import DataError
+from data.examples import Example, Splits
+from data.loader import FixedLoader, TrainLoader, collate
+from data.packing import BatchPlan, RowPlan, count_batches, deal, group_by_length, pack
+from data.sources import Source
+from data.tokenize import Report, Tokenized, tokenize
+from resonance.chat import ChatTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class DataReport:
+    """What a run trains on. `rows` and `batches` count an epoch; `filled` is the share of them that is no padding."""
+
+    name: str
+    train: Report
+    validation: Report
+    rows: int
+    batches: int
+    filled: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: train {self.train}; an epoch has {self.batches:,} batches of {self.rows:,} rows, "
+            f"{self.filled:.0%} filled\n{self.name}: validation {self.validation}"
+        )
+
+
+class SFTDataModule(lightning.LightningDataModule):
+    """Supervised fine-tuning data.
+
+    Args:
+        source: where the examples come from.
+        template: how they are written down.
+        context_length: the most tokens of an example, the model's window.
+        batch_size: rows of a batch, for each process.
+        packing: several examples a row; otherwise one, padded to the batch's longest, similar lengths together.
+        row_length: tokens of a packed row, at least `context_length`, which is the default.
+        seed: decides the order of training.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        template: ChatTemplate,
+        *,
+        context_length: int,
+        batch_size: int,
+        packing: bool = True,
+        row_length: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise DataError(f"The batch size is {batch_size}; it must be at least 1.")
+        if row_length is not None and row_length < context_length:
+            raise DataError(f"`row_length` is {row_length}; it must be at least the context length, {context_length}.")
+        self.source, self.template = source, template
+        self.context_length, self.batch_size, self.seed = context_length, batch_size, seed
+        self._row_length = (row_length or context_length) if packing else None
+        self._train: Tokenized | None = None
+        self._validation: Tokenized | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and tokenise the data; once. Raises DataError when no example would train on anything."""
+        if self._train is not None:
+            return
+        splits = self.source.splits()
+        train = tokenize(splits.train, self.template, self.context_length)
+        if not train.report.used:
+            raise DataError(
+                f"None of the {train.report.examples} training examples of {self.source.name} has anything to learn "
+                f"from ({train.report}); give data with answers, or a longer context."
+            )
+        self._validation = tokenize(splits.validation, self.template, self.context_length)
+        self._train = train
+
+    @property
+    def splits(self) -> Splits:
+        """The examples themselves."""
+        return self.source.splits()
+
+    @property
+    def test_examples(self) -> Sequence[Example]:
+        """The examples that are held out for scoring."""
+        return self.splits.test
+
+    @property
+    def fingerprint(self) -> str:
+        """The content hash of the data, all splits."""
+        return self.source.fingerprint()
+
+    @property
+    def report(self) -> DataReport:
+        """What was tokenised, skipped and cut, and how an epoch is made up."""
+        train, validation = self._tokenized()
+        rows = self._rows(train, epoch=0)
+        room = (
+            len(rows) * self._row_length
+            if self._row_length is not None
+            else sum(
+                len(batch) * max(int(train.lengths[i]) for row in batch for i in row)
+                for batch in deal(rows, self.batch_size, "")
+            )
+        )
+        return DataReport(
+            name=self.source.name,
+            train=train.report,
+            validation=validation.report,
+            rows=len(rows),
+            batches=count_batches(len(rows), self.batch_size),
+            filled=train.report.tokens / room,
+        )
+
+    def train_dataloader(self) -> TrainLoader:
+        """Training batches of this process; the loader is saved with Lightning's checkpoints."""
+        train, _ = self._tokenized()
+        rank, world_size = self._process()
+        rows = len(self._rows(train, epoch=0))
+
+        def plan(epoch: int) -> list[BatchPlan]:
+            seed = f"{self.seed}/{epoch}"
+            return deal(self._rows(train, epoch), self.batch_size, seed, rank=rank, world_size=world_size)
+
+        return TrainLoader(
+            train,
+            plan,
+            count_batches(rows, self.batch_size, world_size),
+            row_length=self._row_length,
+            settings={
+                "data": self.fingerprint[:16],
+                "template": self.template.name,
+                "context_length": self.context_length,
+                "row_length": self._row_length,
+                "batch_size": self.batch_size,
+                "processes": world_size,
+                "seed": self.seed,
+            },
+            trained=self._trained_batches if self.trainer is not None else None,
+        )
+
+    def val_dataloader(self) -> FixedLoader:
+        """Validation batches of this process, the same at every validation; none without validation examples."""
+        _, validation = self._tokenized()
+        rank, world_size = self._process()
+        rows = self._rows(validation, epoch=0)
+        plan = deal(rows, self.batch_size, "", rank=rank, world_size=world_size)
+        return FixedLoader([collate(validation, batch, self._row_length) for batch in plan])
+
+    def _tokenized(self) -> tuple[Tokenized, Tokenized]:
+        self.setup()
+        assert self._train is not None and self._validation is not None
+        return self._train, self._validation
+
+    def _rows(self, data: Tokenized, epoch: int) -> list[RowPlan]:
+        """An epoch's rows; as many in every epoch."""
+        lengths = data.lengths.tolist()
+        if self._row_length is None:
+            return group_by_length(lengths, self.batch_size, f"{self.seed}/{epoch}")
+        return pack(lengths, self._row_length, f"{self.seed}/{epoch}")
+
+    def _process(self) -> tuple[int, int]:
+        """Rank of this process, and how many processes there are."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _trained_batches(self) -> int:
+        """Batches of this epoch that Lightning has finished: a batch that was interrupted will come again."""
+        assert self.trainer is not None
+        progress = cast(Any, self.trainer.fit_loop.epoch_loop.batch_progress.current)  # typed too narrowly there
+        return int(progress.processed)

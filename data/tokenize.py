@@ -1,0 +1,169 @@
+"""Conversations become token ids and labels, cut to the context window; what would train on nothing is counted.
+
+Knows the chat template and the window, and nothing of batches.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.errors import DataError
+from data.examples import Example
+from resonance.chat import ChatTemplate, Message, TemplateError
+
+IGNORE = -100  # the label of positions that are not supervised; torch's cross entropy leaves it out
+
+# Why an example would train on nothing.
+NO_ANSWER = "no assistant message"
+EMPTY_ANSWER = "empty answer"
+EMPTY_QUESTION = "empty question"
+TRUNCATED_AWAY = "answer outside the context window"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of a split's examples when they were tokenised.
+
+    `skipped` counts, by reason, examples that would have trained on nothing. Of those used, `shortened` lost
+    whole oldest turns, and `cut` lost the end of their text, to fit into the context window.
+    """
+
+    examples: int
+    used: int
+    skipped: Mapping[str, int]
+    shortened: int
+    cut: int
+    tokens: int
+    supervised_tokens: int
+
+    def __str__(self) -> str:
+        parts = [
+            f"{self.used:,} of {self.examples:,} examples",
+            f"{self.tokens:,} tokens, {self.supervised_tokens:,} of them supervised",
+        ]
+        parts += [f"{count:,} skipped: {reason}" for reason, count in sorted(self.skipped.items())]
+        if self.shortened:
+            parts.append(f"{self.shortened:,} without their oldest turns")
+        if self.cut:
+            parts.append(f"{self.cut:,} cut at the end")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenized:
+    """Examples as arrays, one behind the other.
+
+    input_ids: (tokens,) int32. labels: (tokens,) int32, the target of the input at the same place, IGNORE where
+    there is none. offsets: (n + 1,) int64, where each example begins and the last ends. Every example has at
+    least one label, its last.
+    """
+
+    input_ids: NDArray[np.int32]
+    labels: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    report: Report
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(n,) tokens of each example."""
+        return np.diff(self.offsets)
+
+
+def tokenize(examples: Sequence[Example], template: ChatTemplate, context_length: int) -> Tokenized:
+    """Tokenise examples for training; each takes at most `context_length` tokens.
+
+    What stands behind the last supervised token is left off, as nothing is learnt from it. Examples which would
+    train on nothing are left out and counted in the report.
+
+    Raises:
+        DataError: an example cannot be written down in the template.
+    """
+    inputs: list[list[int]] = []
+    labels: list[list[int]] = []
+    skipped: Counter[str] = Counter()
+    shortened = cut = 0
+    for number, example in enumerate(examples, start=1):
+        reason = _trains_on_nothing(example.messages)
+        if reason is None:
+            try:
+                fitted = _fit(example.messages, template, context_length)
+            except TemplateError as error:
+                raise DataError(f"Example {number} does not fit the {template.name} template: {error}") from error
+            if fitted is not None:
+                inputs.append(fitted.input_ids)
+                labels.append(fitted.labels)
+                shortened += fitted.shortened
+                cut += fitted.cut
+                continue
+            reason = TRUNCATED_AWAY
+        skipped[reason] += 1
+    flat_labels = np.fromiter((label for row in labels for label in row), np.int32)
+    offsets = np.cumsum([0, *map(len, inputs)], dtype=np.int64)
+    report = Report(
+        examples=len(examples),
+        used=len(inputs),
+        skipped=dict(skipped),
+        shortened=shortened,
+        cut=cut,
+        tokens=int(offsets[-1]),
+        supervised_tokens=int((flat_labels != IGNORE).sum()),
+    )
+    return Tokenized(np.fromiter((i for row in inputs for i in row), np.int32), flat_labels, offsets, report)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    input_ids: list[int]
+    labels: list[int]
+    shortened: bool
+    cut: bool
+
+
+def _trains_on_nothing(messages: Sequence[Message]) -> str | None:
+    """The reason why a conversation has nothing to learn from, if so."""
+    answers = [message.content for message in messages if message.role == "assistant"]
+    questions = [message.content for message in messages if message.role == "user"]
+    if not answers:
+        return NO_ANSWER
+    if not any(answer.strip() for answer in answers):
+        return EMPTY_ANSWER
+    if not any(question.strip() for question in questions):
+        return EMPTY_QUESTION
+    return None
+
+
+def _fit(messages: Sequence[Message], template: ChatTemplate, context_length: int) -> _Fitted | None:
+    """Inputs and labels that fit the window: whole oldest turns go first, then the end; None if no label is left."""
+    opening = 1 if messages[0].role == "system" else 0
+    later_turns = [i for i, message in enumerate(messages) if message.role == "user" and i > opening]
+    inputs: list[int] = []
+    labels: list[int] = []
+    start = opening
+    for start in (opening, *later_turns):
+        inputs, labels = _shifted((*messages[:opening], *messages[start:]), template)
+        if len(inputs) <= context_length:
+            break
+    is_cut = len(inputs) > context_length
+    if is_cut:
+        inputs, labels = inputs[:context_length], labels[:context_length]
+    if all(label == IGNORE for label in labels):
+        return None
+    return _Fitted(inputs, labels, shortened=start > opening, cut=is_cut)
+
+
+def _shifted(messages: Sequence[Message], template: ChatTemplate) -> tuple[list[int], list[int]]:
+    """Inputs and, at each input's place, the token that follows it if it is supervised; up to the last such."""
+    rendered = template.render(messages)
+    targets = zip(rendered.input_ids[1:], rendered.loss_mask[1:], strict=True)
+    labels = [target if supervised else IGNORE for target, supervised in targets]
+    while labels and labels[-1] == IGNORE:
+        labels.pop()
+    return rendered.input_ids[: len(labels)], labels
