@@ -25,7 +25,7 @@ def lead(lead: Difference | None, *, share: bool) -> str:
     if lead is None:
         return "–"
     number = f"{100 * lead.value:+.1f}" if share else f"{lead.value:+.4g}"
-    return f"{number} ({'p < 0.001' if lead.p < 0.001 else f'p = {lead.p:.3f}'})"
+    return f"{number} {'p<.001' if lead.p < 0.001 else f'p={lead.p:.3f}'.replace('=0.', '=.')}"
 
 
 def verdict(row: Row, lead: Difference | None) -> str:

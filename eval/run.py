@@ -23,17 +23,21 @@ from resonance.checkpoint import METADATA_FILE, Checkpoint
 from resonance.config import compose, group_options, nearest
 from resonance.paths import write_text_atomically
 
+_PIPED_WIDTH = 160  # columns of a table that goes into a file: as wide as it likes, within reason
+
 
 def main(overrides: list[str]) -> None:
     """Evaluate a checkpoint and those it is compared with; see `configs/eval.yaml` for the keys."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PIPED_WIDTH)
     config = compose("eval", [*(f"+task@task.{name}={name}" for name in group_options("task")), *overrides])
     tasks = _tasks(config)
     checkpoint = Checkpoint.find(str(config.checkpoint))
     others = [name if name == UNTRAINED else Checkpoint.find(name) for name in _names(config.compare)]
     examples: Sequence[Example] = []
     if any(task.needs_examples for task in tasks.values()):
-        split = held_out(config.data, checkpoint)
+        split = held_out(config.get("data"), checkpoint)
         examples = part_of(split.examples, config.limit, config.seed)
         if split.note:
             console.print(split.note, style="yellow", markup=False)

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from eval import format
 from eval.evaluation import Evaluation, Row
+from resonance.terminal import printable
 
+_SHOWN = 240  # characters of an answer; the report has all of it
 _STYLES = {"better": "green", "worse": "red", "even": "dim"}
 
 
@@ -16,8 +19,8 @@ def score_table(evaluations: Sequence[Evaluation], rows: Sequence[Row]) -> Table
 
     Beside each other checkpoint stands the first one's lead over it, green or red where it is significant.
     """
-    table = Table(title="Scores (95% intervals)", title_justify="left")
-    table.add_column("score", no_wrap=True)
+    table = Table(title="Scores (95% intervals)", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("score")
     table.add_column("n", justify="right")
     table.add_column(evaluations[0].label, justify="right", overflow="fold")
     for evaluation in evaluations[1:]:
@@ -39,14 +42,19 @@ def answer_table(evaluation: Evaluation, task: str) -> Table:
     table.add_column("question", overflow="fold", ratio=1)
     table.add_column("answer", overflow="fold", ratio=1)
     for answer in evaluation.results[task].answers:
-        table.add_row(Text(answer.question), Text(answer.answer))
+        table.add_row(Text(answer.question), Text(_short(answer.answer)))
     return table
+
+
+def _short(text: str) -> str:
+    text = printable(text)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
 def _cells(row: Row) -> list[Text]:
     first = row.scores[0]
     cells = [
-        Text(f"  {format.title(row.name) if row.group is None else row.name}"),
+        Text(format.title(row.name) if row.group is None else row.name),
         Text(str(first.n) if first else "–"),
         Text(format.score(first, share=row.share)),
     ]

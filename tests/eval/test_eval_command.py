@@ -1,0 +1,186 @@
+"""`resonance eval`, from its line of settings to the files it leaves."""
+
+import json
+import re
+import shutil
+from datetime import datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from eval.errors import EvalError
+from eval.run import main
+from resonance.checkpoint import Checkpoint, CheckpointError, Metadata
+from resonance.config import ConfigError
+
+Runs = dict[str, Checkpoint]
+
+
+@pytest.fixture
+def learned(runs: Runs, tmp_path: Path) -> Path:
+    """A copy of the run to write scores into."""
+    return Path(shutil.copytree(runs["learned"].folder, tmp_path / "learned"))
+
+
+def evaluate(folder: Path, *settings: str) -> None:
+    main([f"checkpoint={folder}", "task.instruct.max_new_tokens=8", "task.samples.max_new_tokens=8", *settings])
+
+
+def assert_score(score: object) -> None:
+    assert isinstance(score, dict)
+    assert set(score) == {"value", "n", "ci95"}
+    low, high = score["ci95"]
+    assert low <= score["value"] <= high
+    assert isinstance(score["n"], int)
+
+
+def test_eval_json_has_the_form_of_the_design(learned: Path) -> None:
+    evaluate(learned)
+    document = json.loads((learned / "eval.json").read_text(encoding="utf-8"))
+    assert list(document) == ["checkpoint", "created_at", "tasks"]
+    assert document["checkpoint"] == "learned"
+    assert datetime.fromisoformat(document["created_at"]).utcoffset() is not None
+    assert set(document["tasks"]) == {"instruct", "perplexity"}
+    instruct, perplexity = document["tasks"]["instruct"], document["tasks"]["perplexity"]
+    assert set(instruct) == {"exact_match", "token_f1", "rouge_l", "by_family"}
+    assert set(perplexity) == {"perplexity", "bits_per_byte"}
+    for name in ("exact_match", "token_f1", "rouge_l"):
+        assert_score(instruct[name])
+    for score in [*perplexity.values(), *instruct["by_family"].values()]:
+        assert_score(score)
+    assert instruct["exact_match"]["value"] == 1.0
+    assert instruct["exact_match"]["n"] == 8
+    assert [path.name for path in learned.iterdir() if "tmp" in path.name] == []
+
+
+def test_families_are_scores_too(learned: Path) -> None:
+    evaluate(learned, "data=basics", "data.test_size=60", "data.train_size=50", "tasks=[instruct]")
+    families = json.loads((learned / "eval.json").read_text(encoding="utf-8"))["tasks"]["instruct"]["by_family"]
+    assert len(families) > 10
+    assert sum(score["n"] for score in families.values()) == 60
+    for score in families.values():
+        assert_score(score)
+
+
+def test_the_scores_are_recorded_with_the_checkpoint_and_on_its_card(learned: Path) -> None:
+    evaluate(learned, "tasks=perplexity")
+    evaluate(learned, "tasks=[instruct]")
+    scores = Checkpoint.open(learned).metadata.scores
+    assert set(scores) == {"instruct", "perplexity"}
+    assert_score(scores["instruct"]["exact_match"])
+    assert "exact_match" in (learned / "README.md").read_text(encoding="utf-8")
+
+
+def test_before_and_after_stand_side_by_side(learned: Path, runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate(learned, f"compare=[untrained,{runs['fresh'].folder}]")
+    out = capsys.readouterr().out
+    assert "untrained" in out
+    assert "fresh" in out
+    (line,) = (line for line in out.splitlines() if "exact match" in line)
+    assert line.count("+100.0 p=.008") == 2  # McNemar: 8 to 0 is 2 / 2^8
+    assert line.count("0.0% (0.0–32.4)") == 2
+
+
+def test_the_untrained_model_is_the_base_where_there_was_one(
+    learned: Path, runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = Path(shutil.copytree(runs["fresh"].folder, tmp_path / "small-gpt"))
+    run = Checkpoint.open(learned)
+    Checkpoint.save(
+        learned,
+        run.load_model(),
+        run.load_tokenizer(),
+        Metadata(base=str(base), data="colours"),
+        train_yaml=run.train_yaml(),
+    )
+    evaluate(learned, "compare=untrained", "tasks=[perplexity]")
+    assert "base (small-gpt)" in capsys.readouterr().out
+
+
+def test_limit_draws_the_same_examples_again(learned: Path) -> None:
+    found: list[object] = []
+    for _ in range(2):
+        evaluate(learned, "limit=3", "tasks=[perplexity]")
+        found.append(json.loads((learned / "eval.json").read_text(encoding="utf-8"))["tasks"])
+    assert found[0] == found[1]
+    assert found[0]["perplexity"]["perplexity"]["n"] == 3  # type: ignore[index]
+
+
+def test_the_report_stands_by_itself(learned: Path) -> None:
+    evaluate(learned, "data=basics", "data.test_size=40", "data.train_size=50", "compare=untrained")
+    page = (learned / "report.html").read_text(encoding="utf-8")
+    opened: list[str] = []
+
+    class Tags(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            if tag not in ("meta", "line", "rect") or (tag == "rect"):
+                opened.append(tag)
+
+        def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            pass
+
+        def handle_endtag(self, tag: str) -> None:
+            assert opened.pop() == tag
+
+    Tags().feed(page)
+    assert opened == []
+    assert "<svg" in page
+    assert not re.search(r"(?:src|href)=|https?://|@import|<script", page)
+
+
+def test_a_base_model_gets_its_scores_printed_and_nothing_written_into_its_folder(
+    runs: Runs, tmp_path: Path, colour_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "gpt"
+    base.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(runs["fresh"].folder / name, base / name)
+    settings = ["data=json", f"data.path={colour_file}", "data.train=0.1", "data.test=0.9", "data.validation=0.0"]
+    evaluate(base, *settings, "tasks=[perplexity]")
+    assert "nothing was written" in capsys.readouterr().out
+    assert sorted(path.name for path in base.iterdir()) == ["config.json", "model.safetensors"]
+    evaluate(base, *settings, "tasks=[perplexity]", f"out={tmp_path / 'scores'}")
+    assert json.loads((tmp_path / "scores" / "eval.json").read_text(encoding="utf-8"))["checkpoint"] == "gpt"
+    assert sorted(path.name for path in base.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_data_that_changed_since_training_is_told(learned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = learned / "resonance.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data_fingerprint": "0" * 64}))
+    evaluate(learned, "tasks=[perplexity]")
+    assert "data has changed since learned was trained" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "sentence"),
+    [
+        (["tasks=[instuct]"], EvalError, "no task 'instuct'; did you mean 'instruct'"),
+        (["tasks=[]"], EvalError, "leaves nothing to do; there are instruct, perplexity, samples"),
+        (["suite=ful"], ConfigError, "no suite 'ful'; did you mean 'full'"),
+        (["batchsize=3"], ConfigError, "did you mean 'batch_size'"),
+        (["task.instruct.max_new_token=3"], ConfigError, "did you mean 'task.instruct.max_new_tokens'"),
+        (["compare=[no-such-run]"], CheckpointError, "no checkpoint 'no-such-run'"),
+        (["limit=0"], EvalError, "limit must be at least 1, not 0"),
+        (["data=json", "data.path=nowhere.json"], Exception, "no file nowhere.json"),
+    ],
+)
+def test_a_mistake_gets_a_sentence(learned: Path, settings: list[str], error: type[Exception], sentence: str) -> None:
+    with pytest.raises(error, match=re.escape(sentence)):
+        evaluate(learned, *settings)
+
+
+@pytest.mark.parametrize(
+    "target", ["os.system", "data.sources.csv.reader", "data.sources.fingerprint", "data.nothing.Here"]
+)
+def test_a_checkpoint_from_elsewhere_cannot_make_eval_call_what_it_likes(learned: Path, target: str) -> None:
+    (learned / "train.yaml").write_text(f"data:\n  _target_: data.sources.BasicsSource\n  x: {{_target_: {target}}}\n")
+    with pytest.raises(EvalError, match=f"would call {re.escape(target)}"):
+        evaluate(learned)
+
+
+@pytest.mark.parametrize("text", ["", "data: 3\n", "[]", "seed: 1\n"])
+def test_a_checkpoint_that_names_no_data_asks_for_some(learned: Path, text: str) -> None:
+    (learned / "train.yaml").write_text(text)
+    with pytest.raises(EvalError, match="data=NAME, of alpaca, basics"):
+        evaluate(learned)
