@@ -1,0 +1,112 @@
+import {
+  type InfiniteData,
+  QueryClient,
+  useInfiniteQuery,
+  useMutation,
+  useQuery,
+  useQueryClient,
+} from "@tanstack/react-query";
+import { ApiError, request, requestJson } from "./client";
+import type { Conversation, ConversationPage, Feedback, Health, Model } from "./types";
+
+export const queryClient = new QueryClient({
+  defaultOptions: {
+    queries: {
+      staleTime: 30_000,
+      refetchOnWindowFocus: false,
+      retry: (failures, error) =>
+        !(error instanceof ApiError && error.status < 500) && failures < 2,
+    },
+  },
+});
+
+/** The server's state. "down" also stands for a server that does not answer at all. */
+export async function fetchHealth(): Promise<Health> {
+  try {
+    const response = await fetch("/health");
+    const body = (await response.json()) as Health;
+    if (body.status) return body;
+  } catch {
+    // No answer, or not ours.
+  }
+  return { status: "down" };
+}
+
+export function useHealth() {
+  return useQuery({
+    queryKey: ["health"],
+    queryFn: fetchHealth,
+    staleTime: 0,
+    refetchInterval: (query) => (query.state.data?.status === "ok" ? 20_000 : 2_000),
+  });
+}
+
+/** True once the server is known not to be ready to answer. */
+export function useIsUnavailable(): boolean {
+  const status = useHealth().data?.status;
+  return status === "loading" || status === "down";
+}
+
+export function useModels() {
+  return useQuery({
+    queryKey: ["models"],
+    queryFn: () => requestJson<{ data: Model[] }>("/v1/models").then((list) => list.data),
+    staleTime: 60_000,
+  });
+}
+
+const PAGE = 40;
+
+export function useConversations(search: string) {
+  return useInfiniteQuery({
+    queryKey: ["conversations", search],
+    initialPageParam: "",
+    queryFn: ({ pageParam, signal }) => {
+      const query = new URLSearchParams({ limit: String(PAGE) });
+      if (search) query.set("q", search);
+      if (pageParam) query.set("after", pageParam);
+      return requestJson<ConversationPage>(`/v1/conversations?${query}`, { signal });
+    },
+    getNextPageParam: (page) => (page.has_more ? page.data.at(-1)?.id : undefined),
+    placeholderData: (previous) => previous,
+  });
+}
+
+export function fetchConversation(id: string, signal?: AbortSignal): Promise<Conversation> {
+  return requestJson<Conversation>(conversationPath(id), { signal });
+}
+
+export function conversationPath(id: string): string {
+  return `/v1/conversations/${encodeURIComponent(id)}`;
+}
+
+type Pages = InfiniteData<ConversationPage>;
+
+/** Changes every loaded list of conversations at once, before the server has said so. */
+export function patchConversationLists(
+  client: QueryClient,
+  change: (page: ConversationPage) => ConversationPage,
+): void {
+  client.setQueriesData<Pages>({ queryKey: ["conversations"] }, (old) =>
+    old ? { ...old, pages: old.pages.map(change) } : old,
+  );
+}
+
+export function useRenameConversation() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: ({ id, title }: { id: string; title: string }) =>
+      request(conversationPath(id), { method: "PATCH", body: JSON.stringify({ title }) }),
+    onMutate: ({ id, title }) =>
+      patchConversationLists(client, (page) => ({
+        ...page,
+        data: page.data.map((one) => (one.id === id ? { ...one, title } : one)),
+      })),
+    onSettled: () => client.invalidateQueries({ queryKey: ["conversations"] }),
+  });
+}
+
+export function sendFeedback(conversation: string, message: string, feedback: Feedback) {
+  const path = `${conversationPath(conversation)}/messages/${encodeURIComponent(message)}/feedback`;
+  return request(path, { method: "PUT", body: JSON.stringify(feedback) });
+}

@@ -1,0 +1,121 @@
+/** What the server sends and takes; names as they are on the wire. */
+
+export type Role = "system" | "user" | "assistant";
+
+export interface Health {
+  status: "ok" | "loading" | "down";
+  version?: string;
+  model?: {
+    id: string;
+    parameters: number;
+    context_length: number;
+    device: string;
+    dtype: string;
+  };
+  search?: { enabled: boolean; provider: string | null };
+}
+
+/** One served checkpoint; `resonance` is its card, of which any part may be missing. */
+export interface Model {
+  id: string;
+  created?: number;
+  resonance?: ModelCard;
+}
+
+export interface ModelCard {
+  template?: string;
+  base?: string | null;
+  data?: unknown;
+  steps?: number | null;
+  tokens_seen?: number | null;
+  parameters?: number | null;
+  context_length?: number | null;
+  scores?: Record<string, unknown> | null;
+  [more: string]: unknown;
+}
+
+export interface Source {
+  id: number | string;
+  title: string;
+  url: string;
+  site?: string;
+  passage?: string;
+  score?: number;
+}
+
+export interface Sources {
+  query: string;
+  provider?: string;
+  sources: Source[];
+}
+
+export interface Usage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  [more: string]: unknown;
+}
+
+export interface TokenAlternative {
+  token: string;
+  logprob: number;
+}
+
+export interface TokenLogprob extends TokenAlternative {
+  top_logprobs: TokenAlternative[];
+}
+
+export interface Feedback {
+  rating: 1 | -1;
+  comment?: string | null;
+  correction?: string | null;
+}
+
+export interface ConversationSummary {
+  id: string;
+  title: string | null;
+  created_at: string;
+  updated_at: string;
+  message_count: number;
+  snippet?: string | null;
+}
+
+export interface ConversationPage {
+  data: ConversationSummary[];
+  has_more: boolean;
+}
+
+export interface StoredMessage {
+  id: string;
+  parent_id?: string | null;
+  role: Role;
+  content: string;
+  created_at: string;
+  model?: string | null;
+  finish_reason?: string | null;
+  sources?: Sources | Source[] | null;
+  usage?: Usage | null;
+  feedback?: Feedback | null;
+}
+
+export interface Conversation extends ConversationSummary {
+  messages: StoredMessage[];
+}
+
+export interface ChatRequest {
+  model?: string;
+  messages: { role: Role; content: string }[];
+  session_id?: string;
+  parent_id?: string | null;
+  search?: boolean;
+  temperature?: number;
+  top_p?: number;
+  top_k?: number;
+  min_p?: number;
+  repetition_penalty?: number;
+  max_tokens?: number;
+  seed?: number;
+  logprobs?: boolean;
+  top_logprobs?: number;
+  stream_options?: { include_usage: boolean };
+}

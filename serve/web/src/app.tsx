@@ -1,0 +1,89 @@
+import { AnimatePresence } from "motion/react";
+import * as m from "motion/react-m";
+import { useEffect } from "react";
+import { ChatView } from "@/components/chat/chat-view";
+import { ApiKeyDialog } from "@/components/settings/api-key-dialog";
+import { SettingsSheet } from "@/components/settings/settings-sheet";
+import { Header } from "@/components/shell/header";
+import { HealthBanner } from "@/components/shell/health-banner";
+import { Sidebar } from "@/components/sidebar/sidebar";
+import { DialogTitle } from "@/components/ui/dialog";
+import { Sheet, SheetContent } from "@/components/ui/sheet";
+import { useMediaQuery } from "@/hooks/use-media-query";
+import { useLanguage, useWords } from "@/i18n";
+import { COMPOSER_ID } from "@/lib/focus";
+import { useRoute } from "@/lib/router";
+import { useUi } from "@/lib/ui-store";
+import { useSettings } from "@/settings/store";
+import { useApplyTheme } from "@/settings/theme";
+
+const SIDEBAR = 276;
+
+export function App() {
+  const t = useWords();
+  const language = useLanguage();
+  const { conversation } = useRoute();
+  const wide = useMediaQuery("(min-width: 768px)");
+  const sidebar = useSettings((state) => state.sidebar);
+  const set = useSettings((state) => state.set);
+  useApplyTheme();
+  useEffect(() => {
+    document.documentElement.lang = language;
+  }, [language]);
+
+  return (
+    <div className="aurora flex h-dvh overflow-hidden">
+      <a
+        href={`#${COMPOSER_ID}`}
+        className="fixed top-2 left-2 z-50 -translate-y-16 rounded-lg bg-primary px-3 py-2 text-primary-foreground text-sm focus:translate-y-0"
+      >
+        {t.skipToMessage}
+      </a>
+      {wide ? (
+        <AnimatePresence initial={false}>
+          {sidebar && (
+            <m.aside
+              key="sidebar"
+              className="glass shrink-0 overflow-hidden border-y-0 border-l-0"
+              initial={{ width: 0 }}
+              animate={{ width: SIDEBAR }}
+              exit={{ width: 0 }}
+              transition={{ type: "spring", duration: 0.4, bounce: 0 }}
+            >
+              <div className="h-full" style={{ width: SIDEBAR }}>
+                <Sidebar current={conversation} onClose={() => set({ sidebar: false })} />
+              </div>
+            </m.aside>
+          )}
+        </AnimatePresence>
+      ) : (
+        <SidebarDrawer current={conversation} />
+      )}
+      <main className="relative min-w-0 grow">
+        <Header
+          conversation={conversation}
+          sidebarHidden={!wide || !sidebar}
+          onOpenSidebar={() => (wide ? set({ sidebar: true }) : useUi.getState().open("sidebar"))}
+        />
+        <HealthBanner />
+        <ChatView conversation={conversation} />
+      </main>
+      <SettingsSheet />
+      <ApiKeyDialog />
+    </div>
+  );
+}
+
+function SidebarDrawer({ current }: { current: string | null }) {
+  const t = useWords();
+  const open = useUi((state) => state.panel === "sidebar");
+  const close = useUi((state) => state.close);
+  return (
+    <Sheet open={open} onOpenChange={(next) => !next && close()}>
+      <SheetContent side="left" aria-describedby={undefined}>
+        <DialogTitle className="sr-only">{t.conversations}</DialogTitle>
+        <Sidebar current={current} onClose={close} onNavigate={close} />
+      </SheetContent>
+    </Sheet>
+  );
+}

@@ -1,0 +1,62 @@
+import type { Conversation, Sources, StoredMessage } from "@/api/types";
+import { append, childrenOf, choose, emptyThread, type Message, type Thread } from "./tree";
+
+function readSources(sources: StoredMessage["sources"]): Sources | null {
+  if (!sources) return null;
+  if (Array.isArray(sources)) return sources.length ? { query: "", sources } : null;
+  return sources;
+}
+
+function sameQuestion(thread: Thread, parentId: string | null, content: string): string | null {
+  const same = childrenOf(thread, parentId).find((id) => {
+    const message = thread.byId[id];
+    return message?.role === "user" && message.content === content;
+  });
+  return same ?? null;
+}
+
+function readStatus(message: StoredMessage): Message["status"] {
+  if (message.finish_reason === "cancelled") return "stopped";
+  if (message.finish_reason === "error") return "failed";
+  return "done";
+}
+
+/**
+ * Puts a stored conversation into a tree.
+ *
+ * The server keeps a question once more for each answer to it; the same words after the same
+ * message are one question here, and its answers are siblings. System prompts are not shown.
+ */
+export function threadFromServer(conversation: Conversation): Thread {
+  let thread = emptyThread;
+  const shownAs = new Map<string, string | null>();
+  for (const stored of conversation.messages) {
+    const parentId = stored.parent_id ? (shownAs.get(stored.parent_id) ?? null) : null;
+    if (stored.role === "system") {
+      shownAs.set(stored.id, parentId);
+      continue;
+    }
+    const twin = stored.role === "user" ? sameQuestion(thread, parentId, stored.content) : null;
+    if (twin) {
+      thread = choose(thread, twin);
+      shownAs.set(stored.id, twin);
+      continue;
+    }
+    shownAs.set(stored.id, stored.id);
+    thread = append(thread, {
+      id: stored.id,
+      serverId: stored.id,
+      parentId,
+      role: stored.role,
+      content: stored.content,
+      createdAt: stored.created_at,
+      status: readStatus(stored),
+      model: stored.model,
+      sources: readSources(stored.sources),
+      usage: stored.usage,
+      finishReason: stored.finish_reason,
+      feedback: stored.feedback,
+    });
+  }
+  return thread;
+}

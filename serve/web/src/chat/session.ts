@@ -1,0 +1,161 @@
+import { queryClient } from "@/api/queries";
+import { type StreamEvent, streamChat } from "@/api/stream";
+import type { ChatRequest, Health } from "@/api/types";
+import { useSettings } from "@/settings/store";
+import { reportError, sentenceOf } from "./errors";
+import { batchByFrame } from "./frames";
+import { requestSettings } from "./request";
+import { getThread, useChat } from "./store";
+import { ancestry, append, choose, type Message, pathOf, update } from "./tree";
+
+const connections = new Map<string, AbortController>();
+
+/** Asks a question at the end of the shown branch and streams the answer. */
+export function send(conversation: string, text: string): Promise<void> {
+  const parent = pathOf(getThread(conversation)).at(-1) ?? null;
+  return ask(conversation, parent, text);
+}
+
+/** Asks a question in another wording, as a branch beside the first one. */
+export function editAndResend(conversation: string, id: string, text: string): Promise<void> {
+  return ask(conversation, getThread(conversation).byId[id]?.parentId ?? null, text);
+}
+
+/** Answers the same question anew; the old answer stays as a sibling. */
+export function regenerate(conversation: string, answerId: string): Promise<void> {
+  const question = getThread(conversation).byId[answerId]?.parentId;
+  return question ? answer(conversation, question) : Promise.resolve();
+}
+
+/** Closes the connection, on which the server stops decoding; what has come is kept. */
+export function stop(conversation: string): void {
+  connections.get(conversation)?.abort();
+}
+
+export function showVersion(conversation: string, id: string): void {
+  useChat.getState().change(conversation, (thread) => choose(thread, id));
+}
+
+function ask(conversation: string, parentId: string | null, text: string): Promise<void> {
+  const question = newMessage({ role: "user", parentId, content: text, status: "done" });
+  useChat.getState().change(conversation, (thread) => append(thread, question));
+  return answer(conversation, question.id);
+}
+
+function newMessage(given: Pick<Message, "role" | "parentId" | "content" | "status">): Message {
+  return { id: crypto.randomUUID(), createdAt: new Date().toISOString(), ...given };
+}
+
+/** What the server needs beyond what it has: the question, and which answer it follows. */
+function buildRequest(conversation: string, question: Message): ChatRequest {
+  const settings = useSettings.getState();
+  const health = queryClient.getQueryData<Health>(["health"]);
+  const search = settings.search && Boolean(health?.search?.enabled);
+  const messages: ChatRequest["messages"] = [];
+  const system = settings.system.trim();
+  if (system && question.parentId === null) messages.push({ role: "system", content: system });
+  messages.push({ role: "user", content: question.content });
+  return {
+    ...requestSettings({ ...settings, search }),
+    messages,
+    session_id: conversation,
+    parent_id: newestStored(conversation, question),
+  };
+}
+
+/** An answer that failed was not stored; what follows it hangs on the one before. */
+function newestStored(conversation: string, question: Message): string | null {
+  const before = ancestry(getThread(conversation), question.parentId);
+  const answer = before.findLast((message) => message.role === "assistant" && message.serverId);
+  return answer?.serverId ?? null;
+}
+
+async function answer(conversation: string, questionId: string): Promise<void> {
+  const { change, setLive } = useChat.getState();
+  const question = getThread(conversation).byId[questionId];
+  if (!question || connections.has(conversation)) return;
+  const body = buildRequest(conversation, question);
+  const message = newMessage({
+    role: "assistant",
+    parentId: questionId,
+    content: "",
+    status: "streaming",
+  });
+  const { id } = message;
+  change(conversation, (thread) => append(thread, { ...message, model: body.model ?? null }));
+  setLive(conversation, id);
+
+  const controller = new AbortController();
+  connections.set(conversation, controller);
+  const patch = (part: Partial<Message>) =>
+    change(conversation, (thread) => update(thread, id, part));
+  try {
+    const ended = await receive(streamChat(body, controller.signal), conversation, id);
+    patch({ status: ended ? "done" : "dropped" });
+  } catch (reason) {
+    if (controller.signal.aborted) patch({ status: "stopped" });
+    else {
+      patch({ status: "failed", error: sentenceOf(reason) });
+      reportError(reason);
+    }
+  } finally {
+    connections.delete(conversation);
+    setLive(conversation, null);
+  }
+  void queryClient.invalidateQueries({ queryKey: ["conversations"] });
+}
+
+/** Writes a stream into a message; false when it broke off before its end. */
+async function receive(
+  events: AsyncIterable<StreamEvent>,
+  conversation: string,
+  id: string,
+): Promise<boolean> {
+  const started = performance.now();
+  let first: number | null = null;
+  let pieces = 0;
+  let named = false;
+  const patch = (make: (message: Message) => Partial<Message>) =>
+    useChat.getState().change(conversation, (thread) => {
+      const message = thread.byId[id];
+      return message ? update(thread, id, make(message)) : thread;
+    });
+  const texts = batchByFrame<Extract<StreamEvent, { type: "text" }>>((items) =>
+    patch((message) => ({
+      content: message.content + items.map((item) => item.text).join(""),
+      tokens: items.some((item) => item.tokens.length > 0)
+        ? [...(message.tokens ?? []), ...items.flatMap((item) => item.tokens)]
+        : message.tokens,
+    })),
+  );
+  try {
+    for await (const event of events) {
+      if (event.type === "done") return true;
+      if (event.type === "text") {
+        first ??= performance.now();
+        pieces += 1;
+        texts.add(event);
+      } else if (event.type === "id") {
+        if (named) continue;
+        named = true;
+        patch(() => ({ serverId: event.id }));
+      } else if (event.type === "sources") patch(() => ({ sources: event.sources }));
+      else if (event.type === "finish") patch(() => ({ finishReason: event.reason }));
+      else if (event.type === "usage") {
+        pieces = event.usage.completion_tokens;
+        patch(() => ({ usage: event.usage }));
+      } else throw new Error(event.message);
+    }
+    return false;
+  } finally {
+    texts.flush();
+    if (first !== null) {
+      const seconds = (performance.now() - first) / 1000;
+      const timing = {
+        firstToken: (first - started) / 1000,
+        tokensPerSecond: pieces > 1 && seconds > 0 ? (pieces - 1) / seconds : null,
+      };
+      patch(() => ({ timing }));
+    }
+  }
+}

@@ -1,0 +1,108 @@
+import type { Feedback, Role, Sources, TokenLogprob, Usage } from "@/api/types";
+
+/**
+ * A conversation as a tree: an answer made anew is a sibling of the old one, an edited question
+ * opens a branch, and `chosen` says which branch is shown. All functions return a new thread.
+ */
+export interface Thread {
+  byId: Readonly<Record<string, Message>>;
+  /** Ids in the order in which the messages were made. */
+  order: readonly string[];
+  /** The shown child of a parent (`ROOT` for the first messages); without one, the newest. */
+  chosen: Readonly<Record<string, string>>;
+}
+
+export interface Message {
+  id: string;
+  /** The id under which the server keeps it; absent until that is known. */
+  serverId?: string;
+  parentId: string | null;
+  role: Role;
+  content: string;
+  createdAt: string;
+  status: "streaming" | "done" | "stopped" | "failed" | "dropped";
+  model?: string | null;
+  sources?: Sources | null;
+  usage?: Usage | null;
+  finishReason?: string | null;
+  feedback?: Feedback | null;
+  tokens?: TokenLogprob[];
+  timing?: Timing;
+  error?: string;
+}
+
+export interface Timing {
+  /** Seconds from sending to the first token. */
+  firstToken: number;
+  tokensPerSecond: number | null;
+}
+
+export const ROOT = "";
+
+export const emptyThread: Thread = { byId: {}, order: [], chosen: {} };
+
+export function childrenOf(thread: Thread, parentId: string | null): string[] {
+  return thread.order.filter((id) => thread.byId[id]?.parentId === parentId);
+}
+
+export function siblingsOf(thread: Thread, id: string): string[] {
+  const message = thread.byId[id];
+  return message ? childrenOf(thread, message.parentId) : [];
+}
+
+/** The ids from the first message to the newest, along the chosen branches. */
+export function pathOf(thread: Thread): string[] {
+  const path: string[] = [];
+  let parent: string | null = null;
+  for (;;) {
+    const children = childrenOf(thread, parent);
+    const chosen: string | undefined = thread.chosen[parent ?? ROOT];
+    const next: string | undefined = chosen && children.includes(chosen) ? chosen : children.at(-1);
+    if (!next) return path;
+    path.push(next);
+    parent = next;
+  }
+}
+
+/** The messages from the first one to `id`. */
+export function ancestry(thread: Thread, id: string | null): Message[] {
+  const found: Message[] = [];
+  let at = id ? thread.byId[id] : undefined;
+  while (at) {
+    found.unshift(at);
+    at = at.parentId ? thread.byId[at.parentId] : undefined;
+  }
+  return found;
+}
+
+export function append(thread: Thread, message: Message): Thread {
+  return {
+    byId: { ...thread.byId, [message.id]: message },
+    order: [...thread.order, message.id],
+    chosen: { ...thread.chosen, [message.parentId ?? ROOT]: message.id },
+  };
+}
+
+export function update(thread: Thread, id: string, patch: Partial<Message>): Thread {
+  const message = thread.byId[id];
+  if (!message) return thread;
+  return { ...thread, byId: { ...thread.byId, [id]: { ...message, ...patch } } };
+}
+
+export function choose(thread: Thread, id: string): Thread {
+  const message = thread.byId[id];
+  if (!message) return thread;
+  return { ...thread, chosen: { ...thread.chosen, [message.parentId ?? ROOT]: id } };
+}
+
+/** Takes a message away with everything that follows it. */
+export function remove(thread: Thread, id: string): Thread {
+  const gone = new Set([id]);
+  for (const other of thread.order) {
+    const parent = thread.byId[other]?.parentId;
+    if (parent && gone.has(parent)) gone.add(other);
+  }
+  const kept = thread.order.filter((other) => !gone.has(other));
+  const byId = Object.fromEntries(kept.map((other) => [other, thread.byId[other] as Message]));
+  return { ...thread, byId, order: kept };
+}

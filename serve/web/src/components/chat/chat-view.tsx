@@ -1,0 +1,89 @@
+import { useQuery } from "@tanstack/react-query";
+import { useEffect } from "react";
+import { ApiError } from "@/api/client";
+import { fetchConversation } from "@/api/queries";
+import { sentenceOf } from "@/chat/errors";
+import { threadFromServer } from "@/chat/from-server";
+import { send, stop } from "@/chat/session";
+import { useChat, useLive } from "@/chat/store";
+import { Button } from "@/components/ui/button";
+import { useWords } from "@/i18n";
+import { conversationHref, navigate } from "@/lib/router";
+import { Composer } from "./composer";
+import { EmptyState } from "./empty-state";
+import { Thread } from "./thread";
+import { ThreadSkeleton } from "./thread-skeleton";
+
+/** A conversation, or the beginning of one. */
+export function ChatView({ conversation }: { conversation: string | null }) {
+  return conversation ? <Open conversation={conversation} /> : <New />;
+}
+
+function New() {
+  function begin(text: string) {
+    const id = crypto.randomUUID();
+    void send(id, text);
+    navigate(conversationHref(id));
+  }
+  return (
+    <div className="scroll-quiet flex h-full flex-col overflow-y-auto pt-16">
+      <EmptyState onPick={begin} />
+      <div className="sticky bottom-0 z-10">
+        <Composer conversation={null} busy={false} onSend={begin} onStop={() => {}} />
+      </div>
+    </div>
+  );
+}
+
+function Open({ conversation }: { conversation: string }) {
+  const here = useChat((state) => Boolean(state.threads[conversation]));
+  const live = useLive(conversation);
+  const stored = useQuery({
+    queryKey: ["conversation", conversation],
+    queryFn: ({ signal }) => fetchConversation(conversation, signal),
+    enabled: !here,
+    staleTime: 0,
+  });
+  useEffect(() => {
+    const found = stored.data;
+    if (!here && found?.id === conversation) {
+      useChat.getState().change(conversation, () => threadFromServer(found));
+    }
+  }, [here, stored.data, conversation]);
+
+  if (!here && stored.isError) {
+    return <NotShown reason={stored.error} onRetry={() => void stored.refetch()} />;
+  }
+  if (!here) return <ThreadSkeleton />;
+  return (
+    <Thread
+      key={conversation}
+      conversation={conversation}
+      footer={
+        <Composer
+          conversation={conversation}
+          busy={live !== undefined}
+          onSend={(text) => void send(conversation, text)}
+          onStop={() => stop(conversation)}
+        />
+      }
+    />
+  );
+}
+
+function NotShown({ reason, onRetry }: { reason: Error; onRetry: () => void }) {
+  const t = useWords();
+  const missing = reason instanceof ApiError && reason.status === 404;
+  return (
+    <div className="flex h-full flex-col items-center justify-center gap-4 px-6 text-center">
+      <p role="alert" className="max-w-md text-balance">
+        {missing ? t.conversationMissing : `${t.conversationFailed} ${sentenceOf(reason)}`}
+      </p>
+      {missing ? (
+        <Button onClick={() => navigate("/")}>{t.newChat}</Button>
+      ) : (
+        <Button onClick={onRetry}>{t.retry}</Button>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,130 @@
+import { ArrowUp, Globe, Square } from "lucide-react";
+import { useEffect, useLayoutEffect, useRef } from "react";
+import { useHealth, useIsUnavailable } from "@/api/queries";
+import { useDraft } from "@/chat/drafts";
+import { Button } from "@/components/ui/button";
+import { Tooltip } from "@/components/ui/tooltip";
+import { useWords } from "@/i18n";
+import { COMPOSER_ID, focusComposer } from "@/lib/focus";
+import { cn } from "@/lib/utils";
+import { useSettings } from "@/settings/store";
+
+interface ComposerProps {
+  /** The conversation whose draft this is, or null for the next new one. */
+  conversation: string | null;
+  busy: boolean;
+  onSend: (text: string) => void;
+  onStop: () => void;
+}
+
+/** Where messages are written. Enter sends, Shift+Enter makes a new line, Escape stops. */
+export function Composer({ conversation, busy, onSend, onStop }: ComposerProps) {
+  const t = useWords();
+  const unavailable = useIsUnavailable();
+  const [draft, setDraft] = useDraft(conversation);
+  const field = useRef<HTMLTextAreaElement>(null);
+  const ready = draft.trim() !== "" && !busy && !unavailable;
+
+  // Wherever the reader goes, the next thing is usually to write.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: anew for each conversation
+  useEffect(focusComposer, [conversation]);
+
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the height follows the text
+  useLayoutEffect(() => {
+    const area = field.current;
+    if (!area) return;
+    area.style.height = "auto";
+    area.style.height = `${Math.min(area.scrollHeight, window.innerHeight * 0.4)}px`;
+  }, [draft]);
+
+  function submit() {
+    if (!ready) return;
+    setDraft("");
+    onSend(draft.trim());
+    field.current?.focus();
+  }
+
+  return (
+    <div className="mx-auto w-full max-w-3xl px-3 pb-2 sm:px-6">
+      <form
+        className="glass flex flex-col rounded-[1.75rem] p-2 transition-shadow focus-within:border-ring/60"
+        onSubmit={(event) => {
+          event.preventDefault();
+          submit();
+        }}
+      >
+        <textarea
+          id={COMPOSER_ID}
+          ref={field}
+          aria-label={t.message}
+          placeholder={t.placeholder}
+          rows={1}
+          value={draft}
+          className="scroll-quiet resize-none bg-transparent px-3 pt-2 pb-1 leading-relaxed outline-none placeholder:text-muted-foreground"
+          onChange={(event) => setDraft(event.target.value)}
+          onKeyDown={(event) => {
+            if (event.key === "Escape" && busy) onStop();
+            if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing) return;
+            event.preventDefault();
+            submit();
+          }}
+        />
+        <div className="flex items-center justify-between gap-2">
+          <SearchToggle />
+          {busy ? (
+            <Button
+              size="icon"
+              aria-label={t.stop}
+              className="rounded-full"
+              onClick={() => {
+                onStop();
+                field.current?.focus();
+              }}
+            >
+              <Square className="size-3.5 fill-current" />
+            </Button>
+          ) : (
+            <Button
+              type="submit"
+              size="icon"
+              aria-label={t.send}
+              disabled={!ready}
+              className="rounded-full"
+            >
+              <ArrowUp className="size-4.5" />
+            </Button>
+          )}
+        </div>
+      </form>
+      <p className="mx-auto mt-1.5 w-fit rounded-full bg-background/70 px-2 text-center text-[0.7rem] text-muted-foreground">
+        {t.disclaimer}
+      </p>
+    </div>
+  );
+}
+
+function SearchToggle() {
+  const t = useWords();
+  const available = Boolean(useHealth().data?.search?.enabled);
+  const search = useSettings((state) => state.search) && available;
+  const set = useSettings((state) => state.set);
+  return (
+    <Tooltip content={available ? (search ? t.searchOn : t.searchOff) : t.searchUnavailable}>
+      <Button
+        variant="ghost"
+        size="sm"
+        aria-pressed={search}
+        aria-disabled={!available}
+        className={cn(
+          "rounded-full",
+          search && "bg-primary/14 text-primary hover:bg-primary/20 hover:text-primary",
+          !available && "opacity-45",
+        )}
+        onClick={() => available && set({ search: !search })}
+      >
+        <Globe />
+        {t.searchToggle}
+      </Button>
+    </Tooltip>
+  );
+}

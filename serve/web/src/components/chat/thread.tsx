@@ -1,0 +1,108 @@
+import { ArrowDown } from "lucide-react";
+import { AnimatePresence } from "motion/react";
+import * as m from "motion/react-m";
+import { memo, type ReactNode, useEffect, useRef } from "react";
+import { useLive, useMessage, usePath } from "@/chat/store";
+import { Button } from "@/components/ui/button";
+import { useStickToBottom } from "@/hooks/use-stick-to-bottom";
+import { useWords } from "@/i18n";
+import { AssistantMessage } from "./assistant-message";
+import { StatusLine } from "./status-line";
+import { UserMessage } from "./user-message";
+
+/** The scrolling part of a chat: its messages, and `footer` held at the lower edge. */
+export function Thread({ conversation, footer }: { conversation: string; footer: ReactNode }) {
+  const t = useWords();
+  const path = usePath(conversation);
+  const live = useLive(conversation);
+  const { areaRef, contentRef, stuck, stick } = useStickToBottom();
+
+  // Sending takes hold of the end again, wherever the reader was.
+  const wasLive = useRef(live);
+  useEffect(() => {
+    if (live && live !== wasLive.current) stick();
+    wasLive.current = live;
+  }, [live, stick]);
+
+  return (
+    <div ref={areaRef} className="scroll-quiet flex h-full flex-col overflow-y-auto pt-16">
+      <div
+        ref={contentRef}
+        role="log"
+        aria-label={t.thread}
+        aria-busy={live !== undefined}
+        className="mx-auto flex w-full max-w-3xl grow flex-col gap-7 px-4 py-6 sm:px-6"
+      >
+        {path.map((id, i) => (
+          <MessageRow
+            key={id}
+            conversation={conversation}
+            id={id}
+            newest={i === path.length - 1}
+            busy={live !== undefined}
+          />
+        ))}
+      </div>
+      <StatusLine conversation={conversation} />
+      <div className="sticky bottom-0 z-10">
+        <AnimatePresence>
+          {!stuck && (
+            <m.div
+              className="pointer-events-none absolute inset-x-0 -top-11 flex justify-center"
+              initial={{ opacity: 0, y: 8 }}
+              animate={{ opacity: 1, y: 0 }}
+              exit={{ opacity: 0, y: 8 }}
+              transition={{ duration: 0.16 }}
+            >
+              <Button
+                variant="ghost"
+                size="icon"
+                aria-label={t.scrollToLatest}
+                className="glass pointer-events-auto rounded-full text-foreground"
+                onClick={() => stick("smooth")}
+              >
+                <ArrowDown />
+              </Button>
+            </m.div>
+          )}
+        </AnimatePresence>
+        {footer}
+      </div>
+    </div>
+  );
+}
+
+interface MessageRowProps {
+  conversation: string;
+  id: string;
+  newest: boolean;
+  busy: boolean;
+}
+
+const MessageRow = memo(function MessageRow({ conversation, id, newest, busy }: MessageRowProps) {
+  const t = useWords();
+  const message = useMessage(conversation, id);
+  if (!message) return null;
+  const user = message.role === "user";
+  return (
+    <m.article
+      data-role={message.role}
+      aria-label={user ? t.you : (message.model ?? t.model)}
+      className="group/message"
+      initial={{ opacity: 0, y: 10 }}
+      animate={{ opacity: 1, y: 0 }}
+      transition={{ type: "spring", duration: 0.45, bounce: 0.12 }}
+    >
+      {user ? (
+        <UserMessage conversation={conversation} message={message} busy={busy} />
+      ) : (
+        <AssistantMessage
+          conversation={conversation}
+          message={message}
+          newest={newest}
+          busy={busy}
+        />
+      )}
+    </m.article>
+  );
+});

@@ -1,0 +1,97 @@
+import { Pencil } from "lucide-react";
+import { useState } from "react";
+import { editAndResend } from "@/chat/session";
+import type { Message } from "@/chat/tree";
+import { Button } from "@/components/ui/button";
+import { Textarea } from "@/components/ui/textarea";
+import { useWords } from "@/i18n";
+import { focusComposer } from "@/lib/focus";
+import { ActionButton } from "./action-button";
+import { CopyButton } from "./copy-button";
+import { VersionSwitch } from "./version-switch";
+
+interface UserMessageProps {
+  conversation: string;
+  message: Message;
+  /** An answer is being written, so nothing can be sent. */
+  busy: boolean;
+}
+
+export function UserMessage({ conversation, message, busy }: UserMessageProps) {
+  const t = useWords();
+  const [editing, setEditing] = useState(false);
+  if (editing) {
+    return (
+      <EditForm
+        text={message.content}
+        onCancel={() => setEditing(false)}
+        onSend={(text) => {
+          setEditing(false);
+          focusComposer();
+          void editAndResend(conversation, message.id, text);
+        }}
+      />
+    );
+  }
+  return (
+    <div className="flex flex-col items-end gap-1">
+      <div className="max-w-[85%] whitespace-pre-wrap break-words rounded-3xl rounded-br-lg bg-bubble px-4.5 py-2.5 leading-relaxed">
+        {message.content}
+      </div>
+      <div className="quiet-actions flex items-center">
+        <VersionSwitch conversation={conversation} id={message.id} />
+        <CopyButton text={message.content} label={t.copy} />
+        <ActionButton label={t.edit} disabled={busy} onClick={() => setEditing(true)}>
+          <Pencil />
+        </ActionButton>
+      </div>
+    </div>
+  );
+}
+
+function EditForm({
+  text,
+  onCancel,
+  onSend,
+}: {
+  text: string;
+  onCancel: () => void;
+  onSend: (text: string) => void;
+}) {
+  const t = useWords();
+  const [draft, setDraft] = useState(text);
+  const ready = draft.trim() !== "";
+  return (
+    <form
+      className="ml-auto flex w-full max-w-[92%] flex-col gap-2 rounded-3xl bg-bubble p-3"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (ready) onSend(draft.trim());
+      }}
+    >
+      <Textarea
+        aria-label={t.editedText}
+        className="border-0 bg-transparent text-base"
+        value={draft}
+        autoFocus
+        onFocus={(event) => event.target.setSelectionRange(draft.length, draft.length)}
+        onChange={(event) => setDraft(event.target.value)}
+        onKeyDown={(event) => {
+          if (event.key === "Escape") onCancel();
+          if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) {
+            event.preventDefault();
+            event.currentTarget.form?.requestSubmit();
+          }
+        }}
+      />
+      <div className="flex justify-end gap-2">
+        <Button variant="ghost" size="sm" onClick={onCancel}>
+          {t.cancel}
+        </Button>
+        <Button size="sm" type="submit" disabled={!ready}>
+          {t.resend}
+        </Button>
+      </div>
+    </form>
+  );
+}

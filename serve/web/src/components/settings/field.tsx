@@ -1,0 +1,39 @@
+import type { ReactNode } from "react";
+import { Label } from "@/components/ui/label";
+
+/** A named setting: its label, what it does, and whatever changes it. */
+export function Field({
+  id,
+  label,
+  hint,
+  value,
+  children,
+}: {
+  id?: string;
+  label: string;
+  hint?: string;
+  value?: ReactNode;
+  children?: ReactNode;
+}) {
+  return (
+    <div className="flex flex-col gap-1.5">
+      <div className="flex items-baseline justify-between gap-3">
+        <Label htmlFor={id}>{label}</Label>
+        {value !== undefined && (
+          <span className="text-muted-foreground text-sm tabular-nums">{value}</span>
+        )}
+      </div>
+      {children}
+      {hint && <p className="text-muted-foreground text-xs leading-relaxed">{hint}</p>}
+    </div>
+  );
+}
+
+export function Section({ title, children }: { title: string; children: ReactNode }) {
+  return (
+    <section className="flex flex-col gap-5">
+      <h3 className="font-semibold text-sm">{title}</h3>
+      {children}
+    </section>
+  );
+}

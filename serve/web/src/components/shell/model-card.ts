@@ -1,0 +1,38 @@
+import type { ModelCard } from "@/api/types";
+import type { Dictionary } from "@/i18n/en";
+import { formatCount } from "@/lib/format";
+
+/** What is known of a checkpoint, as (name, value) pairs; what is not known is left out. */
+export function cardLines(card: ModelCard | undefined, t: Dictionary): [string, string][] {
+  if (!card) return [];
+  const lines: [string, string | null][] = [
+    [t.parameters, card.parameters ? formatCount(card.parameters) : null],
+    [t.base, textOf(card.base)],
+    [t.data, textOf(card.data)],
+    [t.steps, card.steps ? formatCount(card.steps) : null],
+    [t.template, textOf(card.template)],
+    ...Object.entries(card.scores ?? {}).map(([name, value]): [string, string | null] => [
+      name.replaceAll("_", " "),
+      scoreOf(value),
+    ]),
+  ];
+  return lines.filter((line): line is [string, string] => line[1] !== null);
+}
+
+/** A name as it is, or the name inside of an object. */
+function textOf(value: unknown): string | null {
+  if (typeof value === "string" && value) return value;
+  if (value && typeof value === "object" && "name" in value) return textOf(value.name);
+  return null;
+}
+
+/** A number, `{value}`, or `{exact_match: {value}}`. */
+function scoreOf(value: unknown): string | null {
+  if (typeof value === "number") {
+    return value >= 0 && value <= 1 ? `${(value * 100).toFixed(1)}%` : value.toPrecision(3);
+  }
+  if (!value || typeof value !== "object") return null;
+  if ("value" in value) return scoreOf(value.value);
+  if ("exact_match" in value) return scoreOf(value.exact_match);
+  return null;
+}

@@ -1,0 +1,72 @@
+import { ChevronDown } from "lucide-react";
+import { useHealth, useModels } from "@/api/queries";
+import type { Model } from "@/api/types";
+import { Button } from "@/components/ui/button";
+import {
+  DropdownMenu,
+  DropdownMenuContent,
+  DropdownMenuLabel,
+  DropdownMenuRadioGroup,
+  DropdownMenuRadioItem,
+  DropdownMenuTrigger,
+} from "@/components/ui/dropdown-menu";
+import { useWords } from "@/i18n";
+import { useSettings } from "@/settings/store";
+import { cardLines } from "./model-card";
+
+/** The checkpoint that answers: the reader's choice while it is served, else the server's first. */
+export function useShownModel(): string | null {
+  const chosen = useSettings((state) => state.model);
+  const { data: models } = useModels();
+  const { data: health } = useHealth();
+  if (chosen && (!models || models.some((model) => model.id === chosen))) return chosen;
+  return health?.model?.id ?? models?.[0]?.id ?? null;
+}
+
+export function ModelPicker() {
+  const t = useWords();
+  const { data: models } = useModels();
+  const shown = useShownModel();
+  const set = useSettings((state) => state.set);
+  return (
+    <DropdownMenu>
+      <DropdownMenuTrigger asChild>
+        <Button
+          variant="ghost"
+          aria-label={`${t.model}: ${shown ?? "…"}`}
+          className="min-w-0 shrink px-2.5 text-[0.95rem] text-foreground"
+        >
+          <span className="truncate">{shown ?? t.chooseModel}</span>
+          <ChevronDown className="text-muted-foreground" />
+        </Button>
+      </DropdownMenuTrigger>
+      <DropdownMenuContent align="start" className="w-80 max-w-[calc(100vw-1rem)]">
+        <DropdownMenuLabel>{t.chooseModel}</DropdownMenuLabel>
+        <DropdownMenuRadioGroup value={shown ?? ""} onValueChange={(model) => set({ model })}>
+          {models?.map((model) => (
+            <DropdownMenuRadioItem key={model.id} value={model.id}>
+              <ModelItem model={model} />
+            </DropdownMenuRadioItem>
+          ))}
+        </DropdownMenuRadioGroup>
+      </DropdownMenuContent>
+    </DropdownMenu>
+  );
+}
+
+function ModelItem({ model }: { model: Model }) {
+  const t = useWords();
+  return (
+    <div className="min-w-0">
+      <p className="truncate font-medium">{model.id}</p>
+      <dl className="mt-0.5 flex flex-wrap gap-x-3 gap-y-0.5 text-muted-foreground text-xs">
+        {cardLines(model.resonance, t).map(([name, value]) => (
+          <div key={name} className="flex gap-1">
+            <dt>{name}</dt>
+            <dd className="font-medium text-foreground/80">{value}</dd>
+          </div>
+        ))}
+      </dl>
+    </div>
+  );
+}

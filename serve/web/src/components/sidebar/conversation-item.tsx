@@ -1,0 +1,164 @@
+import { Ellipsis, FileDown, Pencil, Trash2 } from "lucide-react";
+import { useState } from "react";
+import { toast } from "sonner";
+import { useRenameConversation } from "@/api/queries";
+import type { ConversationSummary } from "@/api/types";
+import { exportConversation, exportFormats } from "@/chat/export";
+import { Button } from "@/components/ui/button";
+import {
+  DropdownMenu,
+  DropdownMenuContent,
+  DropdownMenuItem,
+  DropdownMenuLabel,
+  DropdownMenuSeparator,
+  DropdownMenuTrigger,
+} from "@/components/ui/dropdown-menu";
+import { Input } from "@/components/ui/input";
+import { useWords } from "@/i18n";
+import { conversationHref, navigate } from "@/lib/router";
+import { cn } from "@/lib/utils";
+import { deleteWithUndo } from "./delete-with-undo";
+
+interface ConversationItemProps {
+  conversation: ConversationSummary;
+  active: boolean;
+  onNavigate?: () => void;
+}
+
+export function ConversationItem({ conversation, active, onNavigate }: ConversationItemProps) {
+  const t = useWords();
+  const [renaming, setRenaming] = useState(false);
+  const title = conversation.title || t.untitled;
+  const href = conversationHref(conversation.id);
+  if (renaming) {
+    return (
+      <li>
+        <RenameForm id={conversation.id} title={title} onClose={() => setRenaming(false)} />
+      </li>
+    );
+  }
+  return (
+    <li
+      className={cn(
+        "group/item relative rounded-lg transition-colors hover:bg-foreground/6 has-[[data-state=open]]:bg-foreground/6",
+        active && "bg-foreground/9 hover:bg-foreground/9",
+      )}
+    >
+      <a
+        href={href}
+        aria-current={active ? "page" : undefined}
+        className="block rounded-lg py-2 pr-9 pl-2.5 text-sm"
+        onClick={(event) => {
+          if (event.metaKey || event.ctrlKey || event.shiftKey || event.button !== 0) return;
+          event.preventDefault();
+          navigate(href);
+          onNavigate?.();
+        }}
+      >
+        <span className="block truncate">{title}</span>
+        {conversation.snippet && (
+          <span className="block truncate text-muted-foreground text-xs">
+            {conversation.snippet}
+          </span>
+        )}
+      </a>
+      <ItemMenu
+        conversation={conversation}
+        title={title}
+        active={active}
+        onRename={() => setRenaming(true)}
+      />
+    </li>
+  );
+}
+
+function ItemMenu({
+  conversation,
+  title,
+  active,
+  onRename,
+}: {
+  conversation: ConversationSummary;
+  title: string;
+  active: boolean;
+  onRename: () => void;
+}) {
+  const t = useWords();
+  return (
+    <DropdownMenu>
+      <DropdownMenuTrigger asChild>
+        <Button
+          variant="ghost"
+          size="icon-sm"
+          aria-label={t.moreActions(title)}
+          className="absolute top-1 right-1 size-7 opacity-0 focus-visible:opacity-100 group-focus-within/item:opacity-100 group-hover/item:opacity-100 data-[state=open]:opacity-100 pointer-coarse:opacity-100"
+        >
+          <Ellipsis />
+        </Button>
+      </DropdownMenuTrigger>
+      <DropdownMenuContent align="start">
+        <DropdownMenuItem onSelect={onRename}>
+          <Pencil />
+          {t.rename}
+        </DropdownMenuItem>
+        <DropdownMenuSeparator />
+        <DropdownMenuLabel>{t.exportAs}</DropdownMenuLabel>
+        {exportFormats.map(({ format, name }) => (
+          <DropdownMenuItem
+            key={format}
+            onSelect={() =>
+              exportConversation(conversation.id, format).catch(() => toast.error(t.exportFailed))
+            }
+          >
+            <FileDown />
+            {t[name]}
+          </DropdownMenuItem>
+        ))}
+        <DropdownMenuSeparator />
+        <DropdownMenuItem
+          variant="destructive"
+          onSelect={() => {
+            deleteWithUndo(conversation.id);
+            if (active) navigate("/");
+          }}
+        >
+          <Trash2 />
+          {t.delete}
+        </DropdownMenuItem>
+      </DropdownMenuContent>
+    </DropdownMenu>
+  );
+}
+
+function RenameForm({ id, title, onClose }: { id: string; title: string; onClose: () => void }) {
+  const t = useWords();
+  const [draft, setDraft] = useState(title);
+  const { mutate } = useRenameConversation();
+  function save() {
+    const wanted = draft.trim();
+    if (wanted && wanted !== title) {
+      mutate({ id, title: wanted }, { onError: () => toast.error(t.renameFailed) });
+    }
+    onClose();
+  }
+  return (
+    <form
+      onSubmit={(event) => {
+        event.preventDefault();
+        save();
+      }}
+    >
+      <Input
+        aria-label={t.newTitle}
+        value={draft}
+        autoFocus
+        onFocus={(event) => event.target.select()}
+        onChange={(event) => setDraft(event.target.value)}
+        onBlur={save}
+        onKeyDown={(event) => {
+          if (event.key === "Escape") onClose();
+        }}
+      />
+    </form>
+  );
+}

@@ -1,0 +1,54 @@
+import { useConversations } from "@/api/queries";
+import { Button } from "@/components/ui/button";
+import { useWords } from "@/i18n";
+import { ConversationItem } from "./conversation-item";
+import { groupByDay } from "./group-by-day";
+
+interface ConversationListProps {
+  search: string;
+  current: string | null;
+  onNavigate?: () => void;
+}
+
+export function ConversationList({ search, current, onNavigate }: ConversationListProps) {
+  const t = useWords();
+  const list = useConversations(search);
+  const conversations = list.data?.pages.flatMap((page) => page.data) ?? [];
+  if (list.isError && conversations.length === 0) return <Note>{t.conversationsFailed}</Note>;
+  if (list.isPending) return null;
+  if (conversations.length === 0) return <Note>{search ? t.noMatches : t.noConversations}</Note>;
+  return (
+    <>
+      {groupByDay(conversations, new Date()).map(([period, group]) => (
+        <section key={period} className="mb-3">
+          <h2 className="px-2.5 py-1.5 font-medium text-muted-foreground text-xs">{t[period]}</h2>
+          <ul>
+            {group.map((conversation) => (
+              <ConversationItem
+                key={conversation.id}
+                conversation={conversation}
+                active={conversation.id === current}
+                onNavigate={onNavigate}
+              />
+            ))}
+          </ul>
+        </section>
+      ))}
+      {list.hasNextPage && (
+        <Button
+          variant="ghost"
+          size="sm"
+          className="w-full"
+          disabled={list.isFetchingNextPage}
+          onClick={() => void list.fetchNextPage()}
+        >
+          {t.loadMore}
+        </Button>
+      )}
+    </>
+  );
+}
+
+function Note({ children }: { children: string }) {
+  return <p className="px-2.5 py-6 text-center text-muted-foreground text-sm">{children}</p>;
+}

@@ -1,0 +1,63 @@
+import { PanelLeftClose, Search, SquarePen } from "lucide-react";
+import { useDeferredValue, useState } from "react";
+import { ActionButton } from "@/components/chat/action-button";
+import { Button } from "@/components/ui/button";
+import { Input } from "@/components/ui/input";
+import { useWords } from "@/i18n";
+import { focusComposer } from "@/lib/focus";
+import { navigate } from "@/lib/router";
+import { Logo } from "../shell/logo";
+import { ConversationList } from "./conversation-list";
+
+interface SidebarProps {
+  current: string | null;
+  onClose: () => void;
+  /** Called when the reader goes somewhere; a drawer closes then. */
+  onNavigate?: () => void;
+}
+
+export function Sidebar({ current, onClose, onNavigate }: SidebarProps) {
+  const t = useWords();
+  const [search, setSearch] = useState("");
+  const settled = useDeferredValue(search.trim());
+  return (
+    <div className="flex h-full flex-col gap-3 p-3">
+      <div className="flex items-center gap-2.5 pl-1">
+        <Logo className="size-7" />
+        <span className="font-semibold tracking-tight">{t.appName}</span>
+        <ActionButton label={t.closeSidebar} className="ml-auto" onClick={onClose}>
+          <PanelLeftClose />
+        </ActionButton>
+      </div>
+      <Button
+        variant="outline"
+        className="justify-start bg-background/40"
+        onClick={() => {
+          navigate("/");
+          onNavigate?.();
+          focusComposer();
+        }}
+      >
+        <SquarePen />
+        {t.newChat}
+      </Button>
+      <div className="relative">
+        <Search className="pointer-events-none absolute top-2.5 left-3 size-4 text-muted-foreground" />
+        <Input
+          type="search"
+          aria-label={t.searchConversations}
+          placeholder={t.searchConversations}
+          className="pl-9"
+          value={search}
+          onChange={(event) => setSearch(event.target.value)}
+        />
+      </div>
+      <nav
+        aria-label={t.conversations}
+        className="scroll-quiet -mx-1 min-h-0 grow overflow-y-auto px-1"
+      >
+        <ConversationList search={settled} current={current} onNavigate={onNavigate} />
+      </nav>
+    </div>
+  );
+}

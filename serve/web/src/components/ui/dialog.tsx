@@ -1,0 +1,67 @@
+import { X } from "lucide-react";
+import { Dialog as Primitive } from "radix-ui";
+import type { ComponentProps } from "react";
+import { useWords } from "@/i18n";
+import { cn } from "@/lib/utils";
+import { Button } from "./button";
+
+export const Dialog = Primitive.Root;
+export const DialogTrigger = Primitive.Trigger;
+
+export function DialogOverlay({ className, ...props }: ComponentProps<typeof Primitive.Overlay>) {
+  return (
+    <Primitive.Overlay
+      data-slot="dialog-overlay"
+      className={cn("fade fixed inset-0 z-40 bg-black/30 backdrop-blur-[2px]", className)}
+      {...props}
+    />
+  );
+}
+
+export function DialogContent({
+  className,
+  children,
+  ...props
+}: ComponentProps<typeof Primitive.Content>) {
+  return (
+    <Primitive.Portal>
+      <DialogOverlay />
+      <Primitive.Content
+        data-slot="dialog-content"
+        className={cn(
+          "pop fixed inset-x-4 top-[12vh] z-50 mx-auto flex max-h-[76vh] max-w-lg flex-col gap-4 overflow-y-auto rounded-2xl border bg-popover p-6 shadow-2xl",
+          className,
+        )}
+        {...props}
+      >
+        {children}
+      </Primitive.Content>
+    </Primitive.Portal>
+  );
+}
+
+export function DialogTitle({ className, ...props }: ComponentProps<typeof Primitive.Title>) {
+  return (
+    <Primitive.Title className={cn("font-semibold text-lg tracking-tight", className)} {...props} />
+  );
+}
+
+export function DialogDescription({
+  className,
+  ...props
+}: ComponentProps<typeof Primitive.Description>) {
+  return (
+    <Primitive.Description className={cn("text-muted-foreground text-sm", className)} {...props} />
+  );
+}
+
+export function DialogClose() {
+  const t = useWords();
+  return (
+    <Primitive.Close asChild>
+      <Button variant="ghost" size="icon-sm" aria-label={t.close}>
+        <X />
+      </Button>
+    </Primitive.Close>
+  );
+}

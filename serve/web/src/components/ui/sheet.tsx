@@ -1,0 +1,32 @@
+import { Dialog as Primitive } from "radix-ui";
+import type { ComponentProps } from "react";
+import { cn } from "@/lib/utils";
+import { DialogOverlay } from "./dialog";
+
+export const Sheet = Primitive.Root;
+
+/** A panel that slides in from one side and covers at most the page. */
+export function SheetContent({
+  side = "right",
+  className,
+  children,
+  ...props
+}: ComponentProps<typeof Primitive.Content> & { side?: "left" | "right" }) {
+  return (
+    <Primitive.Portal>
+      <DialogOverlay />
+      <Primitive.Content
+        data-slot="sheet-content"
+        data-side={side}
+        className={cn(
+          "slide fixed inset-y-0 z-50 flex w-full max-w-96 flex-col bg-popover/90 shadow-2xl backdrop-blur-2xl backdrop-saturate-150",
+          side === "right" ? "right-0 border-l" : "left-0 max-w-72 border-r",
+          className,
+        )}
+        {...props}
+      >
+        {children}
+      </Primitive.Content>
+    </Primitive.Portal>
+  );
+}

@@ -1,0 +1,24 @@
+import { mathFromMarkdown } from "mdast-util-math";
+import { math } from "micromark-extension-math";
+import { useLayoutEffect, useRef } from "react";
+import temml from "temml/temml.js";
+import type { Processor } from "unified";
+
+/** Formulas between double dollars; a lone dollar stays a dollar. */
+export function remarkMath(this: Processor) {
+  const data = this.data();
+  data.micromarkExtensions = [
+    ...(data.micromarkExtensions ?? []),
+    math({ singleDollarTextMath: false }),
+  ];
+  data.fromMarkdownExtensions = [...(data.fromMarkdownExtensions ?? []), mathFromMarkdown()];
+}
+
+/** A formula as MathML, set in the browser's own fonts; what cannot be read is shown in red. */
+export function Formula({ tex, display }: { tex: string; display: boolean }) {
+  const target = useRef<HTMLSpanElement>(null);
+  useLayoutEffect(() => {
+    if (target.current) temml.render(tex, target.current, { displayMode: display });
+  }, [tex, display]);
+  return <span ref={target} className={display ? "block overflow-x-auto py-2" : undefined} />;
+}

@@ -1,0 +1,34 @@
+import { fileURLToPath } from "node:url";
+import tailwindcss from "@tailwindcss/vite";
+import react from "@vitejs/plugin-react";
+import { defineConfig } from "vitest/config";
+import { strictCsp } from "./vite/strict-csp.ts";
+
+const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url));
+const server = process.env.RESONANCE_URL ?? "http://127.0.0.1:8000";
+
+export default defineConfig({
+  plugins: [react(), tailwindcss(), strictCsp()],
+  resolve: {
+    alias: {
+      "@": path("./src"),
+      // The original adds <style> elements, which the page's Content-Security-Policy refuses.
+      "react-style-singleton": path("./src/lib/style-singleton.ts"),
+    },
+  },
+  build: {
+    target: "es2022",
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    chunkSizeWarningLimit: 700,
+  },
+  server: {
+    proxy: { "/v1": server, "/health": server },
+  },
+  test: {
+    environment: "jsdom",
+    include: ["src/**/*.test.{ts,tsx}"],
+    setupFiles: ["./tests/setup.ts"],
+    css: false,
+  },
+});
