@@ -1,0 +1,256 @@
+"""What the server answers, as types: the OpenAPI document is made from these."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+
+def rfc3339(moment: datetime) -> str:
+    """A time in UTC as RFC 3339 writes it, to the millisecond."""
+    if moment.tzinfo is None:  # SQLite keeps no time zone; all times are written in UTC
+        moment = moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Time = Annotated[datetime, PlainSerializer(rfc3339, return_type=str)]
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong: a sentence, its kind, the field that it is about, a code for programs."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """The one form of all errors."""
+
+    error: ErrorDetail
+
+
+class Usage(BaseModel):
+    """OpenAI's counts, and ours: how many messages of the conversation were in the prompt."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    messages_kept: int | None = None
+    messages_dropped: int | None = None
+
+
+class Alternative(BaseModel):
+    """A token with its natural log-probability and its bytes."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(Alternative):
+    """A chosen token, and the likeliest in its place."""
+
+    top_logprobs: list[Alternative]
+
+
+class Logprobs(BaseModel):
+    """One entry for each token of the answer."""
+
+    content: list[TokenLogprob] | None
+    refusal: None = None
+
+
+class Source(BaseModel):
+    """What an answer may have drawn on; `id` is the number that citations use."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: int
+    title: str
+    url: str
+    site: str | None = None
+    passage: str | None = None
+    score: float | None = None
+
+
+class Sources(BaseModel):
+    """The outcome of a search; `note` is a sentence for the reader when it did not go as it should."""
+
+    query: str
+    provider: str
+    sources: list[Source]
+    note: str | None = None
+
+
+class AnswerMessage(BaseModel):
+    """The assistant's words."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+
+
+class ChatChoice(BaseModel):
+    """One answer."""
+
+    index: int
+    message: AnswerMessage
+    logprobs: Logprobs | None = None
+    finish_reason: Literal["stop", "length"]
+
+
+class ChatCompletion(BaseModel):
+    """OpenAI's chat completion. With `session_id`, `id` is the stored answer's id."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+    sources: Sources | None = None
+    session_id: str | None = None
+
+
+class CompletionLogprobs(BaseModel):
+    """OpenAI's older form: parallel lists, one entry a token."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class CompletionChoice(BaseModel):
+    """One continuation of one prompt."""
+
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None = None
+    finish_reason: Literal["stop", "length"]
+
+
+class Completion(BaseModel):
+    """OpenAI's raw completion."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage
+
+
+class ModelCard(BaseModel):
+    """What is known of a served checkpoint."""
+
+    template: str
+    parameters: int
+    context_length: int
+    base: str | None
+    data: str | None
+    steps: int
+    tokens_seen: int
+    scores: dict[str, Any]
+    created_at: str | None
+
+
+class Model(BaseModel):
+    """OpenAI's model, and ours on top."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "resonance"
+    resonance: ModelCard
+
+
+class ModelList(BaseModel):
+    """Every served checkpoint."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class HealthModel(BaseModel):
+    """The model that answers when a request names none."""
+
+    id: str
+    parameters: int
+    context_length: int
+    device: str
+    dtype: str
+
+
+class HealthSearch(BaseModel):
+    """Whether there is a search, and whose."""
+
+    enabled: bool
+    provider: str | None
+
+
+class Health(BaseModel):
+    """The server's state."""
+
+    status: Literal["ok", "loading", "down"]
+    version: str
+    model: HealthModel
+    search: HealthSearch
+    uptime_s: float
+
+
+class Feedback(BaseModel):
+    """What a reader thought of an answer."""
+
+    rating: Literal[1, -1]
+    comment: str | None = None
+    correction: str | None = None
+
+
+class StoredMessage(BaseModel):
+    """One message of a stored conversation."""
+
+    id: str
+    parent_id: str | None
+    role: Literal["system", "user", "assistant"]
+    content: str
+    created_at: Time
+    model: str | None = None
+    finish_reason: str | None = Field(None, description="stop, length, cancelled or error")
+    sources: Sources | None = None
+    usage: Usage | None = None
+    feedback: Feedback | None = None
+
+
+class ConversationSummary(BaseModel):
+    """A conversation in a list."""
+
+    id: str
+    title: str
+    created_at: Time
+    updated_at: Time
+    message_count: int
+
+
+class Conversation(ConversationSummary):
+    """A whole conversation."""
+
+    messages: list[StoredMessage]
+
+
+class ConversationPage(BaseModel):
+    """Conversations, newest first; `after` takes the last id to go on."""
+
+    object: Literal["list"] = "list"
+    data: list[ConversationSummary]
+    has_more: bool
+
+
+class Deleted(BaseModel):
+    """Something is gone."""
+
+    id: str
+    object: Literal["conversation.deleted"] = "conversation.deleted"
+    deleted: Literal[True] = True

@@ -1,0 +1,63 @@
+"""The HTTP application: every endpoint, the form of errors, and the document that describes them."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.middleware.cors import CORSMiddleware
+
+from serve import chat, completions, conversations, errors, system
+from serve.answers import ErrorBody
+from serve.middleware import Edge
+from serve.page import add_docs, add_page
+from serve.service import Service
+
+ABOUT = "GPT-2 from scratch behind OpenAI's API, with stored conversations. Errors always have one form."
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorBody, "description": "The request says something that cannot be."},
+    401: {"model": ErrorBody, "description": "An API key is missing or unknown."},
+    404: {"model": ErrorBody, "description": "There is no such thing."},
+    409: {"model": ErrorBody, "description": "The conversation is busy."},
+    413: {"model": ErrorBody, "description": "The request is too large."},
+    429: {"model": ErrorBody, "description": "Too much at once; Retry-After says when to come again."},
+    500: {"model": ErrorBody, "description": "The server has made a mistake."},
+    503: {"model": ErrorBody, "description": "What this needs is not there at the moment."},
+    504: {"model": ErrorBody, "description": "The answer took too long."},
+}
+
+
+def build(app: FastAPI, service: Service) -> None:
+    """Put everything on the app that LitServe has made."""
+    app.state.service = service
+    app.title, app.version, app.description = "Resonance", system.VERSION, ABOUT
+    errors.install(app)
+    app.include_router(system.router, responses={code: ERRORS[code] for code in (401, 404)})
+    for router in (chat.router, completions.router):
+        app.include_router(router, responses=ERRORS)
+    app.include_router(
+        conversations.router, responses={code: ERRORS[code] for code in (400, 401, 404, 409, 413, 500, 503)}
+    )
+    add_docs(app)
+    add_page(app)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(service.settings.cors_origins),
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
+        expose_headers=["X-Request-ID", "Retry-After"],
+    )
+    app.add_middleware(Edge, metrics=service.metrics, body_bytes=service.settings.limits.body_bytes)
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document without the 422 that it promises and this server never gives."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        for path in schema["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            schema.get("components", {}).get("schemas", {}).pop(name, None)
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,126 @@
+"""Stored conversations: list, read, rename, delete, rate. Each caller has their own; others' do not exist."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from serve.answers import (
+    Conversation,
+    ConversationPage,
+    ConversationSummary,
+    Deleted,
+    Feedback,
+    StoredMessage,
+)
+from serve.auth import Known
+from serve.errors import ApiError
+from serve.schemas import FeedbackRequest, Rename
+from serve.service import Shared
+from serve.store import StoreUnavailable
+from serve.tables import ConversationRow, MessageRow
+from serve.turn import no_store
+
+router = APIRouter(prefix="/v1/conversations", tags=["conversations"])
+Id = Annotated[str, Path(max_length=64)]
+
+
+@contextmanager
+def _stored() -> Generator[None]:
+    try:
+        yield
+    except StoreUnavailable as error:
+        raise no_store() from error
+
+
+def _missing(what: str) -> ApiError:
+    return ApiError(404, f"There is no such {what}.", code="not_found")
+
+
+@router.get("")
+async def list_conversations(
+    shared: Shared,
+    caller: Known,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: Annotated[str | None, Query(max_length=64, description="The last id of the page before.")] = None,
+    q: Annotated[str | None, Query(max_length=200, description="Words in titles or messages.")] = None,
+) -> ConversationPage:
+    """The caller's conversations, newest first."""
+    with _stored():
+        rows, more = await shared.store.page(caller.owner, limit=limit, after=after, query=q)
+    return ConversationPage(data=[_summary(row, count) for row, count in rows], has_more=more)
+
+
+@router.get("/{conversation_id}")
+async def read_conversation(conversation_id: Id, shared: Shared, caller: Known) -> Conversation:
+    """A whole conversation."""
+    with _stored():
+        found = await shared.store.conversation(caller.owner, conversation_id)
+    if found is None:
+        raise _missing("conversation")
+    row, messages = found
+    summary = _summary(row, len(messages))
+    return Conversation(**dict(summary), messages=[_message(message) for message in messages])
+
+
+@router.patch("/{conversation_id}")
+async def rename_conversation(conversation_id: Id, body: Rename, shared: Shared, caller: Known) -> Conversation:
+    """Give a conversation another title."""
+    with _stored():
+        known = await shared.store.rename(caller.owner, conversation_id, body.title)
+    if not known:
+        raise _missing("conversation")
+    return await read_conversation(conversation_id, shared, caller)
+
+
+@router.delete("/{conversation_id}")
+async def delete_conversation(conversation_id: Id, shared: Shared, caller: Known) -> Deleted:
+    """Delete a conversation with all its messages."""
+    if (caller.owner, conversation_id) in shared.busy_sessions:
+        raise ApiError(409, "An answer in this conversation is still under way.", code="session_busy", retry_after=1)
+    with _stored():
+        known = await shared.store.delete(caller.owner, conversation_id)
+    if not known:
+        raise _missing("conversation")
+    return Deleted(id=conversation_id)
+
+
+@router.put("/{conversation_id}/messages/{message_id}/feedback")
+async def rate_message(
+    conversation_id: Id, message_id: Id, body: FeedbackRequest, shared: Shared, caller: Known
+) -> Feedback:
+    """Say what you think of an answer; saying it again replaces it."""
+    with _stored():
+        known = await shared.store.rate(
+            caller.owner, conversation_id, message_id, body.rating, body.comment, body.correction
+        )
+    if not known:
+        raise _missing("answer")
+    return Feedback(rating=body.rating, comment=body.comment, correction=body.correction)
+
+
+def _summary(row: ConversationRow, count: int) -> ConversationSummary:
+    return ConversationSummary(
+        id=row.id, title=row.title, created_at=row.created_at, updated_at=row.updated_at, message_count=count
+    )
+
+
+def _message(row: MessageRow) -> StoredMessage:
+    feedback = None
+    if row.rating is not None:
+        feedback = Feedback.model_validate({"rating": row.rating, "comment": row.comment, "correction": row.correction})
+    return StoredMessage.model_validate(
+        {
+            "id": row.id,
+            "parent_id": row.parent_id,
+            "role": row.role,
+            "content": row.content,
+            "created_at": row.created_at,
+            "model": row.model,
+            "finish_reason": row.finish_reason,
+            "sources": row.sources,
+            "usage": row.usage,
+            "feedback": feedback,
+        }
+    )

@@ -1,0 +1,151 @@
+"""The one form in which the server says no: `{"error": {"message", "type", "param", "code"}}`.
+
+Nothing of what a client sent is ever repeated in a message, but for the names of fields and models.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    409: "conflict_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "service_unavailable_error",
+    504: "timeout_error",
+}
+
+
+class ApiError(Exception):
+    """An answer that is an error; `retry_after` is in seconds."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.param, self.code, self.retry_after = status, message, param, code, retry_after
+
+    def body(self) -> dict[str, Any]:
+        """The error in the design's form."""
+        return error_body(self.status, self.message, self.param, self.code)
+
+
+BRANCHES = frozenset(("str", "int", "float", "bool", "list", "dict", "none"))
+"""What pydantic puts into a location for the branches of a union; a reader only needs the field."""
+
+
+def error_body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    """The one form of all errors."""
+    kind = TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def install(app: FastAPI) -> None:
+    """Give every error of the app that form."""
+
+    async def api_error(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, ApiError)
+        return response(error)
+
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return response(_from_validation(error.errors(), request))
+
+    async def http(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return JSONResponse(
+            error_body(error.status_code, _http_message(error), code=_http_code(error)),
+            error.status_code,
+            headers=dict(error.headers or {}),
+        )
+
+    app.add_exception_handler(ApiError, api_error)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+
+
+def response(error: ApiError) -> JSONResponse:
+    """The HTTP response of an error."""
+    headers: dict[str, str] = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(error.body(), error.status, headers=headers)
+
+
+def _http_message(error: HTTPException) -> str:
+    match error.status_code:
+        case 404:
+            return "There is nothing at this address."
+        case 405:
+            return "This address does not take that method."
+        case 413:
+            return "The request is larger than the server takes."
+        case 400:
+            return "The request's body could not be read."
+        case _:
+            return HTTPStatus(error.status_code).phrase + "."
+
+
+def _http_code(error: HTTPException) -> str | None:
+    return {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large"}.get(error.status_code)
+
+
+def _from_validation(errors: Sequence[Mapping[str, Any]], request: Request) -> ApiError:
+    """The first mistake of a request, in words; pydantic's own answer would repeat what was sent."""
+    error = _nearest(errors)
+    where: Sequence[int | str] = error["loc"]
+    source, *path = where or ("body",)
+    param = ".".join(str(part) for part in path if part not in BRANCHES and re.fullmatch(r"[\w-]+", str(part))) or None
+    match error["type"]:
+        case "json_invalid":
+            return ApiError(400, "The request's body is not JSON.", code="invalid_json")
+        case "missing" if not path:
+            return ApiError(
+                400, "The request needs a JSON body with Content-Type: application/json.", code="missing_body"
+            )
+        case "missing":
+            return ApiError(400, f"{param} is missing.", param=param, code="missing_field")
+        case "extra_forbidden":
+            hint = _did_you_mean(str(path[-1]), request)
+            return ApiError(400, f"There is no field {param!r}{hint}", param=param, code="unknown_field")
+        case "unsupported":
+            return ApiError(
+                400, f"{param} is not supported by this server; leave it out.", param=param, code="unsupported_field"
+            )
+        case _:
+            subject = param or ("The body" if source == "body" else str(source))
+            message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+            return ApiError(400, f"{subject}: {message}.", param=param, code="invalid_value")
+
+
+def _nearest(errors: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Of a union's many complaints the one that goes deepest: what the client most likely meant."""
+    return max(errors, key=lambda error: (error["type"] == "unsupported", len(error["loc"])))
+
+
+def _did_you_mean(name: str, request: Request) -> str:
+    route = request.scope.get("route")
+    body = getattr(route, "body_field", None)
+    model = getattr(getattr(body, "field_info", None), "annotation", None)
+    close = get_close_matches(name, list(getattr(model, "model_fields", {})), n=1)
+    return f"; did you mean {close[0]!r}?" if close else "."

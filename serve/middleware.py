@@ -1,0 +1,121 @@
+"""What every request passes through: a number, a limit on its body, headers on its answer, a line in the log."""
+
+import json
+import logging
+import re
+import secrets
+import time
+import traceback
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.errors import ApiError, response
+from serve.metrics import Metrics
+
+log = logging.getLogger("resonance.serve.access")
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
+    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+SECURITY = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), payment=()",
+}
+MISTAKE = "The server has made a mistake; it goes on."
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+class Edge:
+    """The outermost layer around the app."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, body_bytes: int) -> None:
+        self.app, self.metrics, self.body_bytes = app, metrics, body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        began, status, started = time.monotonic(), 499, False
+
+        async def answer(message: Message) -> None:
+            nonlocal status, started
+            if message["type"] == "http.response.start":
+                status, started = message["status"], True
+                _add_headers(message, request_id)
+            await send(message)
+
+        try:
+            if int(headers.get("content-length") or 0) > self.body_bytes:
+                await response(_too_large())(scope, receive, answer)
+                return
+            await self.app(scope, self._limited(receive), answer)
+        except ApiError as error:  # raised by the body's reader, outside of what the app catches
+            await response(error)(scope, receive, answer)
+        except Exception as error:
+            _log_fault(request_id, error)
+            if not started:
+                await response(ApiError(500, MISTAKE, code="internal_error"))(scope, receive, answer)
+        finally:
+            self._note(scope, request_id, status, time.monotonic() - began)
+
+    def _limited(self, receive: Receive) -> Receive:
+        """Count a body that does not say how long it is."""
+        size = 0
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self.body_bytes:
+                raise _too_large()
+            return message
+
+        return counted
+
+    def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        self.metrics.http.labels(route, scope["method"], str(status)).inc()
+        self.metrics.http_seconds.labels(route).observe(seconds)
+        log.info(
+            json.dumps(
+                {
+                    "request_id": request_id,
+                    "method": scope["method"],
+                    "route": route,
+                    "status": status,
+                    "ms": round(seconds * 1000, 1),
+                }
+            )
+        )
+
+
+def _log_fault(request_id: str, error: Exception) -> None:
+    """Where it happened, without the error's own words: they may repeat what a client has sent."""
+    places = " < ".join(
+        f"{Path(f.filename).name}:{f.lineno}" for f in reversed(traceback.extract_tb(error.__traceback__))
+    )
+    log.error(json.dumps({"request_id": request_id, "fault": type(error).__name__, "at": places}))
+
+
+def _too_large() -> ApiError:
+    return ApiError(413, "The request is larger than the server takes.", code="payload_too_large")
+
+
+def _add_headers(message: MutableMapping[str, Any], request_id: str) -> None:
+    headers = MutableHeaders(raw=message["headers"])
+    headers["X-Request-ID"] = request_id
+    for name, value in SECURITY.items():
+        headers[name] = value
+    headers.setdefault("Content-Security-Policy", PAGE_POLICY)

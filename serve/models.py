@@ -1,0 +1,114 @@
+"""The served checkpoints as the HTTP process knows them: tokenizer, template, sizes; no weights."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import torch
+
+from resonance.chat import ChatTemplate, ContextOverflow, Fitted, Message
+from resonance.checkpoint import Checkpoint, Metadata
+from resonance.errors import ResonanceError
+from resonance.model import GPT2
+from resonance.tokenizer import Tokenizer
+from serve.answers import Model, ModelCard
+from serve.errors import ApiError
+
+TOKENS_OF_MARKUP = 8  # by how much fewer tokens than its parts a prompt may have, where words join
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """One checkpoint; `context_length` is what the server gives it, at most what the model has."""
+
+    name: str
+    metadata: Metadata
+    tokenizer: Tokenizer
+    template: ChatTemplate
+    context_length: int
+    parameters: int
+    trained: bool
+
+    @classmethod
+    def open(cls, name: str, folder: str, context_length: int | None) -> "ServedModel":
+        """Read what is needed, and make sure that the weights are whole. Raises ResonanceError when they are not."""
+        checkpoint = Checkpoint.find(folder)
+        _check_whole(checkpoint)
+        with torch.device("meta"):
+            parameters = GPT2(checkpoint.config).num_parameters()
+        template = checkpoint.template()
+        longest = checkpoint.config.context_length
+        if context_length is not None and context_length > longest:
+            raise ResonanceError(f"context_length must be at most {longest} for {name}, not {context_length}.")
+        return cls(
+            name=name,
+            metadata=checkpoint.metadata,
+            tokenizer=template.tokenizer,
+            template=template,
+            context_length=context_length or longest,
+            parameters=parameters,
+            trained=checkpoint.metadata.steps > 0,
+        )
+
+    def card(self) -> Model:
+        """The model as /v1/models shows it."""
+        created = datetime.fromisoformat(self.metadata.created_at)
+        return Model(
+            id=self.name,
+            created=int(created.timestamp()),
+            resonance=ModelCard(
+                template=self.metadata.template,
+                parameters=self.parameters,
+                context_length=self.context_length,
+                base=self.metadata.base,
+                data=self.metadata.data,
+                steps=self.metadata.steps,
+                tokens_seen=self.metadata.tokens_seen,
+                scores=dict(self.metadata.scores),
+                created_at=self.metadata.created_at,
+            ),
+        )
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens a text is."""
+        return len(self.tokenizer.encode(text))
+
+    def prompt_budget(self, max_new_tokens: int) -> int:
+        """How many tokens a prompt may have: an answer keeps what it asks for, but at most a quarter of the window."""
+        return self.context_length - max(1, min(max_new_tokens, self.context_length // 4))
+
+    def fit(self, messages: Sequence[Message], max_new_tokens: int) -> Fitted:
+        """The newest turns that fit, as a prompt. Raises ApiError when the system prompt and newest turn do not."""
+        budget = self.prompt_budget(max_new_tokens)
+        recent = self._recent(messages, budget)
+        try:
+            fitted = self.template.fit(recent, budget=budget)
+        except ContextOverflow as error:
+            raise ApiError(400, str(error), param="messages", code="context_length_exceeded") from error
+        except ResonanceError as error:
+            raise ApiError(400, str(error), param="messages", code="invalid_messages") from error
+        return replace(fitted, dropped=fitted.dropped + len(messages) - len(recent))
+
+    def _recent(self, messages: Sequence[Message], budget: int) -> Sequence[Message]:
+        """Drop the old turns that cannot possibly fit; what `fit` does costs far more for each of them."""
+        opening = 1 if messages and messages[0].role == "system" else 0
+        room = budget + TOKENS_OF_MARKUP
+        start = len(messages)
+        newest = max((i for i, message in enumerate(messages) if message.role == "user"), default=opening)
+        for i in range(len(messages) - 1, opening - 1, -1):
+            room -= self.count_tokens(messages[i].content) - TOKENS_OF_MARKUP
+            if room < 0 and i < newest:
+                break
+            if messages[i].role == "user" or i == opening:
+                start = i
+        return [*messages[:opening], *messages[start:]]
+
+
+def open_models(checkpoints: Mapping[str, str], context_length: int | None) -> dict[str, ServedModel]:
+    """Open every served checkpoint. Raises ResonanceError for one that is not whole."""
+    return {name: ServedModel.open(name, folder, context_length) for name, folder in checkpoints.items()}
+
+
+def _check_whole(checkpoint: Checkpoint) -> None:
+    """Read the weights once, so that a damaged checkpoint stops the server before it starts."""
+    checkpoint.load_model()

@@ -1,0 +1,120 @@
+"""`resonance serve`: from overrides to a running server."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+from types import FrameType
+
+from resonance.errors import ResonanceError
+from serve.app import build
+from serve.auth import KeyRing
+from serve.leases import LeaseTable
+from serve.limits import Quotas
+from serve.metrics import Metrics
+from serve.models import open_models
+from serve.rag import build_retriever
+from serve.server import Server
+from serve.service import Service
+from serve.settings import Settings, read_settings
+from serve.spec import ApiSpec
+from serve.store import Store
+from serve.worker import EngineWorker
+
+
+class ServeError(ResonanceError):
+    """The server cannot start."""
+
+
+def main(overrides: list[str]) -> None:
+    """Serve until SIGTERM or Ctrl-C. Raises ResonanceError, in one sentence, for whatever cannot be served."""
+    settings = read_settings(overrides)
+    _configure_logging(settings.log)
+    _check_port(settings.host, settings.port)
+    server = make_server(settings)
+    interrupted = _end_on_signals(server)
+    server.run(
+        host=settings.host,
+        port=settings.port,
+        num_api_servers=1,  # sessions, replays and quotas live in one process
+        log_level="warning",
+        generate_client_file=False,
+        access_log=False,
+        server_header=False,
+        h11_max_incomplete_event_size=32768,
+        backlog=2048,
+    )
+    if server.failed:
+        sys.exit(1)
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def make_server(settings: Settings) -> Server:
+    """The server for some settings, not yet running. Raises ResonanceError when a checkpoint is not whole."""
+    models = open_models(settings.engine.checkpoints, settings.context_length)
+    retriever = build_retriever(**settings.search) if settings.search else None
+    places = settings.engine.max_batch_size * len(models) + settings.max_queue
+    # LitServe decides how many devices there are, and with them workers, only in its constructor.
+    from litserve.connector import _Connector  # pyright: ignore[reportPrivateUsage]
+
+    connector = _Connector(accelerator=settings.device, devices="auto")
+    workers = connector.devices if isinstance(connector.devices, int) else len(connector.devices)
+    table = LeaseTable(places, workers)
+    spec = ApiSpec(table)
+    server = Server(settings, table, EngineWorker(settings.engine, table, spec))
+    server.service = Service(
+        settings=settings,
+        models=models,
+        device=server.devices[0] if isinstance(server.devices[0], str) else server.devices[0][0],
+        table=table,
+        spec=spec,
+        keys=KeyRing(settings.api_keys),
+        store=Store(settings.store_url),
+        retriever=retriever,
+        metrics=Metrics(table),
+        quotas=Quotas(settings.limits),
+    )
+    build(server.app, server.service)
+    return server
+
+
+def _check_port(host: str, port: int) -> None:
+    """Raise ServeError while the port is taken; uvicorn would end the process with a log line."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ServeError(
+                f"Port {port} on {host} cannot be used ({error.strerror}); choose another port=."
+            ) from error
+
+
+def _end_on_signals(server: Server) -> list[int]:
+    """Let SIGTERM and SIGINT end the server in order; the list has an entry once it was SIGINT."""
+    main_process = os.getpid()
+    interrupted: list[int] = []
+
+    def end(number: int, _: FrameType | None) -> None:
+        if os.getpid() != main_process:
+            os._exit(0)
+        if server.ending:
+            return
+        server.ending = True
+        if number == signal.SIGINT:
+            interrupted.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    return interrupted
+
+
+def _configure_logging(level: str) -> None:
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.WARNING, stream=sys.stderr
+    )
+    logging.getLogger("resonance").setLevel(level.upper())

@@ -1,0 +1,99 @@
+"""What the endpoints share in the HTTP process, and how it is put in order and cleared away."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from serve.auth import KeyRing
+from serve.errors import ApiError
+from serve.leases import LeaseTable
+from serve.limits import Quotas
+from serve.metrics import Metrics
+from serve.models import ServedModel
+from serve.rag import Retriever
+from serve.settings import Settings
+from serve.spec import Answer, ApiSpec, Full
+from serve.sse import EventLogs
+from serve.store import Store, StoreUnavailable
+
+PURGE_EVERY = 3600.0  # seconds between two looks for conversations that are too old
+
+
+@dataclass(slots=True)
+class Service:
+    """Everything that an endpoint may need."""
+
+    settings: Settings
+    models: dict[str, ServedModel]
+    device: str
+    table: LeaseTable
+    spec: ApiSpec
+    keys: KeyRing
+    store: Store
+    retriever: Retriever | None
+    metrics: Metrics
+    quotas: Quotas
+    logs: EventLogs = field(default_factory=EventLogs)
+    busy_sessions: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    started: float = field(default_factory=time.monotonic)
+
+    def model(self, name: str | None) -> ServedModel:
+        """The model that a request names, or the first. Raises ApiError 404 for a name that is not served."""
+        if name is None:
+            return next(iter(self.models.values()))
+        if name not in self.models:
+            raise ApiError(
+                404,
+                f"There is no model {name[:80]!r} here; there are: {', '.join(self.models)}.",
+                param="model",
+                code="model_not_found",
+            )
+        return self.models[name]
+
+    def reserve(self) -> Answer:
+        """A place for a request. Raises ApiError 503 while no worker runs, 429 when all places are taken."""
+        if not self.spec.ready():
+            self.metrics.rejected.labels("not_ready").inc()
+            raise ApiError(503, "The model is being loaded.", code="not_ready", retry_after=2)
+        try:
+            return self.spec.reserve(self.settings.timeout_s)
+        except Full:
+            self.metrics.rejected.labels("full").inc()
+            raise ApiError(
+                429, "The server is answering as many requests as it can.", code="server_full", retry_after=1
+            ) from None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Open what must be opened in the process that uses it; close it afterwards."""
+        with suppress(StoreUnavailable):  # conversations answer 503 until the database is back; the rest lives
+            await self.store.open()
+        tasks = [asyncio.create_task(self.spec.watch(), name="watch")]
+        if self.settings.retention_days is not None:
+            tasks.append(asyncio.create_task(self._purge(self.settings.retention_days), name="purge"))
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.store.close()
+
+    async def _purge(self, days: int) -> None:
+        while True:
+            with suppress(StoreUnavailable):
+                await self.store.forget(days)
+            await asyncio.sleep(PURGE_EVERY)
+
+
+def service(request: Request) -> Service:
+    """The service of the app that a request has reached."""
+    return request.app.state.service
+
+
+Shared = Annotated[Service, Depends(service)]

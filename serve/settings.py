@@ -1,0 +1,217 @@
+"""What a server is told: the composed config, and what the environment sets in its place, as plain values.
+
+This is the only place of the room that reads the environment.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+
+from resonance.checkpoint import Checkpoint
+from resonance.config import ConfigError, compose
+from resonance.paths import CHECKPOINTS, home
+
+HOSTS = {"localhost": "127.0.0.1", "127.0.0.1": "127.0.0.1", "0.0.0.0": "0.0.0.0", "::": "::"}  # as LitServe takes them
+
+ENVIRONMENT = {
+    "MODEL_PATH": "checkpoint",
+    "DEVICE": "device",
+    "MAX_NEW_TOKENS": "max_new_tokens",
+    "CONTEXT_LENGTH": "context_length",
+    "HOST": "host",
+    "PORT": "port",
+    "CORS_ORIGINS": "cors_origins",
+    "SEARCH_ENABLED": "search",
+    "SEARCH_MAX_RESULTS": "search.max_results",
+    "DATABASE_URL": "store.url",
+}
+"""Which key each variable sets. RESONANCE_API_KEYS is read by itself: secrets stay out of configs."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What a worker needs to know; `checkpoints` are folders by the names under which they are served."""
+
+    checkpoints: Mapping[str, str]
+    dtype: str
+    quantize: str | None
+    max_batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What holds where a request says nothing."""
+
+    max_new_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one request, and one client, may ask for."""
+
+    body_bytes: int
+    messages: int
+    message_chars: int
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    streams: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything else about the server."""
+
+    engine: EngineSettings
+    sampling: Sampling
+    limits: Limits
+    search: Mapping[str, Any]
+    host: str
+    port: int
+    device: str
+    api_keys: tuple[str, ...]
+    cors_origins: tuple[str, ...]
+    max_queue: int
+    context_length: int | None
+    timeout_s: float
+    grace_s: int
+    resume_s: float
+    hang_s: float
+    store_url: str
+    retention_days: int | None
+    log: Literal["debug", "info", "warning", "error"]
+
+
+def read_settings(overrides: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
+    """Compose `configs/serve.yaml` with the environment and then the overrides, which win.
+
+    Raises ConfigError or CheckpointError, in one sentence, for what cannot be served.
+    """
+    config = compose("serve", [*_from_environment(environment, overrides), *overrides])
+    return _settings(config, _api_keys(environment))
+
+
+def _from_environment(environment: Mapping[str, str], overrides: Sequence[str]) -> list[str]:
+    """The overrides that the environment stands for, without those that the command line says otherwise."""
+    said = {override.partition("=")[0].lstrip("+") for override in overrides}
+    lines: list[str] = []
+    for variable, key in ENVIRONMENT.items():
+        value = environment.get(variable, "").strip()
+        if not value or key in said:
+            continue
+        if variable == "SEARCH_ENABLED":
+            lines += ["search=duckduckgo"] if _is_true(variable, value) else ["search=off"]
+        elif variable == "SEARCH_MAX_RESULTS":
+            # Without a search there is no such key.
+            if "search" in said or _is_true("SEARCH_ENABLED", environment.get("SEARCH_ENABLED", "") or "false"):
+                lines.append(f"{key}={value}")
+        elif variable == "CORS_ORIGINS":
+            lines.append(f"{key}=[{','.join(_quoted(origin.strip()) for origin in value.split(','))}]")
+        elif value.lstrip("-").isdigit():
+            lines.append(f"{key}={value}")
+        else:
+            lines.append(f"{key}={_quoted(value)}")
+    return lines
+
+
+def _is_true(variable: str, value: str) -> bool:
+    if value.lower() in ("true", "1", "yes", "on"):
+        return True
+    if value.lower() in ("false", "0", "no", "off"):
+        return False
+    raise ConfigError(f"{variable} must be true or false, not {value!r}.")
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _api_keys(environment: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(key for part in environment.get("RESONANCE_API_KEYS", "").split(",") if (key := part.strip()))
+
+
+def _settings(config: DictConfig, api_keys: tuple[str, ...]) -> Settings:
+    values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    _check_numbers(values)
+    host = HOSTS.get(str(values["host"]))
+    if host is None:
+        raise ConfigError(f"host must be one of {', '.join(HOSTS)}, not {values['host']!r}.")
+    if values["auth"] not in ("auto", "none"):
+        raise ConfigError(f"auth must be auto or none, not {values['auth']!r}.")
+    if values["auth"] == "none":
+        api_keys = ()
+    elif host != "127.0.0.1" and not api_keys:
+        raise ConfigError(
+            f"host={host} lets other machines in: set RESONANCE_API_KEYS to the keys that they must have, "
+            "or say auth=none if anybody may."
+        )
+    if "*" in values["cors_origins"]:
+        raise ConfigError("cors_origins must name the origins, https://chat.example.org for example, not '*'.")
+    if values["log"] not in ("debug", "info", "warning", "error"):
+        raise ConfigError(f"log must be debug, info, warning or error, not {values['log']!r}.")
+    return Settings(
+        engine=EngineSettings(
+            checkpoints=_checkpoints(values["checkpoint"], values["root"]),
+            dtype=values["dtype"],
+            quantize=values["quantize"],
+            max_batch_size=values["max_batch_size"],
+        ),
+        sampling=Sampling(**{name: values[name] for name in Sampling.__slots__}),
+        limits=Limits(**values["limits"]),
+        search=values.get("search") or {},
+        host=host,
+        port=values["port"],
+        device=values["device"],
+        api_keys=api_keys,
+        cors_origins=tuple(values["cors_origins"]),
+        max_queue=values["max_queue"],
+        context_length=values["context_length"],
+        timeout_s=values["timeout_s"],
+        grace_s=values["grace_s"],
+        resume_s=values["resume_s"],
+        hang_s=values["hang_s"],
+        store_url=values["store"]["url"] or f"sqlite+aiosqlite:///{home() / 'conversations.sqlite'}",
+        retention_days=values["store"]["retention_days"],
+        log=values["log"],
+    )
+
+
+def _check_numbers(values: Mapping[str, Any]) -> None:
+    whole: dict[str, tuple[int, int]] = {
+        "port": (1024, 65535),
+        "max_batch_size": (1, 4096),
+        "max_queue": (0, 1_000_000),
+        "max_new_tokens": (1, 1_000_000),
+        "grace_s": (0, 86_400),
+        "top_k": (0, 1_000_000),
+    }
+    for key, (low, high) in whole.items():
+        if not isinstance(values[key], int) or not low <= values[key] <= high:
+            raise ConfigError(f"{key} must be a whole number from {low} to {high}, not {values[key]!r}.")
+    context = values["context_length"]
+    if context is not None and (not isinstance(context, int) or context < 16):
+        raise ConfigError(f"context_length must be a whole number from 16 up, not {context!r}.")
+    for key, low in (("temperature", 0.0), ("timeout_s", 0.001), ("hang_s", 1.0), ("resume_s", 0.0)):
+        if not isinstance(values[key], int | float) or values[key] < low:
+            raise ConfigError(f"{key} must be a number from {low:g} up, not {values[key]!r}.")
+
+
+def _checkpoints(what: object, root: str | None) -> dict[str, str]:
+    """Folders by served name; an unknown checkpoint fails here, before any process is started."""
+    names: list[Any] = list(what) if isinstance(what, list) else [what]
+    if not names:
+        raise ConfigError("checkpoint names nothing to serve; write checkpoint=latest or checkpoint=[a,b].")
+    runs = CHECKPOINTS if root is None else Path(root).expanduser()
+    found = [Checkpoint.find(str(name), runs) for name in names]
+    folders = {checkpoint.name: str(checkpoint.folder.resolve()) for checkpoint in found}
+    if len(folders) < len(found):
+        raise ConfigError(f"checkpoint={names} names two checkpoints that are called the same; give each its own name.")
+    return folders

@@ -1,0 +1,269 @@
+"""Conversations on disk: what is asked of them, in any database that SQLAlchemy speaks to without blocking.
+
+It knows messages and who owns them, and nothing of HTTP or models.
+"""
+
+import secrets
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Select, and_, delete, event, exists, func, or_, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from resonance.errors import ResonanceError
+from serve.migrations import upgrade
+from serve.tables import ConversationRow, MessageRow
+
+DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
+BUSY_SECONDS = 5.0  # how long SQLite waits for another process's lock
+
+
+class StoreError(ResonanceError):
+    """A `store.url` that cannot be used."""
+
+
+class StoreUnavailable(Exception):
+    """The database does not answer as it should: locked, full, broken or gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message to be stored."""
+
+    role: str
+    content: str
+    id: str
+    model: str | None = None
+    finish_reason: str | None = None
+    sources: dict[str, Any] | None = None
+    usage: dict[str, Any] | None = None
+
+
+def new_message_id() -> str:
+    """An id for a message that did not bring one."""
+    return f"msg-{secrets.token_hex(12)}"
+
+
+class Store:
+    """The conversations of all owners; `open` before use, in the process that uses it."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            parsed = make_url(url)
+        except ArgumentError as error:
+            raise StoreError(
+                "store.url is not a database's URL; write sqlite:///PATH or postgresql://HOST/NAME."
+            ) from error
+        self.url = parsed.set(drivername=DRIVERS.get(parsed.drivername, parsed.drivername))
+        self._engine: AsyncEngine | None = None
+
+    async def open(self) -> None:
+        """Connect, and bring the tables to the present form. Raises StoreUnavailable."""
+        with _translated():
+            self._engine = _engine(self.url)
+            self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+            async with self._engine.begin() as connection:
+                await connection.run_sync(upgrade)
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        if self._engine is not None:
+            await self._engine.dispose()
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncGenerator[AsyncSession]:
+        with _translated():
+            if self._engine is None:
+                await self.open()
+            async with self._sessions() as session, session.begin():
+                yield session
+
+    async def append(
+        self, owner: str, conversation_id: str, messages: Sequence[NewMessage], parent_id: str | None
+    ) -> None:
+        """Store messages one after another behind `parent_id`; the conversation begins with its first message."""
+        now = datetime.now(UTC)
+        async with self._session() as session:
+            conversation = await session.get(ConversationRow, (owner, conversation_id))
+            if conversation is None:
+                conversation = ConversationRow(
+                    owner=owner, id=conversation_id, title=_title(messages), created_at=now, updated_at=now
+                )
+                session.add(conversation)
+                await session.flush()
+            conversation.updated_at = now
+            if not conversation.title:
+                conversation.title = _title(messages)
+            last = await session.scalar(select(func.max(MessageRow.position)).where(*_of(owner, conversation_id)))
+            for position, message in enumerate(messages, start=(last or 0) + 1):
+                session.add(
+                    MessageRow(
+                        owner=owner,
+                        conversation_id=conversation_id,
+                        id=message.id,
+                        parent_id=parent_id,
+                        position=position,
+                        role=message.role,
+                        content=_storable(message.content),
+                        created_at=now,
+                        model=message.model,
+                        finish_reason=message.finish_reason,
+                        sources=message.sources,
+                        usage=message.usage,
+                    )
+                )
+                parent_id = message.id
+
+    async def messages(self, owner: str, conversation_id: str) -> list[MessageRow]:
+        """All messages of a conversation in the order of their arrival; none when there is no such conversation."""
+        async with self._session() as session:
+            rows = await session.scalars(
+                select(MessageRow).where(*_of(owner, conversation_id)).order_by(MessageRow.position)
+            )
+            return list(rows)
+
+    async def conversation(self, owner: str, conversation_id: str) -> tuple[ConversationRow, list[MessageRow]] | None:
+        """A conversation with its messages; None when the owner has none of that id."""
+        async with self._session() as session:
+            conversation = await session.get(ConversationRow, (owner, conversation_id))
+            if conversation is None:
+                return None
+            rows = await session.scalars(
+                select(MessageRow).where(*_of(owner, conversation_id)).order_by(MessageRow.position)
+            )
+            return conversation, list(rows)
+
+    async def page(
+        self, owner: str, *, limit: int, after: str | None, query: str | None
+    ) -> tuple[list[tuple[ConversationRow, int]], bool]:
+        """Conversations with their message counts, newest first, and whether there are more.
+
+        `after` is the last id of the page before; `query` is looked for in titles and messages, in any case of
+        letters that the database knows of.
+        """
+        async with self._session() as session:
+            statement = _newest_first(owner, query)
+            if after is not None:
+                last = await session.get(ConversationRow, (owner, after))
+                if last is None:
+                    return [], False
+                statement = statement.where(
+                    or_(
+                        ConversationRow.updated_at < last.updated_at,
+                        and_(ConversationRow.updated_at == last.updated_at, ConversationRow.id < last.id),
+                    )
+                )
+            rows = (await session.execute(statement.limit(limit + 1))).all()
+            return [(row[0], row[1]) for row in rows[:limit]], len(rows) > limit
+
+    async def rename(self, owner: str, conversation_id: str, title: str) -> bool:
+        """Give a conversation another title; False when there is none of that id."""
+        async with self._session() as session:
+            conversation = await session.get(ConversationRow, (owner, conversation_id))
+            if conversation is None:
+                return False
+            conversation.title = _storable(title)
+            return True
+
+    async def delete(self, owner: str, conversation_id: str) -> bool:
+        """Delete a conversation and its messages; False when there is none of that id."""
+        async with self._session() as session:
+            conversation = await session.get(ConversationRow, (owner, conversation_id))
+            if conversation is None:
+                return False
+            await session.execute(delete(MessageRow).where(*_of(owner, conversation_id)))
+            await session.delete(conversation)
+            return True
+
+    async def rate(
+        self,
+        owner: str,
+        conversation_id: str,
+        message_id: str,
+        rating: int,
+        comment: str | None,
+        correction: str | None,
+    ) -> bool:
+        """Keep what a reader thinks of an answer; False when there is no such answer."""
+        async with self._session() as session:
+            message = await session.get(MessageRow, message_id)
+            if message is None or message.role != "assistant":
+                return False
+            if (message.owner, message.conversation_id) != (owner, conversation_id):
+                return False
+            message.rating = rating
+            message.comment = None if comment is None else _storable(comment)
+            message.correction = None if correction is None else _storable(correction)
+            return True
+
+    async def forget(self, days: int) -> None:
+        """Delete the conversations that nobody has touched for so many days."""
+        async with self._session() as session:
+            old = ConversationRow.updated_at < datetime.now(UTC) - timedelta(days=days)
+            of_old = and_(
+                ConversationRow.owner == MessageRow.owner, ConversationRow.id == MessageRow.conversation_id, old
+            )
+            await session.execute(delete(MessageRow).where(exists().where(of_old)))
+            await session.execute(delete(ConversationRow).where(old))
+
+
+def _engine(url: Any) -> AsyncEngine:
+    if url.get_backend_name() != "sqlite":
+        return create_async_engine(url, pool_pre_ping=True)
+    engine = create_async_engine(url, connect_args={"timeout": BUSY_SECONDS})
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _(connection: Any, _: object) -> None:
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return engine
+
+
+@contextmanager
+def _translated() -> Generator[None]:
+    """Turn whatever a database can raise into StoreUnavailable."""
+    try:
+        yield
+    except (SQLAlchemyError, OSError) as error:
+        raise StoreUnavailable(type(error).__name__) from error
+
+
+def _of(owner: str, conversation_id: str) -> tuple[Any, Any]:
+    return MessageRow.owner == owner, MessageRow.conversation_id == conversation_id
+
+
+def _newest_first(owner: str, query: str | None) -> Select[ConversationRow, int]:
+    count = (
+        select(func.count())
+        .where(MessageRow.owner == ConversationRow.owner, MessageRow.conversation_id == ConversationRow.id)
+        .scalar_subquery()
+    )
+    statement = select(ConversationRow, count).where(ConversationRow.owner == owner)
+    if query:
+        said = exists().where(
+            MessageRow.owner == ConversationRow.owner,
+            MessageRow.conversation_id == ConversationRow.id,
+            MessageRow.content.icontains(query, autoescape=True),
+        )
+        statement = statement.where(or_(ConversationRow.title.icontains(query, autoescape=True), said))
+    return statement.order_by(ConversationRow.updated_at.desc(), ConversationRow.id.desc())
+
+
+def _title(messages: Sequence[NewMessage]) -> str:
+    """The first words that a user said, on one line; empty while there are none."""
+    words = next((" ".join(message.content.split()) for message in messages if message.role == "user"), "")
+    title = words if len(words) <= 60 else words[:60].rsplit(" ", 1)[0] + "…"
+    return _storable(title)
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL keeps no NUL in a text."""
+    return text.replace("\x00", "\ufffd")
