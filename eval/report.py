@@ -12,7 +12,8 @@ _MISTAKES_A_FAMILY = 3
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2433; --soft: #667085; --line: #d9dee7; --page: #fff;
-        --a: #3b6fd8; --b: #a9b4c6; --c: #d8963b; --d: #5aa17f; --good: #1a7f4b; --bad: #b93a32; }
+        --a: #3b6fd8; --b: #a9b4c6; --c: #d8963b; --d: #5aa17f; --e: #8a63c9; --f: #c75b7a;
+        --good: #1a7f4b; --bad: #b93a32; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e7eaf0; --soft: #98a2b3; --line: #333c4d; --page: #151a23; --a: #7aa2f7; --b: #5c6880;
           --good: #5fc18f; --bad: #ef7f76; } }
@@ -32,6 +33,7 @@ svg .tick { fill: var(--soft); font-size: 10px; }
 .grid { stroke: var(--line); } .whisker { stroke: var(--ink); opacity: .6; }
 .series-0 { fill: var(--a); background: var(--a); } .series-1 { fill: var(--b); background: var(--b); }
 .series-2 { fill: var(--c); background: var(--c); } .series-3 { fill: var(--d); background: var(--d); }
+.series-4 { fill: var(--e); background: var(--e); } .series-5 { fill: var(--f); background: var(--f); }
 .key { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px; margin: 0 .3rem 0 1rem; }
 """.strip()
 

@@ -39,6 +39,9 @@ def main(overrides: list[str]) -> None:
         print(json.dumps([as_json(entry) for entry in entries], indent=2, ensure_ascii=False))
     elif entries:
         console.print(table(entries, now=datetime.now(UTC)))
+        for entry in entries:
+            if entry.problem is not None:
+                console.print(Text(f"{entry.name}: {entry.problem}", style="red"), soft_wrap=True)
     else:
         console.print(f"There is no checkpoint in {root} yet; make one with `resonance train`.", soft_wrap=True)
 
@@ -50,16 +53,15 @@ def list_entries(root: Path) -> list[Entry]:
 
 
 def table(entries: Sequence[Entry], *, now: datetime) -> Table:
-    """The runs as people read them."""
+    """The runs as people read them; what is wrong with a broken one is told beside the table."""
     columns = Table()
     for heading in ("name", "model", "data", "steps", "scores", "size", "age"):
-        justify = "right" if heading in ("steps", "size", "age") else "left"
-        columns.add_column(heading, justify=justify, overflow="fold")
+        number = heading in ("steps", "size", "age")
+        columns.add_column(heading, justify="right" if number else "left", no_wrap=number, overflow="fold")
     for entry in entries:
         size, age = Text(_size(entry.bytes)), Text(_age(now, entry.changed_at))
         if entry.checkpoint is None:
-            broken = Text(f"broken: {entry.problem}", style="red")
-            columns.add_row(Text(entry.name), broken, None, None, None, size, age)
+            columns.add_row(Text(entry.name), Text("broken", style="red"), None, None, None, size, age)
             continue
         metadata = entry.checkpoint.metadata
         columns.add_row(
