@@ -86,36 +86,48 @@ class TrainLoader:
     ) -> None:
         self._data, self._plan, self._length, self._row_length = data, plan, length, row_length
         self._settings = dict(settings)
-        self._handed_out = 0
-        self._trained = trained or (lambda: self._handed_out)
+        self._trained = trained
         self._epoch = 0
-        self._resume_at = (0, 0)  # epoch and batch of the loaded state
+        self._number: int | None = None  # the trainer's number of this epoch
+        self._start = 0  # the batch at which this epoch begins: not 0 when it is continued
+        self._handed_out = 0  # batches of this epoch, those before `_start` included
 
     @property
     def sampler(self) -> Self:
         """Where Lightning looks for `set_epoch`."""
         return self
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this after `iter` in the first one, and before it in all others."""
-        self._epoch = epoch
+    def set_epoch(self, number: int) -> None:
+        """Begin the trainer's epoch of that number; the epoch that a loaded state was saved in goes on.
+
+        Epochs are counted here once there is a history: when Lightning resumes at an epoch's end by a limit of
+        steps, it runs through an epoch without batches and is one ahead from then on.
+        """
+        if self._number is None:
+            self._epoch = number
+        elif number != self._number and self._handed_out:
+            self._epoch += 1
+            self._start = self._handed_out = 0
+        self._number = number
 
     def __len__(self) -> int:
         """Batches of a whole epoch, also when iteration begins in the middle of one."""
         return self._length
 
     def __iter__(self) -> Iterator[Batch]:
-        """Batches from the resumed place to the epoch's end. What to iterate is settled at the first `next`."""
-        epoch, batch = self._resume_at
-        start = batch if epoch == self._epoch else 0
-        self._handed_out = start
-        for plan in self._plan(self._epoch)[start:]:
+        """Batches from where the epoch begins to its end.
+
+        Lightning asks for an iterator before it sets the epoch, so which epoch it is is settled at the first `next`.
+        """
+        self._handed_out = self._start
+        for plan in self._plan(self._epoch)[self._start :]:
             self._handed_out += 1
             yield collate(self._data, plan, self._row_length)
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch, how many of its batches have been trained on, and the settings behind their order."""
-        return {"epoch": self._epoch, "batch": self._trained(), "settings": self._settings}
+        batch = self._handed_out if self._trained is None else min(self._trained(), self._handed_out)
+        return {"epoch": self._epoch, "number": self._number, "batch": batch, "settings": self._settings}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where the state was saved. Raises DataError when the batches would not be the same."""
@@ -130,5 +142,5 @@ class TrainLoader:
                 f"The checkpoint's epoch cannot be continued: {'; '.join(changed)}. Resume with the same data "
                 "settings, or begin a new run."
             )
-        self._epoch = state_dict["epoch"]
-        self._resume_at = (state_dict["epoch"], state_dict["batch"])
+        self._epoch, self._number = state_dict["epoch"], state_dict["number"]
+        self._start = self._handed_out = state_dict["batch"]

@@ -87,6 +87,8 @@ def deal(rows: Sequence[RowPlan], batch_size: int, seed: str, *, rank: int = 0, 
     Rows that stand together stay together; sizes of batches differ by at most one, and every process gets the
     same number of them. Where there are fewer rows than batches, some batches are empty.
     """
+    if not rows:
+        return []
     steps = count_batches(len(rows), batch_size, world_size)
     ends = [len(rows) * i // (steps * world_size) for i in range(steps * world_size + 1)]
     batches = [tuple(rows[start:end]) for start, end in pairwise(ends)]

@@ -162,7 +162,7 @@ class FileSource(_RowSource):
         options: dict[str, Any] = {"data_files": self.path if remote else str(path.resolve()), "split": "train"}
         if builder == "csv":
             options |= _all_text(path, remote)
-        hint = "it needs a network, or data.path=FILE with a copy of it" if remote else "mend the file"
+        hint = "it needs a network, or data.path=FILE with a copy of it" if remote else "mend it, or give another file"
         return _load(builder, options, self.path, hint)
 
 

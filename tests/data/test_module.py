@@ -1,0 +1,273 @@
+"""The data module: what a batch holds, in which order batches come, and that a resumed run goes on exactly there."""
+
+from collections import Counter
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch import nn
+
+from data.errors import DataError
+from data.examples import Example, Splits
+from data.loader import collate
+from data.module import SFTDataModule
+from data.sources import BasicsSource, Source
+from data.tokenize import IGNORE
+from resonance.chat import ChatTemplate, Message
+
+TEMPLATE = ChatTemplate.named("chatml")
+SOURCE = BasicsSource(train_size=120, validation_size=25, test_size=25)
+
+
+class ListSource(Source):
+    name = "a list"
+
+    def __init__(self, train, validation=()):
+        self._examples = Splits(list(train), list(validation), [])
+
+    def read(self):
+        return self._examples
+
+
+def module(source=SOURCE, **changes):
+    settings = {"context_length": 256, "batch_size": 4, "seed": 7} | changes
+    return SFTDataModule(source, TEMPLATE, **settings)
+
+
+def documents(batch):
+    """The token ids of each example in a batch."""
+    found = []
+    for ids, owners in zip(batch["input_ids"], batch["document_ids"], strict=True):
+        found += [tuple(ids[owners == document].tolist()) for document in owners.unique().tolist() if document >= 0]
+    return found
+
+
+def epoch(data, number=0):
+    loader = data.train_dataloader()
+    loader.set_epoch(number)
+    return list(loader)
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_an_epoch_holds_every_example_once(packing):
+    data = module(packing=packing, context_length=512)
+    given = Counter()
+    for example in SOURCE.splits().train:
+        ids = TEMPLATE.render(example.messages).input_ids
+        given[tuple(ids[:-2])] += 1  # without the last end token, which has no target, and the line's end
+    seen = Counter(ids for batch in epoch(data) for ids in documents(batch))
+    assert seen == given
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_positions_restart_with_each_example_and_padding_is_marked(packing):
+    for batch in epoch(module(packing=packing)):
+        assert set(batch) == {"input_ids", "labels", "position_ids", "document_ids"}
+        assert {(values.shape, values.dtype) for values in batch.values()} == {(batch["labels"].shape, torch.int64)}
+        padding = batch["document_ids"] == -1
+        assert (batch["labels"][padding] == IGNORE).all()
+        for owners, places in zip(batch["document_ids"], batch["position_ids"], strict=True):
+            for document in owners.unique().tolist():
+                if document >= 0:
+                    mine = places[owners == document]
+                    assert mine.tolist() == list(range(len(mine)))
+
+
+def test_a_label_is_the_next_token_of_the_same_example():
+    for batch in epoch(module()):
+        rows, places = (batch["labels"] != IGNORE).nonzero(as_tuple=True)
+        inside = places + 1 < batch["input_ids"].shape[1]
+        rows, places = rows[inside], places[inside]
+        same = batch["document_ids"][rows, places] == batch["document_ids"][rows, places + 1]
+        rows, places = rows[same], places[same]
+        assert len(rows) > 50
+        assert (batch["labels"][rows, places] == batch["input_ids"][rows, places + 1]).all()
+
+
+def test_a_packed_row_has_the_length_asked_for():
+    assert {batch["input_ids"].shape[1] for batch in epoch(module(row_length=300))} == {300}
+
+
+def test_the_order_is_a_function_of_seed_and_epoch():
+    def order(seed, number):
+        return [batch["input_ids"].tolist() for batch in epoch(module(seed=seed), number)]
+
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0) != order(1, 1)
+    assert order(1, 0) != order(2, 0)
+    assert len(order(1, 0)) == len(order(1, 1)) == len(module(seed=1).train_dataloader())
+
+
+def test_validation_is_the_same_each_time_and_whole():
+    loader = module().val_dataloader()
+    once, again = ([batch["input_ids"].tolist() for batch in loader] for _ in range(2))
+    assert once == again
+    assert sum(len(documents(batch)) for batch in loader) == 25
+
+
+def test_the_report_tells_what_is_trained_on():
+    report = module().report
+    assert report.train.used == 120
+    assert report.batches == len(module().train_dataloader())
+    assert 0.8 < report.filled <= 1
+    assert "basics: train 120 of 120 examples" in str(report)
+    assert module(packing=False).report.rows == 120
+
+
+def test_data_that_would_train_on_nothing_is_refused():
+    nothing = Example((Message("user", "Who?"), Message("assistant", " ")))
+    with pytest.raises(DataError, match=r"None of the 3 training examples .*3 skipped: empty answer"):
+        module(ListSource([nothing] * 3)).setup()
+
+
+def test_bad_sizes_are_refused():
+    with pytest.raises(DataError, match="batch size is 0"):
+        module(batch_size=0)
+    with pytest.raises(DataError, match="at least the context length"):
+        module(row_length=100)
+
+
+def test_a_batch_without_rows_is_one_row_of_padding():
+    data = module()
+    data.setup()
+    batch = collate(data._train, ())
+    assert batch["document_ids"].tolist() == [[-1]]
+    assert batch["labels"].tolist() == [[IGNORE]]
+
+
+class Recorder(lightning.LightningModule):
+    """Writes down each batch that it was trained on; breaks down before a given batch."""
+
+    def __init__(self, breaks_at=None):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.breaks_at = breaks_at
+        self.batches = []
+
+    def training_step(self, batch, batch_idx):
+        if len(self.batches) == self.breaks_at:
+            raise KeyboardInterrupt if self.breaks_at % 2 else RuntimeError("power cut")
+        self.batches.append((self.current_epoch, batch["input_ids"].tolist()))
+        return (self.weight - batch["labels"].float().mean()) ** 2
+
+    def validation_step(self, batch, batch_idx):
+        pass
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+class SaveAtEnd(Callback):
+    """Saves when an epoch, or a validation, is over."""
+
+    def __init__(self, hook, path):
+        setattr(self, hook, lambda trainer, module: trainer.save_checkpoint(path))
+
+
+class SaveWhenInterrupted(Callback):
+    def __init__(self, path):
+        self.path = path
+
+    def on_exception(self, trainer, module, exception):
+        trainer.save_checkpoint(self.path)
+
+
+def train(folder, recorder, *, callbacks=(), resume=None, source=SOURCE, batch_size=4, packing=True, **settings):
+    trainer = lightning.Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        callbacks=list(callbacks),
+        num_sanity_val_steps=0,
+        **({"max_epochs": 3} | settings),
+    )
+    data = module(source, batch_size=batch_size, packing=packing)
+    try:
+        trainer.fit(recorder, datamodule=data, ckpt_path=resume, weights_only=False)
+    except (RuntimeError, SystemExit, KeyboardInterrupt):
+        if recorder.breaks_at is None:
+            raise
+    return recorder.batches
+
+
+PER_EPOCH = len(module().train_dataloader())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What runs that nothing interrupted were trained on, by packing."""
+    folder = tmp_path_factory.mktemp("whole")
+    runs = {packing: train(folder, Recorder(), packing=packing, max_epochs=6) for packing in (True, False)}
+    assert len(runs[True]) == 6 * PER_EPOCH
+    return runs
+
+
+@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize("breaks_at", [1, 3, 8, 10, 14])
+def test_after_an_interruption_exactly_the_batches_not_yet_trained_on_follow(tmp_path, whole, breaks_at, packing):
+    path = tmp_path / "stopped.ckpt"
+    before = train(tmp_path, Recorder(breaks_at), callbacks=[SaveWhenInterrupted(path)], packing=packing)
+    after = train(tmp_path, Recorder(), resume=path, packing=packing)
+    assert len(before) == breaks_at
+    assert before + after == whole[packing][: len(whole[packing]) // 2]
+
+
+@pytest.mark.parametrize("limit", [{}, {"max_epochs": -1, "max_steps": 17}])
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_a_run_that_died_goes_on_from_its_last_saved_step(tmp_path, whole, every, accumulate, limit):
+    saver = ModelCheckpoint(tmp_path, "step", every_n_train_steps=every, enable_version_counter=False)
+    settings = {"accumulate_grad_batches": accumulate, "limit_val_batches": 0} | limit
+    lost = train(tmp_path, Recorder(9), callbacks=[saver], **settings)
+    saved = torch.load(tmp_path / "step.ckpt", weights_only=False)
+    full_epochs, steps = divmod(saved["global_step"], -(-PER_EPOCH // accumulate))
+    trained = full_epochs * PER_EPOCH + steps * accumulate
+    after = train(tmp_path, Recorder(), resume=tmp_path / "step.ckpt", **settings)
+    assert 0 < trained <= len(lost)
+    assert lost[:trained] + after == whole[True][: 17 * accumulate if limit else 3 * PER_EPOCH]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("hook", ["on_train_epoch_end", "on_validation_end"])
+@pytest.mark.parametrize("limit", [{}, {"max_epochs": -1, "max_steps": 17}])
+def test_a_run_saved_at_the_end_of_an_epoch_goes_on_with_the_next(tmp_path, whole, hook, limit, times):
+    path = tmp_path / "end.ckpt"
+    train(tmp_path, Recorder(PER_EPOCH + 1), callbacks=[SaveAtEnd(hook, path)], **limit)
+    for _ in range(times - 1):  # stops in the next epoch, so that the last state is that of the end of this one
+        train(tmp_path, Recorder(PER_EPOCH - 1), callbacks=[SaveAtEnd(hook, path)], resume=path, **limit)
+    after = train(tmp_path, Recorder(), resume=path, **limit)
+    assert after == whole[True][PER_EPOCH : 17 if limit else 3 * PER_EPOCH]
+
+
+def test_a_run_saved_at_a_validation_within_an_epoch_goes_on_behind_it(tmp_path, whole):
+    path = tmp_path / "val.ckpt"
+    saver = SaveAtEnd("on_validation_end", path)
+    train(tmp_path, Recorder(5), callbacks=[saver], val_check_interval=4)
+    after = train(tmp_path, Recorder(), resume=path, val_check_interval=4)
+    assert after == whole[True][4 : 3 * PER_EPOCH]
+
+
+def test_a_resumed_run_can_be_interrupted_and_resumed_again(tmp_path, whole):
+    path = tmp_path / "stopped.ckpt"
+    seen = train(tmp_path, Recorder(3), callbacks=[SaveWhenInterrupted(path)])
+    seen = seen + train(tmp_path, Recorder(2), callbacks=[SaveWhenInterrupted(path)], resume=path)
+    seen = seen + train(tmp_path, Recorder(6), callbacks=[SaveWhenInterrupted(path)], resume=path)
+    assert seen + train(tmp_path, Recorder(), resume=path) == whole[True][: 3 * PER_EPOCH]
+
+
+def test_a_checkpoint_is_not_continued_with_other_data_or_another_batch_size(tmp_path):
+    path = tmp_path / "stopped.ckpt"
+    train(tmp_path, Recorder(3), callbacks=[SaveWhenInterrupted(path)])
+    with pytest.raises(DataError, match="batch_size was 4 and is 2"):
+        train(tmp_path, Recorder(), resume=path, batch_size=2)
+    with pytest.raises(DataError, match="data was"):
+        train(tmp_path, Recorder(), resume=path, source=BasicsSource(train_size=120, test_size=25, seed=1))
+
+
+def test_training_without_validation_examples_works(tmp_path):
+    source = ListSource(SOURCE.splits().train)
+    assert train(tmp_path, Recorder(), source=source, max_epochs=1)

@@ -1,0 +1,163 @@
+"""Files of every kind give the same examples, splits are reproducible, and failures are one sentence."""
+
+import csv
+import functools
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from data.errors import DataError
+from data.sources import BasicsSource, FileSource, HubSource
+
+ROWS = [{"instruction": f"Question {i}?", "input": "NA" if i % 3 == 0 else "", "output": f"00{i}"} for i in range(40)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    """Keep what `datasets` caches out of the home folder."""
+    import datasets
+
+    cache = datasets.config.HF_DATASETS_CACHE
+    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("cache")
+    yield
+    datasets.config.HF_DATASETS_CACHE = cache
+
+
+def write(path, rows=ROWS):
+    match path.suffix:
+        case ".json":
+            path.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+        case ".jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        case ".csv" | ".tsv":
+            with path.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+                writer.writeheader()
+                writer.writerows(rows)
+        case ".parquet":
+            import pyarrow
+            import pyarrow.parquet
+
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", ".tsv", ".parquet"])
+def test_every_kind_of_file_gives_the_same_examples(tmp_path, suffix):
+    splits = FileSource(write(tmp_path / f"data{suffix}"), shuffle=False).splits()
+    assert (len(splits.train), len(splits.test), len(splits.validation)) == (34, 4, 2)
+    assert splits.train[0].messages[0].context == "NA"
+    assert splits.train[1].messages[0].context is None
+    assert [example.answer for example in (*splits.train, *splits.test, *splits.validation)] == [
+        row["output"] for row in ROWS
+    ]
+
+
+def test_a_file_that_has_changed_is_read_again(tmp_path):
+    path = tmp_path / "data.jsonl"
+    before = FileSource(write(path)).fingerprint()
+    after = FileSource(write(path, ROWS[:-1])).fingerprint()
+    assert before != after
+
+
+def test_the_split_is_a_function_of_the_seed_and_loses_no_row(tmp_path):
+    path = write(tmp_path / "data.json")
+    one, same, other = (FileSource(path, seed=seed) for seed in (1, 1, 2))
+    assert one.fingerprint() == same.fingerprint() != other.fingerprint()
+    splits = one.splits()
+    answers = [example.answer for example in (*splits.train, *splits.test, *splits.validation)]
+    assert sorted(answers) == sorted(row["output"] for row in ROWS)
+
+
+def test_the_books_set_is_split_in_its_order(shared_data):
+    splits = FileSource(str(shared_data / "instruction-data.json"), shuffle=False).splits()
+    rows = json.loads((shared_data / "instruction-data.json").read_text(encoding="utf-8"))
+    assert (len(splits.train), len(splits.test), len(splits.validation)) == (935, 110, 55)
+    assert splits.train[0].answer == rows[0]["output"]
+    assert splits.test[0].answer == rows[935]["output"]
+    assert splits.validation[-1].answer == rows[-1]["output"]
+
+
+def test_a_file_behind_a_url_is_downloaded(tmp_path):
+    write(tmp_path / "data.json")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        splits = FileSource(f"http://127.0.0.1:{server.server_port}/data.json").splits()
+        server.shutdown()
+    assert len(splits.train) == 34
+
+
+def test_a_url_that_cannot_be_reached_is_told_with_the_way_out():
+    with pytest.raises(DataError, match=r"could not be loaded .* data\.path=FILE"):
+        FileSource("http://127.0.0.1:9/data.json").splits()
+
+
+def test_a_hub_data_set_is_loaded_and_split(tmp_path):
+    folder = tmp_path / "dolly"
+    folder.mkdir()
+    write(folder / "train.jsonl", [{"instruction": f"Q{i}", "context": "", "response": f"A{i}"} for i in range(100)])
+    splits = HubSource(str(folder)).splits()
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (95, 2, 3)
+
+
+def test_a_hub_that_cannot_be_reached_is_told_with_the_way_out(tmp_path):
+    code = (
+        "from data.sources import HubSource\n"
+        "from data.errors import DataError\n"
+        "try: HubSource('tatsu-lab/alpaca').splits()\n"
+        "except DataError as error: print(error)\n"
+    )
+    offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    told = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True, check=True).stdout
+    assert told.startswith("tatsu-lab/alpaca could not be loaded")
+    assert "data=json data.path=FILE" in told
+    assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("data.txt", "hello", "no kind of file"),
+        ("data.json", '[{"instruction": "a", ', "could not be loaded"),
+        ("data.json", "[]", "could not be loaded"),
+        ("data.csv", "instruction,output\n", "no data"),
+        ("data.csv", "", "could not be loaded"),
+        ("data.parquet", "hello", "could not be loaded"),
+        ("data.jsonl", '{"question": "a", "reply": "b"}\n', "has the columns question, reply"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_in_one_sentence(tmp_path, name, content, told):
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        FileSource(str(path)).splits()
+    assert told in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_missing_path_are_told_apart(tmp_path):
+    with pytest.raises(DataError, match="There is no file"):
+        FileSource(str(tmp_path / "nowhere.json")).splits()
+    with pytest.raises(DataError, match=r"data\.path=FILE"):
+        FileSource(None)
+
+
+def test_shares_that_do_not_make_one_are_refused():
+    with pytest.raises(DataError, match=r"add up to 1\.1"):
+        FileSource("data.json", train=0.9, test=0.1, validation=0.1)
+
+
+def test_basics_is_a_source_like_the_others():
+    source = BasicsSource(train_size=100, test_size=50, validation_size=25, families=["sums", "plurals"])
+    assert len(source.splits().train) == 100
+    assert (
+        source.fingerprint()
+        == BasicsSource(train_size=100, test_size=50, validation_size=25, families=("sums", "plurals")).fingerprint()
+    )
