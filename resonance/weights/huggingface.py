@@ -94,25 +94,27 @@ def read(folder: Path, *, n_head: int | None = None) -> tuple[GPT2Config, dict[s
     return config, state
 
 
-def write(folder: Path, config: GPT2Config, state: Mapping[str, Tensor]) -> None:
+def write(folder: Path, config: GPT2Config, state: Mapping[str, Tensor], *, eos_token_id: int = END_OF_TEXT) -> None:
     """Write `config.json` and `model.safetensors` into an existing folder, so that transformers opens it as it is."""
-    settings, tensors = to_huggingface(config, state)
+    settings, tensors = to_huggingface(config, state, eos_token_id=eos_token_id)
     (folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     shutil.copymode(folder / CONFIG, folder / WEIGHTS)  # safetensors leaves it to its owner alone
 
 
-def to_huggingface(config: GPT2Config, state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def to_huggingface(
+    config: GPT2Config, state: Mapping[str, Tensor], *, eos_token_id: int = END_OF_TEXT
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Our configuration and tensors as Hugging Face's: the content of `config.json`, and contiguous tensors.
 
-    Raises WeightsError, naming the tensor, when the state is not exactly that of the configuration.
+    `eos_token_id` is where their generation stops; a model with fewer tokens than that has none. Raises
+    WeightsError, naming the tensor, when the state is not exactly that of the configuration.
     """
     check_complete(state, config)
     tensors = {
         NAMES(name): (tensor.T if is_projection(name) else tensor).detach().contiguous()
         for name, tensor in state.items()
     }
-    end = END_OF_TEXT if config.vocab_size > END_OF_TEXT else None
     settings = {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
@@ -120,8 +122,8 @@ def to_huggingface(config: GPT2Config, state: Mapping[str, Tensor]) -> tuple[dic
         "attn_pdrop": config.dropout,
         "embd_pdrop": config.dropout,
         "resid_pdrop": config.dropout,
-        "bos_token_id": end,
-        "eos_token_id": end,
+        "bos_token_id": END_OF_TEXT if config.vocab_size > END_OF_TEXT else None,
+        "eos_token_id": eos_token_id if config.vocab_size > eos_token_id else None,
         "dtype": str(state["token_embedding.weight"].dtype).removeprefix("torch."),
         "initializer_range": 0.02,
         "layer_norm_epsilon": config.layer_norm_epsilon,
