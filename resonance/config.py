@@ -40,6 +40,21 @@ def compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
     return _compose(name, lines + [str(override.input_line) for override in values])
 
 
+def override_values(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """A copy of a config that was composed before, with some of its values replaced.
+
+    Raises ConfigError as `compose` does, and when a whole group would be replaced.
+    """
+    config = config.copy()
+    for line in overrides:
+        override = _parse(line)
+        if _is_group(override):
+            raise ConfigError(f"{line} would replace what a stored config was made of; only single keys can change.")
+        _check_value(override, config)
+        OmegaConf.update(config, override.key_or_group, override.value(), force_add=override.is_add())
+    return config
+
+
 def nearest(word: str, there: Sequence[str]) -> str:
     """A sentence's end that names what `word` may have been meant to be: `did you mean 'x'?`, or all there is."""
     close = get_close_matches(word, there, n=1, cutoff=0.6)

@@ -2,7 +2,12 @@
 
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("resonance", deadline=None, max_examples=60)
+hypothesis.settings.load_profile("resonance")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,69 @@
+# Two commands do everything: `make demo` and `make test`. Each sets up what is missing.
+# Needs Python >= 3.11, make and a package registry; Node comes as a wheel where the machine has none.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := .make
+SERVE ?= 1
+PORT ?= 8000
+RUN ?= demo
+WEB_SOURCES := $(shell find serve/web -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
+
+.PHONY: demo test test-slow check format setup web web-deps clean help
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: setup web ## train a small model in minutes, score it, serve it with the chat page (SERVE=0: stop after the scores)
+	rm -rf checkpoints/$(RUN)
+	$(BIN)/resonance train experiment=demo run=$(RUN)
+	$(BIN)/resonance eval checkpoint=$(RUN) compare=[untrained]
+ifneq ($(SERVE),0)
+	$(BIN)/resonance serve checkpoint=$(RUN) port=$(PORT)
+endif
+
+test: setup web ## every test but the slow ones
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: setup web ## the slow tests
+	$(BIN)/python -m pytest -m slow
+
+check: setup web-deps ## formatting, lint, types, import rules, and the page's own checks
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(NPM) run check
+
+format: setup ## put every file into its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+setup: $(STAMPS)/setup ## the virtual environment with pinned dependencies
+
+$(STAMPS)/setup: pyproject.toml constraints.txt
+	@mkdir -p $(STAMPS)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,web-test,notebook]'
+	@touch $@
+
+# npm in the page's folder, on the Node of the wheel: the same everywhere.
+NPM := PATH="$(abspath $(BIN)):$$PATH" npm --prefix serve/web
+
+web-deps: $(STAMPS)/web-deps
+
+$(STAMPS)/web-deps: serve/web/package-lock.json | $(STAMPS)/setup
+	$(NPM) ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+web: $(STAMPS)/web ## the chat page, built into serve/web/dist
+
+$(STAMPS)/web: $(STAMPS)/web-deps $(WEB_SOURCES)
+	$(NPM) run build
+	@touch $@
+
+clean: ## remove what was built; checkpoints stay
+	rm -rf $(VENV) $(STAMPS) serve/web/node_modules serve/web/dist .pytest_cache .ruff_cache .hypothesis *.egg-info

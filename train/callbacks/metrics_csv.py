@@ -1,0 +1,95 @@
+"""`metrics.csv`: one row a logged step, numbers in full precision, so that two runs can be compared bit for bit."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from resonance.paths import write_text_atomically
+from train.callbacks.throughput import Throughput
+from train.module import Batch, SFTModule
+
+COLUMNS = ("step", "epoch", "train/loss", "val/loss", "lr", "grad_norm", "tokens_per_s", "tokens_seen", "seconds")
+
+
+class MetricsCSV(Callback):
+    """Writes the run's curve, and hands the same numbers to the loggers.
+
+    `train/loss` is that step's mean over supervised tokens, `grad_norm` is before clipping, `tokens_per_s` counts the
+    tokens (padding not) since the row before, `seconds` those of this process. A resumed run drops the rows that
+    its checkpoint does not know of and writes them again.
+    """
+
+    def __init__(self, folder: Path, every_n_steps: int) -> None:
+        self._path, self._every = folder / "metrics.csv", every_n_steps
+        self._pending: dict[str, float | int] | None = None
+        self._throughput = Throughput()
+        self._logged_step = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, SFTModule)
+        self._throughput.start(pl_module.tokens_seen)
+        self._logged_step = trainer.global_step
+        if trainer.is_global_zero:
+            kept = [row for row in read_metrics(self._path) if int(row["step"]) <= trainer.global_step]
+            lines = [",".join(COLUMNS), *(",".join(row[name] for name in COLUMNS) for row in kept)]
+            write_text_atomically(self._path, "\n".join(lines) + "\n")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, SFTModule)
+        step = trainer.global_step
+        if step == self._logged_step or step % self._every:
+            return
+        self._logged_step = step
+        self._row(trainer).update(
+            {
+                "train/loss": pl_module.step_loss,
+                "lr": pl_module.step_lr,
+                "grad_norm": pl_module.step_grad_norm,
+                "tokens_per_s": self._throughput.lap(pl_module.tokens_seen),
+                "tokens_seen": pl_module.tokens_seen,
+                "seconds": self._throughput.seconds,
+            }
+        )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._row(trainer)["val/loss"] = float(trainer.callback_metrics["val/loss"])
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        self._flush(trainer)  # by now a validation after the last step has had its say
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._flush(trainer)
+
+    def _row(self, trainer: Trainer) -> dict[str, float | int]:
+        """The row of the present step, which waits until the step's validation is over."""
+        if self._pending is None:
+            self._pending = {"step": trainer.global_step, "epoch": trainer.current_epoch}
+        return self._pending
+
+    def _flush(self, trainer: Trainer) -> None:
+        row, self._pending = self._pending, None
+        if row is None:
+            return
+        measured = {name: value for name, value in row.items() if name not in ("step", "epoch")}
+        for logger in trainer.loggers:
+            logger.log_metrics(measured, step=int(row["step"]))
+        if trainer.is_global_zero:
+            with self._path.open("a", newline="", encoding="utf-8") as file:
+                csv.writer(file, lineterminator="\n").writerow(
+                    [repr(row[name]) if name in row else "" for name in COLUMNS]
+                )
+
+
+def read_metrics(path: Path) -> Sequence[Mapping[str, str]]:
+    """The rows of a `metrics.csv`; none where there is no such file. A half-written last line is passed over."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if None not in row.values()]
+    return rows if all(name in COLUMNS for row in rows[:1] for name in row) else []

@@ -1,0 +1,73 @@
+"""A progress bar over the whole run; plain lines where there is no terminal."""
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from train.callbacks.throughput import Throughput
+from train.module import Batch, SFTModule
+
+
+class ProgressBar(Callback):
+    """Steps, loss, learning rate, tokens/s, time spent and left."""
+
+    def __init__(self, console: Console, every_n_steps: int) -> None:
+        self._console, self._every = console, every_n_steps
+        self._progress = Progress(
+            TextColumn("[bold]training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._throughput = Throughput()
+        self._shown_step = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, SFTModule)
+        self._throughput.start(pl_module.tokens_seen)
+        self._shown_step = trainer.global_step
+        self._task = self._progress.add_task(
+            "", total=int(trainer.estimated_stepping_batches), completed=trainer.global_step, numbers=""
+        )
+        self._progress.start()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, SFTModule) and self._task is not None
+        step = trainer.global_step
+        if step == self._shown_step:
+            return
+        self._shown_step = step
+        numbers = f"loss {pl_module.step_loss:.3f}  lr {pl_module.step_lr:.1e}"
+        if step % self._every == 0:
+            numbers += f"  {self._throughput.lap(pl_module.tokens_seen):,.0f} tokens/s"
+            if not self._console.is_terminal:
+                self._console.print(f"step {step}/{int(trainer.estimated_stepping_batches)}  {numbers}")
+        self._progress.update(self._task, completed=step, numbers=numbers)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            value = float(trainer.callback_metrics["val/loss"])
+            self._console.print(f"step {trainer.global_step}  val/loss {value:.4f}", highlight=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._progress.stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._progress.stop()

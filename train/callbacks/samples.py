@@ -1,0 +1,86 @@
+"""Answers by the model as it learns: printed, kept in `samples.jsonl`, and handed to the tracker."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import WandbLogger
+from rich.console import Console
+from rich.markup import escape
+
+from data.examples import Example
+from resonance.chat import ChatTemplate
+from resonance.engine import Engine, SamplingParams
+from train.module import Batch, SFTModule
+
+
+class Samples(Callback):
+    """Greedy answers to a few validation examples, every so many steps."""
+
+    def __init__(
+        self,
+        folder: Path,
+        examples: Sequence[Example],
+        template: ChatTemplate,
+        console: Console,
+        *,
+        every_n_steps: int,
+        max_new_tokens: int,
+    ) -> None:
+        self._path, self._examples, self._template, self._console = (
+            folder / "samples.jsonl",
+            examples,
+            template,
+            console,
+        )
+        self._every, self._max_new_tokens = every_n_steps, max_new_tokens
+        self._shown_step = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._shown_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if self._every and step > self._shown_step and step % self._every == 0:
+            self._shown_step = step
+            self._show(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._every and trainer.global_step > self._shown_step:
+            self._show(trainer, pl_module)
+
+    def _show(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        answers = self._answers(pl_module)
+        step = trainer.global_step
+        rows = [
+            {"step": step, "prompt": example.prompt[-1].content, "expected": example.answer, "answer": answer}
+            for example, answer in zip(self._examples, answers, strict=True)
+        ]
+        for row in rows:
+            mark = "[green]=[/]" if row["answer"] == row["expected"] else "[red]x[/]"
+            self._console.print(
+                f"  {mark} {escape(repr(row['prompt']))} -> {escape(repr(row['answer']))}", highlight=False
+            )
+        with self._path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                table = [[str(value) for value in row.values()] for row in rows]
+                logger.log_text("samples", columns=list(rows[0]), data=table, step=step)
+
+    def _answers(self, pl_module: LightningModule) -> list[str]:
+        assert isinstance(pl_module, SFTModule)
+        model = pl_module.model
+        room = model.config.context_length - self._max_new_tokens
+        prompts = [self._template.fit(example.prompt, budget=room).prompt_ids for example in self._examples]
+        engine = Engine(model, self._template.tokenizer, max_batch_size=len(prompts), eos_id=self._template.end_id)
+        params = SamplingParams(temperature=0.0, max_new_tokens=self._max_new_tokens)
+        answers = [completion.text for completion in engine.generate(prompts, params)]
+        model.train()
+        return answers

@@ -1,0 +1,111 @@
+"""What Lightning trains: a GPT-2, its objective, and how its gradient is averaged."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from resonance.model import GPT2
+from train.loss import supervised_loss
+
+Batch = Mapping[str, Tensor]  # input_ids, labels, position_ids, document_ids: (B, T) int64 each
+
+
+class SFTModule(LightningModule):
+    """Supervised fine-tuning, where every supervised token of a step weighs the same.
+
+    A step's loss is the mean over the supervised tokens of all its micro-batches, on all ranks. Micro-batches hand
+    on sums; once all are in, the gradient is divided by how many tokens there were, so that splitting a batch
+    differently changes nothing.
+    """
+
+    def __init__(
+        self,
+        model: GPT2,
+        make_optimizer: Callable[[GPT2], Optimizer],
+        make_schedule: Callable[[Optimizer, int], LRScheduler],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._make_optimizer, self._make_schedule = make_optimizer, make_schedule
+        self._seed = seed
+        self.tokens_seen = 0  # of all ranks, padding not counted
+        # Of the last finished step: its mean over supervised tokens, its gradient's norm before clipping, its rate.
+        self.step_loss = self.step_grad_norm = self.step_lr = float("nan")
+        self._loss_sum, self._supervised = 0.0, 0  # of the micro-batches since the last step
+        self._val_loss_sum, self._val_supervised = 0.0, 0
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # Dropout depends on where training stands and not on how it got there: a resumed run draws the same.
+        done = self.trainer.fit_loop.total_batch_idx
+        torch.manual_seed((self._seed * 1_000_003 + done) * 1_009 + self.global_rank)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss, supervised = self._loss(batch)
+        self._loss_sum += loss.detach().item()
+        self._supervised += supervised
+        self.tokens_seen += int((batch["document_ids"] >= 0).sum()) * self.trainer.world_size
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        loss_sum, supervised = self._over_ranks(self._loss_sum, self._supervised)
+        # Lightning has divided each loss by the number of micro-batches, and DDP the gradient by that of ranks.
+        scale = self.trainer.accumulate_grad_batches * self.trainer.world_size / max(1, supervised)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        for gradient in gradients:
+            gradient.mul_(scale)
+        self.step_loss = loss_sum / max(1, supervised)
+        self.step_lr = optimizer.param_groups[0]["lr"]
+        self._loss_sum, self._supervised = 0.0, 0
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        # Lightning's own refuses fused optimisers, for fear of fp16's scaling, which we do not use.
+        limit = float("inf") if gradient_clip_val is None else gradient_clip_val
+        self.step_grad_norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+
+    def on_validation_epoch_start(self) -> None:
+        self._val_loss_sum, self._val_supervised = 0.0, 0
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        loss, supervised = self._loss(batch)
+        self._val_loss_sum += loss.item()
+        self._val_supervised += supervised
+
+    def on_validation_epoch_end(self) -> None:
+        loss_sum, supervised = self._over_ranks(self._val_loss_sum, self._val_supervised)
+        self.log("val/loss", loss_sum / max(1, supervised), rank_zero_only=True)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimizer = self._make_optimizer(self.model)
+        schedule = self._make_schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["tokens_seen"] = self.tokens_seen
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.tokens_seen = checkpoint["tokens_seen"]
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, int]:
+        hidden = self.model.hidden(
+            batch["input_ids"], position_ids=batch["position_ids"], document_ids=batch["document_ids"]
+        )  # (B, T, C)
+        return supervised_loss(hidden, self.model.head_weight, batch["labels"])
+
+    def _over_ranks(self, loss_sum: float, supervised: int) -> tuple[float, int]:
+        if self.trainer.world_size == 1:
+            return loss_sum, supervised
+        both = torch.tensor([loss_sum, supervised], dtype=torch.float64, device=self.device)
+        both = self.trainer.strategy.reduce(both, reduce_op="sum")
+        return float(both[0]), int(both[1])

@@ -1,0 +1,250 @@
+"""`resonance train`: config in, checkpoint out."""
+
+import logging
+import os
+import warnings
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from hydra.utils import instantiate
+from lightning import Trainer, seed_everything
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from data.module import SFTDataModule
+from resonance import paths
+from resonance.chat import ChatTemplate
+from resonance.checkpoint import STATE_FILE, TRAIN_FILE, Metadata, run_folders
+from resonance.config import ConfigError, compose, override_values
+from resonance.model import GPT2Config
+from train.callbacks.graceful_stop import GracefulStop
+from train.callbacks.metrics_csv import MetricsCSV
+from train.callbacks.progress import ProgressBar
+from train.callbacks.run_folder import RunFolder
+from train.callbacks.samples import Samples
+from train.module import SFTModule
+from train.precision import best_precision
+from train.provenance import git_commit, sha256_of_text
+from train.start import Start, start_from
+from train.state import WholeCheckpoints
+
+RUN_NAME = "RESONANCE_RUN_NAME"  # how the processes of a distributed run agree on their folder
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a command line asks for: a resolved config, the run's folder, and the state to go on from."""
+
+    config: DictConfig
+    folder: Path
+    state: Path | None
+
+
+def main(overrides: list[str]) -> None:
+    """Train as `configs/train.yaml` and the overrides say. Raises KeyboardInterrupt when a signal ended the run."""
+    plan = make_plan(overrides)
+    stopped_by = train(plan)
+    if stopped_by is not None:
+        raise KeyboardInterrupt
+
+
+def make_plan(overrides: list[str]) -> Plan:
+    """Compose a new run, or take up an old one. Raises ConfigError or CheckpointError before anything is written."""
+    config = compose("train", overrides)
+    root = Path(config.checkpoints_dir).expanduser().resolve() if config.checkpoints_dir else paths.CHECKPOINTS
+    if config.resume is not None:
+        folder = _find_run(str(config.resume), root)
+        stored = OmegaConf.load(folder / TRAIN_FILE)
+        assert isinstance(stored, DictConfig)
+        kept = [line for line in overrides if line.split("=")[0] not in ("resume", "checkpoints_dir", "run")]
+        state = folder / STATE_FILE
+        return Plan(override_values(stored, kept), folder, state if state.is_file() else None)
+    name = config.run or _default_name(overrides, config)
+    if "LOCAL_RANK" in os.environ:  # a further process of a distributed run
+        name = os.environ.get(RUN_NAME, name)
+    elif (root / name / TRAIN_FILE).exists():
+        raise ConfigError(f"There is a run {name!r} already; choose another run=NAME, or go on with resume={name}.")
+    os.environ[RUN_NAME] = name
+    OmegaConf.resolve(config)
+    config.run = name
+    for key in ("data.path", "model.weights"):  # as seen from here; a run may be resumed from elsewhere
+        path = OmegaConf.select(config, key)
+        if isinstance(path, str) and Path(path).expanduser().exists():
+            OmegaConf.update(config, key, str(Path(path).expanduser().resolve()))
+    return Plan(config, root / name, None)
+
+
+def train(plan: Plan) -> int | None:
+    """Fit, and write the run's folder; return the signal that stopped the run, if one did."""
+    config, folder = plan.config, plan.folder
+    console = Console(soft_wrap=True)
+    _quiet_libraries()
+    seed_everything(config.seed, workers=True, verbose=False)
+    template = ChatTemplate.named(config.template.name)
+    start = start_from(
+        config.model.weights,
+        _sizes(config.model),
+        template,
+        seed=config.seed,
+        n_head=config.model.n_head_of_weights,
+    )
+    data = _data(config, template, start.model.config)
+    data.setup()
+    metadata = _metadata(config, start, data)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths.write_text_atomically(folder / TRAIN_FILE, OmegaConf.to_yaml(config))
+    console.print(f"[bold]{config.run}[/]  {start.model.num_parameters():,} parameters, from {start.base or 'scratch'}")
+    console.print(str(data.report), highlight=False, markup=False)
+    stop = GracefulStop()
+    trainer = _trainer(config, folder, [*_callbacks(config, folder, template, data, metadata, console), stop])
+    module = SFTModule(start.model, instantiate(config.optimizer), instantiate(config.scheduler), config.seed)
+    if plan.state is not None:
+        console.print(f"resuming from {plan.state}", highlight=False)
+    trainer.fit(module, datamodule=data, ckpt_path=plan.state, weights_only=True)
+    if trainer.is_global_zero:
+        console.print(f"[bold]{folder}[/]  {trainer.global_step} steps, {module.tokens_seen:,} tokens")
+    return stop.signal
+
+
+def _find_run(what: str, root: Path) -> Path:
+    runs = [folder for folder in run_folders(root) if (folder / TRAIN_FILE).is_file()]
+    if what == "latest" and runs:
+        return max(runs, key=lambda folder: max(file.stat().st_mtime for file in folder.iterdir() if file.is_file()))
+    for folder in (root / what, Path(what).expanduser()):
+        if (folder / TRAIN_FILE).is_file():
+            return folder
+    there = ", ".join(folder.name for folder in runs) or "none yet"
+    raise ConfigError(f"There is no run {what!r} to resume in {root}; there are: {there}.")
+
+
+def _default_name(overrides: list[str], config: DictConfig) -> str:
+    chosen = dict(line.split("=", 1) for line in overrides if "=" in line)
+    what = chosen.get("experiment") or f"{config.model.name}-{chosen.get('data', 'basics')}"
+    return f"{what}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _sizes(model: DictConfig) -> GPT2Config:
+    return GPT2Config(
+        n_layer=model.n_layer,
+        n_head=model.n_head,
+        n_embd=model.n_embd,
+        context_length=model.context_length,
+        tie_weights=model.tie_weights,
+        dropout=model.dropout,
+    )
+
+
+def _data(config: DictConfig, template: ChatTemplate, model: GPT2Config) -> SFTDataModule:
+    batch = config.batch
+    row_length = min(batch.row_length or model.context_length, model.context_length)
+    return SFTDataModule(
+        instantiate(config.data),
+        template,
+        context_length=min(batch.max_length or row_length, row_length),
+        batch_size=batch.size,
+        packing=batch.packing,
+        row_length=row_length if batch.packing else None,
+        seed=config.seed,
+    )
+
+
+def _metadata(config: DictConfig, start: Start, data: SFTDataModule) -> Metadata:
+    experiment = {key: value for key, value in config.items() if key not in ("run", "resume", "checkpoints_dir")}
+    return Metadata(
+        template=config.template.name,
+        base=start.base,
+        base_sha256=start.base_sha256,
+        data=data.source.name,
+        data_fingerprint=data.fingerprint,
+        config_sha256=sha256_of_text(OmegaConf.to_yaml(OmegaConf.create(experiment), sort_keys=True)),
+        git_commit=git_commit(),
+        seed=config.seed,
+    )
+
+
+def _callbacks(
+    config: DictConfig,
+    folder: Path,
+    template: ChatTemplate,
+    data: SFTDataModule,
+    metadata: Metadata,
+    console: Console,
+) -> list[Callback]:
+    chosen, log_every = config.callbacks, config.trainer.log_every_n_steps
+    callbacks: list[Callback] = [MetricsCSV(folder, log_every)]
+    if chosen.progress:
+        callbacks.append(ProgressBar(console, log_every))
+    examples = data.splits.validation[: chosen.samples.count]
+    if chosen.samples.every_n_steps and examples:
+        callbacks.append(
+            Samples(
+                folder,
+                examples,
+                template,
+                console,
+                every_n_steps=chosen.samples.every_n_steps,
+                max_new_tokens=chosen.samples.max_new_tokens,
+            )
+        )
+    if chosen.early_stopping.patience is not None:
+        callbacks.append(
+            EarlyStopping(
+                config.monitor.name,
+                mode=config.monitor.mode,
+                patience=chosen.early_stopping.patience,
+                min_delta=chosen.early_stopping.min_delta,
+            )
+        )
+    callbacks.append(
+        RunFolder(
+            folder,
+            template.tokenizer,
+            metadata,
+            every_n_steps=config.save.every_n_steps,
+            best=config.save.best,
+            monitor=config.monitor.name,
+            mode=config.monitor.mode,
+        )
+    )
+    return callbacks
+
+
+def _trainer(config: DictConfig, folder: Path, callbacks: list[Callback]) -> Trainer:
+    chosen = config.trainer
+    steps = -1 if chosen.max_steps is None else chosen.max_steps
+    epochs = chosen.max_epochs or (3 if chosen.max_steps is None else -1)
+    val_every = chosen.val_every_n_steps
+    loggers: list[Logger] = [instantiate(config.logger)(folder=folder, name=config.run)] if config.logger else []
+    return Trainer(
+        max_steps=steps,
+        max_epochs=epochs,
+        accumulate_grad_batches=chosen.accumulate_grad_batches,
+        gradient_clip_val=chosen.gradient_clip_val,
+        val_check_interval=val_every * chosen.accumulate_grad_batches if val_every else None,
+        check_val_every_n_epoch=None if val_every else 1,
+        limit_val_batches=chosen.limit_val_batches,
+        accelerator=chosen.accelerator,
+        devices=chosen.devices,
+        strategy=chosen.strategy,
+        precision=best_precision(chosen.accelerator) if chosen.precision == "auto" else chosen.precision,
+        deterministic=chosen.deterministic,
+        logger=loggers,
+        callbacks=callbacks,
+        plugins=[WholeCheckpoints()],
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+
+
+def _quiet_libraries() -> None:
+    """Lightning's hints are for its own users; ours would read them as faults of theirs."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    warnings.filterwarnings("ignore", message=r".*does not have many workers.*")

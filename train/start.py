@@ -1,0 +1,41 @@
+"""What training starts from: random weights of the sizes in the config, or pretrained ones."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from resonance import weights
+from resonance.chat import ChatTemplate
+from resonance.model import GPT2, GPT2Config
+from train.provenance import sha256_of_weights
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A model ready to be trained, and the weights it was made from (None: random ones)."""
+
+    model: GPT2
+    base: str | None
+    base_sha256: str | None
+
+
+def start_from(
+    pretrained: str | Path | None, sizes: GPT2Config, template: ChatTemplate, *, seed: int, n_head: int | None = None
+) -> Start:
+    """Make the model to train: `pretrained` weights if given, else random ones of `sizes`, drawn from `seed`.
+
+    The vocabulary is resized to the template's tokenizer. Raises WeightsError when weights cannot be read.
+    """
+    torch.manual_seed(seed)
+    if pretrained is None:
+        model = GPT2(replace(sizes, vocab_size=template.tokenizer.vocab_size))
+        return Start(model, None, None)
+    path = weights.resolve(pretrained)
+    config, state = weights.read(path, n_head=n_head)
+    # A copy in float32: what is mapped from a file must not be trained on.
+    state = {name: tensor.to(torch.float32, copy=True) for name, tensor in state.items()}
+    model = GPT2.from_state(replace(config, dropout=sizes.dropout), state)
+    model.requires_grad_(True)
+    model.resize_vocab(template.tokenizer.vocab_size)
+    return Start(model, str(pretrained), sha256_of_weights(path))
