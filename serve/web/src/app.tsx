@@ -1,11 +1,11 @@
 import { AnimatePresence } from "motion/react";
 import * as m from "motion/react-m";
-import { useEffect } from "react";
+import { lazy, Suspense, useEffect } from "react";
 import { ChatView } from "@/components/chat/chat-view";
-import { ApiKeyDialog } from "@/components/settings/api-key-dialog";
-import { SettingsSheet } from "@/components/settings/settings-sheet";
+import { useShortcuts } from "@/components/palette/use-shortcuts";
 import { Header } from "@/components/shell/header";
 import { HealthBanner } from "@/components/shell/health-banner";
+import { Panels } from "@/components/shell/panels";
 import { Sidebar } from "@/components/sidebar/sidebar";
 import { DialogTitle } from "@/components/ui/dialog";
 import { Sheet, SheetContent } from "@/components/ui/sheet";
@@ -17,16 +17,20 @@ import { useUi } from "@/lib/ui-store";
 import { useSettings } from "@/settings/store";
 import { useApplyTheme } from "@/settings/theme";
 
+const CompareView = lazy(() => import("@/components/instrument/compare-view"));
+const CompleteView = lazy(() => import("@/components/instrument/complete-view"));
+
 const SIDEBAR = 276;
 
 export function App() {
   const t = useWords();
   const language = useLanguage();
-  const { conversation } = useRoute();
+  const { mode, conversation } = useRoute();
   const wide = useMediaQuery("(min-width: 768px)");
   const sidebar = useSettings((state) => state.sidebar);
   const set = useSettings((state) => state.set);
   useApplyTheme();
+  useShortcuts();
   useEffect(() => {
     document.documentElement.lang = language;
   }, [language]);
@@ -66,10 +70,13 @@ export function App() {
           onOpenSidebar={() => (wide ? set({ sidebar: true }) : useUi.getState().open("sidebar"))}
         />
         <HealthBanner />
-        <ChatView conversation={conversation} />
+        <Suspense>
+          {mode === "compare" && <CompareView />}
+          {mode === "complete" && <CompleteView />}
+        </Suspense>
+        {mode === "chat" && <ChatView conversation={conversation} />}
       </main>
-      <SettingsSheet />
-      <ApiKeyDialog />
+      <Panels />
     </div>
   );
 }

@@ -1,6 +1,6 @@
 import { type EventSourceMessage, EventSourceParserStream } from "eventsource-parser/stream";
-import { request } from "./client";
-import type { ChatRequest, Sources, TokenLogprob, Usage } from "./types";
+import { ApiError, request } from "./client";
+import type { Sources, TokenLogprob, Usage } from "./types";
 
 export type StreamEvent =
   | { type: "text"; text: string; tokens: TokenLogprob[] }
@@ -8,8 +8,20 @@ export type StreamEvent =
   | { type: "sources"; sources: Sources }
   | { type: "finish"; reason: string }
   | { type: "usage"; usage: Usage }
-  | { type: "error"; message: string }
+  | { type: "error"; message: string; code: string | null }
+  | { type: "lost" }
   | { type: "done" };
+
+interface ChatLogprobs {
+  content: TokenLogprob[] | null;
+}
+
+/** The older form, of raw completions: parallel lists. */
+interface CompletionLogprobs {
+  tokens: string[];
+  token_logprobs: (number | null)[];
+  top_logprobs: (Record<string, number> | null)[];
+}
 
 interface Chunk {
   id?: string;
@@ -17,10 +29,21 @@ interface Chunk {
     delta?: { content?: string | null };
     text?: string;
     finish_reason?: string | null;
-    logprobs?: { content?: TokenLogprob[] | null } | null;
+    logprobs?: ChatLogprobs | CompletionLogprobs | null;
   }[];
   usage?: Usage | null;
-  error?: { message?: string };
+  error?: { message?: string; code?: string | null };
+}
+
+function readLogprobs(logprobs: ChatLogprobs | CompletionLogprobs): TokenLogprob[] {
+  if (!("tokens" in logprobs)) return logprobs.content ?? [];
+  return logprobs.tokens.map((token, i) => ({
+    token,
+    logprob: logprobs.token_logprobs[i] ?? 0,
+    top_logprobs: Object.entries(logprobs.top_logprobs[i] ?? {})
+      .map(([other, logprob]) => ({ token: other, logprob }))
+      .sort((a, b) => b.logprob - a.logprob),
+  }));
 }
 
 /** What one server-sent event says; an OpenAI chunk can say several things at once. */
@@ -30,51 +53,83 @@ export function readEvent(event: EventSourceMessage): StreamEvent[] {
   if (event.event === "sources") return [{ type: "sources", sources: body as Sources }];
   const chunk = body as Chunk;
   if (event.event === "error" || chunk.error) {
-    return [{ type: "error", message: chunk.error?.message ?? "The server stopped answering." }];
+    const { message = "The server stopped answering.", code = null } = chunk.error ?? {};
+    return [{ type: "error", message, code }];
   }
   const said: StreamEvent[] = chunk.id ? [{ type: "id", id: chunk.id }] : [];
   const choice = chunk.choices?.[0];
   const text = choice?.delta?.content ?? choice?.text ?? "";
-  const tokens = choice?.logprobs?.content ?? [];
+  const tokens = choice?.logprobs ? readLogprobs(choice.logprobs) : [];
   if (text || tokens.length > 0) said.push({ type: "text", text, tokens });
   if (choice?.finish_reason) said.push({ type: "finish", reason: choice.finish_reason });
   if (chunk.usage) said.push({ type: "usage", usage: chunk.usage });
   return said;
 }
 
-/**
- * Asks for an answer and yields what arrives.
- *
- * A stream that ends without `done` was cut off. Aborting the signal closes the connection, on which
- * the server stops decoding.
- */
-export async function* streamChat(
-  body: ChatRequest,
-  signal: AbortSignal,
-): AsyncGenerator<StreamEvent> {
-  yield* streamEvents("/v1/chat/stream", body, signal);
-}
+/** How often a broken stream is taken up again, and how long to wait before each try (ms). */
+const RESUME_DELAYS = [400, 1_000, 2_000, 4_000];
 
-/** Server-sent events of a POST, as {@link StreamEvent}s. */
-export async function* streamEvents(
+const wait = (ms: number, signal: AbortSignal) =>
+  new Promise<void>((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    signal.addEventListener("abort", () => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
+
+/**
+ * Asks for an answer at one of the streaming endpoints and yields what arrives.
+ *
+ * A stream that breaks off is asked for again from its last event on, as long as the server keeps
+ * it; without success it ends with `lost`. Aborting the signal closes the connection, on which the
+ * server stops decoding; then this throws.
+ */
+export async function* streamAnswer(
   path: string,
   body: object,
   signal: AbortSignal,
 ): AsyncGenerator<StreamEvent> {
-  const response = await request(path, { method: "POST", body: JSON.stringify(body), signal });
+  let last: string | undefined;
+  for (const delay of [...RESUME_DELAYS, 0]) {
+    try {
+      for await (const event of connect(path, body, signal, last)) {
+        last = event.id ?? last;
+        for (const said of readEvent(event)) {
+          yield said;
+          if (said.type === "done") return;
+        }
+      }
+    } catch (reason) {
+      if (signal.aborted || last === undefined) throw reason;
+      if (reason instanceof ApiError && reason.status === 404) break;
+    }
+    if (last === undefined) break;
+    await wait(delay, signal);
+    signal.throwIfAborted();
+  }
+  yield { type: "lost" };
+}
+
+async function* connect(
+  path: string,
+  body: object,
+  signal: AbortSignal,
+  last: string | undefined,
+): AsyncGenerator<EventSourceMessage> {
+  const headers: HeadersInit = last ? { "Last-Event-ID": last } : {};
+  const init = { method: "POST", body: JSON.stringify(body), headers, signal };
+  const response = await request(path, init);
   if (!response.body) return;
-  const events = response.body
+  const reader = response.body
     .pipeThrough(new TextDecoderStream() as ReadableWritablePair<string, Uint8Array<ArrayBuffer>>)
-    .pipeThrough(new EventSourceParserStream());
-  const reader = events.getReader();
+    .pipeThrough(new EventSourceParserStream())
+    .getReader();
   try {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
-      for (const said of readEvent(value)) {
-        yield said;
-        if (said.type === "done") return;
-      }
+      yield value;
     }
   } finally {
     reader.cancel().catch(() => {});

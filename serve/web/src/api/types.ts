@@ -47,13 +47,16 @@ export interface Sources {
   query: string;
   provider?: string;
   sources: Source[];
+  /** A sentence for the reader when the search did not go as it should. */
+  note?: string | null;
 }
 
 export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
   total_tokens: number;
-  [more: string]: unknown;
+  /** Messages that no longer fit into the context window. */
+  messages_dropped?: number | null;
 }
 
 export interface TokenAlternative {
@@ -77,7 +80,6 @@ export interface ConversationSummary {
   created_at: string;
   updated_at: string;
   message_count: number;
-  snippet?: string | null;
 }
 
 export interface ConversationPage {
@@ -87,13 +89,13 @@ export interface ConversationPage {
 
 export interface StoredMessage {
   id: string;
-  parent_id?: string | null;
+  parent_id: string | null;
   role: Role;
   content: string;
   created_at: string;
   model?: string | null;
   finish_reason?: string | null;
-  sources?: Sources | Source[] | null;
+  sources?: Sources | null;
   usage?: Usage | null;
   feedback?: Feedback | null;
 }

@@ -1,5 +1,6 @@
 import { fetchConversation } from "@/api/queries";
 import type { Conversation } from "@/api/types";
+import { saveFile } from "@/lib/save-file";
 import { threadFromServer } from "./from-server";
 import { pathOf } from "./tree";
 
@@ -44,13 +45,4 @@ export function writeConversation(conversation: Conversation, format: ExportForm
     ({ role, content }) => `## ${role === "user" ? "User" : "Assistant"}\n\n${content}`,
   );
   return `# ${conversation.title || conversation.id}\n\n${parts.join("\n\n")}\n`;
-}
-
-function saveFile(name: string, type: string, content: string): void {
-  const url = URL.createObjectURL(new Blob([content], { type }));
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = name;
-  link.click();
-  URL.revokeObjectURL(url);
 }

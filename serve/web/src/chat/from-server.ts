@@ -1,11 +1,5 @@
-import type { Conversation, Sources, StoredMessage } from "@/api/types";
+import type { Conversation, StoredMessage } from "@/api/types";
 import { append, childrenOf, choose, emptyThread, type Message, type Thread } from "./tree";
-
-function readSources(sources: StoredMessage["sources"]): Sources | null {
-  if (!sources) return null;
-  if (Array.isArray(sources)) return sources.length ? { query: "", sources } : null;
-  return sources;
-}
 
 function sameQuestion(thread: Thread, parentId: string | null, content: string): string | null {
   const same = childrenOf(thread, parentId).find((id) => {
@@ -52,7 +46,7 @@ export function threadFromServer(conversation: Conversation): Thread {
       createdAt: stored.created_at,
       status: readStatus(stored),
       model: stored.model,
-      sources: readSources(stored.sources),
+      sources: stored.sources,
       usage: stored.usage,
       finishReason: stored.finish_reason,
       feedback: stored.feedback,

@@ -1,9 +1,10 @@
+import { ApiError } from "@/api/client";
 import { queryClient } from "@/api/queries";
-import { type StreamEvent, streamChat } from "@/api/stream";
+import { type StreamEvent, streamAnswer } from "@/api/stream";
 import type { ChatRequest, Health } from "@/api/types";
 import { useSettings } from "@/settings/store";
 import { reportError, sentenceOf } from "./errors";
-import { batchByFrame } from "./frames";
+import { receive } from "./receive";
 import { requestSettings } from "./request";
 import { getThread, useChat } from "./store";
 import { ancestry, append, choose, type Message, pathOf, update } from "./tree";
@@ -22,9 +23,13 @@ export function editAndResend(conversation: string, id: string, text: string): P
 }
 
 /** Answers the same question anew; the old answer stays as a sibling. */
-export function regenerate(conversation: string, answerId: string): Promise<void> {
+export function regenerate(
+  conversation: string,
+  answerId: string,
+  override: { search?: boolean } = {},
+): Promise<void> {
   const question = getThread(conversation).byId[answerId]?.parentId;
-  return question ? answer(conversation, question) : Promise.resolve();
+  return question ? answer(conversation, question, override) : Promise.resolve();
 }
 
 /** Closes the connection, on which the server stops decoding; what has come is kept. */
@@ -47,7 +52,11 @@ function newMessage(given: Pick<Message, "role" | "parentId" | "content" | "stat
 }
 
 /** What the server needs beyond what it has: the question, and which answer it follows. */
-function buildRequest(conversation: string, question: Message): ChatRequest {
+function buildRequest(
+  conversation: string,
+  question: Message,
+  override: { search?: boolean },
+): ChatRequest {
   const settings = useSettings.getState();
   const health = queryClient.getQueryData<Health>(["health"]);
   const search = settings.search && Boolean(health?.search?.enabled);
@@ -56,11 +65,26 @@ function buildRequest(conversation: string, question: Message): ChatRequest {
   if (system && question.parentId === null) messages.push({ role: "system", content: system });
   messages.push({ role: "user", content: question.content });
   return {
-    ...requestSettings({ ...settings, search }),
+    ...requestSettings({ ...settings, search, ...override }),
     messages,
     session_id: conversation,
     parent_id: newestStored(conversation, question),
   };
+}
+
+/**
+ * The stream of an answer. The server may still be storing the one before, which was stopped a
+ * moment ago; then it is asked again.
+ */
+async function* patiently(body: ChatRequest, signal: AbortSignal): AsyncGenerator<StreamEvent> {
+  for (let tries = 0; ; tries += 1) {
+    try {
+      return yield* streamAnswer("/v1/chat/stream", body, signal);
+    } catch (reason) {
+      if (!(reason instanceof ApiError && reason.status === 409) || tries === 5) throw reason;
+      await new Promise((resolve) => setTimeout(resolve, 300));
+    }
+  }
 }
 
 /** An answer that failed was not stored; what follows it hangs on the one before. */
@@ -70,11 +94,15 @@ function newestStored(conversation: string, question: Message): string | null {
   return answer?.serverId ?? null;
 }
 
-async function answer(conversation: string, questionId: string): Promise<void> {
+async function answer(
+  conversation: string,
+  questionId: string,
+  override: { search?: boolean } = {},
+): Promise<void> {
   const { change, setLive } = useChat.getState();
   const question = getThread(conversation).byId[questionId];
   if (!question || connections.has(conversation)) return;
-  const body = buildRequest(conversation, question);
+  const body = buildRequest(conversation, question, override);
   const message = newMessage({
     role: "assistant",
     parentId: questionId,
@@ -90,7 +118,12 @@ async function answer(conversation: string, questionId: string): Promise<void> {
   const patch = (part: Partial<Message>) =>
     change(conversation, (thread) => update(thread, id, part));
   try {
-    const ended = await receive(streamChat(body, controller.signal), conversation, id);
+    const ended = await receive(patiently(body, controller.signal), (make) =>
+      change(conversation, (thread) => {
+        const written = thread.byId[id];
+        return written ? update(thread, id, make(written)) : thread;
+      }),
+    );
     patch({ status: ended ? "done" : "dropped" });
   } catch (reason) {
     if (controller.signal.aborted) patch({ status: "stopped" });
@@ -103,59 +136,4 @@ async function answer(conversation: string, questionId: string): Promise<void> {
     setLive(conversation, null);
   }
   void queryClient.invalidateQueries({ queryKey: ["conversations"] });
-}
-
-/** Writes a stream into a message; false when it broke off before its end. */
-async function receive(
-  events: AsyncIterable<StreamEvent>,
-  conversation: string,
-  id: string,
-): Promise<boolean> {
-  const started = performance.now();
-  let first: number | null = null;
-  let pieces = 0;
-  let named = false;
-  const patch = (make: (message: Message) => Partial<Message>) =>
-    useChat.getState().change(conversation, (thread) => {
-      const message = thread.byId[id];
-      return message ? update(thread, id, make(message)) : thread;
-    });
-  const texts = batchByFrame<Extract<StreamEvent, { type: "text" }>>((items) =>
-    patch((message) => ({
-      content: message.content + items.map((item) => item.text).join(""),
-      tokens: items.some((item) => item.tokens.length > 0)
-        ? [...(message.tokens ?? []), ...items.flatMap((item) => item.tokens)]
-        : message.tokens,
-    })),
-  );
-  try {
-    for await (const event of events) {
-      if (event.type === "done") return true;
-      if (event.type === "text") {
-        first ??= performance.now();
-        pieces += 1;
-        texts.add(event);
-      } else if (event.type === "id") {
-        if (named) continue;
-        named = true;
-        patch(() => ({ serverId: event.id }));
-      } else if (event.type === "sources") patch(() => ({ sources: event.sources }));
-      else if (event.type === "finish") patch(() => ({ finishReason: event.reason }));
-      else if (event.type === "usage") {
-        pieces = event.usage.completion_tokens;
-        patch(() => ({ usage: event.usage }));
-      } else throw new Error(event.message);
-    }
-    return false;
-  } finally {
-    texts.flush();
-    if (first !== null) {
-      const seconds = (performance.now() - first) / 1000;
-      const timing = {
-        firstToken: (first - started) / 1000,
-        tokensPerSecond: pieces > 1 && seconds > 0 ? (pieces - 1) / seconds : null,
-      };
-      patch(() => ({ timing }));
-    }
-  }
 }

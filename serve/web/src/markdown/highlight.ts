@@ -1,11 +1,9 @@
 import { toJsxRuntime } from "hast-util-to-jsx-runtime";
 import bash from "highlight.js/lib/languages/bash";
-import css from "highlight.js/lib/languages/css";
 import javascript from "highlight.js/lib/languages/javascript";
 import json from "highlight.js/lib/languages/json";
 import python from "highlight.js/lib/languages/python";
 import sql from "highlight.js/lib/languages/sql";
-import typescript from "highlight.js/lib/languages/typescript";
 import xml from "highlight.js/lib/languages/xml";
 import yaml from "highlight.js/lib/languages/yaml";
 import { createLowlight } from "lowlight";
@@ -14,17 +12,17 @@ import { Fragment, jsx, jsxs } from "react/jsx-runtime";
 
 const languages = {
   bash,
-  css,
   javascript,
   json,
   python,
   sql,
-  typescript,
   xml,
   yaml,
 };
 
 const lowlight = createLowlight(languages);
+// Near enough to share a grammar; every language here is weight on the page.
+lowlight.registerAlias({ javascript: ["ts", "tsx", "typescript"] });
 
 /** Code with its syntax in colour, or null when the language is not one we know. */
 export function highlight(code: string, language: string): ReactElement | null {

@@ -35,7 +35,17 @@ export function AssistantMessage({ conversation, message, newest, busy }: Assist
   );
   return (
     <div className="flex flex-col gap-1">
-      {message.sources && <SourcesList sources={message.sources} anchor={`source-${message.id}`} />}
+      {message.sources && (
+        <SourcesList
+          sources={message.sources}
+          anchor={`source-${message.id}`}
+          onWithoutSearch={
+            newest && !busy
+              ? () => void regenerate(conversation, message.id, { search: false })
+              : undefined
+          }
+        />
+      )}
       <div className={live ? "live" : undefined}>
         {tokenView && message.tokens?.length ? (
           <TokenText tokens={message.tokens} />
@@ -104,7 +114,10 @@ function Ending({ conversation, message, busy }: Omit<AssistantMessageProps, "ne
       : message.status === "done" && message.finishReason === "length"
         ? t.lengthReached
         : null;
-  return note && <p className="text-muted-foreground text-xs">{note}</p>;
+  const dropped = message.usage?.messages_dropped;
+  const notes = [note, dropped ? t.messagesDropped(dropped) : null].filter(Boolean);
+  if (notes.length === 0) return null;
+  return <p className="text-muted-foreground text-xs">{notes.join(" · ")}</p>;
 }
 
 /** When it was written, and how fast. */

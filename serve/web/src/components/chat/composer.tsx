@@ -96,7 +96,7 @@ export function Composer({ conversation, busy, onSend, onStop }: ComposerProps) 
           )}
         </div>
       </form>
-      <p className="mx-auto mt-1.5 w-fit rounded-full bg-background/70 px-2 text-center text-[0.7rem] text-muted-foreground">
+      <p className="mx-auto mt-1.5 hidden w-fit rounded-full xs:block bg-background/70 px-2 text-center text-[0.7rem] text-muted-foreground">
         {t.disclaimer}
       </p>
     </div>

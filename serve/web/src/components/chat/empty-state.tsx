@@ -14,20 +14,23 @@ export function EmptyState({ onPick }: { onPick: (text: string) => void }) {
   const id = chosen ?? health?.model?.id ?? models?.[0]?.id;
   const card = models?.find((model) => model.id === id)?.resonance;
   return (
-    <div className="mx-auto flex w-full max-w-3xl grow flex-col justify-center gap-8 px-4 py-8 sm:px-6">
+    <div className="mx-auto flex w-full max-w-3xl grow flex-col justify-center gap-6 sm:gap-8 px-4 py-8 sm:px-6">
       <m.div
         initial={{ opacity: 0, y: 12 }}
         animate={{ opacity: 1, y: 0 }}
         transition={{ duration: 0.5, ease: [0.2, 0.8, 0.2, 1] }}
         className="flex flex-col items-center gap-3 text-center"
       >
-        <Logo className="size-12" />
+        <Logo className="size-10 sm:size-12" />
         <h1 className="mt-2 text-balance font-semibold text-2xl tracking-tight sm:text-3xl">
           {t.greeting}
         </h1>
         {id && <p className="text-balance text-muted-foreground text-sm">{t.greetingNote(id)}</p>}
       </m.div>
-      <ul aria-label={t.suggestions} className="grid gap-2.5 sm:grid-cols-2">
+      <ul
+        aria-label={t.suggestions}
+        className="grid gap-2.5 max-sm:[&>:nth-child(n+4)]:hidden sm:grid-cols-2"
+      >
         {suggestionsFor(card).map(({ title, prompt }, i) => (
           <m.li
             key={prompt}

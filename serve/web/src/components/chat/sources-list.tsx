@@ -3,18 +3,36 @@ import type { Source, Sources } from "@/api/types";
 import { useWords } from "@/i18n";
 
 /** What a search found, as cards; `[1]` in the answer links to the first. */
-export function SourcesList({ sources, anchor }: { sources: Sources; anchor: string }) {
+export function SourcesList({
+  sources,
+  anchor,
+  onWithoutSearch,
+}: {
+  sources: Sources;
+  anchor: string;
+  onWithoutSearch?: () => void;
+}) {
   const t = useWords();
   return (
     <section className="mb-3 flex flex-col gap-2">
       {sources.query && (
         <p className="flex items-center gap-2 text-muted-foreground text-xs">
           <Globe className="size-3.5 shrink-0" />
-          {t.searchedFor(sources.query)}
+          <span className="min-w-0 truncate">{t.searchedFor(sources.query)}</span>
+          {onWithoutSearch && (
+            <button
+              type="button"
+              className="shrink-0 rounded underline decoration-current/40 underline-offset-2 hover:text-foreground"
+              onClick={onWithoutSearch}
+            >
+              {t.withoutSearch}
+            </button>
+          )}
         </p>
       )}
+      {sources.note && <p className="text-muted-foreground text-xs">{sources.note}</p>}
       {sources.sources.length === 0 ? (
-        <p className="text-muted-foreground text-xs">{t.noSources}</p>
+        !sources.note && <p className="text-muted-foreground text-xs">{t.noSources}</p>
       ) : (
         <ul aria-label={t.sources} className="grid gap-2 sm:grid-cols-2">
           {sources.sources.map((source) => (

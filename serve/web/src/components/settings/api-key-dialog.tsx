@@ -9,7 +9,7 @@ import { useWords } from "@/i18n";
 import { useUi } from "@/lib/ui-store";
 
 /** Asks for the API key when the server does, or when the reader wants to change it. */
-export function ApiKeyDialog() {
+export default function ApiKeyDialog() {
   const t = useWords();
   const open = useUi((state) => state.panel === "key");
   const close = () => useUi.getState().close();

@@ -5,6 +5,7 @@ import { Slider } from "@/components/ui/slider";
 import { ToggleGroup, ToggleGroupItem } from "@/components/ui/toggle-group";
 import { useWords } from "@/i18n";
 import { defaultSampling, type Sampling, samplingPresets, useSettings } from "@/settings/store";
+import { CopyRequest } from "./copy-request";
 import { Field, Section } from "./field";
 
 type Preset = keyof typeof samplingPresets;
@@ -75,6 +76,7 @@ export function SamplingSettings() {
           }}
         />
       </Field>
+      <CopyRequest />
       <Button
         variant="secondary"
         size="sm"

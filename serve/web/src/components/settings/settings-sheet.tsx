@@ -6,7 +6,7 @@ import { AppearanceSettings } from "./appearance-settings";
 import { ConversationSettings } from "./conversation-settings";
 import { SamplingSettings } from "./sampling-settings";
 
-export function SettingsSheet() {
+export default function SettingsSheet() {
   const t = useWords();
   const open = useUi((state) => state.panel === "settings");
   return (

@@ -56,11 +56,6 @@ export function ConversationItem({ conversation, active, onNavigate }: Conversat
         }}
       >
         <span className="block truncate">{title}</span>
-        {conversation.snippet && (
-          <span className="block truncate text-muted-foreground text-xs">
-            {conversation.snippet}
-          </span>
-        )}
       </a>
       <ItemMenu
         conversation={conversation}

@@ -8,6 +8,7 @@ import { focusComposer } from "@/lib/focus";
 import { navigate } from "@/lib/router";
 import { Logo } from "../shell/logo";
 import { ConversationList } from "./conversation-list";
+import { ToolLinks } from "./tool-links";
 
 interface SidebarProps {
   current: string | null;
@@ -58,6 +59,7 @@ export function Sidebar({ current, onClose, onNavigate }: SidebarProps) {
       >
         <ConversationList search={settled} current={current} onNavigate={onNavigate} />
       </nav>
+      <ToolLinks onNavigate={onNavigate} />
     </div>
   );
 }

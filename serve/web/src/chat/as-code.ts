@@ -1,0 +1,36 @@
+import type { ChatRequest } from "@/api/types";
+
+/** A request as a curl command line. */
+export function asCurl(origin: string, body: ChatRequest): string {
+  const quoted = JSON.stringify(body, null, 2).replaceAll("'", "'\\''");
+  return [
+    `curl -N ${origin}/v1/chat/stream \\`,
+    "  -H 'Content-Type: application/json' \\",
+    `  -d '${quoted}'`,
+  ].join("\n");
+}
+
+/** A request with the `openai` package; what only this server knows goes into `extra_body`. */
+export function asPython(origin: string, body: ChatRequest): string {
+  const { messages, model, temperature, top_p, max_tokens, seed, top_k, search } = body;
+  const options = Object.entries({ temperature, top_p, max_tokens, seed })
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => `    ${name}=${value},`);
+  const extra = JSON.stringify({ top_k, search })
+    .replaceAll("true", "True")
+    .replaceAll("false", "False");
+  return [
+    "from openai import OpenAI",
+    "",
+    `client = OpenAI(base_url="${origin}/v1", api_key="none")`,
+    "stream = client.chat.completions.create(",
+    `    model=${JSON.stringify(model ?? "default")},`,
+    `    messages=${JSON.stringify(messages)},`,
+    ...options,
+    `    extra_body=${extra},`,
+    "    stream=True,",
+    ")",
+    "for chunk in stream:",
+    '    print(chunk.choices[0].delta.content or "", end="", flush=True)',
+  ].join("\n");
+}

@@ -1,0 +1,98 @@
+import { useId } from "react";
+import { useModels } from "@/api/queries";
+import { Answer } from "@/components/chat/answer-text";
+import { useShownModel } from "@/components/shell/model-picker";
+import { Input } from "@/components/ui/input";
+import { Label } from "@/components/ui/label";
+import { useLanguage, useWords } from "@/i18n";
+import type { LooseAnswer } from "@/instrument/use-answer";
+import type { Stretch } from "@/instrument/words-diff";
+import { formatNumber } from "@/lib/format";
+
+export interface Side {
+  /** Null is the model that the header shows. */
+  model: string | null;
+  temperature: number;
+}
+
+interface ComparePaneProps {
+  name: string;
+  side: Side;
+  answer: LooseAnswer;
+  marked?: Stretch[];
+  onChange: (side: Side) => void;
+}
+
+export function ComparePane({ name, side, answer, marked, onChange }: ComparePaneProps) {
+  const t = useWords();
+  const language = useLanguage();
+  const id = useId();
+  const { data: models } = useModels();
+  const shown = useShownModel();
+  const speed = answer.timing?.tokensPerSecond;
+  return (
+    <section aria-label={name} className="glass flex min-h-56 min-w-0 flex-col rounded-2xl">
+      <div className="flex flex-wrap items-center gap-x-4 gap-y-2 border-b px-4 py-3">
+        <h2 className="font-semibold text-sm">{name}</h2>
+        <select
+          aria-label={t.model}
+          className="h-8 min-w-0 max-w-48 rounded-lg border border-input bg-background/60 px-2 text-sm"
+          value={side.model ?? shown ?? ""}
+          onChange={(event) => onChange({ ...side, model: event.target.value })}
+        >
+          {models?.map((model) => (
+            <option key={model.id}>{model.id}</option>
+          ))}
+        </select>
+        <div className="flex items-center gap-2">
+          <Label htmlFor={id} className="font-normal text-muted-foreground">
+            {t.temperature}
+          </Label>
+          <Input
+            id={id}
+            type="number"
+            min={0}
+            max={2}
+            step={0.1}
+            className="h-8 w-18 px-2"
+            value={side.temperature}
+            onChange={(event) => {
+              const temperature = event.target.valueAsNumber;
+              if (temperature >= 0 && temperature <= 2) onChange({ ...side, temperature });
+            }}
+          />
+        </div>
+      </div>
+      <div className="grow px-4 py-3" aria-busy={answer.running}>
+        {marked ? (
+          <p className="whitespace-pre-wrap break-words leading-relaxed">
+            {marked.map(({ text, only }, i) =>
+              only ? (
+                // biome-ignore lint/suspicious/noArrayIndexKey: the texts are final
+                <mark key={i} className="rounded bg-primary/20 text-foreground">
+                  {text}
+                </mark>
+              ) : (
+                text
+              ),
+            )}
+          </p>
+        ) : (
+          <div className={answer.running ? "live" : undefined}>
+            <Answer text={answer.content} live={answer.running} />
+          </div>
+        )}
+        {answer.error && (
+          <p role="alert" className="text-destructive text-sm">
+            {answer.error}
+          </p>
+        )}
+      </div>
+      {speed && (
+        <p className="px-4 pb-3 text-muted-foreground text-xs tabular-nums">
+          {t.tokensPerSecond(formatNumber(speed, language))}
+        </p>
+      )}
+    </section>
+  );
+}

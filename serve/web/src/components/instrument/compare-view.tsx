@@ -1,0 +1,132 @@
+import { Play, Square } from "lucide-react";
+import { useMemo, useState } from "react";
+import { toast } from "sonner";
+import { requestSettings } from "@/chat/request";
+import { useShownModel } from "@/components/shell/model-picker";
+import { Button } from "@/components/ui/button";
+import { Textarea } from "@/components/ui/textarea";
+import { useWords } from "@/i18n";
+import { useAnswer } from "@/instrument/use-answer";
+import { useVotes, type Vote } from "@/instrument/votes";
+import { compareWords } from "@/instrument/words-diff";
+import { useSettings } from "@/settings/store";
+import { ComparePane, type Side } from "./compare-pane";
+import { ViewHeading } from "./view-heading";
+import { VoteBar } from "./vote-bar";
+
+const PATH = "/v1/chat/stream";
+
+/** One prompt, answered by two checkpoints or under two settings at the same time. */
+export default function CompareView() {
+  const t = useWords();
+  const settings = useSettings();
+  const model = useShownModel();
+  const [prompt, setPrompt] = useState("");
+  const [asked, setAsked] = useState("");
+  const [sides, setSides] = useState<[Side, Side]>([
+    { model: null, temperature: 0 },
+    { model: null, temperature: 1 },
+  ]);
+  const a = useAnswer(PATH);
+  const b = useAnswer(PATH);
+  const running = a.answer.running || b.answer.running;
+  const complete = asked !== "" && !running && Boolean(a.answer.content && b.answer.content);
+  const difference = useMemo(
+    () => (complete ? compareWords(a.answer.content, b.answer.content) : null),
+    [complete, a.answer.content, b.answer.content],
+  );
+
+  function requestOf(side: Side) {
+    const seed = settings.sampling.seed ?? 1;
+    const sampling = { ...settings.sampling, temperature: side.temperature, seed };
+    const own = { model: side.model ?? model, sampling, search: false, tokenView: false };
+    return requestSettings(own);
+  }
+
+  function run() {
+    const text = prompt.trim();
+    if (!text || running) return;
+    setAsked(text);
+    const system = settings.system.trim();
+    const messages = [
+      ...(system ? [{ role: "system" as const, content: system }] : []),
+      { role: "user" as const, content: text },
+    ];
+    void a.ask({ ...requestOf(sides[0]), messages });
+    void b.ask({ ...requestOf(sides[1]), messages });
+  }
+
+  function vote(better: Vote["better"]) {
+    useVotes.getState().add({
+      at: new Date().toISOString(),
+      prompt: asked,
+      a: { request: requestOf(sides[0]), answer: a.answer.content },
+      b: { request: requestOf(sides[1]), answer: b.answer.content },
+      better,
+    });
+    toast.success(t.voteThanks);
+    setAsked("");
+  }
+
+  return (
+    <div className="scroll-quiet h-full overflow-y-auto pt-16">
+      <div className="mx-auto flex max-w-6xl flex-col gap-5 p-4 sm:p-6">
+        <ViewHeading title={t.compare} note={t.compareNote} />
+        <form
+          className="glass flex items-end gap-2 rounded-3xl p-2.5"
+          onSubmit={(event) => {
+            event.preventDefault();
+            run();
+          }}
+        >
+          <Textarea
+            aria-label={t.comparePrompt}
+            placeholder={t.comparePrompt}
+            className="min-h-9 border-0 bg-transparent text-base"
+            value={prompt}
+            onChange={(event) => setPrompt(event.target.value)}
+            onKeyDown={(event) => {
+              if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing) return;
+              event.preventDefault();
+              run();
+            }}
+          />
+          {running ? (
+            <Button
+              className="rounded-full"
+              onClick={() => {
+                a.stop();
+                b.stop();
+              }}
+            >
+              <Square className="size-3.5 fill-current" />
+              {t.stop}
+            </Button>
+          ) : (
+            <Button type="submit" className="rounded-full" disabled={prompt.trim() === ""}>
+              <Play />
+              {t.run}
+            </Button>
+          )}
+        </form>
+        <div className="grid gap-4 md:grid-cols-2">
+          <ComparePane
+            name={t.sideA}
+            side={sides[0]}
+            answer={a.answer}
+            marked={difference?.[0]}
+            onChange={(side) => setSides([side, sides[1]])}
+          />
+          <ComparePane
+            name={t.sideB}
+            side={sides[1]}
+            answer={b.answer}
+            marked={difference?.[1]}
+            onChange={(side) => setSides([sides[0], side])}
+          />
+        </div>
+        <VoteBar open={complete} identical={a.answer.content === b.answer.content} onVote={vote} />
+      </div>
+    </div>
+  );
+}

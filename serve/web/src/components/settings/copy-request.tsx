@@ -1,0 +1,42 @@
+import { Check, Copy } from "lucide-react";
+import { asCurl, asPython } from "@/chat/as-code";
+import { requestSettings } from "@/chat/request";
+import { Button } from "@/components/ui/button";
+import { useCopy } from "@/hooks/use-copy";
+import { useWords } from "@/i18n";
+import { useSettings } from "@/settings/store";
+import { useShownModel } from "../shell/model-picker";
+import { Field } from "./field";
+
+/** The current settings as a program that asks the same server. */
+export function CopyRequest() {
+  const t = useWords();
+  const settings = useSettings();
+  const model = useShownModel();
+  const body = () => ({
+    ...requestSettings({ ...settings, model }),
+    messages: [
+      ...(settings.system ? [{ role: "system" as const, content: settings.system }] : []),
+      { role: "user" as const, content: "Hello!" },
+    ],
+  });
+  const origin = window.location.origin;
+  return (
+    <Field label={t.copyAs}>
+      <div className="flex gap-2">
+        <CopyAs label={t.copyAsCurl} text={() => asCurl(origin, body())} />
+        <CopyAs label={t.copyAsPython} text={() => asPython(origin, body())} />
+      </div>
+    </Field>
+  );
+}
+
+function CopyAs({ label, text }: { label: string; text: () => string }) {
+  const { copied, copy } = useCopy();
+  return (
+    <Button variant="secondary" size="sm" onClick={() => copy(text())}>
+      {copied ? <Check /> : <Copy />}
+      {label}
+    </Button>
+  );
+}

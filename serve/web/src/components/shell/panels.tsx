@@ -1,0 +1,33 @@
+import { type ComponentType, lazy, Suspense, useState } from "react";
+import { type Panel, useUi } from "@/lib/ui-store";
+
+const loaders: Partial<Record<Panel, () => Promise<{ default: ComponentType }>>> = {
+  settings: () => import("@/components/settings/settings-sheet"),
+  key: () => import("@/components/settings/api-key-dialog"),
+  palette: () => import("@/components/palette/command-palette"),
+  help: () => import("@/components/palette/help-dialog"),
+};
+
+const panels = Object.entries(loaders).map(([name, load]) => ({
+  name: name as Panel,
+  Component: lazy(load),
+}));
+
+/** The panels that lie over the page. Each is loaded when it is first opened, and stays. */
+export function Panels() {
+  return panels.map(({ name, Component }) => (
+    <OnceOpened key={name} name={name} Component={Component} />
+  ));
+}
+
+function OnceOpened({ name, Component }: { name: Panel; Component: ComponentType }) {
+  const open = useUi((state) => state.panel === name);
+  const [opened, setOpened] = useState(open);
+  if (open && !opened) setOpened(true);
+  if (!opened) return null;
+  return (
+    <Suspense>
+      <Component />
+    </Suspense>
+  );
+}
