@@ -8,7 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor
@@ -17,17 +17,16 @@ from resonance.checkpoint import Checkpoint
 from resonance.engine import sampling
 from resonance.engine.cache import SlotCache
 from resonance.engine.params import EngineError, SamplingParams
+from resonance.engine.quantize import Precision
 from resonance.engine.requests import Request, make_texts
 from resonance.engine.results import Completion, EngineStats, FinishReason, Piece, TokenLogprob
-from resonance.engine.runner import TorchRunner
+from resonance.engine.runner import fastest, make_runner
 from resonance.engine.scheduler import Scheduler
 from resonance.engine.text import Chunk, Text
 from resonance.model import GPT2
 from resonance.tokenizer import Tokenizer
 
 HEAD_ROWS = 128  # logits of so many places at a time exist when whole texts are scored
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-BF16_FROM_WIDTH = 768  # narrower models are as fast in fp32
 
 Choice = tuple[int, TokenLogprob | None]
 
@@ -36,8 +35,12 @@ class Engine:
     """Generates, scores and embeds token sequences with one model.
 
     `eos_id` ends a text, and so does the tokenizer's end of text. Without a tokenizer pieces have no text, and
-    stop strings are refused. In fp32 a request's tokens do not depend on who else is in the batch; in bf16
-    matrix products may round differently for another number of rows.
+    stop strings are refused. The engine keeps its own copy of the weights in `precision` (the model's own by
+    default), as they are when it is made. `kernels=False` computes with torch.
+
+    With the C++ kernels each row is computed in one order of additions, so that in fp32 a request's tokens are bit
+    for bit the same whoever else is in the batch; torch's products may round differently for another number of
+    rows, and so may bf16, int8 and int4 where long prompts are computed on matrix units.
     """
 
     def __init__(
@@ -47,22 +50,25 @@ class Engine:
         *,
         max_batch_size: int = 8,
         eos_id: int | None = None,
+        precision: Precision | None = None,
+        kernels: bool = True,
     ) -> None:
         if max_batch_size < 1:
             raise EngineError(f"max_batch_size must be at least 1, not {max_batch_size}.")
-        self.model = model.eval()
+        started = time.perf_counter()
         self.config = model.config
         self.tokenizer = tokenizer
         self.eos_ids = frozenset(i for i in (eos_id, tokenizer and tokenizer.eot_id) if i is not None)
-        weight = model.head_weight
-        self._cache = SlotCache(self.config, max_batch_size, weight.dtype, weight.device)
-        self._runner = TorchRunner(model, self._cache)
+        self._precision = precision or ("fp32" if model.head_weight.dtype == torch.float32 else "bf16")
+        cache_dtype = torch.float32 if self._precision == "fp32" else torch.bfloat16
+        self._cache = SlotCache(self.config, max_batch_size, cache_dtype, model.head_weight.device)
+        self._runner, self._notes = make_runner(model, self._cache, self._precision, kernels=kernels)
         self._scheduler = Scheduler(max_batch_size, self.config.context_length, self._cache.copy_prefix)
         self._unfinished: dict[str, list[Text]] = {}  # by request
         self._outbox: deque[tuple[str, Piece]] = deque()
         self._numbers = count(1)
         self._counts: Counter[str] = Counter()
-        self._load_seconds = 0.0
+        self._load_seconds = time.perf_counter() - started
 
     @classmethod
     def from_checkpoint(
@@ -70,21 +76,26 @@ class Engine:
     ) -> Self:
         """An engine for a checkpoint: its weights, its tokenizer, its template's end token.
 
-        `dtype` is "fp32", "bf16" or "auto". Raises EngineError for anything else, CheckpointError when there is
-        no such checkpoint.
+        `dtype` is "fp32", "bf16", or "auto", which measures which of the two is faster here; `quantize` is "int8",
+        "int4" or None. Raises EngineError for anything else, CheckpointError when there is no such checkpoint.
         """
         if isinstance(checkpoint, str):
             checkpoint = Checkpoint.find(checkpoint)
-        if dtype not in ("auto", *DTYPES):
-            raise EngineError(f"dtype must be auto, {' or '.join(DTYPES)}, not {dtype!r}.")
-        if quantize is not None:
-            raise EngineError(f"quantize must be None, not {quantize!r}.")
-        if dtype == "auto":
-            dtype = "fp32" if checkpoint.config.n_embd < BF16_FROM_WIDTH else "bf16"
+        for name, value, known in (
+            ("dtype", dtype, ("auto", "fp32", "bf16")),
+            ("quantize", quantize, (None, "int8", "int4")),
+        ):
+            if value not in known:
+                raise EngineError(f"{name} must be one of {', '.join(map(str, known))}, not {value!r}.")
         started = time.perf_counter()
-        model = checkpoint.load_model(dtype=DTYPES[dtype])
-        end_id = checkpoint.template().end_id
-        engine = cls(model, checkpoint.load_tokenizer(), max_batch_size=max_batch_size, eos_id=end_id)
+        precision = cast("Precision", quantize or (fastest(checkpoint.config) if dtype == "auto" else dtype))
+        engine = cls(
+            checkpoint.load_model(),
+            checkpoint.load_tokenizer(),
+            max_batch_size=max_batch_size,
+            eos_id=checkpoint.template().end_id,
+            precision=precision,
+        )
         engine._load_seconds = time.perf_counter() - started
         return engine
 
@@ -187,8 +198,6 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """Counts since the engine was made, and how it runs."""
-        weights = {p.data_ptr(): p.nbytes for p in self.model.parameters()}
-        names = {dtype: name for name, dtype in DTYPES.items()}
         counted = ("requests", "cancelled", "steps", "prompt_tokens", "cached_tokens", "generated_tokens")
         return EngineStats(
             running=self._scheduler.running,
@@ -197,10 +206,10 @@ class Engine:
             **{name: self._counts[name] for name in counted},
             drafted_tokens=self._counts["drafted_tokens"],
             accepted_tokens=self._counts["accepted_tokens"],
-            precision=names.get(self.model.head_weight.dtype, str(self.model.head_weight.dtype)),
-            path="torch",
-            notes=(),
-            weight_bytes=sum(weights.values()),
+            precision=self._precision,
+            path=self._runner.path,
+            notes=self._notes,
+            weight_bytes=self._runner.nbytes,
             cache_bytes=self._cache.nbytes,
             load_seconds=self._load_seconds,
         )

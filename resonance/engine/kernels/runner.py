@@ -1,0 +1,137 @@
+"""A model in packed weights, computed by the C++ kernels: one call a step."""
+
+import ctypes
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from resonance.engine.cache import SlotCache
+from resonance.engine.kernels import KernelsMissing, library
+from resonance.engine.kernels.pack import pack, whole
+from resonance.engine.quantize import Precision
+from resonance.engine.text import Chunk
+from resonance.model import GPT2
+
+KINDS: dict[Precision, int] = {"fp32": 0, "bf16": 1, "int8": 2, "int4": 3}
+LANES = 16
+
+
+class KernelRunner:
+    """Holds its own copy of the weights, packed; the model may be let go of afterwards.
+
+    Raises KernelsMissing where the kernels cannot be had or do not serve the model's shape or device.
+    """
+
+    path = "C++ kernels"
+
+    def __init__(self, model: GPT2, cache: SlotCache, precision: Precision) -> None:
+        config = model.config
+        if model.head_weight.device.type != "cpu":
+            raise KernelsMissing("the C++ kernels compute on the CPU only")
+        if config.head_dim % LANES:
+            raise KernelsMissing(f"the C++ kernels want heads in multiples of {LANES}, not of width {config.head_dim}")
+        self._library = library()
+        self._cache = cache
+        self._config = config
+        self._vocab = whole(config.vocab_size)
+        self._memory: list[Tensor] = []  # everything that the kernels point to
+        sizes = (
+            config.n_embd, whole(config.n_embd), config.n_head, config.context_length, config.n_layer,
+            KINDS[precision], int(cache.keys.dtype == torch.bfloat16),
+        )  # fmt: skip
+        addresses = self._pack(model, precision)
+        self._model = self._library.resonance_model(
+            (ctypes.c_int64 * len(sizes))(*sizes),
+            config.layer_norm_epsilon,
+            self._vocab,
+            (ctypes.c_void_p * len(addresses))(*addresses),
+        )
+
+    def __del__(self) -> None:
+        if hasattr(self, "_model"):
+            self._library.resonance_free(self._model)
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the packed weights."""
+        return sum(tensor.nbytes for tensor in self._memory)
+
+    def hidden(self, chunks: Sequence[Chunk]) -> Tensor:
+        """See Runner."""
+        rows = [token_id for chunk in chunks for token_id in chunk.token_ids]
+        token_ids = torch.tensor(rows)
+        runs: list[int] = []
+        wanted: list[int] = []
+        row = 0
+        for chunk in chunks:
+            count = len(chunk.token_ids)
+            runs += (chunk.text.slot, chunk.start, row, count)
+            row += count
+            wanted += range(row - chunk.wanted, row)
+        hidden = torch.empty(len(wanted), self._config.n_embd)
+        self._library.resonance_hidden(
+            self._model,
+            (ctypes.c_int32 * len(runs))(*runs),
+            len(chunks),
+            token_ids.data_ptr(),
+            len(rows),
+            self._cache.keys.data_ptr(),
+            self._cache.values.data_ptr(),
+            (ctypes.c_int32 * len(wanted))(*wanted),
+            len(wanted),
+            hidden.data_ptr(),
+            torch.get_num_threads(),
+        )
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """See Runner."""
+        hidden = hidden.contiguous()
+        logits = torch.empty(len(hidden), self._vocab)
+        threads = torch.get_num_threads()
+        self._library.resonance_logits(self._model, hidden.data_ptr(), len(hidden), logits.data_ptr(), threads)
+        return logits[:, : self._config.vocab_size]
+
+    def _pack(self, model: GPT2, precision: Precision) -> list[int]:
+        # Addresses in the order in which gpt2.cpp takes them.
+        state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+        width = whole(model.config.n_embd)
+        addresses: list[int] = []
+
+        def keep(tensor: Tensor | None) -> None:
+            if tensor is None:
+                addresses.append(0)
+            else:
+                self._memory.append(tensor)
+                addresses.append(tensor.data_ptr())
+
+        def matrix(name: str) -> None:
+            packed, scale = pack(state[f"{name}.weight"], precision)
+            keep(packed)
+            keep(scale)
+
+        def linear(name: str) -> None:
+            matrix(name)
+            bias = state[f"{name}.bias"].float()
+            keep(F.pad(bias, (0, whole(len(bias)) - len(bias))))
+
+        def norm(name: str) -> None:
+            keep(state[f"{name}.weight"].float().contiguous())
+            keep(state[f"{name}.bias"].float().contiguous())
+
+        matrix("token_embedding")
+        if model.config.tie_weights:
+            addresses.extend(addresses[:2])
+        else:
+            matrix("head")
+        positions = state["position_embedding.weight"].float()
+        keep(F.pad(positions, (0, width - positions.shape[1])).contiguous())
+        norm("norm")
+        for block in (f"blocks.{i}" for i in range(model.config.n_layer)):
+            norm(f"{block}.norm1")
+            norm(f"{block}.norm2")
+            for name in ("attention.qkv", "attention.proj", "feed_forward.fc", "feed_forward.proj"):
+                linear(f"{block}.{name}")
+        return addresses
