@@ -2,6 +2,7 @@
 
 import re
 
+from serve.rag.sanitize import visible
 from serve.rag.text import STOPWORDS, word_set
 
 # Sentence openers that are capitalised for their place, not because they name something.
@@ -28,6 +29,13 @@ REFERRING = PERSONAL | frozenset(
 )
 _QUOTED = re.compile(r"[\"“”«»„]([^\"“”«»„]{2,80})[\"“”«»„]|(?<!\w)['‘]([^'‘’]{2,80})['’](?!\w)")
 _NUMBER = re.compile(r"(?<![\w.])\d[\d.,:/-]*\w*(?<![.,:])")
+
+
+def ends_of(message: str, *, most: int = 4000) -> str:
+    """A message with visible characters only; of a very long one its beginning and its end, where people ask."""
+    if len(message) > most:
+        message = f"{message[: most // 2]} … {message[-most // 2 :]}"
+    return visible(message)
 
 
 def tokens(text: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Pages of the best hits, fetched within strict bounds and reduced to their article text."""
 
 import asyncio
+import re
 import ssl
 from collections.abc import Sequence
 from functools import lru_cache
@@ -26,16 +27,13 @@ _HEADERS = {
     "Accept": "text/html,application/xhtml+xml,text/plain;q=0.8",
     "Accept-Language": "en;q=0.9,*;q=0.5",
 }
-_UNSEEN = (
-    "//script|//style|//noscript|//template|//iframe|//object|//svg|//form|//*[@hidden]|//*[@aria-hidden='true']"
-    "|//*[contains(translate(@style,' ABCDEFGHIJKLMNOPQRSTUVWXYZ','abcdefghijklmnopqrstuvwxyz'),'display:none')]"
-    "|//*[contains(translate(@style,' ABCDEFGHIJKLMNOPQRSTUVWXYZ','abcdefghijklmnopqrstuvwxyz'),'visibility:hidden')]"
-    "|//*[contains(concat(';',translate(@style,' ABCDEFGHIJKLMNOPQRSTUVWXYZ','abcdefghijklmnopqrstuvwxyz')),';font-size:0')]"
-    "|//*[contains(concat(translate(@style,' ABCDEFGHIJKLMNOPQRSTUVWXYZ','abcdefghijklmnopqrstuvwxyz'),';'),'opacity:0;')]"
-    "|//*[contains(translate(@style,' ABCDEFGHIJKLMNOPQRSTUVWXYZ','abcdefghijklmnopqrstuvwxyz'),'left:-9')]"
-    "|//*[contains(translate(@style,' ABCDEFGHIJKLMNOPQRSTUVWXYZ','abcdefghijklmnopqrstuvwxyz'),'text-indent:-9')]"
-    "|//*[contains(concat(' ',@class,' '),' sr-only ') or contains(concat(' ',@class,' '),' visually-hidden ')]"
+# What a reader of the page does not see, though a reader of its source does: a favourite place for orders.
+_UNSEEN_TAGS = frozenset(("script", "style", "noscript", "template", "iframe", "object", "svg", "form", "dialog"))
+_UNSEEN_STYLES = re.compile(
+    r"display:none|visibility:(?:hidden|collapse)|(?:^|;)opacity:0(?:\.0+)?(?:;|$)|(?:^|;)font-size:0|text-indent:-\d{3}"
+    r"|(?:left|top|right|bottom):-\d{3}|clip:rect\(0|clip-path:inset\((?:50|100)%|(?:^|;)(?:max-)?(?:height|width):0"
 )
+_UNSEEN_CLASSES = frozenset(("sr-only", "visually-hidden", "visuallyhidden", "screen-reader-text", "hidden", "d-none"))
 
 
 class PageError(Exception):
@@ -156,7 +154,7 @@ def article_text(page: str | bytes) -> str:
     tree = _parsed(page)
     if tree is None:
         return ""
-    for node in tree.xpath(_UNSEEN):
+    for node in [node for node in tree.iter() if _is_unseen(node)]:
         if node.getparent() is not None:
             node.drop_tree()
     text = trafilatura.extract(
@@ -166,6 +164,19 @@ def article_text(page: str | bytes) -> str:
         body = tree.find("body")
         text = "\n".join((body if body is not None else tree).itertext())
     return "\n\n".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _is_unseen(node: lxml.html.HtmlElement) -> bool:
+    if not isinstance(node.tag, str):
+        return True  # comments and processing instructions
+    style = re.sub(r"\s+|!important", "", node.get("style", "").lower())
+    return (
+        node.tag in _UNSEEN_TAGS
+        or node.get("hidden") is not None
+        or node.get("aria-hidden") == "true"
+        or not _UNSEEN_CLASSES.isdisjoint(node.get("class", "").split())
+        or (bool(style) and _UNSEEN_STYLES.search(style) is not None)
+    )
 
 
 def title_of(page: str | bytes) -> str:

@@ -8,77 +8,47 @@ import re
 from collections.abc import Sequence
 
 from resonance.chat import Message
-from serve.rag.language import PERSONAL, REFERRING, names, numbers, quotes, tokens
-from serve.rag.sanitize import visible
-from serve.rag.text import STOPWORDS, sentences
+from serve.rag.language import PERSONAL, REFERRING, ends_of, names, numbers, quotes, tokens
+from serve.rag.phrases import BARE, ELLIPSIS, LEADING, TRAILING
+from serve.rag.text import STOPWORDS, sentences, word_set
 
 MAX_WORDS = 12
+# User turns that are looked at: what a message leans on was said a moment ago.
+TURNS = 6
 
-# Said to the assistant and not about the matter; taken off the front as long as one of them stands there.
-_LEADING = re.compile(
-    r"^(?:"
-    r"(?:hi|hello|hey|hiya|greetings|dear|good (?:morning|afternoon|evening|day))(?: there| you| assistant| all)?\b"
-    r"|please|pls|plz|ok(?:ay)?|so|well|hmm+|um+|uh+|oh|right|sure|great|cool|nice|thanks?(?: you)?(?: so much| a lot)?"
-    r"|alright|actually|anyway|by the way|btw|just|quick question|question|one more thing|also|now then|perfect|yes|yeah|no"
-    r"|sorry|excuse me|pardon me"
-    r"|(?:can|could|would|will) you (?:please |kindly |maybe |perhaps |possibly |quickly )*"
-    r"(?:(?:tell|show|give|explain to|remind|help) me(?: (?:about|with|find(?: out)?|understand|know))?|explain|describe|find(?: out)?"
-    r"|say|check|list|look(?: up| for| into)?|search(?: for| the (?:web|internet) for)?|answer)"
-    r"|(?:please )?(?:tell|show|remind) me(?: more| something| everything| all)?(?: about)?"
-    r"|give me(?: (?:some|more|any))?(?: (?:information|info|details|facts|background))?(?: (?:about|on|of|regarding))?"
-    r"|(?:do|did|would) you (?:happen to )?know(?: anything)?(?: about)?(?: (?:if|whether))?"
-    r"|what (?:can|could) you tell me about|what do you know about|have you (?:ever )?heard (?:of|about)"
-    r"|i(?:'m| am)? ?(?:was |am )?(?:just |also |really )?(?:wondering|curious|interested|asking)(?: (?:about|if|whether|in))?"
-    r"|i(?:'d| would)? ?(?:really |also |just )?(?:like|love|want|need) (?:you )?to (?:know|learn|find(?: out)?|understand|hear|ask|tell me"
-    r"|see|look up)(?: (?:more|something))?(?: (?:about|if|whether))?"
-    r"|i (?:have|got) a(?: quick)? question(?: (?:about|for you|on))?|my question is"
-    r"|(?:look up|search (?:for|the (?:web|internet|net) for|online for|on the (?:web|internet) for)|search|google|find out"
-    r"|find (?:me )?(?:information|info|something|out) (?:about|on)|check online)"
-    r"|explain(?: to me)?|describe|let(?:'s| us) talk about|i (?:think|guess|believe|wonder)(?: (?:about|if|whether))?"
-    r")\b[\s,.:;!?—–-]*",
-    re.I,
-)
-_TRAILING = re.compile(
-    r"[\s,.!?;:—–-]*(?:\b(?:please|thanks?(?: you)?(?: so much| a lot| in advance)?|if you (?:can|know|don't mind)|for me"
-    r"|right|you know|by any chance|exactly|again|do you know|or something|would you|can you tell me|i wonder|cheers)\b)?[\s,.!?;:—–-]*$",
-    re.I,
-)
-_ELLIPSIS = re.compile(
-    r"^(?:and|or|but|what about|how about|and what about|and how about|then|same for|also)\b[\s,:]*", re.I
-)
-_BARE = re.compile(
-    r"^(?:(?:and |but )?(?:why|when|where|who|how|how (?:many|much|old|long|far|big|tall|so|come|often)|which(?: one)?|what else|what then|since when"
-    r"|why not|really|is that so)|(?:tell me |any |some |say )?more(?: (?:details|info|information|please))?|go on|continue|keep going|elaborate"
-    r"|details|(?:and |what )?else|more about (?:it|that|this)|are you sure|(?:can you )?(?:explain|elaborate)(?: (?:that|this|it|further|more))?)$",
-    re.I,
-)
 _PREPOSITIONS = frozenset(
     ("of", "in", "on", "for", "from", "to", "at", "by", "with", "between", "and", "about", "vs", "or")
 )
-_DROPPED = (
-    STOPWORDS - _PREPOSITIONS - frozenset(("who", "when", "where", "how", "why", "not", "no", "most"))
-) | frozenset(("me", "really", "exactly", "ever", "also", "even", "anyway", "maybe", "kind", "sort", "got"))
+_PARTICLES = frozenset(("up", "out", "off", "down", "over", "under"))
+_TELLING = frozenset(("who", "when", "where", "how", "why", "not", "no", "most"))
+_DROPPED = (STOPWORDS - _PREPOSITIONS - _PARTICLES - _TELLING) | word_set(
+    "me really exactly ever also even anyway maybe kind sort got"
+)
+_TIMES = word_set("year week month morning afternoon evening weekend summer winter spring autumn season time century")
+_IMPERSONAL = word_set("raining snowing rain snow in true possible safe legal take cost to be too") | {""}
 _QUESTIONS = frozenset(("who", "when", "where", "how", "why", "what", "which", "whose"))
 
 
 def standalone_query(messages: Sequence[Message], *, max_words: int = MAX_WORDS) -> str:
     """What to search for so that the newest user message can be answered; empty when there is none."""
-    turns = [index for index, message in enumerate(messages) if message.role == "user"]
+    turns = [index for index, message in enumerate(messages) if message.role == "user"][-TURNS:]
     if not turns:
         return ""
+    messages = messages[turns[0] :]
+    turns = [index - turns[0] for index in turns]
     newest = turns[-1]
-    text = _core(visible(messages[newest].content))
+    text = _core(ends_of(messages[newest].content))
     if len(turns) > 1:
         earlier = standalone_query(messages[: turns[-2] + 1], max_words=max_words)
         answer = next((m.content for m in reversed(messages[:newest]) if m.role == "assistant"), "")
-        text = _resolved(text, earlier, visible(answer), visible(messages[turns[-2]].content))
+        text = _resolved(text, earlier, ends_of(answer), ends_of(messages[turns[-2]].content))
     return _shortened(text, max_words)
 
 
 def leans_on_earlier(message: str) -> bool:
     """Whether a message cannot be understood without the turns before it."""
-    text = _core(visible(message))
-    return bool(_ELLIPSIS.match(text) or _BARE.match(text) or not text or _pronouns(text))
+    text = _core(ends_of(message))
+    return bool(ELLIPSIS.match(text) or BARE.match(text) or not text or _pronouns(text))
 
 
 def _core(text: str) -> str:
@@ -102,73 +72,57 @@ def _core(text: str) -> str:
 
 
 def _unfilled(sentence: str) -> str:
-    sentence = sentence.strip()
+    """The sentence without what is said around it; `whats` and its kind get their apostrophe."""
+    sentence = re.sub(r"\b(what|who|where|when|how)s\b", r"\1's", sentence.strip(), flags=re.I)
     previous = None
     while previous != sentence:
         previous = sentence
-        shorter = _LEADING.sub("", sentence, count=1)
-        # "Search engines" and "No Country for Old Men" begin with a filler's word and are not fillers.
-        if (
-            shorter
-            and shorter[0].islower() is False
-            and sentence[: len(sentence) - len(shorter)].strip().lower() in ("no", "search", "right")
-        ):
-            break
-        sentence = shorter
-    return _TRAILING.sub("", sentence)
+        sentence = LEADING.sub("", sentence, count=1)
+    return TRAILING.sub("", sentence)
 
 
 def _pronouns(text: str) -> list[str]:
     """Words that stand for something named elsewhere: not `that` or `it` where the sentence itself supplies it."""
-    words = [word.lower() for word in tokens(text)]
-    found: list[str] = []
-    for place, word in enumerate(words):
-        stem = re.sub(r"['’]\w+$", "", word)
-        if stem not in REFERRING:
-            continue
-        before = words[place - 1] if place else ""
-        after = words[place + 1] if place + 1 < len(words) else ""
-        if stem == "there" and (
-            before in ("is", "are", "was", "were", "will") or after in ("is", "are", "was", "were")
-        ):
-            continue
-        if stem in ("this", "that", "these", "those") and after.isalpha() and after not in STOPWORDS:
-            if stem == "that" or after in (
-                "year",
-                "week",
-                "month",
-                "morning",
-                "evening",
-                "weekend",
-                "summer",
-                "winter",
-                "season",
-            ):
-                continue
-        if (
-            stem == "that"
-            and place > 1
-            and before not in ("is", "was", "of", "about", "in", "like", "did", "does", "do", "for")
-        ):
-            continue
-        if (
-            stem == "it"
-            and (
-                before in ("is", "does", "time")
-                and after in ("raining", "snowing", "in", "true", "possible", "safe", "legal", "take", "cost", "to", "")
-            )
-            and names(text)
-        ):
-            continue
-        if stem == "one" and before not in ("which", "that", "this", "other", "the"):
-            continue
-        found.append(word)
-    return found
+    words = ["", *(word.lower() for word in tokens(text)), ""]
+    named = bool(names(text))
+    return [
+        word
+        for before, word, after in zip(words, words[1:-1], words[2:], strict=False)
+        if (stem := re.sub(r"['’]\w+$", "", word)) in REFERRING and not _fills_a_place(before, stem, after, named)
+    ]
+
+
+def _fills_a_place(before: str, word: str, after: str, named: bool) -> bool:
+    """Whether a word that could refer is only grammar: `there is`, `this year`, `know that`, `is it raining`."""
+    if word == "there":
+        return before in ("is", "are", "was", "were", "will") or after in ("is", "are", "was", "were")
+    if word in ("this", "these", "those", "that") and after in _TIMES:
+        return True
+    if word == "that":
+        return before not in (
+            "",
+            "is",
+            "was",
+            "of",
+            "about",
+            "in",
+            "on",
+            "like",
+            "did",
+            "does",
+            "do",
+            "for",
+            "and",
+            "why",
+        )
+    if word == "it":
+        return named and before in ("is", "does", "time", "will") and after in _IMPERSONAL
+    return word == "one" and before not in ("which", "that", "this", "other", "the")
 
 
 def _resolved(text: str, earlier: str, answer: str, earlier_message: str) -> str:
     """The message with what it leans on filled in from the earlier query and answer."""
-    if not text or _BARE.match(text):
+    if not text or BARE.match(text):
         kept = [
             word
             for word in tokens(text)
@@ -178,40 +132,45 @@ def _resolved(text: str, earlier: str, answer: str, earlier_message: str) -> str
     pronouns = _pronouns(text)
     if pronouns:
         return _with_referents(text, _referents(pronouns, earlier, answer, earlier_message))
-    match = _ELLIPSIS.match(text)
+    match = ELLIPSIS.match(text)
     if match or _is_fragment(text):
         return _substituted(text[match.end() :] if match else text, earlier)
     return text
 
 
 def _referents(pronouns: list[str], earlier: str, answer: str, earlier_message: str) -> list[str]:
-    first = " ".join(sentences(answer)[:2])
-    asked = [*quotes(earlier_message), *names(earlier)]
+    """What the pronouns stand for: names and quotes of the earlier query or of its answer, else its nouns."""
+    asked = [*quotes(earlier_message), *_named(earlier)]
     known = " ".join(asked).lower()
-    answered = [name for name in names(first) if name.lower() not in known]
-    personal = any(re.sub(r"['’]\w+$", "", word) in PERSONAL for word in pronouns)
-    opens = tokens(earlier_message.lower())[:3]
-    identity = bool({"who", "which", "what's", "who's", "what", "name"} & set(opens)) and bool(answered)
-    # "Who wrote Hamlet?" "Shakespeare." "When was he born?": the answer, not what was asked about.
-    if personal and identity and not _is_about_person(earlier_message):
-        return answered[:1]
-    if asked:
-        return [*asked[:2], *numbers(earlier_message)[:1]] if not personal else asked[:1]
+    answered = [name for name in names(" ".join(sentences(answer)[:2])) if name.lower() not in known]
+    opens = set(tokens(earlier_message.lower())[:3])
+    if any(re.sub(r"['’]\w+$", "", word) in PERSONAL for word in pronouns):
+        # "Who wrote Hamlet?" "Shakespeare." "When was he born?": the answer, not what was asked about.
+        identified = answered and opens & {"who", "who's", "which", "what", "what's", "name"}
+        return answered[:1] if identified and not _is_about_person(earlier_message) else (asked or answered)[:1]
+    # "Which lake is the largest?" "Lake Victoria." "How deep is it?": the answer first.
+    chosen = answered[:1] if answered and ("which" in opens or {"what", "the"} <= opens) else []
+    if asked or chosen:
+        return [*chosen, *asked[: 2 - len(chosen)], *numbers(earlier_message)[:1]]
     if answered:
         return answered[:1]
     return [word for word in earlier.split() if word.lower() not in STOPWORDS and word.lower() not in _QUESTIONS][:4]
 
 
+def _named(query: str) -> list[str]:
+    """The names in a query, which has no sentence's beginning but may start with a question word."""
+    first, _, rest = query.partition(" ")
+    return names(f"x {rest if first.lower() in _QUESTIONS else query}")
+
+
 def _is_about_person(question: str) -> bool:
-    """`Who is Marie Curie?` names the person it is about; `Who wrote Hamlet?` does not."""
-    return re.match(
-        r"\W*(?:who(?:'s| is| was| are| were)|what (?:did|does|is|was))\s+(?:the\s+\w+\s+)?[A-Z]", question
-    ) is not None and not re.match(r"\W*who(?:'s| is| was)\s+the\b", question, re.I)
+    """`Who is Marie Curie?` names the person it is about; `Who wrote Hamlet?` and `Who is the CEO of Apple?` do not."""
+    return re.match(r"\W*(?i:who(?:'s| is| was| are| were)|what (?:did|does|is|was))\s+[A-Z]", question) is not None
 
 
 def _with_referents(text: str, referents: Sequence[str]) -> str:
     """The text with its first pronoun replaced by what it stands for, further pronouns dropped."""
-    waiting = {word for word in _pronouns(text)}
+    waiting = set(_pronouns(text))
     out: list[str] = []
     placed = False
     for word in tokens(text):
@@ -232,7 +191,7 @@ def _is_fragment(text: str) -> bool:
 
 def _substituted(fragment: str, earlier: str) -> str:
     """The earlier query about something else: the new name, number or last noun takes the old one's place."""
-    new_names, old_names = names(f"x {fragment}"), names(f"x {earlier}")
+    new_names, old_names = names(f"x {fragment}"), _named(earlier)
     if new_names and old_names:
         return _swapped(earlier, old_names[-1], " ".join(new_names))
     new_numbers, old_numbers = numbers(fragment), numbers(earlier)

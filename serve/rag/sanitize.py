@@ -43,7 +43,8 @@ _ORDERS = re.compile(
             rf"\b(?:ignore|disregard|forget|override|overrule|bypass|skip|discard|neglect|drop)\b[^.!?]{{0,60}}\b"
             rf"(?:above|previous|prior|earlier|preceding|before|foregoing|your|system|all|any|other|everything)\b"
             rf"(?:[^.!?]{{0,40}}\b{_TARGET}\b)?",
-            rf"\b(?:do not|don't|never|stop)\b[^.!?]{{0,20}}\b(?:follow|obey|listen|heed|comply)[^.!?]{{0,50}}\b{_TARGET}\b",
+            rf"\b(?:do not|don't|never|stop)\b[^.!?]{{0,20}}\b(?:follow|obey|listen|heed"
+            rf"|comply)[^.!?]{{0,50}}\b{_TARGET}\b",
             r"\byou are (?:now|no longer|actually|henceforth) (?:an?|the|in|my|our|bound|free|dan|(?-i:[A-Z]\w+))\b",
             r"\bfrom now on\b[^.!?]{0,40}\b(?:you|respond|answer|reply|act)\b",
             r"\b(?:pretend|act|behave|roleplay|role-play)\b[^.!?]{0,30}\b(?:as if|as an?|as though|to be|that you)\b",
@@ -52,14 +53,17 @@ _ORDERS = re.compile(
             r"\b(?:reveal|repeat|print|output|show|leak|expose|display|disclose|send|tell me|summari[sz]e)\b"
             r"[^.!?]{0,40}\b(?:(?:system|hidden|initial|secret|your|original) (?:prompt|instructions?|message|rules)"
             r"|(?:password|api key|credentials?|secrets?)\b)",
-            r"\b(?:system|developer|admin(?:istrator)?|debug|god|jailbreak|dan)[ -](?:mode|override|prompt|message)\b",
+            r"\b(?:system|developer|admin(?:istrator)?|debug|god|jailbreak|dan)[ -](?:mode|override|prompt"
+            r"|message)\b",
             r"\b(?:respond|reply|answer|say|output|write)\b[^.!?]{0,25}\b(?:only|exactly|with the (?:word|phrase"
             r"|sentence|text|following)|nothing but|with nothing)\b",
             r"\b(?:as|dear|attention|note to|hey|hello)[, ]+(?:an? |the |any |all )?(?:ai|llms?|language models?"
             r"|assistants?|chatbots?|gpt)\b",
-            r"\b(?:ai|llms?|language models?|assistants?|chatbots?|gpt)\b[^.!?]{0,30}\b(?:must|should|shall|have to|need to"
+            r"\b(?:ai|llms?|language models?|assistants?|chatbots?|gpt)\b[^.!?]{0,30}\b(?:must|should|shall|have to"
+            r"|need to"
             r"|are required|is required|are instructed|is instructed)\b",
-            r"\b(?:end|begin|start) of (?:the )?(?:system )?(?:prompt|instructions?|context|document|sources?|input)\b",
+            r"\b(?:end|begin|start) of (?:the )?(?:system )?(?:prompt|instructions?|context|document|sources?"
+            r"|input)\b",
             r"\byour (?:new |only |real |true )?(?:task|job|goal|instruction|purpose|role|mission) (?:is|now)\b",
             r"\bthe (?:user|human) (?:has )?(?:wants|asked|asks|requested|authori[sz]ed)\b[^.!?]{0,40}\byou\b",
         )
