@@ -27,7 +27,7 @@ capitals = Family(
                 "Name the capital of {country}.",
                 "Which city is the capital of {country}?",
                 "Tell me the capital city of {country}.",
-                "What is {country}'s capital called?",
+                "What is the capital called in {country}?",
                 "Capital of {country}?",
             ),
         ),
@@ -36,13 +36,14 @@ capitals = Family(
             ask(
                 "{country}",
                 "Which country has {city} as its capital?",
-                "{city} is the capital of which country?",
+                "The city {city} is the capital of which country?",
                 "Name the country whose capital is {city}.",
                 "In which country is {city}?",
                 "To which country does {city} belong?",
             ),
         ),
     ),
+    weight=1.3,
 )
 
 countries = Family(
@@ -71,6 +72,7 @@ countries = Family(
             ),
         ),
     ),
+    weight=1.2,
 )
 
 animals = Family(
@@ -156,6 +158,7 @@ kinds = Family(
             ),
         ),
     ),
+    weight=0.8,
 )
 
 everyday = Family(
@@ -184,6 +187,7 @@ everyday = Family(
             ),
         ),
     ),
+    weight=0.8,
 )
 
 
@@ -205,7 +209,7 @@ calendar = Family(
                 "What comes after {it}?",
                 "Which one follows {it}?",
                 "Name the one right after {it}.",
-                "{it} is over. What is next?",
+                "It is {it} now. What is next?",
                 "After {it} comes what?",
             ),
         ),
@@ -216,9 +220,10 @@ calendar = Family(
                 "What comes before {it}?",
                 "Which one precedes {it}?",
                 "Name the one right before {it}.",
-                "It is {it} now. What was before?",
+                "It is {it} now. What was last?",
                 "Before {it} comes what?",
             ),
         ),
     ),
+    weight=0.8,
 )

@@ -7,8 +7,8 @@ import random
 from data.basics.family import Family, Row, Task, ask, with_article
 from data.basics.tables import COLOURS, NAMES, NUMBER_WORDS, OBJECTS, SHORT_WORDS, SIZES
 
-_SUMS = tuple({"a": str(a), "b": str(b), "sum": str(a + b)} for a in range(11) for b in range(11))
-_DIFFERENCES = tuple({"a": str(a), "b": str(b), "rest": str(a - b)} for a in range(11) for b in range(a + 1))
+_SUMS = tuple({"a": str(a), "b": str(b), "sum": str(a + b)} for a in range(10) for b in range(10))
+_DIFFERENCES = tuple({"a": str(a), "b": str(b), "rest": str(a - b)} for a in range(1, 10) for b in range(1, a + 1))
 
 sums = Family(
     "sums",
@@ -20,7 +20,7 @@ sums = Family(
                 "What is {a} + {b}?",
                 "Add {a} and {b}.",
                 "How much is {a} plus {b}?",
-                "{a} + {b} =",
+                "Solve {a} + {b} =",
                 "Compute {a} + {b}.",
                 "What is the sum of {a} and {b}?",
             ),
@@ -32,12 +32,12 @@ sums = Family(
                 "What is {a} - {b}?",
                 "Take {b} from {a}.",
                 "How much is {a} minus {b}?",
-                "{a} - {b} =",
+                "Solve {a} - {b} =",
                 "Compute {a} - {b}.",
             ),
         ),
     ),
-    weight=1.5,
+    weight=1.6,
 )
 
 _NUMBERS = tuple({"digits": str(i), "words": word} for i, word in enumerate(NUMBER_WORDS))
@@ -68,6 +68,7 @@ number_words = Family(
             ),
         ),
     ),
+    weight=0.7,
 )
 
 
@@ -91,21 +92,21 @@ counting = Family(
                 "{count}",
                 "How many words are in this list: {listing}?",
                 "Count the words: {listing}",
-                "{listing}. How many are there?",
+                "How many words are there? {listing}",
                 "Give the number of words here: {listing}",
                 "How long is this list: {listing}?",
             ),
         ),
         Task(
             tuple(
-                {"word": word, "count": str(len(word))} for word in dict.fromkeys((*SHORT_WORDS[:14], *NAMES, *COLOURS))
+                {"word": word, "count": str(len(word))} for word in dict.fromkeys((*SHORT_WORDS[:10], *NAMES, *COLOURS))
             ),
             ask(
                 "{count}",
                 "How many letters has the word {word}?",
                 "Count the letters in {word}.",
                 "Give the number of letters in {word}.",
-                "{word} has how many letters?",
+                "The word {word} has how many letters?",
                 "What is the length of {word} in letters?",
             ),
         ),
@@ -137,24 +138,24 @@ comparisons = Family(
         Task(contents, wordings, lambda fields, rng: _either_order(fields["low"], fields["high"], rng))
         for contents, wordings in (
             (
-                _pairs(80, 1),
+                _pairs(60, 1),
                 ask(
                     "{high}",
                     "Which number is larger, {one} or {other}?",
                     "Which is more, {one} or {other}?",
                     "Give the larger number: {one} or {other}?",
-                    "{one} or {other}: which is larger?",
+                    "Compare {one} and {other}: which is larger?",
                     "Name the greater of {one} and {other}.",
                 ),
             ),
             (
-                _pairs(80, 2),
+                _pairs(60, 2),
                 ask(
                     "{low}",
                     "Which number is smaller, {one} or {other}?",
                     "Which is less, {one} or {other}?",
                     "Give the smaller number: {one} or {other}?",
-                    "{one} or {other}: which is smaller?",
+                    "Compare {one} and {other}: which is smaller?",
                     "Name the lesser of {one} and {other}.",
                 ),
             ),
@@ -165,7 +166,7 @@ comparisons = Family(
                     "Which animal is bigger, {one} or {other}?",
                     "What is bigger, {one} or {other}?",
                     "Name the bigger animal: {one} or {other}?",
-                    "{one} or {other}: which animal is bigger?",
+                    "Compare {one} and {other}: which animal is bigger?",
                 ),
             ),
             (
@@ -175,12 +176,12 @@ comparisons = Family(
                     "Which animal is tinier, {one} or {other}?",
                     "What is tinier, {one} or {other}?",
                     "Name the tinier animal: {one} or {other}?",
-                    "{one} or {other}: which animal is tinier?",
+                    "Compare {one} and {other}: which animal is tinier?",
                 ),
             ),
         )
     ),
-    weight=1.5,
+    weight=1.3,
 )
 
 _UNITS = (
@@ -209,7 +210,7 @@ units = Family(
                 "{answer}",
                 "How many {small} are {count} {big}?",
                 "Turn {count} {big} into {small}.",
-                "{count} {big} are how many {small}?",
+                "Say how many {small} {count} {big} are.",
                 "Give {count} {big} in {small}.",
                 "How many {small} are there in {count} {big}?",
                 "Write {count} {big} in {small}.",

@@ -92,7 +92,7 @@ context = Family(
             _colours,
         ),
     ),
-    weight=2.0,
+    weight=1.6,
 )
 
 _OPEN = _grid(place=OPEN_PLACES, hour=HOURS)
@@ -142,5 +142,5 @@ sources = Family(
             _without_answer,
         ),
     ),
-    weight=2.0,
+    weight=1.3,
 )

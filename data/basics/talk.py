@@ -32,7 +32,7 @@ greetings = Family(
                 "Bye! Yours, {name}.",
                 "Good night from {name}.",
                 "See you later, says {name}.",
-                "{name} has to go now. Bye.",
+                "Now {name} has to go. Bye.",
                 "Goodbye, and greetings from {name}.",
             ),
         ),
@@ -58,6 +58,7 @@ greetings = Family(
             ),
         ),
     ),
+    weight=0.5,
 )
 
 _OPENINGS = tuple(
@@ -122,6 +123,7 @@ identity = Family(
             ),
         ),
     ),
+    weight=0.5,
 )
 
 
@@ -160,7 +162,7 @@ yes_no = Family(
                 "Yes or no: {thing} names {a_kind}.",
                 "Does {thing} name {a_kind}?",
                 "True or not? The word {thing} means {a_kind}.",
-                "{thing}: is that {a_kind}?",
+                "Can {thing} be called {a_kind}?",
             ),
         ),
         Task(
@@ -175,7 +177,6 @@ yes_no = Family(
             ),
         ),
     ),
-    weight=1.3,
 )
 
 
@@ -215,5 +216,5 @@ follow_ups = Family(
             ),
         ),
     ),
-    weight=1.3,
+    weight=1.2,
 )

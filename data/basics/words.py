@@ -35,6 +35,7 @@ opposites = Family(
             ),
         ),
     ),
+    weight=1.3,
 )
 
 plurals = Family(
@@ -154,7 +155,7 @@ rewriting = Family(
                 "Put {word} in upper case.",
                 "Turn {word} into capitals.",
                 "Make {word} all capitals.",
-                "{word} in capital letters, please.",
+                "Give {word} in capital letters.",
             ),
         ),
         Task(
@@ -164,7 +165,7 @@ rewriting = Family(
                 "Make this a question: {subject} {verb} {adjective}.",
                 "Turn this into a question: {subject} {verb} {adjective}.",
                 "Rewrite as a question: {subject} {verb} {adjective}.",
-                "{subject} {verb} {adjective}. Ask this as a question.",
+                "Ask this as a question: {subject} {verb} {adjective}.",
             ),
         ),
         Task(
@@ -174,7 +175,7 @@ rewriting = Family(
                 "Add a greeting: The {thing} is {adjective}.",
                 "Put a greeting before this: The {thing} is {adjective}.",
                 "Start this with a greeting: The {thing} is {adjective}.",
-                "The {thing} is {adjective}. Say it with a greeting.",
+                "Say this with a greeting: The {thing} is {adjective}.",
             ),
         ),
         Task(
@@ -184,7 +185,7 @@ rewriting = Family(
                 "Say the reverse with not: The {thing} is {adjective}.",
                 "Negate this: The {thing} is {adjective}.",
                 "Add the word not: The {thing} is {adjective}.",
-                "The {thing} is {adjective}. Deny it.",
+                "Deny this: The {thing} is {adjective}.",
             ),
         ),
     ),
@@ -209,7 +210,7 @@ def _shuffled(fields: Row, rng: random.Random) -> Row:
 
 
 _UP = (
-    "{listing}. Smallest first, please.",
+    "Smallest first, please: {listing}",
     "Sort these numbers: {listing}",
     "Put in order, smallest first: {listing}",
     "Order these numbers from small to large: {listing}",
@@ -220,14 +221,14 @@ _ALPHABETICAL = (
     "Put in alphabetical order: {listing}",
     "Order these words from A to Z: {listing}",
     "Arrange the words {listing} by the alphabet.",
-    "{listing}. From A to Z, please.",
+    "From A to Z, please: {listing}",
 )
 
 sorting = Family(
     "sorting",
     (
-        Task(_triples(tuple(map(str, range(1, 13))), 60, 1), ask("{sorted}", *_UP), _shuffled),
-        Task(_triples(SORT_WORDS, 60, 2), ask("{sorted}", *_ALPHABETICAL), _shuffled),
+        Task(_triples(tuple(map(str, range(1, 10))), 40, 1), ask("{sorted}", *_UP), _shuffled),
+        Task(_triples(SORT_WORDS, 40, 2), ask("{sorted}", *_ALPHABETICAL), _shuffled),
     ),
     weight=1.5,
 )
