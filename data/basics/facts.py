@@ -43,7 +43,7 @@ capitals = Family(
             ),
         ),
     ),
-    weight=1.3,
+    weight=1.1,
 )
 
 countries = Family(
@@ -72,7 +72,6 @@ countries = Family(
             ),
         ),
     ),
-    weight=1.2,
 )
 
 animals = Family(
@@ -112,6 +111,7 @@ animals = Family(
             ),
         ),
     ),
+    weight=0.7,
 )
 
 elements = Family(
@@ -140,6 +140,7 @@ elements = Family(
             ),
         ),
     ),
+    weight=0.7,
 )
 
 kinds = Family(
@@ -158,7 +159,7 @@ kinds = Family(
             ),
         ),
     ),
-    weight=0.8,
+    weight=0.7,
 )
 
 everyday = Family(
@@ -187,7 +188,7 @@ everyday = Family(
             ),
         ),
     ),
-    weight=0.8,
+    weight=0.5,
 )
 
 
@@ -201,29 +202,19 @@ _DAYS_AND_MONTHS = _cycle(DAYS) + _cycle(MONTHS)
 
 calendar = Family(
     "calendar",
-    (
+    tuple(
         Task(
             _DAYS_AND_MONTHS,
             ask(
-                "{next}",
-                "What comes after {it}?",
-                "Which one follows {it}?",
-                "Name the one right after {it}.",
-                "It is {it} now. What is next?",
-                "After {it} comes what?",
+                f"{{{neighbour}}}",
+                f"What comes {side} {{it}}?",
+                f"Which one is {side} {{it}}?",
+                f"Name the one right {side} {{it}}.",
+                f"Tell me what is {side} {{it}}.",
+                f"Give the one {side} {{it}}.",
             ),
-        ),
-        Task(
-            _DAYS_AND_MONTHS,
-            ask(
-                "{previous}",
-                "What comes before {it}?",
-                "Which one precedes {it}?",
-                "Name the one right before {it}.",
-                "It is {it} now. What was last?",
-                "Before {it} comes what?",
-            ),
-        ),
+        )
+        for neighbour, side in (("next", "after"), ("previous", "before"))
     ),
-    weight=0.8,
+    weight=1.4,
 )

@@ -7,8 +7,9 @@ import random
 from data.basics.family import Family, Row, Task, ask, with_article
 from data.basics.tables import COLOURS, NAMES, NUMBER_WORDS, OBJECTS, SHORT_WORDS, SIZES
 
-_SUMS = tuple({"a": str(a), "b": str(b), "sum": str(a + b)} for a in range(10) for b in range(10))
-_DIFFERENCES = tuple({"a": str(a), "b": str(b), "rest": str(a - b)} for a in range(1, 10) for b in range(1, a + 1))
+# Within ten: the parts and the results.
+_SUMS = tuple({"a": str(a), "b": str(b), "sum": str(a + b)} for a in range(1, 10) for b in range(1, 11 - a))
+_DIFFERENCES = tuple({"a": str(a), "b": str(b), "rest": str(a - b)} for a in range(2, 11) for b in range(1, a))
 
 sums = Family(
     "sums",
@@ -68,15 +69,15 @@ number_words = Family(
             ),
         ),
     ),
-    weight=0.7,
+    weight=0.6,
 )
 
 
 def _lists(words: tuple[str, ...], seed: int) -> tuple[Row, ...]:
-    """Twelve different lists of each length from 2 to 6."""
+    """Twelve different lists of each length from 2 to 5."""
     rng = random.Random(seed)
     rows: dict[str, Row] = {}
-    for length in range(2, 7):
+    for length in range(2, 6):
         while len(rows) < 12 * (length - 1):
             listing = ", ".join(rng.sample(words, length))
             rows[listing] = {"listing": listing, "count": str(length)}
@@ -111,14 +112,12 @@ counting = Family(
             ),
         ),
     ),
+    weight=1.2,
 )
 
 
-def _pairs(count: int, seed: int) -> tuple[Row, ...]:
-    """Distinct pairs of different numbers from 0 to 20."""
-    rng = random.Random(seed)
-    every = [(low, high) for low in range(21) for high in range(low + 1, 21)]
-    return tuple({"low": str(low), "high": str(high)} for low, high in sorted(rng.sample(every, count)))
+# Every pair of different numbers from 1 to 10.
+_PAIRS = tuple({"low": str(low), "high": str(high)} for low in range(1, 11) for high in range(low + 1, 11))
 
 
 def _either_order(low: str, high: str, rng: random.Random) -> Row:
@@ -138,7 +137,7 @@ comparisons = Family(
         Task(contents, wordings, lambda fields, rng: _either_order(fields["low"], fields["high"], rng))
         for contents, wordings in (
             (
-                _pairs(60, 1),
+                _PAIRS,
                 ask(
                     "{high}",
                     "Which number is larger, {one} or {other}?",
@@ -149,7 +148,7 @@ comparisons = Family(
                 ),
             ),
             (
-                _pairs(60, 2),
+                _PAIRS,
                 ask(
                     "{low}",
                     "Which number is smaller, {one} or {other}?",
@@ -181,7 +180,7 @@ comparisons = Family(
             ),
         )
     ),
-    weight=1.3,
+    weight=1.5,
 )
 
 _UNITS = (
@@ -204,7 +203,7 @@ units = Family(
             tuple(
                 {"count": str(n), "big": big, "small": small, "answer": str(n * step)}
                 for big, small, step in _UNITS
-                for n in range(2, 10)
+                for n in range(2, 7)
             ),
             ask(
                 "{answer}",
@@ -217,4 +216,5 @@ units = Family(
             ),
         ),
     ),
+    weight=1.2,
 )

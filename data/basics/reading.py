@@ -8,8 +8,9 @@ from collections.abc import Callable
 from data.basics.family import Family, Row, Task, ask
 from data.basics.tables import COLOURS, HOURS, NAMES, OBJECTS, OPEN_PLACES, ROOMS, SITES
 
-_FACT_ROOM = "{name} is in the {room}."
-_FACT_COLOUR = "The {thing} is {colour}."
+# Words that are asked for stand behind a space everywhere, so that they are the same token in text and question.
+_OPENING = "Notes:"
+_OTHER_FACTS = (0, 0, 1, 1, 2)  # how many facts or sources stand beside the one asked for, drawn from these
 
 
 def _grid(**columns: tuple[str, ...]) -> tuple[Row, ...]:
@@ -18,57 +19,38 @@ def _grid(**columns: tuple[str, ...]) -> tuple[Row, ...]:
     return tuple({one: a, other: b} for a in ones for b in others)
 
 
-_IN_ROOMS = _grid(name=NAMES, room=ROOMS)
-_COLOURED = _grid(thing=OBJECTS, colour=COLOURS)
-
-
 def _among(fact: str, first: tuple[str, ...], second: tuple[str, ...]) -> Callable[[Row, random.Random], Row]:
     """A context of one to three facts of one form, the content's own among them; no word stands in two facts."""
 
     def vary(fields: Row, rng: random.Random) -> Row:
         one, other = list(fields)[:2]
-        others = rng.randrange(3)
+        others = rng.choice(_OTHER_FACTS)
         firsts = rng.sample([word for word in first if word != fields[one]], others)
         seconds = rng.sample([word for word in second if word != fields[other]], others)
         pairs = [(fields[one], fields[other]), *zip(firsts, seconds, strict=True)]
         rng.shuffle(pairs)
-        return {"facts": " ".join(fact.format_map({one: a, other: b}) for a, b in pairs)}
+        return {"facts": " ".join([_OPENING, *(fact.format_map({one: a, other: b}) for a, b in pairs)])}
 
     return vary
 
-
-_rooms = _among(_FACT_ROOM, NAMES, ROOMS)
-_colours = _among(_FACT_COLOUR, OBJECTS, COLOURS)
 
 context = Family(
     "context",
     (
         Task(
-            _IN_ROOMS,
+            _grid(name=NAMES, room=ROOMS),
             ask(
                 "In the {room}.",
                 "Where is {name}?",
-                "In which room is {name}?",
+                "In which place is {name}?",
                 "Tell me where {name} is.",
-                "Find the room of {name}.",
+                "Find the place of {name}.",
                 context="{facts}",
             ),
-            _rooms,
+            _among("{name} is in the {room}.", NAMES, ROOMS),
         ),
         Task(
-            _IN_ROOMS,
-            ask(
-                "It is {name}.",
-                "Who is in the {room}?",
-                "Which person is in the {room}?",
-                "Tell me who is in the {room}.",
-                "Name the person in the {room}.",
-                context="{facts}",
-            ),
-            _rooms,
-        ),
-        Task(
-            _COLOURED,
+            _grid(thing=OBJECTS, colour=COLOURS),
             ask(
                 "It is {colour}.",
                 "What colour is the {thing}?",
@@ -77,22 +59,22 @@ context = Family(
                 "Tell me the colour of the {thing}.",
                 context="{facts}",
             ),
-            _colours,
+            _among("The {thing} is {colour}.", OBJECTS, COLOURS),
         ),
         Task(
-            _COLOURED,
+            _grid(name=NAMES, thing=OBJECTS),
             ask(
                 "The {thing}.",
-                "What is {colour}?",
-                "Which thing is {colour}?",
-                "Name the {colour} thing.",
-                "Find the thing that is {colour}.",
+                "What does {name} have?",
+                "Which thing does {name} have?",
+                "Tell me what {name} has.",
+                "Name the thing that {name} has.",
                 context="{facts}",
             ),
-            _colours,
+            _among("{name} has the {thing}.", NAMES, OBJECTS),
         ),
     ),
-    weight=1.6,
+    weight=2.0,
 )
 
 _OPEN = _grid(place=OPEN_PLACES, hour=HOURS)
@@ -112,14 +94,14 @@ def _sources(fields: Row, rng: random.Random, places: list[str], hours: list[str
 
 
 def _with_answer(fields: Row, rng: random.Random) -> Row:
-    others = rng.randrange(3)
+    others = rng.choice(_OTHER_FACTS)
     places = rng.sample([place for place in OPEN_PLACES if place != fields["place"]], others)
     hours = rng.sample([hour for hour in HOURS if hour != fields["hour"]], others)
     return _sources(fields, rng, [fields["place"], *places], [fields["hour"], *hours])
 
 
 def _without_answer(fields: Row, rng: random.Random) -> Row:
-    others = rng.randint(1, 3)
+    others = 1 + rng.choice(_OTHER_FACTS)
     places = rng.sample([place for place in OPEN_PLACES if place != fields["place"]], others)
     return _sources(fields, rng, places, rng.sample(HOURS, others))
 
@@ -142,5 +124,5 @@ sources = Family(
             _without_answer,
         ),
     ),
-    weight=1.3,
+    weight=1.6,
 )

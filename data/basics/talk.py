@@ -58,7 +58,7 @@ greetings = Family(
             ),
         ),
     ),
-    weight=0.5,
+    weight=0.8,
 )
 
 _OPENINGS = tuple(
@@ -123,39 +123,30 @@ identity = Family(
             ),
         ),
     ),
-    weight=0.5,
+    weight=0.4,
 )
 
 
-def _claims() -> tuple[Row, ...]:
-    """Each thing with its own kind (yes) and with another one (no)."""
-    every = tuple(dict.fromkeys(row["kind"] for row in KINDS))
-    rng = random.Random(3)
-    rows: list[Row] = []
-    for row in KINDS:
-        wrong = rng.choice([kind for kind in every if kind != row["kind"]])
-        rows.append({"thing": row["thing"], "a_kind": with_article(row["kind"]), "verdict": "Yes"})
-        rows.append({"thing": row["thing"], "a_kind": with_article(wrong), "verdict": "No"})
-    return tuple(rows)
+def _claims(rows: tuple[Row, ...], subject: str, group: str, seed: int) -> tuple[Row, ...]:
+    """Each subject with its own group (yes) and with another one (no)."""
+    groups = tuple(dict.fromkeys(row[group] for row in rows))
+    rng = random.Random(seed)
+    claims: list[Row] = []
+    for row in rows:
+        wrong = rng.choice([other for other in groups if other != row[group]])
+        claims.append({subject: row[subject], group: row[group], "verdict": "Yes"})
+        claims.append({subject: row[subject], group: wrong, "verdict": "No"})
+    return tuple(claims)
 
 
-def _places() -> tuple[Row, ...]:
-    """Each country with its own continent (yes) and with another one (no)."""
-    every = tuple(dict.fromkeys(row["continent"] for row in COUNTRIES))
-    rng = random.Random(4)
-    rows: list[Row] = []
-    for row in COUNTRIES:
-        wrong = rng.choice([continent for continent in every if continent != row["continent"]])
-        rows.append({"country": row["country"], "continent": row["continent"], "verdict": "Yes"})
-        rows.append({"country": row["country"], "continent": wrong, "verdict": "No"})
-    return tuple(rows)
-
+_THINGS = tuple(row | {"a_kind": with_article(row["kind"])} for i, row in enumerate(KINDS) if i % 5 < 3)
+_OLD_WORLD = tuple(row for row in COUNTRIES if row["continent"] in ("Europe", "Asia", "Africa"))[::2]
 
 yes_no = Family(
     "yes_no",
     (
         Task(
-            _claims(),
+            _claims(_THINGS, "thing", "a_kind", 3),
             ask(
                 "{verdict}",
                 "Is the word {thing} the name of {a_kind}?",
@@ -166,7 +157,7 @@ yes_no = Family(
             ),
         ),
         Task(
-            _places(),
+            _claims(_OLD_WORLD, "country", "continent", 4),
             ask(
                 "{verdict}",
                 "Is {country} in {continent}?",
@@ -177,6 +168,7 @@ yes_no = Family(
             ),
         ),
     ),
+    weight=1.4,
 )
 
 
@@ -216,5 +208,5 @@ follow_ups = Family(
             ),
         ),
     ),
-    weight=1.2,
+    weight=0.9,
 )

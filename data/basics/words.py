@@ -35,7 +35,7 @@ opposites = Family(
             ),
         ),
     ),
-    weight=1.3,
+    weight=0.8,
 )
 
 plurals = Family(
@@ -54,6 +54,7 @@ plurals = Family(
             ),
         ),
     ),
+    weight=0.6,
 )
 
 past_tense = Family(
@@ -72,6 +73,7 @@ past_tense = Family(
             ),
         ),
     ),
+    weight=0.6,
 )
 
 _SPELLED = tuple(
@@ -112,6 +114,7 @@ letters = Family(
             ),
         ),
     ),
+    weight=1.2,
 )
 
 spelling = Family(
@@ -130,6 +133,7 @@ spelling = Family(
             ),
         ),
     ),
+    weight=1.2,
 )
 
 _STATEMENTS = tuple(
@@ -189,7 +193,7 @@ rewriting = Family(
             ),
         ),
     ),
-    weight=1.3,
+    weight=1.2,
 )
 
 
@@ -227,10 +231,10 @@ _ALPHABETICAL = (
 sorting = Family(
     "sorting",
     (
-        Task(_triples(tuple(map(str, range(1, 10))), 40, 1), ask("{sorted}", *_UP), _shuffled),
-        Task(_triples(SORT_WORDS, 40, 2), ask("{sorted}", *_ALPHABETICAL), _shuffled),
+        Task(_triples(tuple(map(str, range(1, 10))), 30, 1), ask("{sorted}", *_UP), _shuffled),
+        Task(_triples(SORT_WORDS, 30, 2), ask("{sorted}", *_ALPHABETICAL), _shuffled),
     ),
-    weight=1.5,
+    weight=1.6,
 )
 
 word_follow_ups = (
