@@ -26,7 +26,11 @@ export default defineConfig({
     proxy: { "/v1": server, "/health": server },
   },
   test: {
-    environment: "jsdom",
+    // Files that need a document say so: `// @vitest-environment jsdom`.
+    environment: "node",
+    testTimeout: 60_000,
+    // Its sources import one another without endings, which only Vite resolves.
+    server: { deps: { inline: ["temml"] } },
     include: ["src/**/*.test.{ts,tsx}"],
     setupFiles: ["./tests/setup.ts"],
     css: false,

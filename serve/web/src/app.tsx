@@ -37,12 +37,14 @@ export function App() {
 
   return (
     <div className="aurora flex h-dvh overflow-hidden">
-      <a
-        href={`#${COMPOSER_ID}`}
-        className="fixed top-2 left-2 z-50 -translate-y-16 rounded-lg bg-primary px-3 py-2 text-primary-foreground text-sm focus:translate-y-0"
-      >
-        {t.skipToMessage}
-      </a>
+      {mode === "chat" && (
+        <a
+          href={`#${COMPOSER_ID}`}
+          className="fixed top-2 left-2 z-50 -translate-y-16 rounded-lg bg-primary px-3 py-2 text-primary-foreground text-sm focus:translate-y-0"
+        >
+          {t.skipToMessage}
+        </a>
+      )}
       {wide ? (
         <AnimatePresence initial={false}>
           {sidebar && (

@@ -1,23 +1,35 @@
-import { cleanup } from "@testing-library/react";
+import { cleanup, configure } from "@testing-library/react";
 import { afterEach, vi } from "vitest";
 
-afterEach(cleanup);
+configure({ asyncUtilTimeout: 20_000 });
 
-// What jsdom lacks of a browser, as far as the components ask for it.
-vi.stubGlobal("matchMedia", (query: string) => ({
-  matches: false,
-  media: query,
-  addEventListener() {},
-  removeEventListener() {},
-}));
-vi.stubGlobal(
-  "ResizeObserver",
-  class {
-    observe() {}
-    unobserve() {}
-    disconnect() {}
-  },
-);
-Element.prototype.scrollIntoView = () => {};
-Element.prototype.scrollTo = () => {};
-Element.prototype.hasPointerCapture = () => false;
+if (typeof window !== "undefined") {
+  afterEach(cleanup);
+  // What jsdom lacks of a browser, as far as the components ask for it.
+  vi.stubGlobal("matchMedia", (query: string) => ({
+    matches: query.includes("min-width"),
+    media: query,
+    addEventListener() {},
+    removeEventListener() {},
+  }));
+  vi.stubGlobal(
+    "ResizeObserver",
+    class {
+      observe() {}
+      unobserve() {}
+      disconnect() {}
+    },
+  );
+  vi.stubGlobal(
+    "CSSStyleSheet",
+    class {
+      replaceSync() {}
+    },
+  );
+  Object.defineProperty(document, "adoptedStyleSheets", { value: [], writable: true });
+  // MathML elements have a style in browsers.
+  Object.defineProperty(Element.prototype, "style", { value: {}, writable: true });
+  Element.prototype.scrollIntoView = () => {};
+  Element.prototype.scrollTo = () => {};
+  Element.prototype.hasPointerCapture = () => false;
+}

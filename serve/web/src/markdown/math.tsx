@@ -14,11 +14,17 @@ export function remarkMath(this: Processor) {
   data.fromMarkdownExtensions = [...(data.fromMarkdownExtensions ?? []), mathFromMarkdown()];
 }
 
-/** A formula as MathML, set in the browser's own fonts; what cannot be read is shown in red. */
+/** A formula as MathML, set in the browser's own fonts; what cannot be read stays as it was written. */
 export function Formula({ tex, display }: { tex: string; display: boolean }) {
   const target = useRef<HTMLSpanElement>(null);
   useLayoutEffect(() => {
-    if (target.current) temml.render(tex, target.current, { displayMode: display });
+    const element = target.current;
+    if (!element) return;
+    try {
+      temml.render(tex, element, { displayMode: display });
+    } catch {
+      element.textContent = tex;
+    }
   }, [tex, display]);
   return <span ref={target} className={display ? "block overflow-x-auto py-2" : undefined} />;
 }

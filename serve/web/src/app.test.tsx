@@ -1,0 +1,163 @@
+// @vitest-environment jsdom
+import { QueryClientProvider } from "@tanstack/react-query";
+import { render, screen, waitFor, within } from "@testing-library/react";
+import userEvent from "@testing-library/user-event";
+import axe from "axe-core";
+import { domMin, LazyMotion } from "motion/react";
+import { beforeEach, expect, test, vi } from "vitest";
+import { fakeServer, health } from "../tests/fake-server";
+import { queryClient } from "./api/queries";
+import { App } from "./app";
+import { useChat } from "./chat/store";
+import { TooltipProvider } from "./components/ui/tooltip";
+import { useUi } from "./lib/ui-store";
+import { useSettings } from "./settings/store";
+
+function open(address: string, server = fakeServer()) {
+  vi.stubGlobal("fetch", server.respond);
+  window.history.replaceState(null, "", address);
+  render(
+    <QueryClientProvider client={queryClient}>
+      <LazyMotion features={domMin}>
+        <TooltipProvider>
+          <App />
+        </TooltipProvider>
+      </LazyMotion>
+    </QueryClientProvider>,
+  );
+  return server;
+}
+
+async function expectNoViolations() {
+  const { violations } = await axe.run(document.body, { resultTypes: ["violations"] });
+  expect(violations.map(({ id, nodes }) => [id, nodes[0]?.html])).toEqual([]);
+}
+
+beforeEach(() => {
+  queryClient.clear();
+  useChat.setState({ threads: {}, live: {} });
+  useUi.setState({ panel: null });
+  useSettings.setState(useSettings.getInitialState());
+  localStorage.clear();
+});
+
+const box = () => screen.getByRole("textbox", { name: "Message" });
+
+test("a message is sent with Enter, its answer streams into the log, and the address names it", async () => {
+  const user = userEvent.setup();
+  const server = open("/", fakeServer({ answer: ["The capital ", "is **Paris**."] }));
+  await screen.findByRole("link", { name: "Capitals" });
+  await user.type(box(), "What is the capital?{Enter}");
+  const log = await screen.findByRole("log");
+  await within(log).findByText("Paris");
+  const roles = within(log).getAllByRole("article");
+  expect(roles.map((article) => article.dataset.role)).toEqual(["user", "assistant"]);
+  const sent = server.sent.find((one) => one.path === "/v1/chat/stream");
+  expect(window.location.pathname).toBe(`/c/${sent?.body.session_id}`);
+  expect(sent?.body).toMatchObject({
+    parent_id: null,
+    messages: [{ role: "user", content: "What is the capital?" }],
+  });
+  await screen.findByRole("button", { name: "Regenerate" });
+});
+
+test("regenerating asks the same question at the same place and keeps both answers", async () => {
+  const user = userEvent.setup();
+  const server = open("/c/first");
+  await user.click(await screen.findByRole("button", { name: "Regenerate" }));
+  await screen.findByText("2 of 2");
+  const sent = server.sent.find((one) => one.path === "/v1/chat/stream");
+  expect(sent?.body).toMatchObject({
+    session_id: "first",
+    parent_id: null,
+    messages: [{ role: "user", content: "What is the capital of France?" }],
+  });
+  await user.click(await screen.findByRole("button", { name: "Previous version" }));
+  await screen.findByText("Paris");
+});
+
+test("a question that follows names the answer that it follows", async () => {
+  const user = userEvent.setup();
+  const server = open("/c/first");
+  await screen.findByText("Paris");
+  await user.type(box(), "And of Italy?{Enter}");
+  await waitFor(() =>
+    expect(server.sent.find((one) => one.path === "/v1/chat/stream")?.body.parent_id).toBe("m2"),
+  );
+});
+
+test("Edit opens the question, and sending it opens a branch", async () => {
+  const user = userEvent.setup();
+  const server = open("/c/first");
+  await user.click(await screen.findByRole("button", { name: "Edit" }));
+  const field = screen.getByRole("textbox", { name: "Edited text" });
+  await user.clear(field);
+  await user.type(field, "What is the capital of Spain?{Enter}");
+  await screen.findByText("Hello!");
+  const sent = server.sent.find((one) => one.path === "/v1/chat/stream");
+  expect(sent?.body.messages).toEqual([{ role: "user", content: "What is the capital of Spain?" }]);
+});
+
+test("the thumbs are stored under the server's own id of the message", async () => {
+  const user = userEvent.setup();
+  const server = open("/c/first");
+  await user.click(await screen.findByRole("button", { name: "Good answer" }));
+  await waitFor(() =>
+    expect(server.sent.find((one) => one.method === "PUT")).toMatchObject({
+      path: "/v1/conversations/first/messages/m2/feedback",
+      body: { rating: 1 },
+    }),
+  );
+});
+
+test("while the model loads one can write but not send, and the page says why", async () => {
+  const user = userEvent.setup();
+  open("/", fakeServer({ health: { ...health, status: "loading" } }));
+  await screen.findByText(/The model is loading/);
+  await user.type(box(), "Hello{Enter}");
+  expect((screen.getByRole("button", { name: "Send" }) as HTMLButtonElement).disabled).toBe(true);
+  expect(screen.queryByRole("log")).toBeNull();
+});
+
+test("a conversation that does not exist says so and offers a new one", async () => {
+  open("/c/nothing-here");
+  expect((await screen.findByRole("alert")).textContent).toContain("does not exist");
+});
+
+test("the page speaks German when it is asked to", async () => {
+  useSettings.setState({ language: "de" });
+  open("/");
+  expect(await screen.findByRole("textbox", { name: "Nachricht" })).toBeTruthy();
+  expect(document.documentElement.lang).toBe("de");
+});
+
+test("Ctrl+K opens the commands, and typing and Enter run one", async () => {
+  const user = userEvent.setup();
+  open("/");
+  await user.keyboard("{Control>}k{/Control}");
+  await user.type(await screen.findByRole("combobox", { name: "Commands" }), "compare{Enter}");
+  await screen.findByRole("heading", { name: "Compare" });
+});
+
+test.each([
+  ["a new chat", "/", () => screen.findByRole("heading", { name: "What shall we try?" })],
+  ["a conversation", "/c/first", () => screen.findByText("Paris")],
+  ["side by side", "/?mode=compare", () => screen.findByRole("heading", { name: "Compare" })],
+  ["raw text", "/?mode=complete", () => screen.findByRole("heading", { name: "Raw completion" })],
+])("axe finds nothing on the screen of %s", async (_, address, ready) => {
+  open(address);
+  await screen.findByRole("link", { name: "Capitals" });
+  await ready();
+  await expectNoViolations();
+});
+
+test.each(["settings", "palette", "help", "key"] as const)(
+  "axe finds nothing in the panel %s",
+  async (panel) => {
+    open("/c/first");
+    await screen.findByText("Paris");
+    useUi.getState().open(panel);
+    await screen.findByRole("dialog");
+    await expectNoViolations();
+  },
+);

@@ -1,0 +1,71 @@
+import { expect, test } from "vitest";
+import {
+  ancestry,
+  append,
+  choose,
+  emptyThread,
+  type Message,
+  pathOf,
+  remove,
+  siblingsOf,
+  update,
+} from "./tree";
+
+const message = (id: string, parentId: string | null): Message => ({
+  id,
+  parentId,
+  role: id.startsWith("q") ? "user" : "assistant",
+  content: id,
+  createdAt: "2026-01-01T00:00:00Z",
+  status: "done",
+});
+
+const build = (...pairs: [string, string | null][]) =>
+  pairs.reduce((thread, [id, parent]) => append(thread, message(id, parent)), emptyThread);
+
+test("a conversation reads from its first message to its newest", () => {
+  expect(pathOf(build(["q1", null], ["a1", "q1"], ["q2", "a1"], ["a2", "q2"]))).toEqual([
+    "q1",
+    "a1",
+    "q2",
+    "a2",
+  ]);
+});
+
+test("an answer made anew stands in the place of the old one, which stays as its sibling", () => {
+  const thread = build(["q1", null], ["a1", "q1"], ["b1", "q1"]);
+  expect(pathOf(thread)).toEqual(["q1", "b1"]);
+  expect(siblingsOf(thread, "b1")).toEqual(["a1", "b1"]);
+});
+
+test("going back to an earlier version shows what followed it", () => {
+  const thread = build(["q1", null], ["a1", "q1"], ["q2", "a1"], ["a2", "q2"], ["b1", "q1"]);
+  expect(pathOf(thread)).toEqual(["q1", "b1"]);
+  expect(pathOf(choose(thread, "a1"))).toEqual(["q1", "a1", "q2", "a2"]);
+});
+
+test("editing the first question opens a branch at the root", () => {
+  const thread = build(["q1", null], ["a1", "q1"], ["q1b", null]);
+  expect(pathOf(thread)).toEqual(["q1b"]);
+  expect(siblingsOf(thread, "q1b")).toEqual(["q1", "q1b"]);
+});
+
+test("removing a message removes what follows it and nothing else", () => {
+  const thread = build(["q1", null], ["a1", "q1"], ["q2", "a1"], ["b1", "q1"]);
+  const left = remove(thread, "a1");
+  expect(left.order).toEqual(["q1", "b1"]);
+  expect(Object.keys(left.byId)).toEqual(["q1", "b1"]);
+});
+
+test("the ancestry of a message ends with it", () => {
+  const thread = build(["q1", null], ["a1", "q1"], ["q2", "a1"]);
+  expect(ancestry(thread, "a1").map((one) => one.id)).toEqual(["q1", "a1"]);
+  expect(ancestry(thread, null)).toEqual([]);
+});
+
+test("changing one message leaves the other ones the very same objects", () => {
+  const thread = build(["q1", null], ["a1", "q1"]);
+  const changed = update(thread, "a1", { content: "new" });
+  expect(changed.byId.q1).toBe(thread.byId.q1);
+  expect(changed.byId.a1?.content).toBe("new");
+});

@@ -1,0 +1,24 @@
+import { expect, test } from "vitest";
+import { en } from "@/i18n/en";
+import { cardLines } from "./model-card";
+
+test("a card says what is known, scores as shares, and leaves out what is not", () => {
+  const lines = cardLines(
+    {
+      template: "alpaca",
+      parameters: 124_439_808,
+      base: null,
+      data: "basics",
+      steps: 0,
+      scores: { instruct: { exact_match: { value: 0.875 } }, perplexity: { value: 12.345 } },
+    },
+    en,
+  );
+  expect(lines).toEqual([
+    ["Parameters", "124.4M"],
+    ["Data", "basics"],
+    ["Template", "alpaca"],
+    ["instruct", "87.5%"],
+    ["perplexity", "12.3"],
+  ]);
+});

@@ -1,0 +1,81 @@
+import type { Conversation, Health } from "@/api/types";
+
+export const health: Health = {
+  status: "ok",
+  version: "0.1.0",
+  model: { id: "nano", parameters: 7e6, context_length: 512, device: "cpu", dtype: "fp32" },
+  search: { enabled: true, provider: "documents" },
+};
+
+export const conversation: Conversation = {
+  id: "first",
+  title: "Capitals",
+  created_at: new Date().toISOString(),
+  updated_at: new Date().toISOString(),
+  message_count: 2,
+  messages: [
+    {
+      id: "m1",
+      parent_id: null,
+      role: "user",
+      content: "What is the capital of France?",
+      created_at: new Date().toISOString(),
+    },
+    {
+      id: "m2",
+      parent_id: "m1",
+      role: "assistant",
+      content: "The capital of France is **Paris** [1].",
+      created_at: new Date().toISOString(),
+      finish_reason: "stop",
+      usage: { prompt_tokens: 20, completion_tokens: 9, total_tokens: 29 },
+      sources: {
+        query: "capital of France",
+        sources: [{ id: 1, title: "France", url: "https://example.org/", passage: "Paris is…" }],
+      },
+    },
+  ],
+};
+
+/** What the page sent: path, method, body. */
+export interface Sent {
+  path: string;
+  method: string;
+  body: Record<string, unknown>;
+  headers: Headers;
+}
+
+/** A server in place of the network; `answer` gives the pieces of every streamed answer. */
+export function fakeServer(options: { answer?: string[]; health?: Health } = {}) {
+  const sent: Sent[] = [];
+  const json = (body: unknown, status = 200) => Response.json(body, { status });
+  async function respond(input: RequestInfo | URL, init: RequestInit = {}): Promise<Response> {
+    const path = String(input);
+    const method = init.method ?? "GET";
+    const body = init.body ? JSON.parse(String(init.body)) : {};
+    sent.push({ path, method, body, headers: new Headers(init.headers) });
+    if (path === "/health") return json(options.health ?? health);
+    if (path === "/v1/models") return json({ object: "list", data: [{ id: "nano" }] });
+    if (path.startsWith("/v1/conversations?")) {
+      return json({ object: "list", data: [conversation], has_more: false });
+    }
+    if (path === "/v1/conversations/first") return json(conversation);
+    if (path.endsWith("/stream")) return new Response(events(options.answer ?? ["Hello", "!"]));
+    if (path.endsWith("/feedback")) return json({});
+    return json({ error: { message: "There is no such conversation.", code: "not_found" } }, 404);
+  }
+  return { sent, respond };
+}
+
+function events(pieces: string[]): string {
+  const chunk = (more: object) => `data: ${JSON.stringify({ id: "chatcmpl-1", ...more })}\n\n`;
+  return [
+    ...pieces.map((content) => chunk({ choices: [{ delta: { content } }] })),
+    chunk({ choices: [{ delta: {}, finish_reason: "stop" }] }),
+    chunk({
+      choices: [],
+      usage: { prompt_tokens: 5, completion_tokens: pieces.length, total_tokens: 7 },
+    }),
+    "data: [DONE]\n\n",
+  ].join("");
+}
