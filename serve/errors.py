@@ -48,7 +48,8 @@ class ApiError(Exception):
         return error_body(self.status, self.message, self.param, self.code)
 
 
-BRANCHES = frozenset(("str", "int", "float", "bool", "list", "dict", "none"))
+TOO_LARGE = "The request is larger than the server takes."
+BRANCHES = frozenset(("str", "int", "float", "bool", "list", "dict", "none", "constrained-str"))
 """What pydantic puts into a location for the branches of a union; a reader only needs the field."""
 
 
@@ -99,7 +100,7 @@ def _http_message(error: HTTPException) -> str:
         case 405:
             return "This address does not take that method."
         case 413:
-            return "The request is larger than the server takes."
+            return TOO_LARGE
         case 400:
             return "The request's body could not be read."
         case _:

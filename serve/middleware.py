@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.errors import ApiError, response
+from serve.errors import TOO_LARGE, ApiError, response
 from serve.metrics import Metrics
 
 log = logging.getLogger("resonance.serve.access")
@@ -58,11 +59,9 @@ class Edge:
 
         try:
             if int(headers.get("content-length") or 0) > self.body_bytes:
-                await response(_too_large())(scope, receive, answer)
+                await response(ApiError(413, TOO_LARGE, code="payload_too_large"))(scope, receive, answer)
                 return
             await self.app(scope, self._limited(receive), answer)
-        except ApiError as error:  # raised by the body's reader, outside of what the app catches
-            await response(error)(scope, receive, answer)
         except Exception as error:
             _log_fault(request_id, error)
             if not started:
@@ -79,7 +78,7 @@ class Edge:
             message = await receive()
             size += len(message.get("body", b""))
             if size > self.body_bytes:
-                raise _too_large()
+                raise HTTPException(413)  # the one kind that FastAPI's reader of bodies lets through
             return message
 
         return counted
@@ -107,10 +106,6 @@ def _log_fault(request_id: str, error: Exception) -> None:
         f"{Path(f.filename).name}:{f.lineno}" for f in reversed(traceback.extract_tb(error.__traceback__))
     )
     log.error(json.dumps({"request_id": request_id, "fault": type(error).__name__, "at": places}))
-
-
-def _too_large() -> ApiError:
-    return ApiError(413, "The request is larger than the server takes.", code="payload_too_large")
 
 
 def _add_headers(message: MutableMapping[str, Any], request_id: str) -> None:

@@ -64,11 +64,16 @@ class Store:
 
     async def open(self) -> None:
         """Connect, and bring the tables to the present form. Raises StoreUnavailable."""
-        with _translated():
-            self._engine = _engine(self.url)
-            self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
-            async with self._engine.begin() as connection:
-                await connection.run_sync(upgrade)
+        engine = _engine(self.url)
+        try:
+            with _translated():
+                async with engine.begin() as connection:
+                    await connection.run_sync(upgrade)
+        except BaseException:
+            await engine.dispose()
+            raise
+        self._engine = engine
+        self._sessions = async_sessionmaker(engine, expire_on_commit=False)
 
     async def close(self) -> None:
         """Give the connections back."""

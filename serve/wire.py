@@ -82,4 +82,5 @@ class Progress:
 
     job: Job
     open: dict[str, int] = field(default_factory=dict[str, int])  # engine request -> index of its first answer
+    waiting: dict[str, int] = field(default_factory=dict[str, int])  # those without a token yet -> prompt's length
     answers_left: int = 0

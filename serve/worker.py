@@ -46,6 +46,7 @@ class EngineWorker(LitAPI):
             self.table.set_state(self.worker, WorkerState.FAILED)
             raise
         self.jobs: dict[str, Progress] = {}
+        self.cached_tokens = 0
         first = next(iter(self.engines.values()))
         self.table.set_precision(self.worker, first.stats().precision)
         self.table.set_state(self.worker, WorkerState.READY)
@@ -101,9 +102,9 @@ class EngineWorker(LitAPI):
                 request_id = f"{uid}/{number}"
                 engine.submit(prompt.ids, SamplingParams(**prompt.params, n=prompt.n), request_id=request_id)
                 progress.open[request_id] = first
+                progress.waiting[request_id] = len(prompt.ids)
                 progress.answers_left += prompt.n
             first += prompt.n
-        self.table.count("prompt_tokens", self.worker, sum(len(prompt.ids) for prompt in progress.job.prompts))
         if not progress.answers_left:
             events.append(self._finish(uid))
         return events
@@ -133,6 +134,7 @@ class EngineWorker(LitAPI):
             return []
         if piece.token_id is not None:
             self.table.count("generated_tokens", self.worker)
+            self.table.count("prompt_tokens", self.worker, progress.waiting.pop(request_id, 0))
         token = Token(
             index=progress.open[request_id] + piece.index,
             token_id=piece.token_id,
@@ -174,6 +176,9 @@ class EngineWorker(LitAPI):
     def _finish(self, uid: str) -> Finished:
         del self.jobs[uid]
         self.table.set("active", self.worker, len(self.jobs))
+        cached = sum(engine.stats().cached_tokens for engine in self.engines.values())
+        self.table.count("cached_tokens", self.worker, cached - self.cached_tokens)
+        self.cached_tokens = cached
         return Finished()
 
     def decode_request(self, request: Any, **_: Any) -> Any:

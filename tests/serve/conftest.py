@@ -1,0 +1,165 @@
+"""Real servers on loopback with tiny random checkpoints."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+
+from resonance import GPT2, Checkpoint, GPT2Config, Tokenizer
+from resonance.checkpoint import Metadata
+
+START_SECONDS = 240.0  # torch is imported twice, and the machine may be busy
+CONTEXT = 2048  # long enough for answers that take seconds
+
+
+@dataclass
+class Running:
+    """A server process; `base` is its address."""
+
+    process: subprocess.Popen[str]
+    base: str
+    log: Path
+    client: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = httpx.Client(base_url=self.base, timeout=60)
+
+    def wait_until_ready(self, seconds: float = START_SECONDS) -> None:
+        """Wait for /health to say ok."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                pytest.fail(f"the server ended with {self.process.returncode}:\n{self.log.read_text()[-3000:]}")
+            with contextlib.suppress(httpx.HTTPError):
+                if self.client.get("/health").status_code == 200:
+                    return
+            time.sleep(0.1)
+        pytest.fail(f"the server was not ready after {seconds} s:\n{self.log.read_text()[-3000:]}")
+
+    def metric(self, name: str) -> float:
+        """The value of a metric without labels."""
+        for line in self.client.get("/metrics").text.splitlines():
+            if line.startswith(name + " "):
+                return float(line.split()[1])
+        raise AssertionError(f"there is no metric {name}")
+
+    def until(self, check: Callable[[], bool], seconds: float = 5.0) -> bool:
+        """Whether something becomes true in time."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if check():
+                return True
+            time.sleep(0.02)
+        return False
+
+    def children(self) -> list[int]:
+        """The ids of all processes that the server has started."""
+        listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        parents = {int(pid): int(parent) for pid, parent in (line.split() for line in listed.splitlines())}
+        found, wanted = [], {self.process.pid}
+        while wanted:
+            wanted = {pid for pid, parent in parents.items() if parent in wanted}
+            found += wanted
+        return found
+
+    def worker(self) -> int:
+        """The id of the process that holds the model: the one with the most memory."""
+        return max(self.children(), key=lambda pid: _private_bytes(pid))
+
+    def stop(self) -> int:
+        """End the server as a supervisor does; return its exit code."""
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout=40)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+
+def _private_bytes(pid: int) -> int:
+    """Memory that a process has for itself; what was forked is shared."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Clean", "Private_Dirty")))
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def alive() -> Callable[[int], bool]:
+    """Tells whether a process exists."""
+    return is_alive
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two tiny checkpoints, `tiny` and `other`, of random weights."""
+    root = tmp_path_factory.mktemp("runs")
+    for seed, name in enumerate(("tiny", "other")):
+        torch.manual_seed(seed)
+        config = GPT2Config(context_length=CONTEXT, n_layer=2, n_head=2, n_embd=32)
+        metadata = Metadata(steps=7, scores={"instruct": {"exact_match": {"value": 0.5, "n": 10}}})
+        Checkpoint.save(root / name, GPT2(config), Tokenizer.gpt2(), metadata)
+    return root
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture(scope="session")
+def launch(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Starts servers; all are ended after the last test."""
+    started: list[Running] = []
+
+    def start(*overrides: str, ready: bool = True, **environment: str) -> Running:
+        home = tmp_path_factory.mktemp("home")
+        port = next((o.removeprefix("port=") for o in overrides if o.startswith("port=")), None) or str(free_port())
+        log = home / "server.log"
+        command = [sys.executable, "-m", "resonance.cli", "serve", f"root={runs}", f"port={port}", *overrides]
+        env = os.environ | {"RESONANCE_HOME": str(home), "OMP_NUM_THREADS": "1"} | environment
+        process = subprocess.Popen(
+            command, stdout=log.open("w"), stderr=subprocess.STDOUT, env=env, text=True, cwd=home
+        )
+        running = Running(process, f"http://127.0.0.1:{port}", log)
+        started.append(running)
+        if ready:
+            running.wait_until_ready()
+        return running
+
+    yield start
+    for running in started:
+        with contextlib.suppress(Exception):
+            running.stop()
+
+
+@pytest.fixture(scope="session")
+def server(launch: Start) -> Running:
+    """A server with two checkpoints, a batch of four and two places in the queue, for tests that leave it whole."""
+    return launch("checkpoint=[tiny,other]", "max_batch_size=4", "max_queue=2")

@@ -1,0 +1,190 @@
+"""Stored conversations over HTTP: what is kept, what the model sees of it, and how it is found again."""
+
+import threading
+import time
+import uuid
+
+import pytest
+
+
+@pytest.fixture
+def session() -> str:
+    return f"s-{uuid.uuid4().hex[:12]}"
+
+
+def say(server, session, text, **fields):
+    body = {"messages": [{"role": "user", "content": text}], "session_id": session, "max_tokens": 4, "seed": 1}
+    response = server.client.post("/v1/chat/completions", json=body | fields)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def stored(server, session):
+    response = server.client.get(f"/v1/conversations/{session}")
+    assert response.status_code == 200
+    return response.json()
+
+
+def test_both_turns_are_kept_with_the_answers_id_model_usage_and_reason(server, session):
+    answer = say(server, session, "How are you?")
+    conversation = stored(server, session)
+    assert conversation["title"] == "How are you?"
+    assert conversation["message_count"] == 2
+    user, assistant = conversation["messages"]
+    assert (user["role"], user["content"], user["parent_id"]) == ("user", "How are you?", None)
+    assert assistant["id"] == answer["id"]
+    assert assistant["parent_id"] == user["id"]
+    assert assistant["content"] == answer["choices"][0]["message"]["content"]
+    assert assistant["finish_reason"] == answer["choices"][0]["finish_reason"]
+    assert assistant["model"] == "tiny"
+    assert assistant["usage"]["completion_tokens"] == answer["usage"]["completion_tokens"]
+    assert assistant["created_at"].endswith("Z")
+    assert user["created_at"] <= assistant["created_at"]
+
+
+def test_without_a_session_nothing_is_kept(server):
+    before = server.client.get("/v1/conversations?limit=100").json()["data"]
+    server.client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "x"}], "max_tokens": 1})
+    assert server.client.get("/v1/conversations?limit=100").json()["data"] == before
+
+
+def test_the_model_sees_the_turns_before(server, session):
+    first = say(server, session, "My name is Ada.")
+    second = say(server, session, "What is my name?")
+    assert second["usage"]["messages_kept"] == 3
+    assert second["usage"]["prompt_tokens"] > first["usage"]["prompt_tokens"] + 4
+    assert stored(server, session)["message_count"] == 4
+
+
+def test_a_system_prompt_is_kept_once_and_holds_for_later_turns(server, session):
+    system = {"role": "system", "content": "Answer in one word."}
+    for text in ("One", "Two"):
+        say(server, session, text, messages=[system, {"role": "user", "content": text}])
+    third = say(server, session, "Three")
+    assert third["usage"]["messages_kept"] == 6
+    assert [m["role"] for m in stored(server, session)["messages"]].count("system") == 1
+
+
+def test_a_branch_starts_where_the_parent_says(server, session):
+    say(server, session, "One")
+    one = stored(server, session)["messages"]
+    say(server, session, "Two")
+    branch = say(server, session, "Instead of two", parent_id=one[1]["id"])
+    assert branch["usage"]["messages_kept"] == 3
+    fresh = say(server, session, "Another beginning", parent_id=None)
+    assert fresh["usage"]["messages_kept"] == 1
+    messages = stored(server, session)["messages"]
+    parents = {m["content"]: m["parent_id"] for m in messages if m["role"] == "user"}
+    assert parents["Two"] == parents["Instead of two"] == one[1]["id"]
+    assert parents["Another beginning"] is None
+    unknown = server.client.post(
+        "/v1/chat/completions",
+        json={"messages": [{"role": "user", "content": "x"}], "session_id": session, "parent_id": "msg-nobody"},
+    )
+    assert unknown.status_code == 404
+
+
+def test_a_stream_names_its_session_and_is_kept_when_its_end_is_read(server, session):
+    body = {"messages": [{"role": "user", "content": "Hello"}], "session_id": session, "max_tokens": 5}
+    with server.client.stream("POST", "/v1/chat/stream", json=body) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        assert response.headers["cache-control"] == "no-store"
+        assert response.headers["x-accel-buffering"] == "no"
+        lines = list(response.iter_lines())
+    assert f'"session_id": "{session}"' in lines[1]
+    assert lines[-2:] == ["data: [DONE]", ""]
+    assert stored(server, session)["message_count"] == 2
+
+
+def test_two_requests_for_one_session_at_a_time_are_not_served(server, session):
+    long = {"messages": [{"role": "user", "content": "Talk"}], "session_id": session, "max_tokens": 1500,
+            "logit_bias": {"50256": -100}}  # fmt: skip
+    with server.client.stream("POST", "/v1/chat/stream", json=long) as response:
+        next(response.iter_lines())
+        second = server.client.post("/v1/chat/completions", json=long | {"max_tokens": 1})
+        assert second.status_code == 409
+        assert second.json()["error"]["code"] == "session_busy"
+        assert server.client.delete(f"/v1/conversations/{session}").status_code == 409
+    assert server.until(
+        lambda: server.client.post("/v1/chat/completions", json=long | {"max_tokens": 1}).status_code == 200
+    )
+
+
+def test_an_answer_whose_reader_leaves_is_kept_as_far_as_it_came(server, session):
+    body = {"messages": [{"role": "user", "content": "Talk"}], "session_id": session, "max_tokens": 1500,
+            "logit_bias": {"50256": -100}}  # fmt: skip
+    with server.client.stream("POST", "/v1/chat/stream", json=body) as response:
+        lines = response.iter_lines()
+        for _ in range(30):
+            next(lines)
+        assert stored(server, session)["messages"][0]["content"] == "Talk"  # before the answer is complete
+    assert server.until(lambda: stored(server, session)["message_count"] == 2)
+    answer = stored(server, session)["messages"][1]
+    assert answer["finish_reason"] == "cancelled"
+    assert 0 < answer["usage"]["completion_tokens"] < 1500
+    assert answer["content"]
+
+
+def test_conversations_are_listed_newest_first_in_pages_and_found_by_words(server):
+    mark = uuid.uuid4().hex[:8]
+    sessions = [f"{mark}-{i}" for i in range(5)]
+    for i, session in enumerate(sessions):
+        say(server, session, f"{mark} Question number {i}", max_tokens=1)
+    query = f"/v1/conversations?q={mark.upper()}&limit=2"
+    first = server.client.get(query).json()
+    second = server.client.get(f"{query}&after={first['data'][-1]['id']}").json()
+    third = server.client.get(f"{query}&after={second['data'][-1]['id']}").json()
+    assert [c["id"] for page in (first, second, third) for c in page["data"]] == sessions[::-1]
+    assert [page["has_more"] for page in (first, second, third)] == [True, True, False]
+    assert server.client.get(f"/v1/conversations?q={mark}%25").json()["data"] == []
+    assert first["object"] == "list"
+    assert set(first["data"][0]) == {"id", "title", "created_at", "updated_at", "message_count"}
+
+
+def test_a_conversation_is_renamed_rated_and_deleted(server, session):
+    answer = say(server, session, "Is this good?")
+    renamed = server.client.patch(f"/v1/conversations/{session}", json={"title": "A better title"})
+    assert renamed.json()["title"] == "A better title"
+    path = f"/v1/conversations/{session}/messages/{answer['id']}/feedback"
+    server.client.put(path, json={"rating": 1})
+    server.client.put(path, json={"rating": -1, "comment": "No.", "correction": "Yes, it is."})
+    feedback = stored(server, session)["messages"][1]["feedback"]
+    assert feedback == {"rating": -1, "comment": "No.", "correction": "Yes, it is."}
+    assert server.client.put(path, json={"rating": 2}).status_code == 400
+    assert server.client.put(path.replace(answer["id"], "msg-x"), json={"rating": 1}).status_code == 404
+    user = stored(server, session)["messages"][0]["id"]
+    assert server.client.put(path.replace(answer["id"], user), json={"rating": 1}).status_code == 404
+    assert server.client.delete(f"/v1/conversations/{session}").json() == {
+        "id": session, "object": "conversation.deleted", "deleted": True,
+    }  # fmt: skip
+    for response in (
+        server.client.get(f"/v1/conversations/{session}"),
+        server.client.delete(f"/v1/conversations/{session}"),
+        server.client.patch(f"/v1/conversations/{session}", json={"title": "x"}),
+    ):
+        assert response.status_code == 404
+
+
+def test_many_sessions_at_once_keep_their_own_turns(server):
+    mark = uuid.uuid4().hex[:8]
+
+    def talk(i: int) -> None:
+        for turn in range(2):
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                body = {"messages": [{"role": "user", "content": f"{mark} {i} {turn}"}], "session_id": f"{mark}-{i}",
+                        "max_tokens": 2}  # fmt: skip
+                response = server.client.post("/v1/chat/completions", json=body)
+                if response.status_code != 429:
+                    break
+                time.sleep(0.05)
+
+    threads = [threading.Thread(target=talk, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i in range(8):
+        messages = stored(server, f"{mark}-{i}")["messages"]
+        assert [m["content"] for m in messages if m["role"] == "user"] == [f"{mark} {i} {turn}" for turn in range(2)]
+        assert [m["parent_id"] for m in messages] == [None, *[m["id"] for m in messages[:-1]]]

@@ -1,0 +1,176 @@
+"""Whatever is wrong with a request is said in one form, and never by a 422 or a 500."""
+
+import json
+
+import httpx
+import pytest
+
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def chat(**fields):
+    return {"messages": HELLO, "max_tokens": 1} | fields
+
+
+def error_of(response: httpx.Response, status: int) -> dict:
+    assert response.status_code == status, response.text
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "messages"),
+        (chat(messages=[]), "messages"),
+        (chat(messages="Hello"), "messages"),
+        (chat(messages=[{"role": "tool", "content": "x"}]), "messages.0.role"),
+        (chat(messages=[{"role": "user"}]), "messages.0.content"),
+        (chat(messages=[{"role": "user", "content": 5}]), "messages.0.content"),
+        (chat(messages=[{"role": "user", "content": [{"type": "image_url"}]}]), "messages.0.content.0.type"),
+        (chat(messages=[*HELLO, {"role": "assistant", "content": "Hi"}]), "messages"),
+        (chat(messages=HELLO * 300), "messages"),
+        (chat(messages=[{"role": "user", "content": "a" * 70_000}]), "messages.0.content"),
+        (chat(messages=[{"role": "user", "content": "word " * 4000}]), "messages"),
+        (chat(temperature="1"), "temperature"),
+        (chat(temperature=2.1), "temperature"),
+        (chat(temperature=-0.1), "temperature"),
+        (chat(top_p=1.5), "top_p"),
+        (chat(max_tokens=0), "max_tokens"),
+        (chat(max_tokens=1.5), "max_tokens"),
+        (chat(max_tokens=True), "max_tokens"),
+        (chat(n=0), "n"),
+        (chat(n=5000), "n"),
+        (chat(n=2, session_id="s"), "n"),
+        (chat(stop=["a", "b", "c", "d", "e"]), "stop"),
+        (chat(stop=""), "stop"),
+        (chat(seed=2**63), "seed"),
+        (chat(presence_penalty=3), "presence_penalty"),
+        (chat(logit_bias={"a": 1}), "logit_bias.a"),
+        (chat(logit_bias={"60000": 1}), "logit_bias"),
+        (chat(logit_bias={"1": 101}), "logit_bias.1"),
+        (chat(top_logprobs=3), "top_logprobs"),
+        (chat(logprobs=True, top_logprobs=21), "top_logprobs"),
+        (chat(session_id="no spaces, please"), "session_id"),
+        (chat(parent_id="msg-1"), "parent_id"),
+        (chat(search=True), "search"),
+        (chat(response_format={"type": "json_schema", "json_schema": {}}), "response_format.type"),
+        (chat(tools=[]), "tools"),
+        (chat(audio={"voice": "x"}), "audio"),
+        (chat(reasoning_effort="low"), "reasoning_effort"),
+        (chat(temprature=1), "temprature"),
+    ],
+)
+def test_a_request_that_cannot_be_gets_a_400_that_names_the_field(server, body, param):
+    error = error_of(server.client.post("/v1/chat/completions", json=body), 400)
+    assert error["param"] == param
+    assert error["type"] == "invalid_request_error"
+
+
+def test_the_nearest_right_field_is_suggested(server):
+    error = error_of(server.client.post("/v1/chat/completions", json=chat(temprature=1)), 400)
+    assert "did you mean 'temperature'?" in error["message"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[1]", b'"text"', b"null", b'{"messages": NaN}', b"\xff\xfe", b'{"messages": "\\ud800"}'],
+)
+def test_a_body_that_is_no_request_gets_a_400(server, content):
+    headers = {"Content-Type": "application/json"}
+    error_of(server.client.post("/v1/chat/completions", content=content, headers=headers), 400)
+
+
+def test_nan_is_no_temperature(server):
+    content = json.dumps(chat(temperature=float("nan"))).encode()
+    headers = {"Content-Type": "application/json"}
+    error = error_of(server.client.post("/v1/chat/completions", content=content, headers=headers), 400)
+    assert error["param"] == "temperature"
+
+
+def test_errors_never_repeat_what_was_sent(server):
+    secret = "my-very-secret-words"
+    bodies = [chat(temperature=secret), chat(messages=[{"role": secret, "content": secret}]), {"messages": secret}]
+    for body in bodies:
+        assert secret not in server.client.post("/v1/chat/completions", json=body).text
+    assert secret not in server.log.read_text()
+
+
+def test_unknown_addresses_and_methods_have_the_same_form(server):
+    assert error_of(server.client.get("/v1/nothing"), 404)["code"] == "not_found"
+    assert error_of(server.client.get("/v1/chat/completions"), 405)["code"] == "method_not_allowed"
+    assert error_of(server.client.post("/health"), 405)["code"] == "method_not_allowed"
+    error_of(server.client.get("/v1/models/nobody"), 404)
+    error_of(server.client.get("/v1/conversations/nothing"), 404)
+    error_of(server.client.get("/v1/conversations?limit=0"), 400)
+    error_of(server.client.get("/v1/conversations?limit=many"), 400)
+
+
+def test_a_body_over_one_mebibyte_gets_a_413_whether_it_says_its_length_or_not(server):
+    big = json.dumps(chat(messages=[{"role": "user", "content": "a" * 1_100_000}])).encode()
+    headers = {"Content-Type": "application/json"}
+    error_of(server.client.post("/v1/chat/completions", content=big, headers=headers), 413)
+
+    def chunks():
+        for start in range(0, len(big), 65536):
+            yield big[start : start + 65536]
+
+    error_of(server.client.post("/v1/chat/completions", content=chunks(), headers=headers), 413)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"prompt": [50257]}, "prompt"),
+        ({"prompt": [-1]}, None),
+        ({"prompt": []}, None),
+        ({"prompt": "a " * 3000}, "prompt"),
+        ({"prompt": ["a"] * 60, "n": 3}, "n"),
+        ({"prompt": "a", "max_tokens": 0}, "max_tokens"),
+        ({"prompt": "a", "best_of": 2}, "best_of"),
+        ({"prompt": "a", "suffix": "b"}, "suffix"),
+        ({"prompt": "a", "logprobs": 30}, "logprobs"),
+    ],
+)
+def test_raw_completions_check_their_fields_as_well(server, body, param):
+    error = error_of(server.client.post("/v1/completions", json=body), 400)
+    if param is not None:
+        assert error["param"] == param
+
+
+def test_every_answer_has_a_request_id_and_security_headers(server):
+    for path in ("/health", "/", "/docs", "/v1/nothing", "/v1/models"):
+        headers = server.client.get(path).headers
+        assert headers["x-request-id"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+        assert "script-src 'self'" in headers["content-security-policy"]
+        assert "unsafe-inline" not in headers["content-security-policy"].split("script-src")[1].split(";")[0]
+    assert server.client.get("/health", headers={"X-Request-ID": "mine-1"}).headers["x-request-id"] == "mine-1"
+
+
+def test_the_docs_page_loads_nothing_from_elsewhere_and_its_parts_are_there(server):
+    page = server.client.get("/docs").text
+    assert "http" not in page
+    for path in ("/docs/static/swagger-ui.css", "/docs/static/swagger-ui-bundle.js", "/docs/start.js", "/openapi.json"):
+        assert server.client.get(path).status_code == 200
+
+
+def test_the_schema_promises_no_422(server):
+    schema = server.client.get("/openapi.json").json()
+    assert "422" not in json.dumps(schema)
+    assert {"/health", "/v1/models", "/v1/chat/completions", "/v1/chat/stream", "/v1/completions", "/metrics"} <= set(
+        schema["paths"]
+    )
+    chat_responses = schema["paths"]["/v1/chat/completions"]["post"]["responses"]
+    assert chat_responses["400"]["content"]["application/json"]["schema"]["$ref"].endswith("ErrorBody")
+
+
+def test_the_root_is_a_page_and_unknown_files_are_not(server):
+    assert "Resonance" in server.client.get("/").text
+    assert server.client.get("/").headers["content-type"].startswith("text/html")
+    assert server.client.get("/c/some-conversation").headers["content-type"].startswith("text/html")
+    error_of(server.client.get("/../../etc/passwd"), 404)
+    error_of(server.client.get("/secret.txt"), 404)

@@ -1,0 +1,183 @@
+"""The store by itself, the same on SQLite and on PostgreSQL."""
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from serve.store import NewMessage, Store, StoreError, StoreUnavailable, new_message_id
+from serve.tables import Base
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL of our own on loopback; skipped where it is not installed."""
+    pytest.importorskip("asyncpg", reason="asyncpg is not installed")
+    bin_folders = [Path(p) for p in os.environ["PATH"].split(":")] + sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    initdb = next((folder / "initdb" for folder in bin_folders if (folder / "initdb").is_file()), None)
+    if initdb is None:
+        pytest.skip("PostgreSQL is not installed on this machine")
+    home = tmp_path_factory.mktemp("pg")
+    as_user: list[str] = []
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        if not shutil.which("runuser"):
+            pytest.skip("PostgreSQL does not run as root")
+        as_user = ["runuser", "-u", "nobody", "--"]
+        for folder in (home, *home.parents):
+            if folder.stat().st_uid == 0 and folder.is_relative_to("/tmp") and folder != Path("/tmp"):
+                folder.chmod(0o755)
+        shutil.chown(home, "nobody")
+    data = home / "data"
+    subprocess.run([*as_user, initdb, "-D", data, "-U", "resonance", "--auth=trust", "--no-sync"], check=True,
+                   capture_output=True)  # fmt: skip
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [*as_user, initdb.parent / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", home, "-F"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.1)
+    yield f"postgresql://resonance@127.0.0.1:{port}/postgres"
+    process.terminate()
+    process.wait(timeout=20)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database's address; SQLite's is fresh, PostgreSQL's is emptied by the tests' own owners."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'conversations.sqlite'}"
+    return request.getfixturevalue("postgres")
+
+
+@pytest.fixture
+def owner(request: pytest.FixtureRequest) -> str:
+    """An owner for each test."""
+    return request.node.name
+
+
+def run(url: str, use: Callable) -> object:
+    async def main() -> object:
+        store = Store(url)
+        await store.open()
+        try:
+            return await use(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(main())
+
+
+def message(role: str, text: str) -> NewMessage:
+    return NewMessage(role, text, new_message_id())
+
+
+def test_messages_come_back_in_order_in_another_process_of_time(url, owner):
+    user, answer = message("user", "Hello, wörld 🌍\x00"), message("assistant", "Hi")
+
+    async def write(store: Store):
+        await store.append(owner, "c", [user], None)
+        await store.append(owner, "c", [answer], user.id)
+
+    async def read(store: Store):
+        return await store.conversation(owner, "c")
+
+    run(url, write)
+    conversation, messages = run(url, read)
+    assert [(m.role, m.content, m.parent_id) for m in messages] == [
+        ("user", "Hello, wörld 🌍\ufffd", None),
+        ("assistant", "Hi", user.id),
+    ]
+    assert conversation.title == "Hello, wörld 🌍\ufffd"
+    assert conversation.created_at <= conversation.updated_at
+
+
+def test_owners_never_see_each_others_conversations_even_with_the_same_id(url, owner):
+    async def use(store: Store):
+        mine, yours = message("user", "mine"), message("assistant", "yours")
+        await store.append(owner, "c", [mine], None)
+        await store.append(owner + "2", "c", [yours], None)
+        assert [m.content for m in await store.messages(owner, "c")] == ["mine"]
+        assert not await store.rate(owner, "c", yours.id, 1, None, None)
+        assert await store.delete(owner + "2", "c")
+        assert [m.content for m in await store.messages(owner, "c")] == ["mine"]
+        pages, more = await store.page(owner, limit=10, after=None, query=None)
+        assert ([(row.id, count) for row, count in pages], more) == ([("c", 1)], False)
+
+    run(url, use)
+
+
+def test_search_takes_signs_of_patterns_for_themselves(url, owner):
+    async def use(store: Store):
+        for name, text in (("a", "100% sure_thing"), ("b", "1000 other things")):
+            await store.append(owner, name, [message("user", text)], None)
+        for query, expected in (("100%", ["a"]), ("sure_", ["a"]), ("THING", ["b", "a"]), ("%", ["a"]), ("none", [])):
+            page, _ = await store.page(owner, limit=10, after=None, query=query)
+            assert [row.id for row, _ in page] == expected, query
+
+    run(url, use)
+
+
+def test_old_conversations_are_forgotten(url, owner):
+    async def use(store: Store):
+        await store.append(owner, "c", [message("user", "x")], None)
+        await store.forget(days=1)
+        assert await store.conversation(owner, "c") is not None
+        await store.forget(days=0)
+        assert await store.conversation(owner, "c") is None
+        assert await store.messages(owner, "c") == []
+
+    run(url, use)
+
+
+def test_the_migrations_make_exactly_the_tables_that_the_code_uses(url):
+    async def use(store: Store):
+        assert store._engine is not None
+        async with store._engine.connect() as connection:
+            return await connection.run_sync(
+                lambda sync: compare_metadata(MigrationContext.configure(sync), Base.metadata)
+            )
+
+    assert run(url, use) == []
+
+
+def test_a_database_that_is_broken_or_away_is_unavailable_and_nothing_else(tmp_path):
+    broken = tmp_path / "broken.sqlite"
+    broken.write_bytes(b"this is no database at all" * 100)
+    for url in (f"sqlite:///{broken}", f"sqlite:///{tmp_path / 'no' / 'such' / 'folder.sqlite'}"):
+        asyncio.run(refused(Store(url)))
+
+
+async def refused(store: Store) -> None:
+    with pytest.raises(StoreUnavailable):
+        await store.messages("", "c")
+    await asyncio.sleep(0.2)  # SQLite's thread says goodbye to the loop
+
+
+def test_an_address_that_is_none_is_said_so():
+    with pytest.raises(StoreError, match=r"store\.url"):
+        Store("not a database")
+
+
+def test_long_titles_end_at_a_word(url, owner):
+    async def use(store: Store):
+        await store.append(owner, "c", [message("user", "many words " * 20)], None)
+        found = await store.conversation(owner, "c")
+        assert found is not None
+        return found[0].title
+
+    title = run(url, use)
+    assert isinstance(title, str)
+    assert len(title) <= 61
+    assert title.endswith(("words…", "many…"))
