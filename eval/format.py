@@ -7,8 +7,8 @@ SIGNIFICANT = 0.05
 
 
 def value(number: float, *, share: bool) -> str:
-    """A share in percent, any other number with four digits."""
-    return f"{100 * number:.1f}%" if share else f"{number:.4g}"
+    """A share in percent, any other number with four digits or, where it is large, as a whole one."""
+    return f"{_bare(number, share)}%" if share else _bare(number, share)
 
 
 def score(score: Score | None, *, share: bool) -> str:
@@ -16,16 +16,16 @@ def score(score: Score | None, *, share: bool) -> str:
     if score is None:
         return "–"
     low, high = score.ci95
-    spread = f"{100 * low:.1f}–{100 * high:.1f}" if share else f"{low:.4g}–{high:.4g}"
-    return f"{value(score.value, share=share)} ({spread})"
+    return f"{value(score.value, share=share)} ({_bare(low, share)}–{_bare(high, share)})"
 
 
 def lead(lead: Difference | None, *, share: bool) -> str:
     """A signed difference (of shares, in percentage points) and how sure it is."""
     if lead is None:
         return "–"
-    number = f"{100 * lead.value:+.1f}" if share else f"{lead.value:+.4g}"
-    return f"{number} {'p<.001' if lead.p < 0.001 else f'p={lead.p:.3f}'.replace('=0.', '=.')}"
+    sign = "-" if lead.value < 0 else "+"
+    chance = "p<.001" if lead.p < 0.001 else f"p={lead.p:.3f}".replace("=0.", "=.")
+    return f"{sign}{_bare(abs(lead.value), share)} {chance}"
 
 
 def verdict(row: Row, lead: Difference | None) -> str:
@@ -38,3 +38,9 @@ def verdict(row: Row, lead: Difference | None) -> str:
 def title(name: str) -> str:
     """A score's name as people write it."""
     return name.replace("_", " ")
+
+
+def _bare(number: float, share: bool) -> str:
+    if share:
+        return f"{100 * number:.1f}"
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.4g}"

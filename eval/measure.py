@@ -107,7 +107,7 @@ class Measure:
         """
         if len(self.numerators) != len(other.numerators):
             raise EvalError(
-                f"a paired comparison needs the same examples on both sides, but there are "
+                f"A paired comparison needs the same examples on both sides, but there are "
                 f"{len(self.numerators)} and {len(other.numerators)}."
             )
         shared = self._shared(other)
@@ -134,11 +134,11 @@ class Measure:
 
     def _value(self) -> float:
         if self.n == 0:
-            raise EvalError("no example was measured, so there is no score; is the test split empty?")
+            raise EvalError("No example was measured, so there is no score; is the test split empty?")
         value = float(self._ratio(np.ones((1, self.n)))[0])
         if not math.isfinite(value):
             raise EvalError(
-                f"a score came out as {value}: the model's outputs are not finite numbers, "
+                f"A score came out as {value}: the model's outputs are not finite numbers, "
                 "so the checkpoint's training has probably diverged; take an earlier checkpoint."
             )
         return value

@@ -132,7 +132,8 @@ def _scores(tasks: dict[str, dict[str, object]]) -> str:
         for name, score in scores.items():
             match score:
                 case {"value": float() | int() as value}:
-                    lines.append(f"{task} {name.replace('_', ' ')} {value:.4g}")
+                    title = task if name == task else f"{task} {name.replace('_', ' ')}"
+                    lines.append(f"{title} {value:.4g}")
                     break
                 case _:
                     continue

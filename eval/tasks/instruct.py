@@ -37,7 +37,7 @@ class Instruct:
         asked = [one for one in fitted if one is not None]
         if not asked:
             raise EvalError(
-                f"none of the {len(examples)} test examples fits into a context of "
+                f"None of the {len(examples)} test examples fits into a context of "
                 f"{subject.context_length} tokens; evaluate on data with shorter examples."
             )
         advance(len(fitted) - len(asked))

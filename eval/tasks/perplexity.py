@@ -107,7 +107,7 @@ def _result(surprises: Sequence[Surprise | None], context_length: int) -> Result
     missing = surprises.count(None)
     if missing == len(surprises):
         raise EvalError(
-            f"none of the {missing} test examples can be scored in a context of {context_length} tokens; "
+            f"None of the {missing} test examples can be scored in a context of {context_length} tokens; "
             "evaluate on data with shorter examples."
         )
     note = f"{missing} examples do not fit into {context_length} tokens, or have no answer, and are left out."

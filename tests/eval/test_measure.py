@@ -89,7 +89,7 @@ def test_different_examples_are_not_compared() -> None:
 
 
 def test_no_observation_is_an_error_and_not_a_number() -> None:
-    with pytest.raises(EvalError, match="no example was measured"):
+    with pytest.raises(EvalError, match="No example was measured"):
         Measure.of_matches([]).score()
 
 

@@ -85,7 +85,7 @@ def test_a_question_that_does_not_fit_counts_as_wrong_and_is_told(subject: Subje
 
 def test_a_split_of_which_nothing_fits_is_an_error(subject: Subjects) -> None:
     for task in (INSTRUCT, Perplexity()):
-        with pytest.raises(EvalError, match="none of the 1 test examples"):
+        with pytest.raises(EvalError, match="None of the 1 test examples"):
             task.run(subject("fresh"), [long_example()], ignore)
 
 
