@@ -166,7 +166,7 @@ class Retriever:
         documents = [
             Document(title, hit.url, text, hit.rank)
             for hit in hits
-            if (text := neutralise(texts.get(hit.url) or hit.snippet))
+            if (text := neutralise(f"{hit.snippet} {texts.get(hit.url, '')}"))
             and (title := neutralise(hit.title)[:120] or "Untitled")
         ]
         return pack(rank(query, documents, self._budget), budget_tokens, count_tokens)
