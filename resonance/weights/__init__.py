@@ -11,11 +11,13 @@ from resonance.weights import book, huggingface, openai
 from resonance.weights.errors import WeightsError
 from resonance.weights.names import listed
 
-__all__ = ["WeightsError", "read", "resolve"]
+__all__ = ["WeightsError", "read", "read_config", "resolve"]
 
 
 class Layout(Protocol):
     """A module that reads one layout."""
+
+    def read_config(self, path: Path, /, *, n_head: int | None = None) -> GPT2Config: ...
 
     def read(self, path: Path, /, *, n_head: int | None = None) -> tuple[GPT2Config, dict[str, Tensor]]: ...
 
@@ -33,22 +35,23 @@ def read(path: str | Path, *, n_head: int | None = None) -> tuple[GPT2Config, di
     Matrices are (out, in); types are those of the file; tensors may be mapped from it, and changing them never
     changes the file. `n_head` is for the book's layout, which does not hold it. Raises WeightsError.
     """
-    path = Path(path)
-    if path.is_dir():
-        held = {entry.name for entry in path.iterdir()}
-        layout = _whole_layout(held) or _begun_layout(held)
-        if layout is None:
-            raise WeightsError(f"{path} holds no GPT-2: found {listed(sorted(held)) or 'nothing'}; wanted {WANTED}.")
+    layout, path = _find(Path(path))
+    try:
         return layout.read(path, n_head=n_head)
-    if not path.exists():
-        raise WeightsError(f"{path} does not exist; wanted {WANTED}.")
-    if path.suffix in book.ENDINGS:
-        return book.read(path, n_head=n_head)
-    if path.name == huggingface.WEIGHTS:
-        return huggingface.read(path.parent, n_head=n_head)
-    if path.suffix == openai.ENDING:
-        return openai.read(path.parent, n_head=n_head)
-    raise WeightsError(f"{path} is not a file of weights that we read; wanted {WANTED}.")
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from None
+
+
+def read_config(path: str | Path, *, n_head: int | None = None) -> GPT2Config:
+    """The configuration alone, without reading through the tensors: quick for models of any size.
+
+    Raises WeightsError as `read` does, but damage to tensors is not seen.
+    """
+    layout, path = _find(Path(path))
+    try:
+        return layout.read_config(path, n_head=n_head)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from None
 
 
 def resolve(name_or_path: str | Path) -> Path:
@@ -68,6 +71,25 @@ def resolve(name_or_path: str | Path) -> Path:
     if _whole_layout({entry.name for entry in folder.iterdir()}) is None:
         raise WeightsError(f"{name} is downloaded only in part ({folder}); go on with: resonance weights {name}")
     return folder
+
+
+def _find(path: Path) -> tuple[Layout, Path]:
+    """The layout of what is at a path, and the path that its reader takes."""
+    if path.is_dir():
+        held = {entry.name for entry in path.iterdir()}
+        layout = _whole_layout(held) or _begun_layout(held)
+        if layout is None:
+            raise WeightsError(f"{path} holds no GPT-2: found {listed(sorted(held)) or 'nothing'}; wanted {WANTED}.")
+        return layout, path
+    if not path.exists():
+        raise WeightsError(f"{path} does not exist; wanted {WANTED}.")
+    if path.suffix in book.ENDINGS:
+        return book, path
+    if path.name == huggingface.WEIGHTS:
+        return huggingface, path.parent
+    if path.suffix == openai.ENDING:
+        return openai, path.parent
+    raise WeightsError(f"{path} is not a file of weights that we read; wanted {WANTED}.")
 
 
 def _whole_layout(held: set[str]) -> Layout | None:

@@ -46,6 +46,11 @@ NAMES = Names(
 )
 
 
+def read_config(path: Path, *, n_head: int | None = None) -> GPT2Config:
+    """The sizes that the tensors' shapes tell. Raises WeightsError, naming the file or the tensor."""
+    return _open(path, n_head)[1]
+
+
 def read(path: Path, *, n_head: int | None = None) -> tuple[GPT2Config, dict[str, Tensor]]:
     """The model in a `.pth` file, or in a folder that holds one (and its `settings.json`).
 
@@ -53,11 +58,7 @@ def read(path: Path, *, n_head: int | None = None) -> tuple[GPT2Config, dict[str
     equal to the token embedding is tied. The head count is `n_head`, else the settings', else width / 64.
     Raises WeightsError, naming the file or the tensor.
     """
-    file, beside = (find(path), path / SETTINGS) if path.is_dir() else (path, None)
-    settings = read_settings(beside) if beside and beside.is_file() else {}
-    tensors = _load(file)
-    n_head = n_head or int(number(settings, "n_heads", 0, beside)) or None
-    config = _config(tensors, file, n_head, number(settings, "drop_rate", GPT2Config().dropout, beside))
+    file, config, tensors = _open(path, n_head)
     state: dict[str, Tensor] = {}
     for name, shape in shapes(config).items():
         if ".qkv." in name:
@@ -74,6 +75,14 @@ def find(folder: Path) -> Path:
         names = listed(path.name for path in found) or "none"
         raise WeightsError(f"{folder} should hold one .pth file, but holds {names}; name the file itself.")
     return found[0]
+
+
+def _open(path: Path, n_head: int | None) -> tuple[Path, GPT2Config, dict[str, Tensor]]:
+    file, beside = (find(path), path / SETTINGS) if path.is_dir() else (path, None)
+    settings = read_settings(beside) if beside and beside.is_file() else {}
+    tensors = _load(file)
+    n_head = n_head or int(number(settings, "n_heads", 0, beside)) or None
+    return file, _config(tensors, file, n_head, number(settings, "drop_rate", GPT2Config().dropout, beside)), tensors
 
 
 def _load(file: Path) -> dict[str, Tensor]:

@@ -74,22 +74,20 @@ VARIANTS: dict[str, tuple[object, ...]] = {  # keys that change what is computed
 }
 
 
+def read_config(folder: Path, *, n_head: int | None = None) -> GPT2Config:
+    """What `config.json` and the tensors' names say. Raises WeightsError, naming the file or key."""
+    config = _config(read_settings(folder / CONFIG), _prefixed(_map_tensors(folder)), folder)
+    check_head_count(n_head, config, folder)
+    return config
+
+
 def read(folder: Path, *, n_head: int | None = None) -> tuple[GPT2Config, dict[str, Tensor]]:
     """The model in a Hugging Face folder, the tensors' types kept; what needs no transposing stays mapped.
 
     Raises WeightsError, naming the file, key or tensor, when anything is missing, damaged or unsupported.
     """
     settings = read_settings(folder / CONFIG)
-    tensors: dict[str, Tensor] = {}
-    for file in _files(folder):
-        try:
-            with safe_open(file, framework="pt") as opened:
-                tensors |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        except FileNotFoundError:
-            raise WeightsError(f"{file} is missing.") from None
-        except (SafetensorError, OSError) as error:
-            raise WeightsError(f"{file} is damaged or cut short ({error}); fetch it again.") from None
-    config, state = from_huggingface(settings, tensors, where=folder)
+    config, state = from_huggingface(settings, _map_tensors(folder), where=folder)
     check_head_count(n_head, config, folder)
     return config, state
 
@@ -148,8 +146,8 @@ def from_huggingface(
     differs from the embedding, or that `tie_word_embeddings` calls untied. Raises WeightsError for variants of
     GPT-2 that compute something else, and for missing or misshapen tensors; `where` is named in it.
     """
-    whole = {name if name.startswith((PREFIX, HEAD)) else PREFIX + name: value for name, value in tensors.items()}
-    config = _config(settings, tied=_is_tied(settings, whole, where), where=where)
+    whole = _prefixed(tensors)
+    config = _config(settings, whole, where)
     state: dict[str, Tensor] = {}
     for name, shape in shapes(config).items():
         stored = NAMES(name)
@@ -164,6 +162,23 @@ def from_huggingface(
     return config, state
 
 
+def _map_tensors(folder: Path) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for file in _files(folder):
+        try:
+            with safe_open(file, framework="pt") as opened:
+                tensors |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        except FileNotFoundError:
+            raise WeightsError(f"{file} is missing.") from None
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(f"{file} is damaged or cut short ({error}); fetch it again.") from None
+    return tensors
+
+
+def _prefixed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name if name.startswith((PREFIX, HEAD)) else PREFIX + name: value for name, value in tensors.items()}
+
+
 def _is_tied(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], where: object) -> bool:
     said = settings.get("tie_word_embeddings", True)
     head, embedding = tensors.get(HEAD), tensors.get(NAMES("token_embedding.weight"))
@@ -174,7 +189,7 @@ def _is_tied(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], where: 
     return bool(said) and embedding is not None and head.shape == embedding.shape and head.equal(embedding)
 
 
-def _config(settings: Mapping[str, Any], *, tied: bool, where: object) -> GPT2Config:
+def _config(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], where: object) -> GPT2Config:
     for key, allowed in VARIANTS.items():
         if settings.get(key, allowed[0]) not in allowed:
             raise WeightsError(
@@ -186,7 +201,7 @@ def _config(settings: Mapping[str, Any], *, tied: bool, where: object) -> GPT2Co
         SIZES,
         file,
         dropout=number(settings, "resid_pdrop", GPT2Config().dropout, file),
-        tie_weights=tied,
+        tie_weights=_is_tied(settings, tensors, where),
         layer_norm_epsilon=number(settings, "layer_norm_epsilon", GPT2Config().layer_norm_epsilon, file),
     )
     if settings.get("n_inner") not in (None, 4 * config.n_embd):

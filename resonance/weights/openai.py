@@ -50,13 +50,19 @@ SIZES = {  # ours: theirs
 }
 
 
+def read_config(folder: Path, *, n_head: int | None = None) -> GPT2Config:
+    """What `hparams.json` says. Raises WeightsError when it is missing or makes no GPT-2."""
+    config = make_config(read_settings(folder / HPARAMS), SIZES, folder / HPARAMS)
+    check_head_count(n_head, config, folder)
+    return config
+
+
 def read(folder: Path, *, n_head: int | None = None) -> tuple[GPT2Config, dict[str, Tensor]]:
     """The model in a folder of OpenAI's files; tensors that need no transposing stay mapped from the file.
 
     Raises WeightsError, naming the file or the tensor, when anything is missing, damaged or of another shape.
     """
-    config = make_config(read_settings(folder / HPARAMS), SIZES, folder / HPARAMS)
-    check_head_count(n_head, config, folder)
+    config = read_config(folder, n_head=n_head)
     bundle = Bundle(_prefix(folder))
     state: dict[str, Tensor] = {}
     for name, shape in shapes(config).items():

@@ -1,9 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from resonance.model import GPT2
-from resonance.weights import WeightsError, read, resolve
+from resonance.weights import WeightsError, huggingface, read, read_config, resolve
 
 
 @pytest.fixture
@@ -71,3 +72,22 @@ def test_a_folder_under_the_home_is_found_by_its_name(home: Path, shared_data: P
     (home / "weights").mkdir(parents=True)
     (home / "weights" / "gpt2").symlink_to(shared_data / "openai-gpt2-tiny")
     assert GPT2.from_pretrained("gpt2").config.n_embd == 48
+
+
+@pytest.mark.parametrize("layout", ["openai-gpt2-tiny", "book-gpt2-tiny", "huggingface"])
+def test_the_configuration_alone_is_the_one_that_comes_with_the_tensors(layout: str, shared_data: Path, tmp_path: Path):
+    folder = shared_data / layout
+    if layout == "huggingface":
+        folder = tmp_path
+        huggingface.write(folder, *read(shared_data / "book-gpt2-tiny"))
+    assert read_config(folder) == read(folder)[0]
+    with pytest.raises(WeightsError, match="n_head"):
+        read_config(folder, n_head=5)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_the_system_does_not_let_us_read_is_an_error_of_ours(shared_data: Path, tmp_path: Path):
+    huggingface.write(tmp_path, *read(shared_data / "openai-gpt2-tiny"))
+    (tmp_path / "config.json").chmod(0)
+    with pytest.raises(WeightsError, match=r"config\.json cannot be read"):
+        read(tmp_path)
