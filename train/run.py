@@ -20,7 +20,7 @@ from resonance.chat import ChatTemplate
 from resonance.checkpoint import STATE_FILE, TRAIN_FILE, Metadata, run_folders
 from resonance.config import ConfigError, compose, override_values
 from resonance.model import GPT2Config
-from train.callbacks.graceful_stop import GracefulStop
+from train.callbacks.graceful_stop import GracefulStop, StoppedBySignal
 from train.callbacks.metrics_csv import MetricsCSV
 from train.callbacks.progress import ProgressBar
 from train.callbacks.run_folder import RunFolder
@@ -46,9 +46,10 @@ class Plan:
 def main(overrides: list[str]) -> None:
     """Train as `configs/train.yaml` and the overrides say. Raises KeyboardInterrupt when a signal ended the run."""
     plan = make_plan(overrides)
-    stopped_by = train(plan)
-    if stopped_by is not None:
-        raise KeyboardInterrupt
+    try:
+        train(plan)
+    except StoppedBySignal:
+        raise KeyboardInterrupt from None
 
 
 def make_plan(overrides: list[str]) -> Plan:
@@ -77,8 +78,8 @@ def make_plan(overrides: list[str]) -> Plan:
     return Plan(config, root / name, None)
 
 
-def train(plan: Plan) -> int | None:
-    """Fit, and write the run's folder; return the signal that stopped the run, if one did."""
+def train(plan: Plan) -> None:
+    """Fit, and write the run's folder. Raises StoppedBySignal when a signal ended the run, after its state is saved."""
     config, folder = plan.config, plan.folder
     console = Console(soft_wrap=True)
     _quiet_libraries()
@@ -98,15 +99,13 @@ def train(plan: Plan) -> int | None:
     paths.write_text_atomically(folder / TRAIN_FILE, OmegaConf.to_yaml(config))
     console.print(f"[bold]{config.run}[/]  {start.model.num_parameters():,} parameters, from {start.base or 'scratch'}")
     console.print(str(data.report), highlight=False, markup=False)
-    stop = GracefulStop()
-    trainer = _trainer(config, folder, [*_callbacks(config, folder, template, data, metadata, console), stop])
+    trainer = _trainer(config, folder, _callbacks(config, folder, template, data, metadata, console))
     module = SFTModule(start.model, instantiate(config.optimizer), instantiate(config.scheduler), config.seed)
     if plan.state is not None:
         console.print(f"resuming from {plan.state}", highlight=False)
     trainer.fit(module, datamodule=data, ckpt_path=plan.state, weights_only=True)
     if trainer.is_global_zero:
         console.print(f"[bold]{folder}[/]  {trainer.global_step} steps, {module.tokens_seen:,} tokens")
-    return stop.signal
 
 
 def _find_run(what: str, root: Path) -> Path:
@@ -198,18 +197,16 @@ def _callbacks(
                 min_delta=chosen.early_stopping.min_delta,
             )
         )
-    callbacks.append(
-        RunFolder(
-            folder,
-            template.tokenizer,
-            metadata,
-            every_n_steps=config.save.every_n_steps,
-            best=config.save.best,
-            monitor=config.monitor.name,
-            mode=config.monitor.mode,
-        )
+    writer = RunFolder(
+        folder,
+        template.tokenizer,
+        metadata,
+        every_n_steps=config.save.every_n_steps,
+        best=config.save.best,
+        monitor=config.monitor.name,
+        mode=config.monitor.mode,
     )
-    return callbacks
+    return [*callbacks, writer, GracefulStop(writer.save)]
 
 
 def _trainer(config: DictConfig, folder: Path, callbacks: list[Callback]) -> Trainer:

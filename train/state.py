@@ -1,4 +1,4 @@
-"""How Lightning's state is put on disk: whole or not at all, and read without running anything."""
+"""How Lightning's state is put on disk: whole or not at all, and between two steps."""
 
 from pathlib import Path
 from typing import Any
@@ -14,3 +14,20 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+
+
+def between_steps(loops: dict[str, Any], batches_in_epoch: int | float) -> None:
+    """Correct the saved counters of Lightning's fit loop to say that a step is over and the next has not begun.
+
+    States are saved when a batch has been fetched and not yet trained on, and when a run stops in the middle of an
+    epoch; Lightning's counters then hold the fetched batch as begun, and the epoch as over.
+    """
+    batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
+    done = batches["current"]["completed"]
+    if batches["current"]["ready"] > done:
+        batches["is_last_batch"] = False
+        for counter in (batches["current"], batches["total"]):
+            counter["ready"] = counter["completed"]
+    elif 0 < done < batches_in_epoch:
+        for counter in (epochs["current"], epochs["total"]):
+            counter["processed"] = counter["completed"]

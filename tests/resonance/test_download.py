@@ -7,7 +7,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from resonance.weights.transfer import Policy
 TINY = GPT2Config(vocab_size=97, context_length=24, n_layer=2, n_head=2, n_embd=16)
 HUB = "/openai-community/gpt2/resolve/main"
 BIG = f"{HUB}/model.safetensors"
-QUICK = Policy(attempts=4, stall_timeout=0.4, wait_initial=0.01, wait_max=0.05)
+QUICK = Policy(attempts=4, stall_timeout=30.0, wait_initial=0.01, wait_max=0.05)
 
 
 @dataclass
@@ -148,7 +148,7 @@ def stalls(after: int) -> Answer:
     def answer(handler: Handler, content: bytes) -> None:
         serve(handler, content[:after], tag=etag(content), size=len(content))
         handler.wfile.flush()
-        handler.server_state.closing.wait(10)
+        handler.server_state.closing.wait(120)
         handler.close_connection = True
 
     return answer
@@ -334,9 +334,9 @@ def test_without_version_marks_a_change_is_noticed_by_the_size(server: Server, f
 def test_a_stalled_connection_is_given_up_and_resumed(server: Server, folder: Path):
     server.script[BIG] = [stalls(7000)]
     begun = time.monotonic()
-    told = get(server)
-    assert told.retries == ["model.safetensors: nothing arrived for 0.4 s"]
-    assert time.monotonic() - begun < 5
+    told = get(server, policy=replace(QUICK, stall_timeout=2.0))
+    assert told.retries == ["model.safetensors: nothing arrived for 2 s"]
+    assert time.monotonic() - begun < 60
     assert server.asked(BIG)[1].range == "bytes=7000-"
     assert_whole(folder, server)
 
@@ -407,7 +407,7 @@ def test_a_busy_server_is_asked_again_after_the_time_it_names(server: Server, fo
     server.script[BIG] = [status(code, Retry_After="1")]
     get(server)
     first, second = server.asked(BIG)
-    assert 1.0 <= second.at - first.at < 3
+    assert second.at - first.at >= 1.0
     assert_whole(folder, server)
 
 

@@ -15,7 +15,7 @@ from resonance.model import GPT2, GPT2Config
 SHAPES = {
     "padded everywhere": GPT2Config(vocab_size=97, context_length=48, n_layer=2, n_head=2, n_embd=32),
     "heads of 64": GPT2Config(vocab_size=300, context_length=160, n_layer=2, n_head=3, n_embd=192),
-    "untied head": GPT2Config(vocab_size=130, context_length=64, n_layer=1, n_head=1, n_embd=80, tie_weights=False),
+    "untied head": GPT2Config(vocab_size=130, context_length=64, n_layer=1, n_head=3, n_embd=96, tie_weights=False),
 }
 
 

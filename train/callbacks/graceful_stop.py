@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM end a run between two steps, so that what is saved is a whole step's state."""
 
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 from lightning import LightningModule, Trainer
@@ -9,22 +10,26 @@ from lightning.pytorch.callbacks import Callback
 from train.module import Batch
 
 
-class GracefulStop(Callback):
-    """The first signal asks the run to stop after the step under way; a second Ctrl-C stops it at once."""
+class StoppedBySignal(Exception):
+    """The run was asked to stop, and has saved its state."""
 
-    def __init__(self) -> None:
-        self.signal: int | None = None  # the one that stopped the run
+
+class GracefulStop(Callback):
+    """The first signal ends the run after the step under way, when `save` is done; a second one ends it at once."""
+
+    def __init__(self, save: Callable[[Trainer, LightningModule], None]) -> None:
+        self._save = save
+        self._asked = False
         self._before: dict[int, object] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._ask)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, batch_idx: int
-    ) -> None:
-        if self.signal is not None and trainer.fit_loop.epoch_loop.global_step:
-            trainer.should_stop = True
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        if self._asked and batch_idx % trainer.accumulate_grad_batches == 0:
+            self._save(trainer, pl_module)
+            raise StoppedBySignal
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._restore()
@@ -33,9 +38,9 @@ class GracefulStop(Callback):
         self._restore()
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
+        if self._asked:
             raise KeyboardInterrupt
-        self.signal = number
+        self._asked = True
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

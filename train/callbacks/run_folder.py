@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -9,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from resonance.checkpoint import STATE_FILE, Checkpoint, Metadata, Monitor
 from resonance.tokenizer import Tokenizer
 from train.module import Batch, SFTModule
+from train.state import between_steps
 
 
 class RunFolder(Callback):
@@ -39,7 +41,7 @@ class RunFolder(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         if trainer.global_step > self._saved_step and trainer.global_step % self._every == 0:
-            self._save(trainer, pl_module)
+            self.save(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or self._monitor not in trainer.callback_metrics:
@@ -49,8 +51,16 @@ class RunFolder(Callback):
             self._kept = now
             self._save_weights(trainer, pl_module)
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.fit_loop.epoch_loop.batch_progress.current.completed < trainer.num_training_batches:
+            self.save(trainer, pl_module)  # the run ends within an epoch, which a resumed run may finish
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._save(trainer, pl_module)
+        if self._saved_step != trainer.global_step:
+            self.save(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        between_steps(checkpoint["loops"]["fit_loop"], trainer.num_training_batches)
 
     def state_dict(self) -> dict[str, object]:
         return {"kept": None if self._kept is None else [self._kept.name, self._kept.value, self._kept.mode]}
@@ -59,7 +69,8 @@ class RunFolder(Callback):
         kept = state_dict["kept"]
         self._kept = Monitor(*kept) if isinstance(kept, list) else None
 
-    def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the state, and the weights where they are not chosen by validation. Call it between two steps."""
         if self._kept is None or not self._best:  # nothing was validated, or the newest weights are wanted
             self._save_weights(trainer, pl_module)
         trainer.save_checkpoint(self._folder / STATE_FILE)
