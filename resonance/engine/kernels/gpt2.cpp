@@ -9,6 +9,7 @@
 
 #include "attention.h"
 #include "linear.h"
+#include "tiles.h"
 
 using namespace resonance;
 
@@ -53,6 +54,14 @@ void normalise(const Norm& norm, const float* x, int width, float epsilon, float
     for (int i = 0; i < width; i++) to[i] = (x[i] - mean) * scale * norm.weight[i] + norm.bias[i];
 }
 
+template <class T, class... Rest>
+void attend_any(const LayerCache<T>& cache, Rest&&... rest) {
+    if (cache.head_dim == 64) attend<T, 64>(cache, rest...);
+    if (cache.head_dim == 128) attend<T, 128>(cache, rest...);
+    if (cache.head_dim == 32) attend<T, 32>(cache, rest...);
+    if (cache.head_dim == 16) attend<T, 16>(cache, rest...);
+}
+
 template <class T>
 void run_layers(Model& m, const Run* runs, int n_runs, int rows, T* keys, T* values, int thread, int threads) {
     const int P = m.padded, first = rows * thread / threads, last = rows * (thread + 1) / threads;
@@ -65,27 +74,29 @@ void run_layers(Model& m, const Run* runs, int n_runs, int rows, T* keys, T* val
         auto normed_input = [&](const Norm& norm, const Matrix& matrix) {
             for (int row = first; row < last; row++)
                 normalise(norm, &m.residual[size_t(row) * P], m.width, m.epsilon, &m.normed[size_t(row) * P]);
-            m.input.prepare(matrix, false, m.normed.data(), P, first, last);
+            m.input.prepare(matrix, use_tiles(matrix, rows), m.normed.data(), P, first, last);
 #pragma omp barrier
         };
         auto product = [&](const Matrix& matrix, const Input& input, Finish how, std::vector<float>& to) {
-            multiply(matrix, input, rows, how, to.data(), matrix.outputs, thread, threads);
+            const auto kernel = use_tiles(matrix, rows) ? multiply_tiles : multiply;
+            kernel(matrix, input, rows, how, to.data(), matrix.outputs, thread, threads);
 #pragma omp barrier
         };
         normed_input(layer.norm1, layer.qkv);
         product(layer.qkv, m.input, STORE, m.qkv);
         for (int item = thread; item < n_runs * m.heads; item += threads) {
             const Run& run = runs[item / m.heads];
-            attend(cache, run.slot, item % m.heads, run.position, run.count, &m.qkv[size_t(run.row) * layer.qkv.outputs],
-                   layer.qkv.outputs, m.width, &m.attended[size_t(run.row) * P], P, scratch);
+            attend_any(cache, run.slot, item % m.heads, run.position, run.count,
+                       &m.qkv[size_t(run.row) * layer.qkv.outputs], layer.qkv.outputs, m.width,
+                       &m.attended[size_t(run.row) * P], P, scratch);
         }
 #pragma omp barrier
-        m.input.prepare(layer.proj, false, m.attended.data(), P, first, last);
+        m.input.prepare(layer.proj, use_tiles(layer.proj, rows), m.attended.data(), P, first, last);
 #pragma omp barrier
         product(layer.proj, m.input, ADD, m.residual);
         normed_input(layer.norm2, layer.fc);
         product(layer.fc, m.input, GELU, m.inner);
-        m.inner_input.prepare(layer.out, false, m.inner.data(), layer.fc.outputs, first, last);
+        m.inner_input.prepare(layer.out, use_tiles(layer.out, rows), m.inner.data(), layer.fc.outputs, first, last);
 #pragma omp barrier
         product(layer.out, m.inner_input, ADD, m.residual);
     }
@@ -174,16 +185,17 @@ void resonance_logits(void* model, const float* hidden, int rows, float* logits,
     Model& m = *(Model*)model;
     const int P = m.padded;
     if (m.normed.size() < size_t(rows) * P) m.normed.assign(size_t(rows) * P, 0);
-    m.input.reserve(std::max<size_t>(rows, m.input.bytes.size() / P), P);
+    m.input.reserve(rows, P);
 #pragma omp parallel num_threads(threads)
     {
         const int thread = omp_get_thread_num(), count = omp_get_num_threads();
         const int first = rows * thread / count, last = rows * (thread + 1) / count;
         for (int row = first; row < last; row++)
             memcpy(&m.normed[size_t(row) * P], hidden + size_t(row) * m.width, m.width * sizeof(float));
-        m.input.prepare(m.head, false, m.normed.data(), P, first, last);
+        m.input.prepare(m.head, use_tiles(m.head, rows), m.normed.data(), P, first, last);
 #pragma omp barrier
-        multiply(m.head, m.input, rows, STORE, logits, m.head.outputs, thread, count);
+        const auto kernel = use_tiles(m.head, rows) ? multiply_tiles : multiply;
+        kernel(m.head, m.input, rows, STORE, logits, m.head.outputs, thread, count);
     }
 }
 }

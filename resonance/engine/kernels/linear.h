@@ -56,11 +56,14 @@ struct Input {
     std::vector<int32_t> sums;      // (rows, groups)
     int inputs, groups;
 
+    // Room for so many rows at least, and for those beyond them that a block of tiles reads.
     void reserve(int rows, int inputs) {
-        halves.resize(size_t(rows) * inputs);
-        bytes.resize(size_t(rows) * inputs);
-        scales.resize(size_t(rows) * inputs / INT4_GROUP);
-        sums.resize(size_t(rows) * inputs / INT4_GROUP);
+        const size_t size = size_t(rows + 31) / 32 * 32 * inputs;
+        if (halves.size() >= size) return;
+        halves.resize(size);
+        bytes.resize(size);
+        scales.resize(size / INT4_GROUP);
+        sums.resize(size / INT4_GROUP);
     }
 
     // Take rows [first, last) of `from`, whose padding beyond its width must be zero.

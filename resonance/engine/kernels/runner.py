@@ -15,7 +15,7 @@ from resonance.engine.text import Chunk
 from resonance.model import GPT2
 
 KINDS: dict[Precision, int] = {"fp32": 0, "bf16": 1, "int8": 2, "int4": 3}
-LANES = 16
+HEAD_DIMS = (16, 32, 64, 128)
 
 
 class KernelRunner:
@@ -30,8 +30,8 @@ class KernelRunner:
         config = model.config
         if model.head_weight.device.type != "cpu":
             raise KernelsMissing("the C++ kernels compute on the CPU only")
-        if config.head_dim % LANES:
-            raise KernelsMissing(f"the C++ kernels want heads in multiples of {LANES}, not of width {config.head_dim}")
+        if config.head_dim not in HEAD_DIMS:
+            raise KernelsMissing(f"the C++ kernels know heads of width {HEAD_DIMS}, not of {config.head_dim}")
         self._library = library()
         self._cache = cache
         self._config = config

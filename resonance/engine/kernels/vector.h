@@ -75,6 +75,22 @@ inline float sum(Floats x) {
 #endif
 }
 
+inline Floats fold(Floats a, Floats b, Ints low, int distance) {
+    return __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, low + distance);
+}
+
+// The sums of sixteen vectors, in one: in each round neighbours are folded in half and share a vector.
+inline Floats sums(Floats (&x)[LANES]) {
+    const Ints low8{0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23};
+    const Ints low4{0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27};
+    const Ints low2{0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29};
+    const Ints low1{0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
+    for (int i = 0; i < 8; i++) x[i] = fold(x[2 * i], x[2 * i + 1], low8, 8);
+    for (int i = 0; i < 4; i++) x[i] = fold(x[2 * i], x[2 * i + 1], low4, 4);
+    for (int i = 0; i < 2; i++) x[i] = fold(x[2 * i], x[2 * i + 1], low2, 2);
+    return fold(x[0], x[1], low1, 1);
+}
+
 inline float largest(Floats x) {
     float top = x[0];
     for (int i = 1; i < LANES; i++) top = x[i] > top ? x[i] : top;
