@@ -31,7 +31,7 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*(?:[.,]\d+)*", re.UNICODE)
 # script without case; abbreviations and initials are put back together below.
 _BOUNDARY = re.compile(r"[.!?…][\"'”’)\]]*(\s+)(?=[\"'“‘(\[]?[^\Wa-z_])|[。！？]()|(\s+[|•·]\s+)")
 _ABBREVIATION = re.compile(
-    r"(?:^|\s|\()(?:[A-Z]|Dr|Mr|Mrs|Ms|Prof|St|Sr|Jr|vs|etc|No|Nos|Fig|Figs|Vol|pp|ca|approx|e\.g|i\.e|al|Inc|Ltd|Co"
+    r"(?<![^\s(])(?:[A-Z]|Dr|Mr|Mrs|Ms|Prof|St|Sr|Jr|vs|etc|No|Nos|Fig|Figs|Vol|pp|ca|approx|e\.g|i\.e|al|Inc|Ltd|Co"
     r"|Corp|Gen|Col|Sgt|Capt|Lt|Rev|Hon|Mt|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec|U\.S|U\.K)\.$"
 )
 
@@ -50,25 +50,31 @@ def terms(text: str) -> list[str]:
 
 def sentences(text: str, *, longest: int = 400) -> list[str]:
     """Sentences in order; one longer than `longest` characters is cut at white space."""
-    pieces: list[str] = []
-    for piece in _pieces(text):
-        part = piece.strip()
-        if not part:
+    return [part for start, end in sentence_spans(text) for part in _cut(text[start:end], longest)]
+
+
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """Where each sentence stands in the text, without the space around it."""
+    spans: list[tuple[int, int]] = []
+    for first, last in _pieces(text):
+        piece = text[first:last]
+        start, end = last - len(piece.lstrip()), first + len(piece.rstrip())
+        if start >= end:
             continue
-        if pieces and _ABBREVIATION.search(pieces[-1]) is not None:
-            pieces[-1] = f"{pieces[-1]} {part}"
+        if spans and _ABBREVIATION.search(text, *spans[-1]) is not None:
+            spans[-1] = (spans[-1][0], end)
         else:
-            pieces.append(part)
-    return [part for piece in pieces for part in _cut(piece, longest)]
+            spans.append((start, end))
+    return spans
 
 
-def _pieces(text: str) -> Iterator[str]:
+def _pieces(text: str) -> Iterator[tuple[int, int]]:
     start = 0
     for boundary in _BOUNDARY.finditer(text):
         space = boundary.lastindex or 0
-        yield text[start : boundary.start(space)]
+        yield start, boundary.start(space)
         start = boundary.end(space)
-    yield text[start:]
+    yield start, len(text)
 
 
 def _cut(sentence: str, longest: int) -> list[str]:

@@ -1,0 +1,100 @@
+"""Numbers that no source has are removed; sentences are held against the sources by their words."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve.rag.citations import CitationFilter, align, without_unknown
+from serve.rag.contract import Source
+
+
+def source(number: int, title: str, passage: str) -> Source:
+    return Source(number, title, f"https://s{number}.example/", f"s{number}.example", passage, 1.0)
+
+
+SOURCES = (
+    source(1, "Varnholm", "The lighthouse of Varnholm was built in 1874. It is 31 metres tall."),
+    source(2, "Harbours", "The harbour of Tolness was enlarged in 1902 for the herring fleet."),
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "cleaned"),
+    [
+        ("It was built in 1874 [1].", "It was built in 1874 [1]."),
+        ("It was built in 1874 [3].", "It was built in 1874."),
+        ("Built in 1874 [1][7] and 31 m tall [9] [2].", "Built in 1874 [1] and 31 m tall [2]."),
+        ("Both [1, 2, 3].", "Both [1, 2]."),
+        ("None [4,5].", "None."),
+        ("[8] begins.", " begins."),
+        ("A list [a] and x[i] and [] stay.", "A list [a] and x[i] and [] stay."),
+        ("Year [1874] is no source.", "Year is no source."),
+        ("Open [1", "Open [1"),
+    ],
+)
+def test_numbers_that_no_source_has_are_removed(answer, cleaned):
+    assert without_unknown(answer, SOURCES) == cleaned
+
+
+def test_a_sentence_in_a_sources_words_is_matched_with_and_without_a_number():
+    aligned = align("The lighthouse was built in 1874. The harbour of Tolness was enlarged in 1902 [2].", SOURCES)
+    assert [(s.sources, s.cited, s.matched) for s in aligned.sentences] == [((1,), (), True), ((2,), (2,), True)]
+    assert aligned.supports() == {1: [0], 2: [1]}
+    assert aligned.precision() == 1.0
+
+
+def test_a_wrong_number_in_a_sentence_means_that_no_source_holds_it():
+    aligned = align("The lighthouse of Varnholm was built in 1875 [1].", SOURCES)
+    assert not aligned.sentences[0].matched
+    assert aligned.precision() == 0.0
+
+
+def test_a_sentence_of_its_own_is_not_matched():
+    assert not align("Lobsters are blue until somebody boils them.", SOURCES).sentences[0].matched
+
+
+def test_a_sentence_that_says_nothing_is_not_matched():
+    assert not align("Yes.", SOURCES).sentences[0].matched
+
+
+def test_a_number_behind_the_full_stop_belongs_to_the_sentence_before():
+    aligned = align("The lighthouse of Varnholm was built in 1874. [1] The harbour was enlarged in 1902. [2]", SOURCES)
+    assert [(s.text, s.cited) for s in aligned.sentences] == [
+        ("The lighthouse of Varnholm was built in 1874. [1]", (1,)),
+        ("The harbour was enlarged in 1902. [2]", (2,)),
+    ]
+
+
+def test_an_answer_without_citations_has_no_precision():
+    assert align("The lighthouse was built in 1874.", SOURCES).precision() is None
+
+
+def test_without_sources_the_stream_is_left_as_it_is():
+    filtered = CitationFilter(())
+    assert filtered.feed("a[1") + filtered.feed("] = 2") + filtered.flush() == "a[1] = 2"
+
+
+PIECES = st.lists(
+    st.sampled_from(["The ", "tower", " [", "[", "1", "2", "7", "12", ", ", ",", "]", " ", ".", "\n", "x["])
+)
+
+
+@given(PIECES)
+def test_a_stream_shows_what_the_whole_answer_would(pieces):
+    filtered = CitationFilter(SOURCES)
+    shown = "".join([*(filtered.feed(piece) for piece in pieces), filtered.flush()])
+    assert shown == without_unknown("".join(pieces), SOURCES)
+
+
+@given(st.text(max_size=200) | PIECES.map("".join))
+def test_every_sentence_stands_where_it_says(answer):
+    aligned = align(answer, SOURCES)
+    assert all(aligned.text[s.start : s.end] == s.text for s in aligned.sentences)
+    assert all(number in (1, 2) for s in aligned.sentences for number in s.cited)
+
+
+def test_a_stream_without_brackets_is_not_held_back():
+    filtered = CitationFilter(SOURCES)
+    assert filtered.feed("The tower") == "The tower"
+    assert filtered.feed(" was built [1") == " was built"
+    assert filtered.feed("].") == " [1]."
