@@ -100,7 +100,8 @@ def test_two_requests_for_one_session_at_a_time_are_not_served(server, session):
     long = {"messages": [{"role": "user", "content": "Talk"}], "session_id": session, "max_tokens": 1500,
             "logit_bias": {"50256": -100}}  # fmt: skip
     with server.client.stream("POST", "/v1/chat/stream", json=long) as response:
-        next(response.iter_lines())
+        lines = response.iter_lines()
+        next(lines)
         second = server.client.post("/v1/chat/completions", json=long | {"max_tokens": 1})
         assert second.status_code == 409
         assert second.json()["error"]["code"] == "session_busy"
