@@ -56,4 +56,4 @@ class Bars(Progress):
 
     def retrying(self, file: str, reason: str) -> None:
         """Say above the bars why a file is asked for again."""
-        self.console.print(f"{file}: {reason}; trying again.", highlight=False, markup=False)
+        self.console.print(f"{file}: {reason}; trying again.", highlight=False, markup=False, soft_wrap=True)

@@ -123,7 +123,7 @@ def to_huggingface(
         "bos_token_id": END_OF_TEXT if config.vocab_size > END_OF_TEXT else None,
         "eos_token_id": eos_token_id if config.vocab_size > eos_token_id else None,
         "dtype": str(state["token_embedding.weight"].dtype).removeprefix("torch."),
-        "initializer_range": 0.02,
+        "initializer_range": config.initializer_range,
         "layer_norm_epsilon": config.layer_norm_epsilon,
         "n_ctx": config.context_length,
         "n_embd": config.n_embd,
@@ -203,6 +203,7 @@ def _config(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], where: o
         dropout=number(settings, "resid_pdrop", GPT2Config().dropout, file),
         tie_weights=_is_tied(settings, tensors, where),
         layer_norm_epsilon=number(settings, "layer_norm_epsilon", GPT2Config().layer_norm_epsilon, file),
+        initializer_range=number(settings, "initializer_range", GPT2Config().initializer_range, file),
     )
     if settings.get("n_inner") not in (None, 4 * config.n_embd):
         raise WeightsError(
