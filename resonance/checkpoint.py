@@ -166,9 +166,10 @@ class Checkpoint:
         """
         folder, metadata = Path(folder), metadata or Metadata()
         folder.mkdir(parents=True, exist_ok=True)
-        config, tensors = to_huggingface(model.config, model.state_dict())
+        template = ChatTemplate.named(metadata.template, tokenizer)
+        config, tensors = to_huggingface(model.config, model.state_dict(), eos_token_id=template.end_id)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        tokenizer.save(folder, chat_template=ChatTemplate.named(metadata.template, tokenizer).jinja)
+        tokenizer.save(folder, chat_template=template.jinja)
         paths.write_text_atomically(folder / "config.json", json.dumps(config, indent=2) + "\n")
         if train_yaml is not None:
             paths.write_text_atomically(folder / TRAIN_FILE, train_yaml)

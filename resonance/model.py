@@ -35,6 +35,7 @@ class GPT2Config:
     dropout: float = 0.1
     tie_weights: bool = True  # the output head is the token embedding; the book's fine-tuned files have their own
     layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02  # the standard deviation of random weights; OpenAI's
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "n_layer", "n_head", "n_embd"):
@@ -59,7 +60,7 @@ class GPT2Config:
 
 
 PRESETS = {
-    "nano": GPT2Config(n_layer=4, n_head=4, n_embd=256, context_length=512, dropout=0.0),
+    "nano": GPT2Config(n_layer=4, n_head=4, n_embd=256, context_length=512, dropout=0.0, initializer_range=0.05),
     "gpt2": GPT2Config(n_layer=12, n_head=12, n_embd=768),
     "gpt2-medium": GPT2Config(n_layer=24, n_head=16, n_embd=1024),
     "gpt2-large": GPT2Config(n_layer=36, n_head=20, n_embd=1280),
@@ -235,7 +236,7 @@ class GPT2(nn.Module):
 
         def resized(weight: Tensor) -> nn.Parameter:
             new = weight.mean(0, keepdim=True).repeat(vocab_size, 1)
-            new += torch.empty_like(new).normal_(std=INITIAL_STD)
+            new += torch.empty_like(new).normal_(std=self.config.initializer_range)
             new[:known] = weight[:known]
             return nn.Parameter(new)
 
@@ -274,20 +275,18 @@ class GPT2(nn.Module):
         return cls.from_state(config, state)
 
     def _initialise(self) -> None:
-        # OpenAI's: matrices and token embedding N(0, 0.02), positions N(0, 0.01), biases 0; projections back
+        # OpenAI's: matrices and token embedding N(0, 0.02), positions half as wide, biases 0; projections back
         # into the residual stream are scaled down by the square root of how many are added to it.
+        std = self.config.initializer_range
         for name, parameter in self.named_parameters():
             if name.endswith("proj.weight"):
-                nn.init.normal_(parameter, std=INITIAL_STD / math.sqrt(2 * self.config.n_layer))
+                nn.init.normal_(parameter, std=std / math.sqrt(2 * self.config.n_layer))
             elif name == "position_embedding.weight":
-                nn.init.normal_(parameter, std=INITIAL_STD / 2)
+                nn.init.normal_(parameter, std=std / 2)
             elif parameter.dim() > 1:
-                nn.init.normal_(parameter, std=INITIAL_STD)
+                nn.init.normal_(parameter, std=std)
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
-
-
-INITIAL_STD = 0.02
 
 
 def document_mask(document_ids: Tensor) -> Tensor:

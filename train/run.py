@@ -133,6 +133,7 @@ def _sizes(model: DictConfig) -> GPT2Config:
         context_length=model.context_length,
         tie_weights=model.tie_weights,
         dropout=model.dropout,
+        initializer_range=model.initializer_range,
     )
 
 

@@ -38,6 +38,7 @@ def make_config(
     dropout: float = GPT2Config().dropout,
     tie_weights: bool = True,
     layer_norm_epsilon: float = GPT2Config().layer_norm_epsilon,
+    initializer_range: float = GPT2Config().initializer_range,
 ) -> GPT2Config:
     """The configuration whose sizes stand in the settings under a layout's own keys (ours: theirs).
 
@@ -59,6 +60,7 @@ def make_config(
             dropout=dropout,
             tie_weights=tie_weights,
             layer_norm_epsilon=layer_norm_epsilon,
+            initializer_range=initializer_range,
         )
     except ModelError as error:
         raise WeightsError(f"{where} makes no GPT-2: {error}") from None
