@@ -101,7 +101,7 @@ const Token = memo(function Token({ token, index, open }: TokenProps) {
       aria-label={`${visible(token.token)} ${percent(probability)}`}
       title={percent(probability)}
     >
-      {token.token}
+      {token.token.replaceAll("\n", "⏎\n")}
     </span>
   );
 });

@@ -1,0 +1,360 @@
+"""The built page in a real Chromium, against a real server with tiny random checkpoints."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+
+from resonance import GPT2, Checkpoint, GPT2Config, Tokenizer
+from resonance.checkpoint import Metadata
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = sync_api.expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+WEB = Path(__file__).resolve().parents[2] / "serve" / "web"
+AXE = WEB / "node_modules" / "axe-core" / "axe.min.js"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-gpu",
+]
+PATIENCE = 60_000  # ms; the machine may be busy
+SHORT = {"temperature": 0, "top_p": 1, "top_k": 0, "max_tokens": 24, "seed": 1}
+LONG = SHORT | {"max_tokens": 1900}
+DOCUMENT = "# Lighthouses\n\nThe lighthouse of Brakk was built in 1871 by Ada Holm and has ninety-one steps.\n"
+
+
+@dataclass
+class Server:
+    """A server that can be killed and started again at the same address, with the same conversations."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "resonance.cli", "serve", f"root={self.folder / 'runs'}", f"port={self.port}"]
+        command += ["checkpoint=[tiny,other]", "search=documents", f"search.path={self.folder / 'documents'}"]
+        env = os.environ | {"RESONANCE_HOME": str(self.folder / "home"), "OMP_NUM_THREADS": "1"}
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=env, cwd=self.folder, start_new_session=True
+            )
+        end = time.monotonic() + 240
+        while time.monotonic() < end and self.process.poll() is None:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.base}/health").status_code == 200:
+                    return
+            time.sleep(0.2)
+        pytest.fail("the server did not start:\n" + (self.folder / "server.log").read_text()[-3000:])
+
+    def kill(self) -> None:
+        """End it and all of its processes at once, as a power cut does."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def metric(self, name: str) -> float:
+        lines = httpx.get(f"{self.base}/metrics").text.splitlines()
+        return float(next(line.split()[1] for line in lines if line.startswith(name + " ")))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if not (WEB / "dist" / "index.html").is_file():
+        pytest.skip("the page has not been built (make web)")
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on this machine")
+    folder = tmp_path_factory.mktemp("page")
+    for seed, name in enumerate(("tiny", "other")):
+        torch.manual_seed(seed)
+        model = GPT2(GPT2Config(context_length=2048, n_layer=2, n_head=2, n_embd=32))
+        Checkpoint.save(folder / "runs" / name, model, Tokenizer.gpt2(), Metadata(steps=7, data="basics"))
+    for name in ("documents", "home"):
+        (folder / name).mkdir()
+    (folder / "documents" / "lighthouses.md").write_text(DOCUMENT)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        running = Server(folder, probe.getsockname()[1])
+    running.start()
+    yield running
+    running.kill()
+
+
+@pytest.fixture(scope="module")
+def browser(server: Server) -> Iterator["sync_api.Browser"]:
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield chromium
+        chromium.close()
+
+
+Open = Callable[..., "sync_api.Page"]
+
+
+@pytest.fixture
+def open_page(server: Server, browser: "sync_api.Browser") -> Iterator[Open]:
+    """Opens the page as one reader; no test may leave an error in the console or break the page's policy."""
+    complaints: list[str] = []
+    contexts: list[sync_api.BrowserContext] = []
+
+    def start(path: str = "/", *, sampling: dict = SHORT, settings: dict | None = None, **options) -> "sync_api.Page":
+        context = browser.new_context(base_url=server.base, locale="en-US", **options)
+        contexts.append(context)
+        context.set_default_timeout(PATIENCE)
+        state = json.dumps({"state": {"sampling": sampling} | (settings or {}), "version": 1})
+        seed = f"localStorage.setItem('resonance.settings', {json.dumps(state)})"
+        context.add_init_script(f"localStorage.getItem('resonance.settings') ?? {seed}")
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda line: "Content Security Policy" in line.text and complaints.append(line.text))
+        page.goto(path)
+        return page
+
+    expect.set_options(timeout=PATIENCE)
+    yield start
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def ask(page: "sync_api.Page", text: str) -> None:
+    page.get_by_role("textbox", name="Message").fill(text)
+    page.keyboard.press("Enter")
+
+
+def answers(page: "sync_api.Page") -> "sync_api.Locator":
+    return page.get_by_role("log").locator("article[data-role=assistant]")
+
+
+def wait_for_answer(page: "sync_api.Page") -> None:
+    expect(page.get_by_role("button", name="Regenerate")).to_be_visible()
+
+
+def test_a_message_is_answered_and_both_are_there_after_a_reload(open_page: Open) -> None:
+    page = open_page()
+    ask(page, "Tell me of the sea")
+    wait_for_answer(page)
+    assert re.search(r"/c/[0-9a-f-]{36}$", page.url)
+    expect(answers(page)).not_to_have_text("")
+    expect(
+        page.get_by_role("navigation", name="Conversations").get_by_role("link", name="Tell me of the sea")
+    ).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("log").locator("article[data-role=user]")).to_contain_text("Tell me of the sea")
+    expect(answers(page)).to_have_count(1)
+
+
+def test_another_browser_sees_the_conversation_at_its_address(open_page: Open) -> None:
+    page = open_page()
+    ask(page, "A question to share")
+    wait_for_answer(page)
+    path = httpx.URL(page.url).path
+    expect(open_page(path).get_by_role("log").get_by_role("article").first).to_contain_text("A question to share")
+
+
+def test_stop_ends_the_decoding_and_keeps_what_has_come(open_page: Open, server: Server) -> None:
+    page = open_page(sampling=LONG)
+    ask(page, "Go on for long")
+    expect(page.get_by_role("log")).to_have_attribute("aria-busy", "true")
+    expect(answers(page)).to_have_text(re.compile(".{20}", re.DOTALL))
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("Stopped", exact=True)).to_be_visible()
+    end = time.monotonic() + 5
+    while server.metric("resonance_active_requests") and time.monotonic() < end:
+        time.sleep(0.05)
+    assert server.metric("resonance_active_requests") == 0
+    page.reload()
+    expect(page.get_by_text("Stopped", exact=True)).to_be_visible()
+    assert len(answers(page).inner_text()) > 20
+
+
+def test_regenerate_keeps_the_first_answer_beside_the_second(open_page: Open) -> None:
+    page = open_page(sampling=SHORT | {"temperature": 1, "seed": None})
+    ask(page, "Say something")
+    wait_for_answer(page)
+    page.get_by_role("button", name="Regenerate").click()
+    expect(page.get_by_text("2 of 2")).to_be_attached()
+    wait_for_answer(page)
+    page.reload()
+    expect(page.get_by_text("2 of 2")).to_be_attached()
+    page.get_by_role("button", name="Previous version").click()
+    expect(page.get_by_text("1 of 2")).to_be_attached()
+
+
+def test_an_edited_question_opens_a_branch_that_one_can_leave_again(open_page: Open) -> None:
+    page = open_page()
+    ask(page, "The first wording")
+    wait_for_answer(page)
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_role("textbox", name="Edited text").fill("The second wording")
+    page.keyboard.press("Enter")
+    question = page.get_by_role("log").locator("article[data-role=user]")
+    expect(question).to_contain_text("The second wording")
+    wait_for_answer(page)
+    page.reload()
+    expect(question).to_contain_text("The second wording")
+    question.hover()
+    page.get_by_role("button", name="Previous version").click()
+    expect(question).to_contain_text("The first wording")
+
+
+def test_a_conversation_is_found_renamed_deleted_and_brought_back(open_page: Open) -> None:
+    page = open_page()
+    ask(page, "Zebras and quaggas")
+    wait_for_answer(page)
+    links = page.get_by_role("navigation", name="Conversations").get_by_role("link")
+    page.get_by_role("searchbox", name="Search conversations").fill("quagga")
+    expect(links).to_have_count(1)
+    page.get_by_role("button", name="Actions for Zebras and quaggas").click()
+    page.get_by_role("menuitem", name="Rename").click()
+    page.get_by_role("textbox", name="New title").fill("Striped animals")
+    page.keyboard.press("Enter")
+    expect(links).to_have_text("Striped animals")
+    page.get_by_role("button", name="Actions for Striped animals").click()
+    page.get_by_role("menuitem", name="Delete").click()
+    expect(links).to_have_count(0)
+    page.get_by_role("button", name="Undo").click()
+    expect(links).to_have_text("Striped animals")
+
+
+def test_sources_stand_before_the_answer_that_draws_on_them(open_page: Open) -> None:
+    page = open_page(settings={"search": True})
+    ask(page, "Who built the lighthouse of Brakk?")
+    expect(page.get_by_role("list", name="Sources").get_by_role("listitem").first).to_contain_text("Ada Holm")
+    wait_for_answer(page)
+    page.get_by_role("button", name="Answer again without search").click()
+    expect(page.get_by_text("2 of 2")).to_be_attached()
+    expect(page.get_by_role("list", name="Sources")).to_have_count(0)
+
+
+def test_the_token_view_shows_what_else_was_likely(open_page: Open) -> None:
+    page = open_page(settings={"tokenView": True})
+    ask(page, "Colour this")
+    wait_for_answer(page)
+    tokens = page.get_by_role("toolbar", name="Probability of each token").get_by_role("button")
+    assert tokens.count() >= 20
+    tokens.nth(1).click()
+    expect(page.get_by_role("dialog", name="What else was likely").get_by_role("listitem")).to_have_count(5)
+
+
+def test_two_checkpoints_answer_side_by_side(open_page: Open) -> None:
+    page = open_page("/?mode=compare")
+    page.get_by_role("region", name="Side B").get_by_role("combobox", name="Model").select_option("other")
+    page.get_by_role("textbox", name="Prompt for both").fill("Compare yourselves")
+    page.get_by_role("button", name="Run").click()
+    page.get_by_role("button", name="B is better").click()
+    expect(page.get_by_text("So far: A 0, B 1, equal 0")).to_be_visible()
+
+
+def test_raw_text_goes_on_and_forks_at_a_token(open_page: Open) -> None:
+    page = open_page("/?mode=complete")
+    page.get_by_role("textbox", name="Text to continue").fill("Below the cliff")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_role("button", name="Edit the text")).to_be_visible()
+    page.get_by_role("toolbar").get_by_role("button").nth(3).click()
+    page.get_by_role("button", name=re.compile("^Go on with")).last.click()
+    expect(page.get_by_role("button", name="Edit the text")).to_be_visible()
+
+
+def test_the_theme_changes_and_is_remembered(open_page: Open) -> None:
+    page = open_page(color_scheme="light")
+    html = page.locator("html")
+    expect(html).not_to_have_class(re.compile("dark"))
+    page.get_by_role("button", name="Theme").click()
+    expect(html).to_have_class(re.compile("dark"))
+    page.reload()
+    expect(html).to_have_class(re.compile("dark"))
+
+
+def test_everything_needed_is_done_by_keyboard_alone(open_page: Open) -> None:
+    page = open_page()
+    expect(page.get_by_role("textbox", name="Message")).to_be_focused()
+    page.keyboard.type("Typed, not clicked")
+    page.keyboard.press("Enter")
+    wait_for_answer(page)
+    expect(page.get_by_role("textbox", name="Message")).to_be_focused()
+    page.keyboard.press("Control+k")
+    expect(page.get_by_role("combobox", name="Commands")).to_be_focused()
+    page.keyboard.type("new chat")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(r"/$"))
+    expect(page.get_by_role("textbox", name="Message")).to_be_focused()
+
+
+def test_a_window_of_320_pixels_holds_the_page(open_page: Open) -> None:
+    page = open_page(viewport={"width": 320, "height": 568}, has_touch=True)
+    ask(page, "Does this fit? " + "unbreakable" * 12)
+    wait_for_answer(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 320
+    page.get_by_role("button", name="Open sidebar").click()
+    page.get_by_role("link", name="Does this fit?").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_on_any_screen(open_page: Open, scheme: str) -> None:
+    if not AXE.is_file():
+        pytest.skip("axe-core is not installed (npm ci in serve/web)")
+    page = open_page(color_scheme=scheme, reduced_motion="reduce", settings={"search": True})
+
+    def check(screen: str) -> None:
+        page.wait_for_timeout(500)
+        page.evaluate(AXE.read_text())
+        found = page.evaluate("axe.run(document, {resultTypes: ['violations']}).then(r => r.violations)")
+        serious = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
+        assert serious == [], screen
+
+    check("new chat")
+    ask(page, "Who built the lighthouse of Brakk?")
+    wait_for_answer(page)
+    check("conversation")
+    page.get_by_role("button", name="Settings").click()
+    expect(page.get_by_role("dialog", name="Settings")).to_be_visible()
+    check("settings")
+    page.keyboard.press("Escape")
+    page.get_by_role("link", name="Compare").click()
+    expect(page.get_by_role("region", name="Side A")).to_be_visible()
+    check("compare")
+    page.get_by_role("link", name="Raw completion").click()
+    expect(page.get_by_role("textbox", name="Text to continue")).to_be_visible()
+    check("raw completion")
+
+
+def test_a_server_that_dies_in_mid_answer_is_told_of_and_taken_up_again(open_page: Open, server: Server) -> None:
+    page = open_page(sampling=LONG)
+    ask(page, "The last words")
+    expect(answers(page)).to_have_text(re.compile(".{20}", re.DOTALL))
+    server.kill()
+    expect(page.get_by_text("The server does not answer", exact=False)).to_be_visible()
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert len(answers(page).inner_text()) > 20
+    server.start()
+    expect(page.get_by_text("The server does not answer", exact=False)).to_be_hidden()
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("log")).to_have_attribute("aria-busy", "true")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("log")).to_contain_text("The last words")
