@@ -13,9 +13,10 @@ Announce = Callable[[str, int], Advance]  # a description and a number of steps 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One subject's results by task."""
+    """One subject's results by task; `precision` is what its engine computed in."""
 
     label: str
+    precision: str
     results: Mapping[str, Result]
 
 
@@ -44,7 +45,7 @@ def evaluate(
     for name, task in tasks.items():
         advance = announce(f"{subject.label}: {name}", task.size(examples))
         results[name] = task.run(subject, examples, advance)
-    return Evaluation(subject.label, results)
+    return Evaluation(subject.label, subject.engine.stats().precision, results)
 
 
 def line_up(evaluations: Sequence[Evaluation], *, seed: int = 0) -> list[Row]:

@@ -133,13 +133,15 @@ def _keep(
     now = datetime.now(UTC)
     scores = {task: scores_of(result, seed=config.seed) for task, result in evaluations[0].results.items()}
     path = write_eval_json(folder, checkpoint.name, now, scores)
-    write_text_atomically(folder / REPORT_FILE, html_report(_facts(checkpoint, now), evaluations, rows))
+    write_text_atomically(
+        folder / REPORT_FILE, html_report(_facts(checkpoint, evaluations[0].precision, now), evaluations, rows)
+    )
     if config.out is None:
         checkpoint.record_scores({task: headline_of(scores) for task, scores in scores.items() if scores})
     console.print(f"Scores: {path}\nReport: {folder / REPORT_FILE}", soft_wrap=True, highlight=False)
 
 
-def _facts(checkpoint: Checkpoint, now: datetime) -> dict[str, str]:
+def _facts(checkpoint: Checkpoint, precision: str, now: datetime) -> dict[str, str]:
     """What the report says about the checkpoint itself."""
     metadata = checkpoint.metadata
     return {
@@ -148,5 +150,6 @@ def _facts(checkpoint: Checkpoint, now: datetime) -> dict[str, str]:
         "Steps": f"{metadata.steps:,}",
         "Tokens seen": f"{metadata.tokens_seen:,}",
         "Template": metadata.template,
+        "Precision": precision,
         "Evaluated": f"{now:%Y-%m-%d %H:%M} UTC",
     }

@@ -22,6 +22,7 @@ from resonance.checkpoint import Checkpoint
 from resonance.config import compose, nearest
 from resonance.engine import Engine, SamplingParams
 from resonance.errors import ResonanceError
+from resonance.listing import model_name
 
 
 class TerminalError(ResonanceError):
@@ -58,8 +59,8 @@ def main(overrides: list[str]) -> None:
     if config.prompt is not None:
         chat.ask(str(config.prompt))
     elif interactive:
-        size = f"{engine.model.num_parameters():,} parameters in {engine.stats().precision}"
-        chat.screen.notice(f"{checkpoint.name}: {size}. /help lists the commands, Ctrl-C stops an answer.")
+        model = f"{model_name(checkpoint.config)} in {engine.stats().precision}"
+        chat.screen.notice(f"{checkpoint.name}: {model}. /help lists the commands, Ctrl-C stops an answer.")
         chat.run(_typed_lines(chat.screen))
     else:
         chat.run(sys.stdin)

@@ -17,7 +17,7 @@ def evaluation(label: str, matches: list[float], answers: tuple[Answer, ...] = (
     measure = Measure.of_matches(matches)
     half = len(matches) // 2
     groups = {"by_family": {"one": measure.take(range(half)), "two": measure.take(range(half, len(matches)))}}
-    return Evaluation(label, {"quiz": Result({"exact_match": measure}, groups, answers)})
+    return Evaluation(label, "fp32", {"quiz": Result({"exact_match": measure}, groups, answers)})
 
 
 def shown(*renderables: object) -> str:
@@ -50,7 +50,7 @@ def test_families_p_values_are_adjusted_for_their_number() -> None:
 def test_what_one_side_could_not_observe_is_a_dash() -> None:
     seen = Measure(np.array([1.0, 2.0]), np.array([1.0, 1.0]))
     unseen = Measure(np.array([0.0, 0.0]), np.array([0.0, 0.0]))
-    both = [Evaluation("a", {"t": Result({"m": seen})}), Evaluation("b", {"t": Result({"m": unseen})})]
+    both = [Evaluation("a", "fp32", {"t": Result({"m": seen})}), Evaluation("b", "fp32", {"t": Result({"m": unseen})})]
     (row,) = line_up(both)
     assert row.scores[1] is None
     assert row.leads == (None,)
@@ -73,7 +73,9 @@ def test_less_perplexity_is_better() -> None:
     nats, tokens = rng.uniform(1, 2, 50), np.ones(50)
     low = Measure(nats, tokens, exponentiate=True, higher_is_better=False)
     high = Measure(nats + 1, tokens, exponentiate=True, higher_is_better=False)
-    (row,) = line_up([Evaluation("a", {"t": Result({"m": low})}), Evaluation("b", {"t": Result({"m": high})})])
+    (row,) = line_up(
+        [Evaluation("a", "fp32", {"t": Result({"m": low})}), Evaluation("b", "fp32", {"t": Result({"m": high})})]
+    )
     assert verdict(row, row.leads[0]) == "better"
 
 
