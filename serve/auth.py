@@ -4,12 +4,15 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from resonance.errors import ResonanceError
 from serve.errors import ApiError
+from serve.keys import read_keys
 
 _bearer = HTTPBearer(auto_error=False, description="One of the server's API keys, where it asks for them.")
 
@@ -23,21 +26,33 @@ class Caller:
 
 
 class KeyRing:
-    """The keys that are let in, kept as hashes; empty: everybody is."""
+    """The keys that are let in, as hashes: some given, others of a file, which may change while the server runs.
 
-    def __init__(self, keys: Sequence[str]) -> None:
-        self._digests = [_digest(key) for key in keys]
+    `open` lets everybody in, and is decided once: a file that loses its last key must not open the server.
+    """
 
-    @property
-    def open(self) -> bool:
-        """Whether no key is asked for."""
-        return not self._digests
+    def __init__(self, keys: Sequence[str], file: Path, *, open: bool) -> None:
+        self.open = open
+        self._given = [_digest(key) for key in keys]
+        self._file, self._stamp = file, -1.0
+        self._kept: list[bytes] = []
 
     def owner(self, key: str) -> str | None:
         """The mark of a key that is let in. Every key is compared, each in constant time."""
+        self._look()
         digest = _digest(key)
-        known = [hmac.compare_digest(digest, each) for each in self._digests]
+        known = [hmac.compare_digest(digest, each) for each in (*self._given, *self._kept)]
         return digest.hex()[:32] if any(known) else None
+
+    def _look(self) -> None:
+        """Read the file again when it has changed. An unreadable one lets nobody in."""
+        stamp = self._file.stat().st_mtime if self._file.is_file() else 0.0
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                self._kept = [bytes.fromhex(key.sha256) for key in read_keys()]
+            except (ResonanceError, ValueError):
+                self._kept = []
 
 
 def _digest(key: str) -> bytes:

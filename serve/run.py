@@ -10,6 +10,7 @@ from types import FrameType
 from resonance.errors import ResonanceError
 from serve.app import build
 from serve.auth import KeyRing
+from serve.keys import keys_file
 from serve.leases import LeaseTable
 from serve.limits import Quotas
 from serve.metrics import Metrics
@@ -70,7 +71,7 @@ def make_server(settings: Settings) -> Server:
         device=server.devices[0] if isinstance(server.devices[0], str) else server.devices[0][0],
         table=table,
         spec=spec,
-        keys=KeyRing(settings.api_keys),
+        keys=KeyRing(settings.api_keys, keys_file(), open=not settings.asks_for_keys),
         store=Store(settings.store_url),
         retriever=retriever,
         metrics=Metrics(table),

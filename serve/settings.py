@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from resonance.checkpoint import Checkpoint
 from resonance.config import ConfigError, compose
 from resonance.paths import CHECKPOINTS, home
+from serve.keys import read_keys
 
 HOSTS = {"localhost": "127.0.0.1", "127.0.0.1": "127.0.0.1", "0.0.0.0": "0.0.0.0", "::": "::"}  # as LitServe takes them
 
@@ -77,7 +78,8 @@ class Settings:
     host: str
     port: int
     device: str
-    api_keys: tuple[str, ...]
+    asks_for_keys: bool
+    api_keys: tuple[str, ...]  # those of the environment; `resonance keys` keeps others
     cors_origins: tuple[str, ...]
     max_queue: int
     context_length: int | None
@@ -146,12 +148,11 @@ def _settings(config: DictConfig, api_keys: tuple[str, ...]) -> Settings:
         raise ConfigError(f"host must be one of {', '.join(HOSTS)}, not {values['host']!r}.")
     if values["auth"] not in ("auto", "none"):
         raise ConfigError(f"auth must be auto or none, not {values['auth']!r}.")
-    if values["auth"] == "none":
-        api_keys = ()
-    elif host != "127.0.0.1" and not api_keys:
+    asks_for_keys = values["auth"] == "auto" and bool(api_keys or read_keys())
+    if values["auth"] == "auto" and host != "127.0.0.1" and not asks_for_keys:
         raise ConfigError(
-            f"host={host} lets other machines in: set RESONANCE_API_KEYS to the keys that they must have, "
-            "or say auth=none if anybody may."
+            f"host={host} lets other machines in: make keys for them with `resonance keys add name=NAME` or set "
+            "RESONANCE_API_KEYS, or say auth=none if anybody may come in."
         )
     if "*" in values["cors_origins"]:
         raise ConfigError("cors_origins must name the origins, https://chat.example.org for example, not '*'.")
@@ -170,6 +171,7 @@ def _settings(config: DictConfig, api_keys: tuple[str, ...]) -> Settings:
         host=host,
         port=values["port"],
         device=values["device"],
+        asks_for_keys=asks_for_keys,
         api_keys=api_keys,
         cors_origins=tuple(values["cors_origins"]),
         max_queue=values["max_queue"],
