@@ -94,7 +94,7 @@ class Checkpoint:
     @cached_property
     def config(self) -> GPT2Config:
         """The model's sizes. Raises WeightsError when the files cannot be read."""
-        return weights.read(self.folder)[0]
+        return weights.read_config(self.folder)
 
     @classmethod
     def open(cls, path: str | Path) -> "Checkpoint":
@@ -103,7 +103,7 @@ class Checkpoint:
         if not (path / METADATA_FILE).is_file():
             if (path / TRAIN_FILE).is_file():
                 raise CheckpointError(f"{path} holds a run that has saved no weights yet; let it train on.")
-            weights.read(path)
+            weights.read_config(path)
             return cls(path, Metadata())
         missing = [name for name in (MODEL_FILE, "config.json") if not (path / name).is_file()]
         if missing:

@@ -20,6 +20,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     try:
         write(temporary)
         with temporary.open("rb+") as file:
+            os.fchmod(file.fileno(), 0o666 & ~_umask())  # some writers keep their files to themselves
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
@@ -29,3 +30,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def write_text_atomically(path: Path, text: str) -> None:
     """Write a text file as UTF-8, whole or not at all."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -4,19 +4,22 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import wandb
 from lightning.pytorch.loggers import WandbLogger
 
 
 def wandb_logger(*, folder: Path, name: str, project: str, entity: str | None, tags: Sequence[str]) -> WandbLogger:
     """A logger that keeps its files in the run's folder; off line where no WANDB_API_KEY is set."""
-    os.environ.setdefault("WANDB_SILENT", "true")
-    return WandbLogger(
+    online = bool(os.environ.get("WANDB_API_KEY"))
+    run = wandb.init(
         project=project,
         entity=entity,
         name=name,
         id=name,
-        resume="allow",
         tags=list(tags),
-        save_dir=str(folder),
-        offline="WANDB_API_KEY" not in os.environ,
+        dir=folder,
+        mode="online" if online else "offline",
+        resume="allow" if online else None,
+        settings=wandb.Settings(silent=True, console="off"),
     )
+    return WandbLogger(experiment=run)
