@@ -55,7 +55,7 @@ class BasicsSource(Source):
     def __init__(
         self,
         *,
-        train_size: int = 20_000,
+        train_size: int = 40_000,
         validation_size: int = 300,
         test_size: int = 1_000,
         seed: int = 0,

@@ -31,7 +31,7 @@ class BasicsSettings:
     conversations join 2 to `max_turns` tasks; `system_share` of all conversations open with a system message.
     """
 
-    train_size: int = 20_000
+    train_size: int = 40_000
     validation_size: int = 300
     test_size: int = 1_000
     seed: int = 0

@@ -13,30 +13,23 @@ _DIFFERENCES = tuple({"a": str(a), "b": str(b), "rest": str(a - b)} for a in ran
 
 sums = Family(
     "sums",
-    (
+    tuple(
         Task(
-            _SUMS,
+            contents,
             ask(
-                "{sum}",
-                "What is {a} + {b}?",
-                "Add {a} and {b}.",
-                "How much is {a} plus {b}?",
-                "Solve {a} + {b} =",
-                "Compute {a} + {b}.",
-                "What is the sum of {a} and {b}?",
+                answer,
+                f"What is {{a}} {sign} {{b}}?",
+                f"How much is {{a}} {sign} {{b}}?",
+                f"Compute {{a}} {sign} {{b}}.",
+                f"Please solve {{a}} {sign} {{b}}.",
+                f"What is {{a}} {word} {{b}}?",
+                f"How much is {{a}} {word} {{b}}?",
             ),
-        ),
-        Task(
-            _DIFFERENCES,
-            ask(
-                "{rest}",
-                "What is {a} - {b}?",
-                "Take {b} from {a}.",
-                "How much is {a} minus {b}?",
-                "Solve {a} - {b} =",
-                "Compute {a} - {b}.",
-            ),
-        ),
+        )
+        for contents, answer, sign, word in (
+            (_SUMS, "{sum}", "+", "plus"),
+            (_DIFFERENCES, "{rest}", "-", "minus"),
+        )
     ),
     weight=1.6,
 )
@@ -120,8 +113,9 @@ counting = Family(
 _PAIRS = tuple({"low": str(low), "high": str(high)} for low in range(1, 11) for high in range(low + 1, 11))
 
 
-def _either_order(low: str, high: str, rng: random.Random) -> Row:
-    one, other = (low, high) if rng.random() < 0.5 else (high, low)
+def _either_order(fields: Row, rng: random.Random) -> Row:
+    """The two of a pair in a random order."""
+    one, other = rng.sample((fields["low"], fields["high"]), 2)
     return {"one": one, "other": other}
 
 
@@ -134,50 +128,23 @@ _SIZE_PAIRS = tuple(
 comparisons = Family(
     "comparisons",
     tuple(
-        Task(contents, wordings, lambda fields, rng: _either_order(fields["low"], fields["high"], rng))
-        for contents, wordings in (
-            (
-                _PAIRS,
-                ask(
-                    "{high}",
-                    "Which number is larger, {one} or {other}?",
-                    "Which is more, {one} or {other}?",
-                    "Give the larger number: {one} or {other}?",
-                    "Compare {one} and {other}: which is larger?",
-                    "Name the greater of {one} and {other}.",
-                ),
+        Task(
+            contents,
+            ask(
+                answer,
+                f"Which is {more}, {{one}} or {{other}}?",
+                f"What is {more}, {{one}} or {{other}}?",
+                f"Tell me which is {more}, {{one}} or {{other}}.",
+                f"Name the {kind} that is {more}, {{one}} or {{other}}.",
+                f"Which {kind} is {more}, {{one}} or {{other}}?",
             ),
-            (
-                _PAIRS,
-                ask(
-                    "{low}",
-                    "Which number is smaller, {one} or {other}?",
-                    "Which is less, {one} or {other}?",
-                    "Give the smaller number: {one} or {other}?",
-                    "Compare {one} and {other}: which is smaller?",
-                    "Name the lesser of {one} and {other}.",
-                ),
-            ),
-            (
-                _SIZE_PAIRS,
-                ask(
-                    "{high}",
-                    "Which animal is bigger, {one} or {other}?",
-                    "What is bigger, {one} or {other}?",
-                    "Name the bigger animal: {one} or {other}?",
-                    "Compare {one} and {other}: which animal is bigger?",
-                ),
-            ),
-            (
-                _SIZE_PAIRS,
-                ask(
-                    "{low}",
-                    "Which animal is tinier, {one} or {other}?",
-                    "What is tinier, {one} or {other}?",
-                    "Name the tinier animal: {one} or {other}?",
-                    "Compare {one} and {other}: which animal is tinier?",
-                ),
-            ),
+            _either_order,
+        )
+        for contents, answer, kind, more in (
+            (_PAIRS, "{high}", "number", "larger"),
+            (_PAIRS, "{low}", "number", "smaller"),
+            (_SIZE_PAIRS, "{high}", "animal", "bigger"),
+            (_SIZE_PAIRS, "{low}", "animal", "tinier"),
         )
     ),
     weight=1.5,

@@ -411,6 +411,46 @@ JOBS = _table(
     """,
 )
 
+# What can be said of a thing, rightly and wrongly.
+PREDICATES = _table(
+    "subject right wrong",
+    """
+    fire, hot, cold
+    ice, cold, hot
+    snow, white, black
+    coal, black, white
+    grass, green, pink
+    water, wet, dry
+    a whale, big, small
+    an ant, small, big
+    a stone, hard, soft
+    a cushion, soft, hard
+    the sun, bright, dark
+    the night, dark, bright
+    a rocket, fast, slow
+    a snail, slow, fast
+    sugar, sweet, bitter
+    a feather, light, heavy
+    a truck, heavy, light
+    the desert, dry, wet
+    a dog, an animal, a tool
+    a lion, an animal, a fruit
+    a horse, an animal, a flower
+    an apple, a fruit, a sport
+    a banana, a fruit, an animal
+    a hammer, a tool, a vehicle
+    a drill, a tool, a flower
+    a piano, an instrument, a fruit
+    a guitar, an instrument, a tool
+    a bus, a vehicle, an animal
+    a train, a vehicle, an instrument
+    a rose, a flower, a vehicle
+    a tulip, a flower, an instrument
+    tennis, a sport, a tool
+    golf, a sport, a fruit
+    """,
+)
+
 DAYS = _words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
 MONTHS = _words("January February March April May June July August September October November December")
 NUMBER_WORDS = _words("zero one two three four five six seven eight nine ten eleven twelve")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from data.basics.family import Family, Row, Task, Wording, ask, with_article
-from data.basics.tables import COUNTRIES, KINDS, NAMES
+from data.basics.family import Family, Row, Task, Wording, ask
+from data.basics.tables import COUNTRIES, NAMES, PREDICATES
 from data.basics.words import word_follow_ups
 
 _NAMED = tuple({"name": name} for name in NAMES)
@@ -127,44 +127,45 @@ identity = Family(
 )
 
 
-def _claims(rows: tuple[Row, ...], subject: str, group: str, seed: int) -> tuple[Row, ...]:
-    """Each subject with its own group (yes) and with another one (no)."""
-    groups = tuple(dict.fromkeys(row[group] for row in rows))
-    rng = random.Random(seed)
-    claims: list[Row] = []
-    for row in rows:
-        wrong = rng.choice([other for other in groups if other != row[group]])
-        claims.append({subject: row[subject], group: row[group], "verdict": "Yes"})
-        claims.append({subject: row[subject], group: wrong, "verdict": "No"})
-    return tuple(claims)
+def _claims(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """Of each subject a right claim (yes) and a wrong one (no)."""
+    return tuple(
+        {"subject": row["subject"], "claim": row[which], "verdict": verdict}
+        for row in rows
+        for which, verdict in (("right", "Yes"), ("wrong", "No"))
+    )
 
 
-_THINGS = tuple(row | {"a_kind": with_article(row["kind"])} for i, row in enumerate(KINDS) if i % 5 < 3)
-_OLD_WORLD = tuple(row for row in COUNTRIES if row["continent"] in ("Europe", "Asia", "Africa"))[::2]
+_WRONG_CONTINENT = {"Europe": "Asia", "Asia": "Africa", "Africa": "Europe"}
+_PLACES = tuple(
+    {"subject": row["country"], "right": row["continent"], "wrong": _WRONG_CONTINENT[row["continent"]]}
+    for row in COUNTRIES
+    if row["continent"] in _WRONG_CONTINENT
+)[::2]
 
 yes_no = Family(
     "yes_no",
     (
         Task(
-            _claims(_THINGS, "thing", "a_kind", 3),
+            _claims(PREDICATES),
             ask(
                 "{verdict}",
-                "Is the word {thing} the name of {a_kind}?",
-                "Yes or no: {thing} names {a_kind}.",
-                "Does {thing} name {a_kind}?",
-                "True or not? The word {thing} means {a_kind}.",
-                "Can {thing} be called {a_kind}?",
+                "Is {subject} {claim}?",
+                "Yes or no: is {subject} {claim}?",
+                "Tell me, is {subject} {claim}?",
+                "Say yes or no. Is {subject} {claim}?",
+                "What do you think, is {subject} {claim}?",
             ),
         ),
         Task(
-            _claims(_OLD_WORLD, "country", "continent", 4),
+            _claims(_PLACES),
             ask(
                 "{verdict}",
-                "Is {country} in {continent}?",
-                "Yes or no: {country} is in {continent}.",
-                "Does {country} lie in {continent}?",
-                "Is {country} a part of {continent}?",
-                "True or not? {country} is in {continent}.",
+                "Is {subject} in {claim}?",
+                "Yes or no: is {subject} in {claim}?",
+                "Tell me, is {subject} in {claim}?",
+                "Say yes or no. Is {subject} in {claim}?",
+                "What do you think, is {subject} in {claim}?",
             ),
         ),
     ),
