@@ -15,22 +15,23 @@ Main = Callable[[list[str]], None]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Where a command's `main(overrides)` lives, and which key a bare word on its line stands for."""
+    """Where a command's `main(overrides)` lives, and which keys bare words on its line stand for, in order."""
 
     module: str
     summary: str
-    positional: str | None = None
+    positional: tuple[str, ...] = ()
 
 
 COMMANDS = {
     "train": Command("train.run", "fine-tune a model and write a checkpoint"),
     "eval": Command("eval.run", "score checkpoints and compare them"),
     "serve": Command("serve.run", "put a checkpoint on line: API and chat page"),
+    "keys": Command("serve.keys", "add, list or revoke a server's API keys", positional=("action", "name")),
     "chat": Command("resonance.terminal", "talk with a checkpoint in the terminal"),
     "checkpoints": Command("resonance.listing", "list what has been trained"),
-    "weights": Command("resonance.weights.command", "download GPT-2's weights", positional="name"),
+    "weights": Command("resonance.weights.command", "download GPT-2's weights", positional=("name",)),
     "export": Command("resonance.weights.export", "write a checkpoint in another program's layout"),
-    "index": Command("serve.rag.index", "index a folder of documents for search", positional="path"),
+    "index": Command("serve.rag.index", "index a folder of documents for search", positional=("path",)),
     "bench": Command("resonance.bench.run", "measure speed and memory, beside other programs"),
 }
 
@@ -79,21 +80,30 @@ def _dispatch(arguments: list[str]) -> int:
     if any(word in ("-h", "--help") for word in rest):
         print(_help(name))
         return 0
-    overrides = [_override(word, COMMANDS[name]) for word in rest]
+    overrides = _overrides(rest, COMMANDS[name])
     _load_environment()
     command: Main = import_module(COMMANDS[name].module).main
     command(overrides)
     return 0
 
 
-def _override(word: str, command: Command) -> str:
-    if word.startswith("-"):
-        raise ResonanceError(f"There is no option {word!r}; settings are written key=value, and --help lists the keys.")
-    if "=" in word or word.startswith("~"):
-        return word
-    if command.positional is None:
-        raise ResonanceError(f"{word!r} is not a setting; write key=value, and --help lists the keys.")
-    return f"{command.positional}={word}"
+def _overrides(words: list[str], command: Command) -> list[str]:
+    """Settings as Hydra takes them: `key=value` stays, and a bare word is the next positional key's value."""
+    overrides: list[str] = []
+    positional = iter(command.positional)
+    for word in words:
+        if word.startswith("-"):
+            raise ResonanceError(
+                f"There is no option {word!r}; settings are written key=value, and --help lists the keys."
+            )
+        if "=" in word or word.startswith("~"):
+            overrides.append(word)
+            continue
+        key = next(positional, None)
+        if key is None:
+            raise ResonanceError(f"{word!r} is not a setting; write key=value, and --help lists the keys.")
+        overrides.append(f"{key}={word}")
+    return overrides
 
 
 def _load_environment() -> None:
@@ -136,8 +146,8 @@ def _help(name: str) -> str:
         else:
             in_defaults = False
             body.append(line)
-    positional = COMMANDS[name].positional
-    usage = f"Usage: resonance {name} " + (f"{positional.upper()} " if positional else "") + "[key=value ...]"
+    bare = [key.upper() for key in COMMANDS[name].positional]
+    usage = " ".join(["Usage: resonance", name, *bare, "[key=value ...]"])
     sections = [usage, "", *about]
     if groups:
         sections += ["", "Groups (group=choice):", *groups]
