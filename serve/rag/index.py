@@ -208,7 +208,8 @@ class Index:
                 for passage in passages
             ),
         )
-        return bool(digest)
+        was_there = stored is not None and bool(stored[1])
+        return bool(digest) or was_there
 
     def _build(self, database: sqlite3.Connection) -> None:
         """The bm25s index of all passages in a new folder, which becomes the current one on commit."""

@@ -11,7 +11,7 @@ LEADING = re.compile(
     r"|alright|actually|anyway|by the way|btw|just|quick question|question|one more thing|also|now then"
     # These begin names and sentences too ("Great Wall", "No Country"), so a mark must follow.
     r"|(?:great|right|sure|cool|nice|perfect|yes|yeah|no|search)(?=\s*[,.:;!—–-])"
-    r"|sorry|excuse me|pardon me"
+    r"|sorry|excuse me|pardon me|(?:may|might|must|should|shall|can) (?:i|we|one)"
     r"|(?:can|could|would|will) you (?:please |kindly |maybe |perhaps |possibly |quickly )*"
     r"(?:(?:tell|show|give|explain to|remind|help) me(?: (?:about|with|find(?: out)?|understand|know))?|explain"
     r"|describe|find(?: out)?"

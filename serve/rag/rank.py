@@ -17,7 +17,10 @@ from serve.rag.text import sentences, site_of, terms
 _RANK_WEIGHT = 0.15
 # Share of shared word pairs from which two sentences say the same.
 _SAME = 0.7
-# A sentence that holds this share of the best sentence's score is worth its tokens.
+# Share of the query's words that a document must hold, its title included.
+_HELD = 0.25
+# Shares of the best sentence's score: from here a further source is worth its tokens, and a further sentence.
+_RELATED = 0.35
 _WORTH = 0.5
 
 
@@ -41,7 +44,7 @@ class _Sentence:
 
 def rank(query: str, documents: Sequence[Document], budget: Budget) -> list[Source]:
     """The best sources for `query`, best first, ids from 1, each passage a few sentences in their own order."""
-    scored = _distinct(_score(query, documents))
+    scored = _fitting(query, _distinct(_score(query, documents)), documents)
     if not scored:
         return []
     best = max(sentence.score for sentence in scored)
@@ -55,6 +58,8 @@ def rank(query: str, documents: Sequence[Document], budget: Budget) -> list[Sour
                 taken.append(sentence)
             continue
         site = site_of(document.url)
+        if sentence.score < _RELATED * best:
+            break
         if len(chosen) < budget.max_sources and sites[site] < budget.per_site:
             chosen[sentence.document] = [sentence]
             sites[site] += 1
@@ -165,6 +170,13 @@ def _distinct(scored: list[_Sentence]) -> list[_Sentence]:
         seen.append(pairs)
         kept.append(sentence)
     return kept
+
+
+def _fitting(query: str, scored: list[_Sentence], documents: Sequence[Document]) -> list[_Sentence]:
+    """Without the documents that hold too few of the query's words: a small model answers from whatever it is given."""
+    wanted = set(terms(query))
+    held = [set(terms(f"{document.title} {document.text}")) & wanted for document in documents]
+    return [sentence for sentence in scored if len(held[sentence.document]) >= _HELD * len(wanted)]
 
 
 def _passage(picked: list[_Sentence]) -> str:

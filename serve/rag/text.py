@@ -20,10 +20,10 @@ STOPWORDS = word_set(
     a about above after again all also am an and any are aren't as at be because been before being below between
     both but by can cannot could couldn't did didn't do does doesn't doing don't down during each few for from
     further had has have having he her here hers him his how i i'd i'll i'm i've if in into is isn't it it's its
-    itself just let's me more most my no nor not of off on once only or other our out over own please same shall
-    she should so some such tell than that that's the their them then there these they this those through to too
-    under until up us very was we were what what's when where which while who whom whose why will with would you
-    you're your
+    itself just let's me might more most must my no nor not of off on once only or other our out over own please
+    same shall she should so some such tell than that that's the their them then there these they this those
+    through to too under until up us very was we were what what's when where which while who whom whose why will
+    with without would you you're your
     """
 )
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*(?:[.,]\d+)*", re.UNICODE)
@@ -43,7 +43,8 @@ def _stemmer() -> Stemmer.Stemmer:
 
 def terms(text: str) -> list[str]:
     """Stemmed content words in order, lower case; the unit of every index and comparison."""
-    found = [word.lower().replace("’", "'") for word in _WORD.findall(text)]
+    # "may" is a verb, "May" a month.
+    found = [word.lower().replace("’", "'") for word in _WORD.findall(text) if word != "may"]
     kept = [word.removesuffix("'s") for word in found if word not in STOPWORDS]
     return _stemmer().stemWords(kept)
 
