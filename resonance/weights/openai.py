@@ -76,7 +76,7 @@ def read(folder: Path, *, n_head: int | None = None) -> tuple[GPT2Config, dict[s
 
 
 def write(folder: Path, config: GPT2Config, state: Mapping[str, Tensor], *, shards: int = 1) -> None:
-    """Write OpenAI's files into an existing folder, the tensors' types kept.
+    """Write OpenAI's files into a folder, the tensors' types kept.
 
     Raises WeightsError when the state is not the model's or has its own output head, for which the layout has
     no place.
@@ -88,6 +88,7 @@ def write(folder: Path, config: GPT2Config, state: Mapping[str, Tensor], *, shar
         )
     check_complete(state, config)
     hparams = {theirs: getattr(config, ours) for ours, theirs in SIZES.items()}
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / HPARAMS).write_text(json.dumps(hparams) + "\n")
     tensors = {
         NAMES(name): tensor.T.contiguous()[None] if is_projection(name) else tensor for name, tensor in state.items()
