@@ -1,10 +1,13 @@
 """Retrieval that a 1,024-token model can use: `build_retriever` from plain values, then `Retriever.retrieve`."""
 
 from serve.rag.build import build_retriever
+from serve.rag.citations import Aligned, CitationFilter, Supported, align
 from serve.rag.contract import Hit, Provider, RateLimited, Retrieved, SearchError, Source, Timeout, Unavailable
 from serve.rag.retriever import Retriever
 
 __all__ = [
+    "Aligned",
+    "CitationFilter",
     "Hit",
     "Provider",
     "RateLimited",
@@ -12,7 +15,9 @@ __all__ = [
     "Retriever",
     "SearchError",
     "Source",
+    "Supported",
     "Timeout",
     "Unavailable",
+    "align",
     "build_retriever",
 ]

@@ -78,7 +78,8 @@ def build_retriever(
         documents = Documents(Index(Path(path).expanduser(), Path(index).expanduser()), refresh_s=refresh_s)
         return Retriever(Direct(documents), pages=None, scope=scope, budget=kept, limits=times)
     store = Cache(Path(cache).expanduser() if cache else None)
-    reader = Pages(AddressPolicy.of(allow_networks), store, ttl=times.pages_ttl) if pages > 0 else None
+    policy = AddressPolicy.of(allow_networks)
+    reader = Pages(policy, store, ttl=times.pages_ttl, failures_ttl=times.failures_ttl) if pages > 0 else None
     polite = Polite(_web(provider, search_url, proxy, verify, times), store, times)
     return Retriever(polite, pages=reader, scope=scope, budget=kept, limits=times)
 

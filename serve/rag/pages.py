@@ -61,14 +61,16 @@ class Pages:
 
     Args:
         policy: which addresses may be connected to.
-        cache: texts by address, also the failures (as empty text).
+        cache: texts by address, and failures.
         ttl: seconds for which a text is good.
+        failures_ttl: seconds for which a page that failed is not asked for again.
     """
 
-    def __init__(self, policy: AddressPolicy, cache: Cache, *, ttl: float) -> None:
+    def __init__(self, policy: AddressPolicy, cache: Cache, *, ttl: float, failures_ttl: float) -> None:
         self._policy = policy
         self._cache = cache
         self._ttl = ttl
+        self._failures_ttl = failures_ttl
 
     async def read(self, urls: Sequence[str], *, deadline: float) -> dict[str, str]:
         """The texts that could be read within `deadline` seconds, by address; failures are left out."""
@@ -88,10 +90,13 @@ class Pages:
         entry = await asyncio.to_thread(self._cache.get, "pages", url, max_age=self._ttl)
         if entry is not None:
             return str(entry.value)
+        if await asyncio.to_thread(self._cache.get, "failed pages", url, max_age=self._failures_ttl) is not None:
+            return ""
         try:
             text = await asyncio.wait_for(self.fetch(client, url), SECONDS)
-        except (PageError, ForbiddenAddress, httpx.HTTPError, httpx.InvalidURL, TimeoutError):
-            text = ""
+        except (PageError, ForbiddenAddress, httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+            await asyncio.to_thread(self._cache.put, "failed pages", url, str(error))
+            return ""
         await asyncio.to_thread(self._cache.put, "pages", url, text)
         return text
 

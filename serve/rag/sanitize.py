@@ -70,16 +70,21 @@ _ORDERS = re.compile(
     ),
     re.I,
 )
+# Markers inside markers that are taken apart one by one; deeper ones lose the characters that they are made of.
+ROUNDS = 8
 _SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"'”’)\]]*\s+|\s*[|•·]\s+|\s{2,}")
 
 
 def clean(text: str) -> str:
     """One line of harmless text: NFC, visible characters only, no headers, no citation numbers."""
     text = visible(text)
-    previous = None
-    while previous != text:  # removing one marker may bring the halves of another together
-        previous = text
-        text = _HEADER.sub(" ", _CONTROL.sub(" ", text))
+    for _ in range(ROUNDS):  # removing one marker may bring the halves of another together
+        shorter = _HEADER.sub(" ", _CONTROL.sub(" ", text))
+        if shorter == text:
+            break
+        text = shorter
+    else:  # nobody nests markers so deep without intent
+        text = re.sub(r"[<>|#\[\]]", "", text)
     text = _CITATION.sub(r"(\1)", text)
     text = re.sub(r"#{2,}|`{3,}|={3,}|-{3,}|_{3,}|\*{2,}", " ", text)
     text = _ROLE.sub("", " ".join(text.split()))

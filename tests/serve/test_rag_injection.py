@@ -1,6 +1,7 @@
 """Hostile text in what was found: it must neither change a prompt's structure nor give the model orders."""
 
 import asyncio
+import time
 import unicodedata
 
 import pytest
@@ -163,6 +164,16 @@ def test_nothing_invisible_survives():
         map(chr, (0, 7, 27, 0xAD, 0x200B, 0x200D, 0x202E, 0x2066, 0xFEFF, 0xFE0F, 0xE0041, 0xE000, 0xD800))
     )
     assert neutralise(f"Va{hidden}rnholm") == "Varnholm"
+
+
+@pytest.mark.parametrize(
+    "text", ["<|a" * 6000 + "|>" * 6000, "[1 " * 13000, "# " * 20000, "ignore " * 6000, "a b " * 10000, "<|" * 20000]
+)
+def test_no_page_of_any_kind_takes_long(text):
+    started = time.process_time()
+    once = neutralise(text)
+    assert neutralise(once) == once
+    assert time.process_time() - started < 1.0
 
 
 def test_cleaning_keeps_ordinary_text_as_it_is():

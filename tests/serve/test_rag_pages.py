@@ -127,7 +127,7 @@ def site() -> Iterator[Site]:
 
 
 def pages(policy: AddressPolicy | None = None) -> Pages:
-    return Pages(policy or AddressPolicy.of(["127.0.0.1/32"]), Cache(None), ttl=3600.0)
+    return Pages(policy or AddressPolicy.of(["127.0.0.1/32"]), Cache(None), ttl=3600.0, failures_ttl=60.0)
 
 
 def fetch(url: str, policy: AddressPolicy | None = None) -> str:
@@ -361,7 +361,7 @@ def test_slow_pages_are_left_behind_and_the_others_count(site):
     assert time.perf_counter() - started < 1.8
 
 
-def test_a_page_is_fetched_once_a_day_and_so_is_a_failure(site):
+def test_a_page_is_fetched_once_and_a_failure_is_not_repeated_at_once(site):
     reader = pages()
     for _ in range(2):
         asyncio.run(reader.read([f"{site.url}/a", f"{site.url}/missing"], deadline=3.0))

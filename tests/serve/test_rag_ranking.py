@@ -6,8 +6,10 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from resonance.chat import Message
+from resonance.config import compose
 from serve.rag import SearchError, build_retriever
 from serve.rag.contract import Budget
 from serve.rag.rank import Document, context_of, pack, rank
@@ -84,9 +86,7 @@ def test_nothing_in_common_is_no_source():
 
 
 WORDS = st.lists(
-    st.sampled_from(
-        ["Varnholm", "lighthouse", "built", "tall", "red", "1874", "harbour.", "boats!", "sea.", "A", "The"]
-    ),
+    st.sampled_from(("Varnholm", "lighthouse", "built", "tall", "red", "1874", "harbour.", "boats!", "The")),
     max_size=80,
 )
 
@@ -170,6 +170,17 @@ def test_a_site_is_its_plain_host(url, site):
 def test_a_setting_that_cannot_work_is_named(values, message):
     with pytest.raises(SearchError, match=message):
         build_retriever(**values)
+
+
+@pytest.mark.parametrize("group", ["off", "duckduckgo", "documents"])
+def test_every_search_configuration_builds(tmp_path, monkeypatch, group):
+    monkeypatch.setenv("RESONANCE_HOME", str(tmp_path / "home"))
+    (tmp_path / "docs").mkdir()
+    path = [f"search.path={tmp_path / 'docs'}"] if group == "documents" else []
+    values = OmegaConf.to_container(compose("serve", [f"search={group}", *path]).search, resolve=True)
+    built = build_retriever(**values)
+    assert (built.provider if built else "off") == group
+    assert (tmp_path / "home").exists() == (group != "off")
 
 
 def test_off_is_no_retriever():
