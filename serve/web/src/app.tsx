@@ -36,7 +36,7 @@ export function App() {
   }, [language]);
 
   return (
-    <div className="aurora flex h-dvh overflow-hidden">
+    <div className="aurora relative isolate flex h-dvh overflow-hidden">
       {mode === "chat" && (
         <a
           href={`#${COMPOSER_ID}`}

@@ -1,6 +1,6 @@
 import { QueryClientProvider } from "@tanstack/react-query";
 import { LazyMotion, MotionConfig } from "motion/react";
-import { StrictMode } from "react";
+import { type CSSProperties, StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { Toaster } from "sonner";
 import { queryClient } from "@/api/queries";
@@ -12,8 +12,22 @@ import "./index.css";
 
 const animations = () => import("@/lib/animations").then((module) => module.default);
 
+const toastColours = {
+  "--normal-bg": "var(--popover)",
+  "--normal-text": "var(--popover-foreground)",
+  "--normal-border": "var(--border)",
+  "--border-radius": "0.9rem",
+};
+
 function Toasts() {
-  return <Toaster theme={useShownTheme()} position="top-center" offset={64} closeButton />;
+  return (
+    <Toaster
+      theme={useShownTheme()}
+      position="top-center"
+      offset={64}
+      style={toastColours as CSSProperties}
+    />
+  );
 }
 
 createRoot(document.getElementById("root") as HTMLElement).render(

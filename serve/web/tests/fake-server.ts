@@ -46,7 +46,7 @@ export interface Sent {
 }
 
 /** A server in place of the network; `answer` gives the pieces of every streamed answer. */
-export function fakeServer(options: { answer?: string[]; health?: Health } = {}) {
+export function fakeServer(options: { answer?: string[]; health?: Health; key?: string } = {}) {
   const sent: Sent[] = [];
   const json = (body: unknown, status = 200) => Response.json(body, { status });
   async function respond(input: RequestInfo | URL, init: RequestInit = {}): Promise<Response> {
@@ -55,6 +55,10 @@ export function fakeServer(options: { answer?: string[]; health?: Health } = {})
     const body = init.body ? JSON.parse(String(init.body)) : {};
     sent.push({ path, method, body, headers: new Headers(init.headers) });
     if (path === "/health") return json(options.health ?? health);
+    const key = new Headers(init.headers).get("Authorization")?.replace("Bearer ", "");
+    if (options.key && key !== options.key) {
+      return json({ error: { message: "An API key is needed.", code: "unauthorized" } }, 401);
+    }
     if (path === "/v1/models") return json({ object: "list", data: [{ id: "nano" }] });
     if (path.startsWith("/v1/conversations?")) {
       return json({ object: "list", data: [conversation], has_more: false });

@@ -1,15 +1,22 @@
 import {
   type InfiniteData,
+  QueryCache,
   QueryClient,
   useInfiniteQuery,
   useMutation,
   useQuery,
   useQueryClient,
 } from "@tanstack/react-query";
+import { useUi } from "@/lib/ui-store";
 import { ApiError, request, requestJson } from "./client";
 import type { Conversation, ConversationPage, Feedback, Health, Model } from "./types";
 
 export const queryClient = new QueryClient({
+  queryCache: new QueryCache({
+    onError: (error) => {
+      if (error instanceof ApiError && error.status === 401) useUi.getState().open("key");
+    },
+  }),
   defaultOptions: {
     queries: {
       staleTime: 30_000,

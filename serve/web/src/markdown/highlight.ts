@@ -3,9 +3,7 @@ import bash from "highlight.js/lib/languages/bash";
 import javascript from "highlight.js/lib/languages/javascript";
 import json from "highlight.js/lib/languages/json";
 import python from "highlight.js/lib/languages/python";
-import sql from "highlight.js/lib/languages/sql";
 import xml from "highlight.js/lib/languages/xml";
-import yaml from "highlight.js/lib/languages/yaml";
 import { createLowlight } from "lowlight";
 import type { ReactElement } from "react";
 import { Fragment, jsx, jsxs } from "react/jsx-runtime";
@@ -15,9 +13,7 @@ const languages = {
   javascript,
   json,
   python,
-  sql,
   xml,
-  yaml,
 };
 
 const lowlight = createLowlight(languages);

@@ -18,8 +18,13 @@ export function SheetContent({
       <Primitive.Content
         data-slot="sheet-content"
         data-side={side}
+        // The panel itself, and not its first button, whose tooltip would cover it.
+        onOpenAutoFocus={(event) => {
+          event.preventDefault();
+          (event.currentTarget as HTMLElement).focus();
+        }}
         className={cn(
-          "slide fixed inset-y-0 z-50 flex w-full max-w-96 flex-col bg-popover/90 shadow-2xl backdrop-blur-2xl backdrop-saturate-150",
+          "slide fixed outline-none inset-y-0 z-50 flex w-full max-w-96 flex-col bg-popover/90 shadow-2xl backdrop-blur-2xl backdrop-saturate-150",
           side === "right" ? "right-0 border-l" : "left-0 max-w-72 border-r",
           className,
         )}

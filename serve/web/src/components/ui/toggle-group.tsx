@@ -16,7 +16,7 @@ export function ToggleGroupItem({ className, ...props }: ComponentProps<typeof P
   return (
     <Primitive.Item
       className={cn(
-        "h-8 min-w-0 flex-1 truncate rounded-md px-2 text-[0.8125rem] text-muted-foreground transition-colors hover:text-foreground data-[state=on]:bg-background data-[state=on]:text-foreground data-[state=on]:shadow-sm",
+        "h-8 min-w-0 flex-1 truncate rounded-md px-1 text-[0.8125rem] text-muted-foreground transition-colors hover:text-foreground data-[state=on]:bg-background data-[state=on]:text-foreground data-[state=on]:shadow-sm",
         className,
       )}
       {...props}

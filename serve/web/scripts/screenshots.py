@@ -1,0 +1,91 @@
+"""Take pictures of the page's main screens from a running server, for the README.
+
+    python serve/web/scripts/screenshots.py http://127.0.0.1:8000 docs/screenshots
+
+Needs Chromium on the machine and a server with a trained checkpoint.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-sync", "--no-first-run", "--disable-gpu"]
+QUESTIONS = ["What is the capital of France?", "What is the opposite of early?", "What is 7 plus 5?"]
+SETTLED = 900  # ms until animations are over
+
+
+def open_page(browser: Browser, base: str, scheme: str, size: tuple[int, int], **settings: object) -> Page:
+    """A reader of their own, with a colour scheme, a window and settings of the page."""
+    width, height = size
+    context = browser.new_context(
+        base_url=base, color_scheme=scheme, viewport={"width": width, "height": height}, locale="en-US",
+        reduced_motion="reduce", device_scale_factor=2,
+    )  # fmt: skip
+    sampling = {"temperature": 0, "top_p": 1, "top_k": 0, "max_tokens": 128, "seed": 1}
+    state = json.dumps({"state": {"sampling": sampling} | settings, "version": 1})
+    context.add_init_script(f"localStorage.setItem('resonance.settings', {json.dumps(state)})")
+    return context.new_page()
+
+
+def picture(page: Page, folder: Path, name: str) -> None:
+    """Save what the window shows once it rests."""
+    page.wait_for_timeout(SETTLED)
+    page.screenshot(path=folder / f"{name}.png")
+
+
+def talk(page: Page, questions: list[str]) -> None:
+    """Ask one question after another in a new chat."""
+    page.goto("/")
+    for question in questions:
+        page.get_by_role("textbox", name="Message").fill(question)
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Stop").wait_for(state="visible")
+        page.get_by_role("button", name="Regenerate").wait_for(state="visible")
+
+
+def take_all(browser: Browser, base: str, folder: Path) -> None:
+    """Every main screen: light, dark, narrow."""
+    for scheme in ("light", "dark"):
+        page = open_page(browser, base, scheme, (1280, 800))
+        page.goto("/")
+        picture(page, folder, f"new-chat-{scheme}")
+        talk(page, QUESTIONS)
+        picture(page, folder, f"chat-{scheme}")
+
+    page = open_page(browser, base, "light", (1280, 800), tokenView=True)
+    talk(page, QUESTIONS[:1])
+    page.get_by_role("toolbar").get_by_role("button").nth(2).click()
+    picture(page, folder, "tokens")
+
+    page = open_page(browser, base, "dark", (1280, 800))
+    page.goto("/?mode=compare")
+    page.get_by_role("textbox", name="Prompt for both").fill(QUESTIONS[1])
+    page.get_by_role("button", name="Run").click()
+    page.get_by_role("button", name="A is better").wait_for()
+    picture(page, folder, "compare")
+
+    page = open_page(browser, base, "dark", (360, 720))
+    talk(page, QUESTIONS[:2])
+    picture(page, folder, "narrow")
+
+
+def main() -> None:
+    """Read the command line and take the pictures."""
+    if len(sys.argv) != 3:
+        sys.exit("usage: screenshots.py http://HOST:PORT FOLDER")
+    base, folder = sys.argv[1], Path(sys.argv[2])
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        sys.exit("There is no Chromium on this machine; install one first.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        take_all(browser, base, folder)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
