@@ -21,6 +21,7 @@ import bm25s
 import numpy as np
 from numpy.typing import NDArray
 
+from serve.rag import bm25
 from serve.rag.contract import SearchError
 from serve.rag.reading import SUFFIXES, Unreadable, read_passages
 from serve.rag.text import terms
@@ -120,11 +121,9 @@ class Index:
             loaded = self._load(database)
             if loaded is None or loaded.bm25 is None:
                 return []
-            vocabulary = cast(dict[str, int], loaded.bm25.vocab_dict)
-            wanted = [term for term in dict.fromkeys(terms(query)) if term in vocabulary]
-            if not wanted:
+            scores = bm25.scores(loaded.bm25, query)
+            if scores is None:
                 return []
-            scores = np.asarray(loaded.bm25.get_scores(wanted))
             best = np.argsort(-scores, kind="stable")[:k]
             found: list[Found] = []
             for place in best:
@@ -221,9 +220,7 @@ class Index:
         shutil.rmtree(making, ignore_errors=True)
         making.mkdir()
         if any(corpus):
-            index = bm25s.BM25(method="lucene")
-            index.index(corpus, show_progress=False)
-            index.save(making, show_progress=False)
+            bm25.built(corpus).save(making, show_progress=False)
         np.save(making / "rows.npy", np.array([identity for identity, _ in rows], dtype=np.int64))
         shutil.rmtree(final, ignore_errors=True)  # of a process that was killed before its commit
         making.rename(final)
@@ -242,8 +239,8 @@ class Index:
                 if not folder.is_dir():
                     return None
                 has_words = (folder / "vocab.index.json").exists()
-                bm25 = bm25s.BM25.load(folder, mmap=True, show_progress=False) if has_words else None
-                self._loaded = _Loaded(generation, bm25, np.load(folder / "rows.npy"))
+                index = bm25s.BM25.load(folder, mmap=True, show_progress=False) if has_words else None
+                self._loaded = _Loaded(generation, index, np.load(folder / "rows.npy"))
             return self._loaded
 
     def _remove_old(self) -> None:

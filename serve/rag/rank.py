@@ -8,8 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import bm25s
-
+from serve.rag import bm25
 from serve.rag.contract import Budget, Source
 from serve.rag.text import sentences, site_of, terms
 
@@ -129,7 +128,6 @@ def _shortened(
 
 def _score(query: str, documents: Sequence[Document]) -> list[_Sentence]:
     """Every sentence that shares a word with the query, best first."""
-    wanted = list(dict.fromkeys(terms(query)))
     units = [
         (index, position, sentence)
         for index, document in enumerate(documents)
@@ -137,13 +135,9 @@ def _score(query: str, documents: Sequence[Document]) -> list[_Sentence]:
     ]
     # The title stands once before every sentence: a sentence of a page about the thing asked for need not name it.
     corpus = [terms(f"{documents[index].title} {sentence}") for index, _, sentence in units]
-    vocabulary = {term for unit in corpus for term in unit}
-    known = [term for term in wanted if term in vocabulary]
-    if not known:
+    scores = bm25.scores(bm25.built(corpus), query) if any(corpus) else None
+    if scores is None:
         return []
-    index = bm25s.BM25(method="lucene")
-    index.index(corpus, show_progress=False)
-    scores = index.get_scores(known)
     top = float(scores.max()) or 1.0
     found = [
         _Sentence(
