@@ -39,11 +39,11 @@ def picture(page: Page, folder: Path, name: str) -> None:
 def talk(page: Page, questions: list[str]) -> None:
     """Ask one question after another in a new chat."""
     page.goto("/")
-    for question in questions:
+    answers = page.locator("article[data-role=assistant]")
+    for i, question in enumerate(questions):
         page.get_by_role("textbox", name="Message").fill(question)
         page.keyboard.press("Enter")
-        page.get_by_role("button", name="Stop").wait_for(state="visible")
-        page.get_by_role("button", name="Regenerate").wait_for(state="visible")
+        answers.nth(i).get_by_role("button", name="Regenerate").wait_for()
 
 
 def take_all(browser: Browser, base: str, folder: Path) -> None:

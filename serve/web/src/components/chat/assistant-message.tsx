@@ -56,7 +56,7 @@ export function AssistantMessage({ conversation, message, newest, busy }: Assist
       </div>
       <Ending conversation={conversation} message={message} busy={busy} />
       {!live && (
-        <div className={`-ml-2 flex flex-wrap items-center ${newest ? "" : "quiet-actions"}`}>
+        <div className={`-ml-2 flex flex-wrap items-center ${newest ? "" : "quiet-actions -mb-3"}`}>
           <VersionSwitch conversation={conversation} id={message.id} />
           <CopyButton text={message.content} label={t.copy} />
           {newest && (

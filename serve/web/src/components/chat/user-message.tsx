@@ -38,7 +38,7 @@ export function UserMessage({ conversation, message, busy }: UserMessageProps) {
       <div className="max-w-[85%] whitespace-pre-wrap break-words rounded-3xl rounded-br-lg bg-bubble px-4.5 py-2.5 leading-relaxed">
         {message.content}
       </div>
-      <div className="quiet-actions flex items-center">
+      <div className="quiet-actions -mb-4 flex items-center">
         <VersionSwitch conversation={conversation} id={message.id} />
         <CopyButton text={message.content} label={t.copy} />
         <ActionButton label={t.edit} disabled={busy} onClick={() => setEditing(true)}>
