@@ -118,7 +118,8 @@ async function answer(
   const patch = (part: Partial<Message>) =>
     change(conversation, (thread) => update(thread, id, part));
   try {
-    const ended = await receive(patiently(body, controller.signal), (make) =>
+    const events = announce(patiently(body, controller.signal), refreshLists);
+    const ended = await receive(events, (make) =>
       change(conversation, (thread) => {
         const written = thread.byId[id];
         return written ? update(thread, id, make(written)) : thread;
@@ -135,5 +136,19 @@ async function answer(
     connections.delete(conversation);
     setLive(conversation, null);
   }
+  refreshLists();
+}
+
+function refreshLists(): void {
   void queryClient.invalidateQueries({ queryKey: ["conversations"] });
+}
+
+/** Calls `then` at the first event: by then the server has stored the question. */
+async function* announce<T>(events: AsyncIterable<T>, then: () => void): AsyncGenerator<T> {
+  let first = true;
+  for await (const event of events) {
+    if (first) then();
+    first = false;
+    yield event;
+  }
 }

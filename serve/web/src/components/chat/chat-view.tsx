@@ -28,7 +28,7 @@ function New() {
   return (
     <div className="scroll-quiet flex h-full flex-col overflow-y-auto pt-16">
       <EmptyState onPick={begin} />
-      <div className="sticky bottom-0 z-10">
+      <div className="shade sticky bottom-0 z-10">
         <Composer conversation={null} busy={false} onSend={begin} onStop={() => {}} />
       </div>
     </div>

@@ -44,7 +44,7 @@ export function Thread({ conversation, footer }: { conversation: string; footer:
         ))}
       </div>
       <StatusLine conversation={conversation} />
-      <div className="sticky bottom-0 z-10">
+      <div className="shade sticky bottom-0 z-10">
         <AnimatePresence>
           {!stuck && (
             <m.div
