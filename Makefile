@@ -16,8 +16,11 @@ help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: setup web ## train a small model in minutes, score it, serve it with the chat page (SERVE=0: stop after the scores)
-	rm -rf checkpoints/$(RUN)
-	$(BIN)/resonance train experiment=demo run=$(RUN)
+	if [ -f checkpoints/$(RUN)/train.yaml ]; then \
+	  $(BIN)/resonance train resume=$(RUN); \
+	else \
+	  $(BIN)/resonance train experiment=demo run=$(RUN); \
+	fi
 	$(BIN)/resonance eval checkpoint=$(RUN) compare=[untrained]
 ifneq ($(SERVE),0)
 	$(BIN)/resonance serve checkpoint=$(RUN) port=$(PORT)
