@@ -1,0 +1,97 @@
+"""What the machine gives: how fast it reads memory and multiplies matrices, and the ceilings that follow."""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from resonance.engine.quantize import INT4_GROUP, Precision
+from resonance.model import GPT2Config
+
+BITS: dict[Precision, float] = {"fp32": 32, "bf16": 16, "int8": 8, "int4": 4 + 16 / INT4_GROUP}  # a weight
+CACHE_BYTES: dict[Precision, int] = {"fp32": 4, "bf16": 2, "int8": 2, "int4": 2}  # a key's or value's number
+MATMUL = 1024, 1024, 3072
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine as measured; the best of several tries, since a limit is what was reached once."""
+
+    processor: str
+    cores: int
+    threads: int
+    torch: str
+    read_gb_per_s: dict[str, float]  # by megabytes read over and over: large processor caches make it differ
+    matmul_gflop_per_s: dict[str, float]  # by precision
+
+    def as_json(self) -> dict[str, object]:
+        """For the JSON file."""
+        return asdict(self)
+
+
+def weight_bytes(config: GPT2Config, precision: Precision) -> float:
+    """What must be read for one token: every matrix once, the head included, and no embedding beside it."""
+    matrices = config.n_layer * 12 * config.n_embd**2 + config.vocab_size * config.n_embd
+    return matrices * BITS[precision] / 8
+
+
+def decode_ceiling(machine: Machine, config: GPT2Config, precision: Precision, batch: int, position: int) -> float:
+    """Tokens a second if memory were read at full speed and nothing else took time."""
+    weights = weight_bytes(config, precision)
+    cache = batch * position * 2 * config.n_layer * config.n_embd * CACHE_BYTES[precision]
+    return batch * machine.read_gb_per_s[read_size(weights)] * 1e9 / (weights + cache)
+
+
+def prefill_ceiling(machine: Machine, config: GPT2Config, precision: Precision, tokens: int) -> float:
+    """Tokens a second if matrices were multiplied at full speed, in fp32 or else in the fastest type there is."""
+    products = config.n_layer * (24 * config.n_embd**2 + 2 * config.n_embd * tokens)
+    known = machine.matmul_gflop_per_s
+    return (known["fp32"] if precision == "fp32" else max(known.values())) * 1e9 / products
+
+
+def read_size(nbytes: float) -> str:
+    """The size among those measured that is nearest to `nbytes`."""
+    return min(SIZES_MB, key=lambda size: abs(size - nbytes / 1e6)).__str__()
+
+
+SIZES_MB = (64, 128, 256, 512, 1024)
+
+
+def measure(threads: int, seconds: float = 0.4) -> Machine:
+    """Measure this machine with so many threads, each figure for about `seconds`."""
+    torch.set_num_threads(threads)
+    buffer = torch.ones(SIZES_MB[-1] * 250_000)
+    read: dict[str, float] = {}
+    for size in SIZES_MB:
+        part = buffer[: size * 250_000]
+        read[str(size)] = part.nbytes / _best(part.sum, seconds) / 1e9
+    rows, inputs, outputs = MATMUL
+    operations = 2 * rows * inputs * outputs
+    matmul: dict[str, float] = {}
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        a, b = torch.randn(rows, inputs).to(dtype), torch.randn(inputs, outputs).to(dtype)
+        matmul[name] = operations / _best(lambda a=a, b=b: a @ b, seconds) / 1e9
+    a, b = (torch.randint(-127, 127, shape, dtype=torch.int8) for shape in ((rows, inputs), (inputs, outputs)))
+    matmul["int8"] = operations / _best(lambda: torch._int_mm(a, b), seconds) / 1e9  # pyright: ignore[reportPrivateUsage]
+    return Machine(_processor(), os.cpu_count() or 1, threads, torch.__version__, read, matmul)
+
+
+def _best(work: Callable[[], object], seconds: float) -> float:
+    best, deadline = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < deadline or best == float("inf"):
+        started = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,44 @@
+"""CTranslate2: the checkpoint is converted first, beside its folder."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import ctranslate2
+from ctranslate2.converters import TransformersConverter
+
+from resonance.bench.peers import Unsupported
+from resonance.engine.quantize import Precision
+
+TYPES: dict[Precision, str] = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
+
+
+class CTranslate2:
+    """A Generator; it takes tokens by name."""
+
+    def __init__(self, generator: ctranslate2.Generator, names: list[str]) -> None:
+        self._generator, self._names = generator, names
+
+    def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
+        """See Program."""
+        self._generator.generate_batch(
+            [[self._names[i] for i in prompt] for prompt in prompts],
+            max_length=new_tokens,
+            min_length=new_tokens,
+            sampling_topk=1,
+            include_prompt_in_result=False,
+        )
+
+
+def load(folder: Path, precision: Precision, batch: int, threads: int) -> CTranslate2:
+    """See peers.load."""
+    if TYPES.get(precision) not in ctranslate2.get_supported_compute_types("cpu"):
+        raise Unsupported(f"no {precision} on this processor")
+    converted = folder.with_name(f"{folder.name}-ct2-{precision}")
+    if not converted.exists():
+        TransformersConverter(str(folder)).convert(str(converted), quantization=TYPES[precision])
+    generator = ctranslate2.Generator(
+        str(converted), device="cpu", compute_type=TYPES[precision], intra_threads=threads, inter_threads=1
+    )
+    vocabulary = (converted / "vocabulary.json").read_text(encoding="utf-8")
+    return CTranslate2(generator, json.loads(vocabulary))

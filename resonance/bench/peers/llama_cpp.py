@@ -1,0 +1,82 @@
+"""llama.cpp by its C API: several sequences in one batch, as its server runs them."""
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+
+from resonance.checkpoint import Checkpoint
+from resonance.engine.quantize import Precision
+from resonance.weights.export import export
+
+TYPES: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "int8": "q8_0", "int4": "q4_0"}
+CONTEXT = 1024
+
+
+class LlamaCpp:
+    """A context with a cache for `batch` sequences."""
+
+    def __init__(self, path: Path, batch: int, threads: int) -> None:
+        @llama_cpp.llama_log_callback
+        def silent(level: int, text: bytes, data: ctypes.c_void_p) -> None: ...
+
+        self._silent = silent
+        llama_cpp.llama_log_set(silent, ctypes.c_void_p(0))
+        llama_cpp.llama_backend_init()
+        model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
+        if model is None:
+            raise RuntimeError(f"llama.cpp does not load {path}.")
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = CONTEXT * batch
+        params.n_batch = CONTEXT * batch
+        params.n_seq_max = batch
+        params.n_threads = params.n_threads_batch = threads
+        context = llama_cpp.llama_init_from_model(model, params)
+        if context is None:
+            raise RuntimeError(f"llama.cpp has no room for {batch} sequences.")
+        self._context = context
+        self._memory = llama_cpp.llama_get_memory(context)
+        vocab = llama_cpp.llama_model_get_vocab(model)
+        self._vocab = llama_cpp.llama_vocab_n_tokens(vocab) if vocab else 0
+        self._batch = llama_cpp.llama_batch_init(CONTEXT * batch, 0, 1)
+
+    def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
+        """See Program."""
+        if self._memory:
+            llama_cpp.llama_memory_clear(self._memory, True)
+        tokens = [
+            (token, place, sequence, place == len(prompt) - 1)
+            for sequence, prompt in enumerate(prompts)
+            for place, token in enumerate(prompt)
+        ]
+        following = self._decode(tokens)
+        for step in range(new_tokens - 1):
+            places = ((len(prompt) + step, sequence) for sequence, prompt in enumerate(prompts))
+            following = self._decode(
+                [(token, place, sequence, True) for token, (place, sequence) in zip(following, places, strict=True)]
+            )
+
+    def _decode(self, tokens: Sequence[tuple[int, int, int, bool]]) -> list[int]:
+        # Tokens as (id, position, sequence, whether its logits are wanted); the likeliest ids that follow.
+        batch = self._batch
+        batch.n_tokens = len(tokens)
+        for i, (token, place, sequence, wanted) in enumerate(tokens):
+            batch.token[i], batch.pos[i], batch.logits[i] = token, place, wanted
+            batch.n_seq_id[i], batch.seq_id[i][0] = 1, sequence
+        if llama_cpp.llama_decode(self._context, batch) != 0:
+            raise RuntimeError("llama_decode failed")
+        return [
+            int(np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self._context, i), (self._vocab,)).argmax())
+            for i, (_, _, _, wanted) in enumerate(tokens)
+            if wanted
+        ]
+
+
+def load(folder: Path, precision: Precision, batch: int, threads: int) -> LlamaCpp:
+    """See peers.load."""
+    path = folder.with_name(f"{folder.name}-{TYPES[precision]}.gguf")
+    if not path.exists():
+        export(Checkpoint.open(folder), "gguf", path, kind=TYPES[precision])
+    return LlamaCpp(path, batch, threads)

@@ -1,0 +1,40 @@
+"""Hugging Face transformers, in torch's eager mode as most people run it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import transformers
+
+from resonance.bench.peers import Unsupported
+from resonance.engine.quantize import Precision
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Transformers:
+    """GPT2LMHeadModel."""
+
+    def __init__(self, model: transformers.GPT2LMHeadModel) -> None:
+        self._model = model
+
+    @torch.inference_mode()
+    def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
+        """See Program."""
+        ids = torch.tensor(prompts)
+        self._model.generate(  # pyright: ignore[reportAttributeAccessIssue]
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=new_tokens,
+            min_new_tokens=new_tokens,
+            do_sample=False,
+            pad_token_id=0,
+        )
+
+
+def load(folder: Path, precision: Precision, batch: int, threads: int) -> Transformers:
+    """See peers.load."""
+    if precision not in DTYPES:
+        raise Unsupported(f"no {precision} on a CPU")
+    model = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=DTYPES[precision])
+    return Transformers(model.eval())
