@@ -26,8 +26,10 @@ ifneq ($(SERVE),0)
 	$(BIN)/resonance serve checkpoint=$(RUN) port=$(PORT)
 endif
 
-test: setup web ## every test but the slow ones
+test: setup web ## every test but the slow ones, the page's own among them
 	$(BIN)/python -m pytest -m "not slow"
+	$(NPM) run test
+	$(NPM) run size
 
 test-slow: setup web ## the slow tests
 	$(BIN)/python -m pytest -m slow
