@@ -51,12 +51,15 @@ def build(app: FastAPI, service: Service) -> None:
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document without the 422 that it promises and this server never gives."""
+    """FastAPI's document without the 422 that this server never gives, and without keys where it asks for none."""
     if app.openapi_schema is None:
+        open_to_all = app.state.service.keys.open
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         for path in schema["paths"].values():
             for operation in path.values():
                 operation["responses"].pop("422", None)
+                if open_to_all:
+                    operation.pop("security", None)
         for name in ("HTTPValidationError", "ValidationError"):
             schema.get("components", {}).get("schemas", {}).pop(name, None)
         app.openapi_schema = schema

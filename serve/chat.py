@@ -21,7 +21,7 @@ from serve.wire import Idle, Token
 router = APIRouter(tags=["chat"])
 LastEventId = Annotated[str | None, Header(description="Replay a stream's events after this one instead.")]
 STREAMED = {
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "content": {"text/event-stream": {}},
     "description": "The answer, or its events.",
 }
 T = TypeVar("T")

@@ -70,12 +70,15 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         return response(_from_validation(error.errors(), request))
 
-    async def http(_: Request, error: Exception) -> JSONResponse:
+    async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
+        headers = dict(error.headers or {})
+        if error.status_code == 405 and (methods := _methods(request)):
+            headers["Allow"] = ", ".join(methods)
         return JSONResponse(
             error_body(error.status_code, _http_message(error), code=_http_code(error)),
             error.status_code,
-            headers=dict(error.headers or {}),
+            headers=headers,
         )
 
     app.add_exception_handler(ApiError, api_error)
@@ -91,6 +94,12 @@ def response(error: ApiError) -> JSONResponse:
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(error.body(), error.status, headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """All methods of an address; each of them has a route of its own, and a 405 knows but one."""
+    path = getattr(request.scope.get("route"), "path", "")
+    return sorted(method.upper() for method in request.app.openapi()["paths"].get(path, {}))
 
 
 def _http_message(error: HTTPException) -> str:

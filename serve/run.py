@@ -43,6 +43,7 @@ def main(overrides: list[str]) -> None:
         generate_client_file=False,
         access_log=False,
         server_header=False,
+        http="h11",  # httptools puts no bound on headers
         h11_max_incomplete_event_size=32768,
         backlog=2048,
     )

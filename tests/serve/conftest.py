@@ -46,9 +46,9 @@ class Running:
             time.sleep(0.1)
         pytest.fail(f"the server was not ready after {seconds} s:\n{self.log.read_text()[-3000:]}")
 
-    def metric(self, name: str) -> float:
+    def metric(self, name: str, headers: dict[str, str] | None = None) -> float:
         """The value of a metric without labels."""
-        for line in self.client.get("/metrics").text.splitlines():
+        for line in self.client.get("/metrics", headers=headers).text.splitlines():
             if line.startswith(name + " "):
                 return float(line.split()[1])
         raise AssertionError(f"there is no metric {name}")

@@ -174,3 +174,9 @@ def test_the_root_is_a_page_and_unknown_files_are_not(server):
     assert server.client.get("/c/some-conversation").headers["content-type"].startswith("text/html")
     error_of(server.client.get("/../../etc/passwd"), 404)
     error_of(server.client.get("/secret.txt"), 404)
+
+
+def test_a_405_names_all_methods_of_the_address(server):
+    response = server.client.request("OPTIONS", "/v1/conversations/x")
+    assert response.status_code == 405
+    assert {"GET", "PATCH", "DELETE"} <= set(response.headers["Allow"].split(", "))

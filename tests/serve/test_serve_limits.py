@@ -1,0 +1,123 @@
+"""Limits by key, by time, and what a database that does not answer takes down with it; one strict server for all."""
+
+import json
+import socket
+import sqlite3
+import time
+
+import pytest
+
+LONG = {"messages": [{"role": "user", "content": "Talk"}], "max_tokens": 1900, "n": 16, "logit_bias": {"50256": -100}}
+SHORT = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
+
+
+@pytest.fixture(scope="module")
+def strict(launch):
+    """Each test has a key of its own, so that none uses up another's allowance."""
+    return launch(
+        "checkpoint=tiny",
+        "max_batch_size=4",
+        "timeout_s=6.0",
+        "resume_s=30",
+        "limits.requests_per_minute=6",
+        "limits.tokens_per_minute=100",
+        "limits.streams=2",
+        RESONANCE_API_KEYS=",".join(f"key-{i}" for i in range(9)),
+    )
+
+
+def key(i: int) -> dict[str, str]:
+    return {"Authorization": f"Bearer key-{i}"}
+
+
+def test_a_key_has_so_many_requests_a_minute_and_others_are_not_hurt(strict):
+    answers = [strict.client.post("/v1/chat/completions", json=SHORT, headers=key(0)) for _ in range(7)]
+    assert [answer.status_code for answer in answers] == [200] * 6 + [429]
+    assert answers[-1].json()["error"]["code"] == "requests_per_minute"
+    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 61
+    assert strict.client.post("/v1/chat/completions", json=SHORT, headers=key(1)).status_code == 200
+
+
+def test_tokens_a_minute_are_counted_over_requests(strict):
+    body = LONG | {"max_tokens": 25, "n": 2}
+    answers = [strict.client.post("/v1/chat/completions", json=body, headers=key(6)) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[-1].json()["error"]["code"] == "tokens_per_minute"
+
+
+def test_an_answer_goes_on_for_a_client_that_comes_back(strict):
+    body = LONG | {
+        "max_tokens": 40,
+        "n": 1,
+        "session_id": "resumed",
+        "seed": 3,
+        "stream_options": {"include_usage": False},
+    }
+    with strict.client.stream("POST", "/v1/chat/stream", json=body, headers=key(4)) as response:
+        lines = response.iter_lines()
+        seen = [line for line, _ in zip(lines, range(12), strict=False)]
+    last = [line for line in seen if line.startswith("id: ")][-2].removeprefix("id: ")
+    rest = strict.client.post("/v1/chat/stream", json=body, headers=key(4) | {"Last-Event-ID": last}).text
+    ids = [line.removeprefix("id: ") for line in rest.splitlines() if line.startswith("id: ")]
+    name, _, number = last.rpartition(":")
+    assert ids == [f"{name}:{int(number) + 1 + i}" for i in range(len(ids))]
+    assert rest.rstrip().endswith("data: [DONE]")
+    stored = strict.client.get("/v1/conversations/resumed", headers=key(4)).json()["messages"][1]
+    assert (stored["finish_reason"], stored["usage"]["completion_tokens"]) == ("length", 40)
+
+
+def test_a_locked_database_takes_down_only_what_needs_it(strict):
+    strict.client.post("/v1/chat/completions", json=SHORT | {"session_id": "before"}, headers=key(5))
+    database = next(strict.log.parent.glob("*.sqlite"))
+    with sqlite3.connect(database, isolation_level=None) as lock:
+        lock.execute("BEGIN EXCLUSIVE")
+        stored = strict.client.post("/v1/chat/completions", json=SHORT | {"session_id": "locked"}, headers=key(5))
+        assert (stored.status_code, stored.json()["error"]["code"]) == (503, "store_unavailable")
+        assert stored.headers["Retry-After"]
+        assert strict.client.post("/v1/chat/completions", json=SHORT, headers=key(5)).status_code == 200
+        assert strict.client.get("/health").status_code == 200
+        assert strict.metric("resonance_active_requests", key(5)) == 0
+        lock.execute("ROLLBACK")
+    again = strict.client.post("/v1/chat/completions", json=SHORT | {"session_id": "locked"}, headers=key(5))
+    assert again.status_code == 200
+
+
+def test_half_a_request_holds_nobody_up(strict):
+    host, port = strict.base.removeprefix("http://").split(":")
+    idle = []
+    for _ in range(50):
+        connection = socket.create_connection((host, int(port)))
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n")
+        idle.append(connection)
+    assert strict.client.get("/health").status_code == 200
+    assert strict.client.post("/v1/chat/completions", json=SHORT, headers=key(7)).status_code == 200
+    for connection in idle:
+        connection.close()
+
+
+def test_headers_without_end_are_refused(strict):
+    response = strict.client.get("/health", headers={"X-Long": "a" * 200_000})
+    assert response.status_code in (400, 431)
+    time.sleep(0.1)
+    assert strict.client.get("/health").status_code == 200
+
+
+def test_an_answer_that_takes_too_long_is_ended_by_504_or_a_last_event(strict):
+    whole = strict.client.post("/v1/chat/completions", json=LONG, headers=key(2))
+    assert (whole.status_code, whole.json()["error"]["code"]) == (504, "timeout")
+    with strict.client.stream("POST", "/v1/chat/stream", json=LONG, headers=key(8)) as response:
+        lines = [line for line in response.iter_lines() if line]
+    assert lines[-1] == "data: [DONE]"
+    lines = [line for line in lines if not line.startswith("id: ")]
+    assert lines[-3] == "event: error"
+    assert json.loads(lines[-2].removeprefix("data: "))["error"]["code"] == "timeout"
+
+
+def test_a_key_has_so_many_answers_at_a_time(strict):
+    with (
+        strict.client.stream("POST", "/v1/chat/stream", json=LONG, headers=key(3)) as one,
+        strict.client.stream("POST", "/v1/chat/stream", json=LONG, headers=key(3)) as two,
+    ):
+        assert one.status_code == two.status_code == 200
+        third = strict.client.post("/v1/chat/completions", json=SHORT, headers=key(3))
+        assert (third.status_code, third.json()["error"]["code"]) == (429, "too_many_streams")
