@@ -2,13 +2,12 @@
 //
 // Knows nothing of Python: plain C functions at the end of the file are called through ctypes (see __init__.py).
 
-#include <omp.h>
-
 #include <algorithm>
 #include <vector>
 
 #include "attention.h"
 #include "linear.h"
+#include "team.h"
 #include "tiles.h"
 
 using namespace resonance;
@@ -35,6 +34,7 @@ struct Model {
     // Buffers of one step: (rows, padded width) each.
     std::vector<float> residual, normed, qkv, attended, inner;
     Input input, inner_input;
+    Phases phases;
 };
 
 // Consecutive new tokens of one slot: rows [row, row + count) of the step.
@@ -62,43 +62,63 @@ void attend_any(const LayerCache<T>& cache, Rest&&... rest) {
     if (cache.head_dim == 16) attend<T, 16>(cache, rest...);
 }
 
+constexpr int MANY_ROWS = 32, ROWS_AN_ITEM = 8;  // of many rows, so many are prepared together
+constexpr int PANELS_AN_ITEM = 4;  // of the head, which has many
+constexpr int PHASES_A_LAYER = 9;
+
+// Products by whichever kernel suits the number of rows.
+void product(Member& member, const Matrix& matrix, const Input& input, int rows, Finish how, float* out,
+             int panels_an_item = 1) {
+    const auto kernel = use_tiles(matrix, rows) ? multiply_tiles : multiply;
+    const int panels = matrix.outputs / PANEL;
+    member.share((panels + panels_an_item - 1) / panels_an_item, [&](int item) {
+        for (int panel = item * panels_an_item; panel < std::min(panels, (item + 1) * panels_an_item); panel++)
+            kernel(matrix, input, rows, panel, how, out, matrix.outputs);
+    });
+}
+
+// Let `work` make some rows of `from`, then prepare them as the matrix's input.
+template <class Work>
+void prepared(Member& member, const Matrix& matrix, Input& input, int rows, const float* from, int stride,
+              Work&& work) {
+    const int together = rows < MANY_ROWS ? 1 : ROWS_AN_ITEM;
+    member.share((rows + together - 1) / together, [&](int item) {
+        const int first = item * together, last = std::min(rows, first + together);
+        for (int row = first; row < last; row++) work(row);
+        input.prepare(matrix, use_tiles(matrix, rows), from, stride, first, last);
+    });
+}
+
 template <class T>
-void run_layers(Model& m, const Run* runs, int n_runs, int rows, T* keys, T* values, int thread, int threads) {
-    const int P = m.padded, first = rows * thread / threads, last = rows * (thread + 1) / threads;
+void run_layers(Model& m, Member& member, const Run* runs, int n_runs, int rows, T* keys, T* values) {
+    const int P = m.padded;
+    const size_t layer_size = size_t(m.heads) * m.context * m.head_dim;
     std::vector<float> scratch;
     for (size_t l = 0; l < m.layers.size(); l++) {
         const Layer& layer = m.layers[l];
-        const size_t layer_size = size_t(m.heads) * m.context * m.head_dim;
+        const int qkv_width = layer.qkv.outputs, inner_width = layer.fc.outputs;
         LayerCache<T> cache{keys + l * layer_size, values + l * layer_size, m.layers.size() * layer_size, m.context,
                             m.head_dim};
-        auto normed_input = [&](const Norm& norm, const Matrix& matrix) {
-            for (int row = first; row < last; row++)
+        auto normed = [&](const Norm& norm) {
+            return [&m, &norm, P](int row) {
                 normalise(norm, &m.residual[size_t(row) * P], m.width, m.epsilon, &m.normed[size_t(row) * P]);
-            m.input.prepare(matrix, use_tiles(matrix, rows), m.normed.data(), P, first, last);
-#pragma omp barrier
+            };
         };
-        auto product = [&](const Matrix& matrix, const Input& input, Finish how, std::vector<float>& to) {
-            const auto kernel = use_tiles(matrix, rows) ? multiply_tiles : multiply;
-            kernel(matrix, input, rows, how, to.data(), matrix.outputs, thread, threads);
-#pragma omp barrier
-        };
-        normed_input(layer.norm1, layer.qkv);
-        product(layer.qkv, m.input, STORE, m.qkv);
-        for (int item = thread; item < n_runs * m.heads; item += threads) {
+        auto nothing = [](int) {};
+        prepared(member, layer.qkv, m.input, rows, m.normed.data(), P, normed(layer.norm1));
+        product(member, layer.qkv, m.input, rows, STORE, m.qkv.data());
+        member.share(n_runs * m.heads, [&](int item) {
             const Run& run = runs[item / m.heads];
             attend_any(cache, run.slot, item % m.heads, run.position, run.count,
-                       &m.qkv[size_t(run.row) * layer.qkv.outputs], layer.qkv.outputs, m.width,
-                       &m.attended[size_t(run.row) * P], P, scratch);
-        }
-#pragma omp barrier
-        m.input.prepare(layer.proj, use_tiles(layer.proj, rows), m.attended.data(), P, first, last);
-#pragma omp barrier
-        product(layer.proj, m.input, ADD, m.residual);
-        normed_input(layer.norm2, layer.fc);
-        product(layer.fc, m.input, GELU, m.inner);
-        m.inner_input.prepare(layer.out, use_tiles(layer.out, rows), m.inner.data(), layer.fc.outputs, first, last);
-#pragma omp barrier
-        product(layer.out, m.inner_input, ADD, m.residual);
+                       &m.qkv[size_t(run.row) * qkv_width], qkv_width, m.width, &m.attended[size_t(run.row) * P], P,
+                       scratch);
+        });
+        prepared(member, layer.proj, m.input, rows, m.attended.data(), P, nothing);
+        product(member, layer.proj, m.input, rows, ADD, m.residual.data());
+        prepared(member, layer.fc, m.input, rows, m.normed.data(), P, normed(layer.norm2));
+        product(member, layer.fc, m.input, rows, GELU, m.inner.data());
+        prepared(member, layer.out, m.inner_input, rows, m.inner.data(), inner_width, nothing);
+        product(member, layer.out, m.inner_input, rows, ADD, m.residual.data());
     }
 }
 
@@ -160,23 +180,27 @@ void resonance_hidden(void* model, const int32_t* runs, int n_runs, const int64_
         m.input.reserve(rows, P);
         m.inner_input.reserve(rows, inner);
     }
+    std::vector<const Run*> run_of(rows);
+    for (int i = 0; i < n_runs; i++)
+        for (int row = 0; row < run[i].count; row++) run_of[run[i].row + row] = run + i;
+    m.phases.begin(int(m.layers.size()) * PHASES_A_LAYER + 2);
 #pragma omp parallel num_threads(threads)
     {
-        const int thread = omp_get_thread_num(), count = omp_get_num_threads();
-        for (int i = 0; i < n_runs; i++)
-            for (int row = thread; row < run[i].count; row += count) {
-                float* x = &m.residual[size_t(run[i].row + row) * P];
-                unpack_row(m.tokens, token_ids[run[i].row + row], x);
-                const float* position = m.positions + size_t(run[i].position + row) * P;
-                for (int d = 0; d < P; d++) x[d] += position[d];
-            }
-#pragma omp barrier
+        Tiles tiles;
+        Member member(m.phases);
+        member.share(rows, [&](int row) {
+            float* x = &m.residual[size_t(row) * P];
+            unpack_row(m.tokens, token_ids[row], x);
+            const float* position = m.positions + size_t(run_of[row]->position + row - run_of[row]->row) * P;
+            for (int d = 0; d < P; d++) x[d] += position[d];
+        });
         if (m.bf16_cache)
-            run_layers(m, run, n_runs, rows, (uint16_t*)keys, (uint16_t*)values, thread, count);
+            run_layers(m, member, run, n_runs, rows, (uint16_t*)keys, (uint16_t*)values);
         else
-            run_layers(m, run, n_runs, rows, (float*)keys, (float*)values, thread, count);
-        for (int i = thread; i < n_wanted; i += count)
+            run_layers(m, member, run, n_runs, rows, (float*)keys, (float*)values);
+        member.share(n_wanted, [&](int i) {
             normalise(m.norm, &m.residual[size_t(wanted[i]) * P], m.width, m.epsilon, hidden + size_t(i) * m.width);
+        });
     }
 }
 
@@ -186,16 +210,15 @@ void resonance_logits(void* model, const float* hidden, int rows, float* logits,
     const int P = m.padded;
     if (m.normed.size() < size_t(rows) * P) m.normed.assign(size_t(rows) * P, 0);
     m.input.reserve(rows, P);
+    m.phases.begin(2);
 #pragma omp parallel num_threads(threads)
     {
-        const int thread = omp_get_thread_num(), count = omp_get_num_threads();
-        const int first = rows * thread / count, last = rows * (thread + 1) / count;
-        for (int row = first; row < last; row++)
+        Tiles tiles;
+        Member member(m.phases);
+        prepared(member, m.head, m.input, rows, m.normed.data(), P, [&](int row) {
             memcpy(&m.normed[size_t(row) * P], hidden + size_t(row) * m.width, m.width * sizeof(float));
-        m.input.prepare(m.head, use_tiles(m.head, rows), m.normed.data(), P, first, last);
-#pragma omp barrier
-        const auto kernel = use_tiles(m.head, rows) ? multiply_tiles : multiply;
-        kernel(m.head, m.input, rows, STORE, logits, m.head.outputs, thread, count);
+        });
+        product(member, m.head, m.input, rows, STORE, logits, PANELS_AN_ITEM);
     }
 }
 }

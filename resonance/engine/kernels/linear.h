@@ -248,18 +248,16 @@ void panel_rows(const Matrix& m, const Input& in, int row, int panel, Finish how
         }
 }
 
-// One thread's share of the panels, for all rows.
-inline void multiply(const Matrix& m, const Input& in, int rows, Finish how, float* out, int out_stride, int thread,
-                     int threads) {
+// One panel, for all rows.
+inline void multiply(const Matrix& m, const Input& in, int rows, int panel, Finish how, float* out, int out_stride) {
     typedef void (*Kernel)(const Matrix&, const Input&, int, int, Finish, float*, int);
     static const Kernel kernels[] = {panel_rows<1>, panel_rows<2>, panel_rows<3>,
                                      panel_rows<4>, panel_rows<5>, panel_rows<6>};
-    int panels = m.outputs / PANEL, blocks = (rows + MAX_ROWS - 1) / MAX_ROWS;
-    for (int panel = panels * thread / threads; panel < panels * (thread + 1) / threads; panel++)
-        for (int block = 0; block < blocks; block++) {
-            int row = rows * block / blocks, next = rows * (block + 1) / blocks;
-            kernels[next - row - 1](m, in, row, panel, how, out, out_stride);
-        }
+    const int blocks = (rows + MAX_ROWS - 1) / MAX_ROWS;
+    for (int block = 0; block < blocks; block++) {
+        int row = rows * block / blocks, next = rows * (block + 1) / blocks;
+        kernels[next - row - 1](m, in, row, panel, how, out, out_stride);
+    }
 }
 
 // One row of a packed matrix as floats: a token's embedding.

@@ -30,9 +30,10 @@ inline bool use_tiles(const Matrix& m, int rows) {
     return m.kind != FP32 && rows >= (m.kind == BF16 ? 8 : 32) && tiles_allowed();
 }
 
-// One thread's tiles, configured while it exists.
+// One thread's tiles, configured while it exists, on machines that have them.
 struct Tiles {
     Tiles() {
+        if (!tiles_allowed()) return;
         struct alignas(64) {
             uint8_t palette = 1, start = 0, reserved[14] = {};
             uint16_t bytes[16] = {};
@@ -41,7 +42,9 @@ struct Tiles {
         for (int i = 0; i < 8; i++) config.bytes[i] = 64, config.rows[i] = 16;
         _tile_loadconfig(&config);
     }
-    ~Tiles() { _tile_release(); }
+    ~Tiles() {
+        if (tiles_allowed()) _tile_release();
+    }
 };
 
 // Two vectors of floats that are bfloat16 already, interleaved as pairs.
@@ -82,58 +85,60 @@ inline void to_bf16_panel(const Matrix& m, const uint8_t* panel, uint16_t* to) {
     }
 }
 
-// `multiply` for inputs prepared as bf16, whose rows are padded to a multiple of TILE_ROWS.
-inline void multiply_tiles(const Matrix& m, const Input& in, int rows, Finish how, float* out, int out_stride,
-                           int thread, int threads) {
-    Tiles tiles;
-    std::vector<uint16_t> converted(m.kind == BF16 ? 0 : size_t(m.inputs) * PANEL);
+// `multiply` for inputs prepared as bf16, whose rows are padded to a multiple of TILE_ROWS. A thread that calls it
+// has a `Tiles`.
+inline void multiply_tiles(const Matrix& m, const Input& in, int rows, int panel, Finish how, float* out,
+                           int out_stride) {
+    static thread_local std::vector<uint16_t> converted;
     alignas(64) float block[TILE_ROWS][32];
-    const int panels = m.outputs / PANEL, stride = m.inputs * 2;
-    for (int panel = panels * thread / threads; panel < panels * (thread + 1) / threads; panel++) {
-        const uint8_t* weights = m.data + panel * m.panel_bytes();
-        if (m.kind != BF16) {
-            to_bf16_panel(m, weights, converted.data());
-            weights = (const uint8_t*)converted.data();
-        }
-        for (int row = 0; row < rows; row += TILE_ROWS)
-            for (int half = 0; half < 2; half++) {  // 32 of the panel's outputs
-                const uint8_t* w = weights + half * 128;
-                const uint16_t* x = &in.halves[size_t(row) * m.inputs];
-                const bool two = rows - row > 16;
-                _tile_zero(0);
-                _tile_zero(1);
-                _tile_zero(2);
-                _tile_zero(3);
-                for (int i = 0; i < m.inputs / 32; i++, x += 32, w += 16 * PANEL * 4) {
-                    _tile_loadd(6, w, PANEL * 4);
-                    _tile_loadd(7, w + 64, PANEL * 4);
-                    _tile_loadd(4, x, stride);
-                    _tile_dpbf16ps(0, 4, 6);
-                    _tile_dpbf16ps(1, 4, 7);
-                    if (two) {
-                        _tile_loadd(5, x + size_t(16) * m.inputs, stride);
-                        _tile_dpbf16ps(2, 5, 6);
-                        _tile_dpbf16ps(3, 5, 7);
-                    }
-                }
-                _tile_stored(0, &block[0][0], 128);
-                _tile_stored(1, &block[0][16], 128);
-                _tile_stored(2, &block[16][0], 128);
-                _tile_stored(3, &block[16][16], 128);
-                for (int r = 0; r < TILE_ROWS && row + r < rows; r++)
-                    for (int v = 0; v < 2; v++) {
-                        int output = panel * PANEL + half * 32 + v * LANES;
-                        finish(m, how, output, load<Floats>(&block[r][v * LANES]),
-                               out + size_t(row + r) * out_stride + output);
-                    }
-            }
+    const int stride = m.inputs * 2;
+    const uint8_t* weights = m.data + panel * m.panel_bytes();
+    if (m.kind != BF16) {
+        converted.resize(size_t(m.inputs) * PANEL);
+        to_bf16_panel(m, weights, converted.data());
+        weights = (const uint8_t*)converted.data();
     }
+    for (int row = 0; row < rows; row += TILE_ROWS)
+        for (int half = 0; half < 2; half++) {  // 32 of the panel's outputs
+            const uint8_t* w = weights + half * 128;
+            const uint16_t* x = &in.halves[size_t(row) * m.inputs];
+            const bool two = rows - row > 16;
+            _tile_zero(0);
+            _tile_zero(1);
+            _tile_zero(2);
+            _tile_zero(3);
+            for (int i = 0; i < m.inputs / 32; i++, x += 32, w += 16 * PANEL * 4) {
+                _tile_loadd(6, w, PANEL * 4);
+                _tile_loadd(7, w + 64, PANEL * 4);
+                _tile_loadd(4, x, stride);
+                _tile_dpbf16ps(0, 4, 6);
+                _tile_dpbf16ps(1, 4, 7);
+                if (two) {
+                    _tile_loadd(5, x + size_t(16) * m.inputs, stride);
+                    _tile_dpbf16ps(2, 5, 6);
+                    _tile_dpbf16ps(3, 5, 7);
+                }
+            }
+            _tile_stored(0, &block[0][0], 128);
+            _tile_stored(1, &block[0][16], 128);
+            _tile_stored(2, &block[16][0], 128);
+            _tile_stored(3, &block[16][16], 128);
+            for (int r = 0; r < TILE_ROWS && row + r < rows; r++)
+                for (int v = 0; v < 2; v++) {
+                    int output = panel * PANEL + half * 32 + v * LANES;
+                    finish(m, how, output, load<Floats>(&block[r][v * LANES]),
+                           out + size_t(row + r) * out_stride + output);
+                }
+        }
 }
 
 #else
 
 inline bool use_tiles(const Matrix&, int) { return false; }
-inline void multiply_tiles(const Matrix&, const Input&, int, Finish, float*, int, int, int) {}
+inline void multiply_tiles(const Matrix&, const Input&, int, int, Finish, float*, int) {}
+struct Tiles {
+    ~Tiles() {}
+};
 
 #endif
 
