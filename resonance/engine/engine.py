@@ -22,6 +22,7 @@ from resonance.engine.requests import Request, make_texts
 from resonance.engine.results import Completion, EngineStats, FinishReason, Piece, TokenLogprob
 from resonance.engine.runner import fastest, make_runner
 from resonance.engine.scheduler import Scheduler
+from resonance.engine.speculate import look_up
 from resonance.engine.text import Chunk, Text
 from resonance.model import GPT2
 from resonance.tokenizer import Tokenizer
@@ -36,7 +37,9 @@ class Engine:
 
     `eos_id` ends a text, and so does the tokenizer's end of text. Without a tokenizer pieces have no text, and
     stop strings are refused. The engine keeps its own copy of the weights in `precision` (the model's own by
-    default), as they are when it is made. `kernels=False` computes with torch.
+    default), as they are when it is made. `kernels=False` computes with torch. `prompt_lookup` guesses that a text
+    goes on as it did when its last tokens occurred before, which answers that quote their prompt gain from; the
+    text stays the same.
 
     With the C++ kernels each row is computed in one order of additions, so that in fp32 a request's tokens are bit
     for bit the same whoever else is in the batch; torch's products may round differently for another number of
@@ -52,6 +55,7 @@ class Engine:
         eos_id: int | None = None,
         precision: Precision | None = None,
         kernels: bool = True,
+        prompt_lookup: bool = False,
     ) -> None:
         if max_batch_size < 1:
             raise EngineError(f"max_batch_size must be at least 1, not {max_batch_size}.")
@@ -63,7 +67,12 @@ class Engine:
         cache_dtype = torch.float32 if self._precision == "fp32" else torch.bfloat16
         self._cache = SlotCache(self.config, max_batch_size, cache_dtype, model.head_weight.device)
         self._runner, self._notes = make_runner(model, self._cache, self._precision, kernels=kernels)
-        self._scheduler = Scheduler(max_batch_size, self.config.context_length, self._cache.copy_prefix)
+        self._scheduler = Scheduler(
+            max_batch_size,
+            self.config.context_length,
+            self._cache.copy_prefix,
+            draft=look_up if prompt_lookup else None,
+        )
         self._unfinished: dict[str, list[Text]] = {}  # by request
         self._outbox: deque[tuple[str, Piece]] = deque()
         self._numbers = count(1)
@@ -72,7 +81,13 @@ class Engine:
 
     @classmethod
     def from_checkpoint(
-        cls, checkpoint: Checkpoint | str, dtype: str = "auto", quantize: str | None = None, max_batch_size: int = 8
+        cls,
+        checkpoint: Checkpoint | str,
+        dtype: str = "auto",
+        quantize: str | None = None,
+        max_batch_size: int = 8,
+        *,
+        prompt_lookup: bool = False,
     ) -> Self:
         """An engine for a checkpoint: its weights, its tokenizer, its template's end token.
 
@@ -95,6 +110,7 @@ class Engine:
             max_batch_size=max_batch_size,
             eos_id=checkpoint.template().end_id,
             precision=precision,
+            prompt_lookup=prompt_lookup,
         )
         engine._load_seconds = time.perf_counter() - started
         return engine

@@ -7,6 +7,7 @@ from itertools import count
 
 from resonance.engine.text import Chunk, Text
 
+GUESSED_ROWS = 12  # a step of few texts has room for so many rows, guesses included, in little more time
 MIN_COPY = 16  # a shared prefix shorter than this is computed again rather than copied from another slot
 
 
@@ -90,11 +91,13 @@ class Scheduler:
         decoding = [text for text in self._running if text.is_decoding]
         budget = self._mixed_tokens if decoding else self._prefill_tokens
         prefilling = (text for text in self._running if not text.is_decoding)
-        return [*map(self._next_token, decoding), *self._next_chunks(prefilling, budget)]
+        guesses = max(0, GUESSED_ROWS - len(decoding)) // max(1, len(decoding))
+        next_tokens = [self._next_token(text, guesses) for text in decoding]
+        return [*next_tokens, *self._next_chunks(prefilling, budget)]
 
-    def _next_token(self, text: Text) -> Chunk:
+    def _next_token(self, text: Text, guesses: int) -> Chunk:
         left = text.params.max_new_tokens - (len(text.token_ids) - text.prompt_tokens) - 1
-        limit = min(left, self._context_length - len(text.token_ids))
+        limit = min(left, self._context_length - len(text.token_ids), guesses)
         drafted = self._draft(text, limit) if self._draft and limit > 0 else []
         return Chunk(text, text.computed, [text.token_ids[-1], *drafted], 1 + len(drafted))
 

@@ -279,6 +279,19 @@ def test_a_stop_string_never_shows_and_its_tokens_are_left_out(worded_model: GPT
     assert not tokenizer.decode(done.token_ids[:-1]).startswith(done.text)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.3])
+def test_guesses_from_the_prompt_save_steps_and_change_no_text(model: GPT2, temperature: float) -> None:
+    prompts = [prompts_of([5])[0] * 4, prompts_of([7])[0] * 2, prompts_of([9])[0]]
+    params = SamplingParams(max_new_tokens=24, temperature=temperature, seed=4, repetition_penalty=0.7)
+    plain, guessing = Engine(model), Engine(model, prompt_lookup=True)
+    expected = plain.generate(prompts, params)
+    assert [c.token_ids for c in guessing.generate(prompts, params)] == [c.token_ids for c in expected]
+    stats = guessing.stats()
+    assert 0 < stats.accepted_tokens <= stats.drafted_tokens
+    assert stats.steps < plain.stats().steps
+    assert stats.generated_tokens == plain.stats().generated_tokens
+
+
 def test_parameters_act_in_one_batch_as_each_would_alone(model: GPT2) -> None:
     prompt = prompts_of([7])[0]
     plain = full_forward(model, prompt, 6)
