@@ -308,6 +308,9 @@ class Engine:
         if text.detokenizer is not None and not ended:
             said = text.detokenizer.add(token_id)
             ended = text.detokenizer.stopped
+        if text.grammar is not None and not ended:
+            text.grammar.accept(token_id)
+            ended = text.grammar.finished
         reason: FinishReason | None = "stop" if ended else None
         full = len(text.token_ids) > self.config.context_length
         if not ended and (full or len(text.token_ids) - text.prompt_tokens >= text.params.max_new_tokens):

@@ -42,6 +42,8 @@ class SamplingParams:
     seed: int | None = None  # the same seed gives the same text, whatever else is in the batch
     logprobs: int | None = None  # log-probabilities of the chosen token and of so many alternatives; None: neither
     n: int = 1  # independent answers to one prompt
+    json_schema: Mapping[str, object] | str | None = None  # the text is JSON of this schema
+    regex: str | None = None  # the text matches this expression as a whole
     logits_processors: tuple[LogitsProcessor, ...] = ()
 
     def __post_init__(self) -> None:
@@ -49,6 +51,8 @@ class SamplingParams:
             raise EngineError(
                 f"stop must be a sequence of strings, not the string {self.stop!r}; write ({self.stop!r},)."
             )
+        if self.json_schema is not None and self.regex is not None:
+            raise EngineError("A text cannot be held to json_schema and regex at once; give one of them.")
         for name, valid, expected in (
             ("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
             ("temperature", 0 <= self.temperature < float("inf"), "0 or more"),

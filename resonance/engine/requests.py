@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from resonance.engine.detokenize import Detokenizer
+from resonance.engine.grammar import Grammar
 from resonance.engine.params import EngineError, SamplingParams
 from resonance.engine.text import Text
 from resonance.model import GPT2Config
@@ -50,6 +51,10 @@ def make_texts(
                 )
     if params.stop and tokenizer is None:
         raise EngineError(f"Stop strings {params.stop!r} need a tokenizer; give stop_token_ids instead.")
+    constrained = params.json_schema is not None or params.regex is not None
+    if constrained and tokenizer is None:
+        raise EngineError("json_schema and regex need a tokenizer.")
+    end_ids = frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else eos_ids)
     seed = random.getrandbits(63) if params.seed is None else params.seed
     texts = [
         Text(
@@ -57,11 +62,12 @@ def make_texts(
             token_ids=list(prompt_ids),
             params=params,
             seed=seed + index * SEED_STRIDE,
-            end_ids=frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else eos_ids),
+            end_ids=end_ids,
             owner=request.owner,
             priority=request.priority,
             index=index,
             detokenizer=Detokenizer(partial(_text_bytes, tokenizer), params.stop) if tokenizer else None,
+            grammar=Grammar(params, tokenizer, config.vocab_size, end_ids) if tokenizer and constrained else None,
         )
         for index in range(params.n)
     ]

@@ -14,7 +14,7 @@ MAX_GUESS = 10
 
 def look_up(text: Text, limit: int) -> list[int]:
     """What followed the text's last tokens when they last occurred in it: at most `limit` tokens, often none."""
-    if text.params.logits_processors or limit < 1:
+    if text.params.logits_processors or text.grammar or limit < 1:
         return []
     ids = array("i", text.token_ids)
     data, width = ids.tobytes(), ids.itemsize

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from resonance.engine.detokenize import Detokenizer
+from resonance.engine.grammar import Grammar
 from resonance.engine.params import SamplingParams
 from resonance.engine.results import Completion, FinishReason, Piece, TokenLogprob
 from resonance.engine.sampling import Row
@@ -28,6 +29,7 @@ class Text:
     priority: int = 0
     index: int = 0
     detokenizer: Detokenizer | None = None
+    grammar: Grammar | None = None
     prompt_tokens: int = 0
     slot: int = -1
     computed: int = 0
@@ -57,7 +59,8 @@ class Text:
     def row(self, drafted: Sequence[int] = ()) -> Row:
         """What sampling must know to choose the token after these and `drafted`."""
         token_ids = [*self.token_ids, *drafted] if drafted else self.token_ids
-        return Row(self.params, self.seed, token_ids, self.prompt_tokens, self.end_ids)
+        allowed = self.grammar.allowed() if self.grammar else None
+        return Row(self.params, self.seed, token_ids, self.prompt_tokens, self.end_ids, allowed)
 
     def completion(self) -> Completion:
         """The finished text."""

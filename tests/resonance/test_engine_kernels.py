@@ -1,11 +1,13 @@
 """The C++ kernels against torch, whatever the precision, the model's shape and the company in a step."""
 
+import shutil
+
 import pytest
 import torch
 
 from resonance.engine import Engine, SamplingParams
 from resonance.engine.cache import SlotCache
-from resonance.engine.kernels import KernelsMissing, library
+from resonance.engine.kernels import library
 from resonance.engine.kernels.runner import KernelRunner
 from resonance.engine.quantize import INT4_GROUP, Precision, dequantize, quantize_int4, quantize_int8, rounded
 from resonance.engine.runner import TorchRunner, fastest
@@ -21,10 +23,9 @@ SHAPES = {
 
 @pytest.fixture(scope="module", autouse=True)
 def kernels() -> None:
-    try:
-        library()
-    except KernelsMissing as reason:
-        pytest.skip(f"no kernels on this machine: {reason}")
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("no C++ compiler on this machine")
+    library()
 
 
 def model_of(shape: str) -> GPT2:
