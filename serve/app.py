@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 
-from serve import chat, completions, conversations, errors, system
+from serve import chat, completions, conversations, errors, exchange, system
 from serve.answers import ErrorBody
 from serve.middleware import Edge
 from serve.page import add_docs, add_page
@@ -34,9 +34,8 @@ def build(app: FastAPI, service: Service) -> None:
     app.include_router(system.router, responses={code: ERRORS[code] for code in (401, 404)})
     for router in (chat.router, completions.router):
         app.include_router(router, responses=ERRORS)
-    app.include_router(
-        conversations.router, responses={code: ERRORS[code] for code in (400, 401, 404, 409, 413, 500, 503)}
-    )
+    for router in (exchange.router, conversations.router):
+        app.include_router(router, responses={code: ERRORS[code] for code in (400, 401, 404, 409, 413, 500, 503)})
     add_docs(app)
     add_page(app)
     app.add_middleware(

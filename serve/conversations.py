@@ -27,7 +27,8 @@ Id = Annotated[str, Path(max_length=64)]
 
 
 @contextmanager
-def _stored() -> Generator[None]:
+def stored() -> Generator[None]:
+    """Say in HTTP when the database does not answer."""
     try:
         yield
     except StoreUnavailable as error:
@@ -47,7 +48,7 @@ async def list_conversations(
     q: Annotated[str | None, Query(max_length=200, description="Words in titles or messages.")] = None,
 ) -> ConversationPage:
     """The caller's conversations, newest first."""
-    with _stored():
+    with stored():
         rows, more = await shared.store.page(caller.owner, limit=limit, after=after, query=q)
     return ConversationPage(data=[_summary(row, count) for row, count in rows], has_more=more)
 
@@ -55,7 +56,7 @@ async def list_conversations(
 @router.get("/{conversation_id}")
 async def read_conversation(conversation_id: Id, shared: Shared, caller: Known) -> Conversation:
     """A whole conversation."""
-    with _stored():
+    with stored():
         found = await shared.store.conversation(caller.owner, conversation_id)
     if found is None:
         raise _missing("conversation")
@@ -67,7 +68,7 @@ async def read_conversation(conversation_id: Id, shared: Shared, caller: Known) 
 @router.patch("/{conversation_id}")
 async def rename_conversation(conversation_id: Id, body: Rename, shared: Shared, caller: Known) -> Conversation:
     """Give a conversation another title."""
-    with _stored():
+    with stored():
         known = await shared.store.rename(caller.owner, conversation_id, body.title)
     if not known:
         raise _missing("conversation")
@@ -79,7 +80,7 @@ async def delete_conversation(conversation_id: Id, shared: Shared, caller: Known
     """Delete a conversation with all its messages."""
     if (caller.owner, conversation_id) in shared.busy_sessions:
         raise ApiError(409, "An answer in this conversation is still under way.", code="session_busy", retry_after=1)
-    with _stored():
+    with stored():
         known = await shared.store.delete(caller.owner, conversation_id)
     if not known:
         raise _missing("conversation")
@@ -91,7 +92,7 @@ async def rate_message(
     conversation_id: Id, message_id: Id, body: FeedbackRequest, shared: Shared, caller: Known
 ) -> Feedback:
     """Say what you think of an answer; saying it again replaces it."""
-    with _stored():
+    with stored():
         known = await shared.store.rate(
             caller.owner, conversation_id, message_id, body.rating, body.comment, body.correction
         )

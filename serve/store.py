@@ -114,7 +114,7 @@ class Store:
                         parent_id=parent_id,
                         position=position,
                         role=message.role,
-                        content=_storable(message.content),
+                        content=storable(message.content),
                         created_at=now,
                         model=message.model,
                         finish_reason=message.finish_reason,
@@ -166,13 +166,27 @@ class Store:
             rows = (await session.execute(statement.limit(limit + 1))).all()
             return [(row[0], row[1]) for row in rows[:limit]], len(rows) > limit
 
+    async def restore(self, conversation: ConversationRow, messages: Sequence[MessageRow]) -> bool:
+        """Store a whole conversation as it was; False when the owner has one of that id, or any of its messages."""
+        async with self._session() as session:
+            if await session.get(ConversationRow, (conversation.owner, conversation.id)) is not None:
+                return False
+            ids = [message.id for message in messages]
+            known = select(func.count()).where(MessageRow.owner == conversation.owner, MessageRow.id.in_(ids))
+            if await session.scalar(known):
+                return False
+            session.add(conversation)
+            await session.flush()
+            session.add_all(messages)
+            return True
+
     async def rename(self, owner: str, conversation_id: str, title: str) -> bool:
         """Give a conversation another title; False when there is none of that id."""
         async with self._session() as session:
             conversation = await session.get(ConversationRow, (owner, conversation_id))
             if conversation is None:
                 return False
-            conversation.title = _storable(title)
+            conversation.title = storable(title)
             return True
 
     async def delete(self, owner: str, conversation_id: str) -> bool:
@@ -196,14 +210,14 @@ class Store:
     ) -> bool:
         """Keep what a reader thinks of an answer; False when there is no such answer."""
         async with self._session() as session:
-            message = await session.get(MessageRow, message_id)
+            message = await session.get(MessageRow, (owner, message_id))
             if message is None or message.role != "assistant":
                 return False
-            if (message.owner, message.conversation_id) != (owner, conversation_id):
+            if message.conversation_id != conversation_id:
                 return False
             message.rating = rating
-            message.comment = None if comment is None else _storable(comment)
-            message.correction = None if correction is None else _storable(correction)
+            message.comment = None if comment is None else storable(comment)
+            message.correction = None if correction is None else storable(correction)
             return True
 
     async def forget(self, days: int) -> None:
@@ -266,9 +280,9 @@ def _title(messages: Sequence[NewMessage]) -> str:
     """The first words that a user said, on one line; empty while there are none."""
     words = next((" ".join(message.content.split()) for message in messages if message.role == "user"), "")
     title = words if len(words) <= 60 else words[:60].rsplit(" ", 1)[0] + "…"
-    return _storable(title)
+    return storable(title)
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """PostgreSQL keeps no NUL in a text."""
     return text.replace("\x00", "\ufffd")

@@ -43,7 +43,7 @@ class MessageRow(Base):
         Index("ix_messages_conversation", "owner", "conversation_id", "position"),
     )
 
-    owner: Mapped[str] = mapped_column(Text)
+    owner: Mapped[str] = mapped_column(Text, primary_key=True)
     conversation_id: Mapped[str] = mapped_column(Text)
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     parent_id: Mapped[str | None] = mapped_column(Text)

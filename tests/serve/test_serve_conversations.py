@@ -1,5 +1,6 @@
 """Stored conversations over HTTP: what is kept, what the model sees of it, and how it is found again."""
 
+import json
 import threading
 import time
 import uuid
@@ -189,3 +190,28 @@ def test_many_sessions_at_once_keep_their_own_turns(server):
         messages = stored(server, f"{mark}-{i}")["messages"]
         assert [m["content"] for m in messages if m["role"] == "user"] == [f"{mark} {i} {turn}" for turn in range(2)]
         assert [m["parent_id"] for m in messages] == [None, *[m["id"] for m in messages[:-1]]]
+
+
+def test_conversations_are_exported_deleted_and_imported_as_they_were(server, session):
+    answer = say(server, session, "To be kept")
+    say(server, session, "And this")
+    path = f"/v1/conversations/{session}"
+    server.client.put(f"{path}/messages/{answer['id']}/feedback", json={"rating": 1, "comment": "Good."})
+    before = stored(server, session)
+    exported = server.client.get("/v1/conversations.jsonl")
+    assert exported.headers["content-type"].startswith("application/x-ndjson")
+    line = next(line for line in exported.text.splitlines() if session in line)
+    assert server.client.post("/v1/conversations.jsonl", content=line).json() == {"imported": 0, "skipped": 1}
+    server.client.delete(path)
+    assert server.client.post("/v1/conversations.jsonl", content=line + "\n").json() == {"imported": 1, "skipped": 0}
+    assert stored(server, session) == before
+    assert say(server, session, "It goes on")["usage"]["messages_kept"] == 5
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"id": "x"}', "null"])
+def test_a_line_that_is_no_conversation_is_named_and_nothing_comes_in(server, session, line):
+    good = {"id": session, "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z", "messages": []}
+    response = server.client.post("/v1/conversations.jsonl", content=f"{json.dumps(good)}\n{line}\n")
+    assert response.status_code == 400
+    assert "Line 2" in response.json()["error"]["message"]
+    assert server.client.get(f"/v1/conversations/{session}").status_code == 404

@@ -36,7 +36,7 @@ def upgrade() -> None:
         sa.Column("rating", sa.Integer),
         sa.Column("comment", sa.Text),
         sa.Column("correction", sa.Text),
-        sa.PrimaryKeyConstraint("id", name="pk_messages"),
+        sa.PrimaryKeyConstraint("owner", "id", name="pk_messages"),
         sa.ForeignKeyConstraint(
             ["owner", "conversation_id"],
             ["conversations.owner", "conversations.id"],
