@@ -87,6 +87,8 @@ async def import_conversations(request: Request, shared: Shared, caller: Known) 
     Nothing comes in when any line is not a conversation.
     """
     lines = [line for line in (await request.body()).split(b"\n") if line.strip()]
+    if not lines:
+        raise ApiError(400, "There is no conversation in the request's body.", param="body", code="missing_body")
     conversations = [_parse(line, number) for number, line in enumerate(lines, start=1)]
     imported = 0
     for conversation in conversations:

@@ -23,6 +23,14 @@ def _refuse(value: Any) -> None:
 Unsupported = Annotated[None, BeforeValidator(_refuse), WithJsonSchema({"type": "null"})]
 """A field of OpenAI's that makes no sense for this model: only its absence or null is taken."""
 
+
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 1.0 is as whole as 1."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole, json_schema_input_type=int)]
+
 SessionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -30,9 +38,9 @@ Penalty = Annotated[float, Field(ge=-2, le=2)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 TokenKey = Annotated[str, Field(pattern=r"^[0-9]{1,6}$")]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
-NewTokens = Annotated[int, Field(ge=1, le=1_000_000)]
-Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
-TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+NewTokens = Annotated[Whole, Field(ge=1, le=1_000_000)]
+Seed = Annotated[Whole, Field(ge=-(2**63), le=2**63)]  # bounds that a double can say
+TokenId = Annotated[Whole, Field(ge=0, lt=2**31)]
 
 
 class TextPart(Strict):
@@ -80,7 +88,7 @@ class SamplingFields(Strict):
     max_tokens: NewTokens | None = None
     temperature: Temperature | None = Field(None, description="0 takes the likeliest token.")
     top_p: Share | None = None
-    top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    top_k: Annotated[Whole, Field(ge=0, le=1_000_000)] | None = None
     min_p: Share | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
     presence_penalty: Penalty | None = None
@@ -88,7 +96,7 @@ class SamplingFields(Strict):
     logit_bias: dict[TokenKey, Bias] | None = Field(None, max_length=1024)
     stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
     seed: Seed | None = None
-    n: Annotated[int, Field(ge=1, le=16)] | None = None
+    n: Annotated[Whole, Field(ge=1, le=16)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = Field(None, max_length=512, description="Taken and not used.")
@@ -105,7 +113,7 @@ class ChatRequest(SamplingFields):
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_completion_tokens: NewTokens | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    top_logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
     session_id: SessionId | None = Field(None, description="Append to this conversation and store the reply.")
     parent_id: str | None = Field(
         None, max_length=64, description="The stored message that these follow; absent: the newest, null: none."
@@ -142,8 +150,8 @@ class CompletionRequest(SamplingFields):
     """OpenAI's raw completion request: text or token ids go on as they stand."""
 
     prompt: Prompt
-    max_tokens: Annotated[int, Field(ge=0, le=1_000_000)] | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
-    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    max_tokens: Annotated[Whole, Field(ge=0, le=1_000_000)] | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
+    logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
     echo: bool | None = None
     best_of: Unsupported = None
     suffix: Unsupported = None

@@ -46,7 +46,7 @@ def error_of(response: httpx.Response, status: int) -> dict:
         (chat(n=2, session_id="s"), "n"),
         (chat(stop=["a", "b", "c", "d", "e"]), "stop"),
         (chat(stop=""), "stop"),
-        (chat(seed=2**63), "seed"),
+        (chat(seed=2**64), "seed"),
         (chat(presence_penalty=3), "presence_penalty"),
         (chat(logit_bias={"a": 1}), "logit_bias.a"),
         (chat(logit_bias={"60000": 1}), "logit_bias"),
