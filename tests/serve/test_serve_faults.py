@@ -129,7 +129,7 @@ def test_missed_events_are_replayed_to_a_client_that_comes_back(server):
 
 
 def test_a_killed_worker_is_replaced_and_everybody_is_told(launch, alive):
-    server = launch("checkpoint=tiny", "max_batch_size=4", "grace_s=5")
+    server = launch("checkpoint=tiny", "max_batch_size=4")
     worker = server.worker()
     told: dict[str, object] = {}
 
@@ -167,7 +167,7 @@ def test_a_killed_worker_is_replaced_and_everybody_is_told(launch, alive):
 
     # The same server, at its end: an answer under way is finished, nothing new begins, nothing is left behind.
     children = server.children()
-    with server.client.stream("POST", "/v1/chat/stream", json=LONG | {"max_tokens": 500}) as response:
+    with server.client.stream("POST", "/v1/chat/stream", json=LONG | {"max_tokens": 300}) as response:
         lines = response.iter_lines()
         first_token(lines)
         server.process.send_signal(signal.SIGTERM)
