@@ -43,7 +43,6 @@ capitals = Family(
             ),
         ),
     ),
-    weight=1.1,
 )
 
 countries = Family(
@@ -72,6 +71,7 @@ countries = Family(
             ),
         ),
     ),
+    weight=0.9,
 )
 
 animals = Family(
@@ -111,7 +111,7 @@ animals = Family(
             ),
         ),
     ),
-    weight=0.7,
+    weight=0.8,
 )
 
 elements = Family(
@@ -140,7 +140,7 @@ elements = Family(
             ),
         ),
     ),
-    weight=0.7,
+    weight=0.8,
 )
 
 kinds = Family(
@@ -159,7 +159,7 @@ kinds = Family(
             ),
         ),
     ),
-    weight=0.7,
+    weight=0.8,
 )
 
 everyday = Family(
@@ -216,5 +216,5 @@ calendar = Family(
         )
         for neighbour, side in (("next", "after"), ("previous", "before"))
     ),
-    weight=1.4,
+    weight=1.1,
 )

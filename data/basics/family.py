@@ -15,7 +15,8 @@ from resonance.chat import Message
 class Wording:
     """One way to put a task: format strings over a content's fields.
 
-    `before` holds earlier turns as (user, assistant); `context` is the text that the answer draws on.
+    `before` holds earlier turns as (user, assistant); `context` is the text that the answers draw on, given with
+    the first question.
     """
 
     question: str
@@ -25,13 +26,11 @@ class Wording:
 
     def render(self, fields: Row) -> tuple[Message, ...]:
         """The conversation, ending with the assistant's answer."""
-        messages: list[Message] = []
-        for asked, answered in self.before:
-            messages.append(Message("user", asked.format_map(fields)))
-            messages.append(Message("assistant", answered.format_map(fields)))
         context = None if self.context is None else self.context.format_map(fields)
-        messages.append(Message("user", self.question.format_map(fields), context))
-        messages.append(Message("assistant", self.answer.format_map(fields)))
+        messages: list[Message] = []
+        for question, answer in (*self.before, (self.question, self.answer)):
+            messages.append(Message("user", question.format_map(fields), None if messages else context))
+            messages.append(Message("assistant", answer.format_map(fields)))
         return tuple(messages)
 
 

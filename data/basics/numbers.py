@@ -31,7 +31,7 @@ sums = Family(
             (_DIFFERENCES, "{rest}", "-", "minus"),
         )
     ),
-    weight=1.6,
+    weight=2.0,
 )
 
 _NUMBERS = tuple({"digits": str(i), "words": word} for i, word in enumerate(NUMBER_WORDS))
@@ -183,5 +183,4 @@ units = Family(
             ),
         ),
     ),
-    weight=1.2,
 )

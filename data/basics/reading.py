@@ -1,128 +1,170 @@
-"""Families whose answers must be found in a given context: short notes, and numbered sources."""
+"""Families whose answers must be found in a given context: short notes, and numbered sources.
+
+Answers repeat the fact as the context has it: to tell which of several facts is asked for, a small model then has
+to go on with a sentence that it has begun, which it learns sooner than to look two things up at once.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import TypeAlias
 
-from data.basics.family import Family, Row, Task, ask
+from data.basics.family import Family, Row, Task, Vary, Wording, ask
 from data.basics.tables import COLOURS, HOURS, NAMES, OBJECTS, OPEN_PLACES, ROOMS, SITES
 
-# Words that are asked for stand behind a space everywhere, so that they are the same token in text and question.
-_OPENING = "Notes:"
-_OTHER_FACTS = (0, 0, 1, 1, 2)  # how many facts or sources stand beside the one asked for, drawn from these
+# How many facts or sources stand beside the one that is asked for, drawn from these.
+_OTHERS = (0, 0, 1, 1, 2)
+_OTHERS_OF_FOLLOW_UPS = (1, 2)
+
+Facts: TypeAlias = Sequence[tuple[str, str]]  # a subject and what is told of it
 
 
-def _grid(**columns: tuple[str, ...]) -> tuple[Row, ...]:
-    """Every combination of two columns."""
-    (one, ones), (other, others) = columns.items()
-    return tuple({one: a, other: b} for a in ones for b in others)
+def _among(
+    others: tuple[int, ...],
+    subjects: tuple[str, ...],
+    told: tuple[str, ...],
+    write: Callable[[Facts, random.Random], Row],
+) -> Vary:
+    """A context in which no word stands in two facts, made by `write`, and one of the other facts.
 
-
-def _among(fact: str, first: tuple[str, ...], second: tuple[str, ...]) -> Callable[[Row, random.Random], Row]:
-    """A context of one to three facts of one form, the content's own among them; no word stands in two facts."""
+    Adds what `write` gives, and `other`, `other_told` and `other_number` of a fact beside the content's own, where
+    there is one; `number` counts the content's own fact, from 1.
+    """
 
     def vary(fields: Row, rng: random.Random) -> Row:
-        one, other = list(fields)[:2]
-        others = rng.choice(_OTHER_FACTS)
-        firsts = rng.sample([word for word in first if word != fields[one]], others)
-        seconds = rng.sample([word for word in second if word != fields[other]], others)
-        pairs = [(fields[one], fields[other]), *zip(firsts, seconds, strict=True)]
-        rng.shuffle(pairs)
-        return {"facts": " ".join([_OPENING, *(fact.format_map({one: a, other: b}) for a, b in pairs)])}
+        count = rng.choice(others)
+        beside = rng.sample([word for word in subjects if word != fields["subject"]], count)
+        told_beside = rng.sample([word for word in told if word != fields["told"]], count)
+        facts = [(fields["subject"], fields["told"]), *zip(beside, told_beside, strict=True)]
+        rng.shuffle(facts)
+        numbers = {subject: str(number) for number, (subject, _) in enumerate(facts, start=1)}
+        added = write(facts, rng) | {"number": numbers[fields["subject"]]}
+        if beside:
+            added |= {"other": beside[0], "other_told": told_beside[0], "other_number": numbers[beside[0]]}
+        return added
 
     return vary
+
+
+def _grid(subjects: tuple[str, ...], told: tuple[str, ...]) -> tuple[Row, ...]:
+    return tuple({"subject": subject, "told": word} for subject, word in product(subjects, told))
+
+
+def _follow_ups(first: tuple[str, str], answer: str, context: str) -> tuple[Wording, ...]:
+    """Questions that follow a first one about the same context."""
+    return tuple(
+        Wording(question, answer, context, before=(first,))
+        for question in (
+            "And the {subject}?",
+            "What about the {subject}?",
+            "And what about the {subject}?",
+            "Now the {subject}, please.",
+        )
+    )
+
+
+def _notes(fact: str, told: tuple[str, ...], first: str, *questions: str) -> tuple[Task, Task]:
+    """Single questions about notes of one form, and follow-ups to a first question."""
+
+    def write(facts: Facts, rng: random.Random) -> Row:
+        return {"notes": " ".join(fact.format(subject=subject, told=word) for subject, word in facts)}
+
+    contents = _grid(OBJECTS, told)
+    first_turn = (first, fact.format(subject="{other}", told="{other_told}"))
+    return (
+        Task(contents, ask(fact, *questions, context="{notes}"), _among(_OTHERS, OBJECTS, told, write)),
+        Task(
+            contents,
+            _follow_ups(first_turn, fact, "{notes}"),
+            _among(_OTHERS_OF_FOLLOW_UPS, OBJECTS, told, write),
+        ),
+    )
 
 
 context = Family(
     "context",
     (
-        Task(
-            _grid(name=NAMES, room=ROOMS),
-            ask(
-                "In the {room}.",
-                "Where is {name}?",
-                "In which place is {name}?",
-                "Tell me where {name} is.",
-                "Find the place of {name}.",
-                context="{facts}",
-            ),
-            _among("{name} is in the {room}.", NAMES, ROOMS),
+        *_notes(
+            "The {subject} is in the {told}.",
+            ROOMS,
+            "Where can I find the {other}?",
+            "Where is the {subject}?",
+            "In which place is the {subject}?",
+            "Tell me where the {subject} is.",
+            "Find the place of the {subject}.",
         ),
-        Task(
-            _grid(thing=OBJECTS, colour=COLOURS),
-            ask(
-                "It is {colour}.",
-                "What colour is the {thing}?",
-                "Name the colour of the {thing}.",
-                "Which colour has the {thing}?",
-                "Tell me the colour of the {thing}.",
-                context="{facts}",
-            ),
-            _among("The {thing} is {colour}.", OBJECTS, COLOURS),
+        *_notes(
+            "The {subject} is {told}.",
+            COLOURS,
+            "What is the colour of the {other}?",
+            "What colour is the {subject}?",
+            "Name the colour of the {subject}.",
+            "Which colour has the {subject}?",
+            "Tell me the colour of the {subject}.",
         ),
-        Task(
-            _grid(name=NAMES, thing=OBJECTS),
-            ask(
-                "The {thing}.",
-                "What does {name} have?",
-                "Which thing does {name} have?",
-                "Tell me what {name} has.",
-                "Name the thing that {name} has.",
-                context="{facts}",
-            ),
-            _among("{name} has the {thing}.", NAMES, OBJECTS),
+        *_notes(
+            "The {subject} belongs to {told}.",
+            NAMES,
+            "Whose is the {other}?",
+            "Who owns the {subject}?",
+            "To whom does the {subject} belong?",
+            "Tell me who owns the {subject}.",
+            "Name the owner of the {subject}.",
         ),
     ),
-    weight=2.0,
+    weight=2.5,
 )
 
-_OPEN = _grid(place=OPEN_PLACES, hour=HOURS)
-_NOT_SAID = "The sources do not say."
 
-
-def _sources(fields: Row, rng: random.Random, places: list[str], hours: list[str]) -> Row:
-    """Numbered sources, one a place, as retrieval writes them; `number` is the source of the asked place."""
-    order = list(zip(places, hours, strict=True))
-    rng.shuffle(order)
+def _write_sources(facts: Facts, rng: random.Random) -> Row:
+    """Numbered sources, one a fact, in the form in which retrieval gives them."""
     lines = [
-        f"[{i}] {place.capitalize()} ({rng.choice(SITES)}): The {place} opens at {hour}."
-        for i, (place, hour) in enumerate(order, start=1)
+        f"[{number}] {place.capitalize()} ({rng.choice(SITES)}): The {place} opens at {hour}."
+        for number, (place, hour) in enumerate(facts, start=1)
     ]
-    asked = [i for i, (place, _) in enumerate(order, start=1) if place == fields["place"]]
-    return {"sources": "\n".join(lines), "number": str(asked[0]) if asked else ""}
+    return {"sources": "\n".join(lines)}
 
 
-def _with_answer(fields: Row, rng: random.Random) -> Row:
-    others = rng.choice(_OTHER_FACTS)
-    places = rng.sample([place for place in OPEN_PLACES if place != fields["place"]], others)
-    hours = rng.sample([hour for hour in HOURS if hour != fields["hour"]], others)
-    return _sources(fields, rng, [fields["place"], *places], [fields["hour"], *hours])
+def _sources_without(fields: Row, rng: random.Random) -> Row:
+    """One to three sources, none of them about the place asked for."""
+    count = 1 + rng.choice(_OTHERS)
+    places = rng.sample([place for place in OPEN_PLACES if place != fields["subject"]], count)
+    return _write_sources(list(zip(places, rng.sample(HOURS, count), strict=True)), rng)
 
 
-def _without_answer(fields: Row, rng: random.Random) -> Row:
-    others = 1 + rng.choice(_OTHER_FACTS)
-    places = rng.sample([place for place in OPEN_PLACES if place != fields["place"]], others)
-    return _sources(fields, rng, places, rng.sample(HOURS, others))
-
-
+_OPENS = "The {subject} opens at {told} [{number}]."
 _QUESTIONS = (
-    "When does the {place} open?",
-    "At what time does the {place} open?",
-    "Tell me when the {place} opens.",
-    "From what hour is the {place} open?",
-    "Opening time of the {place}?",
+    "When does the {subject} open?",
+    "At what time does the {subject} open?",
+    "Tell me when the {subject} opens.",
+    "From what hour is the {subject} open?",
+    "Opening time of the {subject}?",
 )
 
 sources = Family(
     "sources",
     (
-        Task(_OPEN, ask("At {hour} [{number}].", *_QUESTIONS, context="{sources}"), _with_answer),
         Task(
-            tuple({"place": place} for place in OPEN_PLACES),
-            ask(_NOT_SAID, *_QUESTIONS, context="{sources}"),
-            _without_answer,
+            _grid(OPEN_PLACES, HOURS),
+            ask(_OPENS, *_QUESTIONS, context="{sources}"),
+            _among(_OTHERS, OPEN_PLACES, HOURS, _write_sources),
+        ),
+        Task(
+            _grid(OPEN_PLACES, HOURS),
+            _follow_ups(
+                ("When can I visit the {other}?", "The {other} opens at {other_told} [{other_number}]."),
+                _OPENS,
+                "{sources}",
+            ),
+            _among(_OTHERS_OF_FOLLOW_UPS, OPEN_PLACES, HOURS, _write_sources),
+        ),
+        Task(
+            tuple({"subject": place} for place in OPEN_PLACES),
+            ask("The sources do not say.", *_QUESTIONS, context="{sources}"),
+            _sources_without,
         ),
     ),
-    weight=1.6,
+    weight=2.2,
 )

@@ -58,7 +58,7 @@ greetings = Family(
             ),
         ),
     ),
-    weight=0.8,
+    weight=0.7,
 )
 
 _OPENINGS = tuple(
@@ -169,7 +169,7 @@ yes_no = Family(
             ),
         ),
     ),
-    weight=1.4,
+    weight=1.8,
 )
 
 
@@ -209,5 +209,5 @@ follow_ups = Family(
             ),
         ),
     ),
-    weight=0.9,
+    weight=0.8,
 )

@@ -35,7 +35,7 @@ opposites = Family(
             ),
         ),
     ),
-    weight=0.8,
+    weight=0.7,
 )
 
 plurals = Family(
@@ -114,7 +114,7 @@ letters = Family(
             ),
         ),
     ),
-    weight=1.2,
+    weight=0.9,
 )
 
 spelling = Family(
@@ -133,7 +133,7 @@ spelling = Family(
             ),
         ),
     ),
-    weight=1.2,
+    weight=0.9,
 )
 
 _STATEMENTS = tuple(
@@ -193,7 +193,7 @@ rewriting = Family(
             ),
         ),
     ),
-    weight=1.2,
+    weight=0.9,
 )
 
 
@@ -234,7 +234,7 @@ sorting = Family(
         Task(_triples(tuple(map(str, range(1, 10))), 30, 1), ask("{sorted}", *_UP), _shuffled),
         Task(_triples(SORT_WORDS, 30, 2), ask("{sorted}", *_ALPHABETICAL), _shuffled),
     ),
-    weight=1.6,
+    weight=1.3,
 )
 
 word_follow_ups = (

@@ -9,6 +9,7 @@ import pytest
 
 from data.basics import FAMILIES, BasicsSettings, generate
 from data.basics.generator import CHAIN, hold_out
+from data.basics.tables import OPEN_PLACES
 from data.errors import DataError
 from data.examples import Example, fingerprint
 from resonance.chat import Message
@@ -113,17 +114,26 @@ def test_every_conversation_alternates_and_ends_with_the_assistant(splits):
 
 def test_answers_from_sources_cite_the_source_that_holds_them(splits):
     found = [example for example in splits.test if example.family == "sources"]
+    assert len(found) == 40
+    for example in found:
+        first, *_, question = [message for message in example.prompt if message.role == "user"]
+        place = next(word for word in OPEN_PLACES if word in question.content)
+        if example.answer == "The sources do not say.":
+            assert f"The {place} opens" not in first.context
+        else:
+            fact, number = example.answer.rstrip("].").split(" [")
+            (line,) = (line for line in first.context.splitlines() if line.startswith(f"[{number}]"))
+            assert fact.startswith(f"The {place} opens at")
+            assert line.endswith(f"{fact}.")
+
+
+def test_a_follow_up_on_a_context_asks_about_another_fact_of_it(splits):
+    found = [example for example in splits.test if example.family == "context" and len(example.prompt) > 2]
     assert found
     for example in found:
-        question = example.prompt[-1]
-        assert question.context is not None
-        named = [word for word in question.content.rstrip("?.").split() if f"The {word} opens" in question.context]
-        if "[" not in example.answer:
-            assert not named
-            continue
-        hour, number = example.answer.removeprefix("At ").rstrip("].").split(" [")
-        (line,) = (line for line in question.context.splitlines() if line.startswith(f"[{number}]"))
-        assert line.endswith(f"The {named[0]} opens at {hour}.")
+        *_, first, first_answer, _ = example.prompt
+        assert first_answer.content != example.answer
+        assert {first_answer.content, example.answer} <= {f"{fact.strip('. ')}." for fact in first.context.split(". ")}
 
 
 def test_only_the_families_asked_for_are_made():
