@@ -114,7 +114,7 @@ context = Family(
             "Name the owner of the {subject}.",
         ),
     ),
-    weight=2.5,
+    weight=2.0,
 )
 
 
@@ -166,5 +166,5 @@ sources = Family(
             _sources_without,
         ),
     ),
-    weight=2.2,
+    weight=1.6,
 )

@@ -116,7 +116,8 @@ def test_answers_from_sources_cite_the_source_that_holds_them(splits):
     found = [example for example in splits.test if example.family == "sources"]
     assert len(found) == 40
     for example in found:
-        first, *_, question = [message for message in example.prompt if message.role == "user"]
+        users = [message for message in example.prompt if message.role == "user"]
+        first, question = users[0], users[-1]
         place = next(word for word in OPEN_PLACES if word in question.content)
         if example.answer == "The sources do not say.":
             assert f"The {place} opens" not in first.context
