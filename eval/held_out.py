@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import yaml
-from hydra.utils import get_object, instantiate
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from data.examples import Example
 from eval.errors import EvalError
 from resonance.checkpoint import Checkpoint
-from resonance.config import group_options
+from resonance.config import group_options, make
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ def held_out(data: DictConfig | None, checkpoint: Checkpoint) -> HeldOut:
     Raises EvalError when there is no such data or it has no test split.
     """
     own = data is None
-    source = instantiate(_training_data(checkpoint) if own else data, _convert_="all")
+    source = make(_training_data(checkpoint) if own else data, _convert_="all")
     test: Sequence[Example] = source.splits().test
     if not test:
         raise EvalError("The data has no test split to evaluate on; choose other data with data=NAME.")

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,7 +19,7 @@ from eval.subject import UNTRAINED, Subject, untrained
 from eval.table import answer_table, score_table
 from eval.tasks.base import Advance, Task
 from resonance.checkpoint import METADATA_FILE, Checkpoint
-from resonance.config import compose, group_options, nearest
+from resonance.config import compose, group_options, make, nearest
 from resonance.paths import write_text_atomically
 
 _PIPED_WIDTH = 160  # columns of a table that goes into a file: as wide as it likes, within reason
@@ -60,7 +59,7 @@ def _tasks(config: DictConfig) -> dict[str, Task]:
     for name in names:
         if name not in config.task:
             raise EvalError(f"There is no task {name!r}; {nearest(name, [str(there) for there in config.task])}")
-    return {name: instantiate(config.task[name], _convert_="all") for name in names}
+    return {name: make(config.task[name], _convert_="all") for name in names}
 
 
 def _names(value: object) -> list[str]:

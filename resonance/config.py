@@ -3,12 +3,19 @@
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
+from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+)
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -53,6 +60,16 @@ def override_values(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         _check_value(override, config)
         OmegaConf.update(config, override.key_or_group, override.value(), force_add=override.is_add())
     return config
+
+
+def make(node: DictConfig, **more: object) -> Any:
+    """The object that a config's `_target_` describes. Our own errors come out as they were raised."""
+    try:
+        return instantiate(node, **more)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ResonanceError):
+            raise error.__cause__ from None
+        raise
 
 
 def nearest(word: str, there: Sequence[str]) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.loggers import Logger
@@ -18,7 +17,7 @@ from data.module import SFTDataModule
 from resonance import paths
 from resonance.chat import ChatTemplate
 from resonance.checkpoint import STATE_FILE, TRAIN_FILE, Metadata, run_folders
-from resonance.config import ConfigError, compose, override_values
+from resonance.config import ConfigError, compose, make, override_values
 from resonance.model import GPT2Config
 from train.callbacks.graceful_stop import GracefulStop, StoppedBySignal
 from train.callbacks.metrics_csv import MetricsCSV
@@ -100,7 +99,7 @@ def train(plan: Plan) -> None:
     console.print(f"[bold]{config.run}[/]  {start.model.num_parameters():,} parameters, from {start.base or 'scratch'}")
     console.print(str(data.report), highlight=False, markup=False)
     trainer = _trainer(config, folder, _callbacks(config, folder, template, data, metadata, console))
-    module = SFTModule(start.model, instantiate(config.optimizer), instantiate(config.scheduler), config.seed)
+    module = SFTModule(start.model, make(config.optimizer), make(config.scheduler), config.seed)
     if plan.state is not None:
         console.print(f"resuming from {plan.state}", highlight=False)
     trainer.fit(module, datamodule=data, ckpt_path=plan.state, weights_only=True)
@@ -141,7 +140,7 @@ def _data(config: DictConfig, template: ChatTemplate, model: GPT2Config) -> SFTD
     batch = config.batch
     row_length = min(batch.row_length or model.context_length, model.context_length)
     return SFTDataModule(
-        instantiate(config.data),
+        make(config.data),
         template,
         context_length=min(batch.max_length or row_length, row_length),
         batch_size=batch.size,
@@ -215,7 +214,7 @@ def _trainer(config: DictConfig, folder: Path, callbacks: list[Callback]) -> Tra
     steps = -1 if chosen.max_steps is None else chosen.max_steps
     epochs = chosen.max_epochs or (3 if chosen.max_steps is None else -1)
     val_every = chosen.val_every_n_steps
-    loggers: list[Logger] = [instantiate(config.logger)(folder=folder, name=config.run)] if config.logger else []
+    loggers: list[Logger] = [make(config.logger)(folder=folder, name=config.run)] if config.logger else []
     return Trainer(
         max_steps=steps,
         max_epochs=epochs,

@@ -28,8 +28,11 @@ def main(overrides: list[str]) -> None:
     logging.getLogger("stamina").setLevel(logging.ERROR)  # retries are told below, where they do not tear the bar
     console = Console(stderr=True)
     policy = Policy(config.attempts, config.stall_timeout, config.wait_initial, config.wait_max)
-    with Bars(console) as bars:
+    bars = Bars(console)
+    try:
         done = download(str(config.name), str(config.source), policy, bars, config.base_url)
+    finally:
+        bars.end()
     console.print(f"{done.parameters:,} parameters, all checksums right.", highlight=False)
     print(done.folder)
 
@@ -51,8 +54,14 @@ class Bars(Progress):
     def progress(self, file: str, done: int, total: int | None) -> None:
         """Move a file's bar; its first call shows it."""
         if file not in self._bars:
+            self.start()
             self._bars[file] = self.add_task(file, total=total, completed=done)
         self.update(self._bars[file], completed=done, total=total)
+
+    def end(self) -> None:
+        """Leave the bars as they stand; say nothing where there never was one."""
+        if self._bars:
+            self.stop()
 
     def retrying(self, file: str, reason: str) -> None:
         """Say above the bars why a file is asked for again."""
