@@ -10,7 +10,7 @@ PORT ?= 8000
 RUN ?= demo
 WEB_SOURCES := $(shell find serve/web -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
-.PHONY: demo test test-slow check format setup web web-deps clean help
+.PHONY: demo test test-slow check format setup web web-deps screenshots clean help
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,6 +69,11 @@ web: $(STAMPS)/web ## the chat page, built into serve/web/dist
 $(STAMPS)/web: $(STAMPS)/web-deps $(WEB_SOURCES)
 	$(NPM) run build
 	@touch $@
+
+screenshots: setup web ## pictures of the chat page, from a server with the demo's checkpoint, into docs/screenshots
+	$(BIN)/resonance serve checkpoint=$(RUN) port=$(PORT) store.url=sqlite:///$(abspath $(STAMPS))/screenshots.sqlite & \
+	server=$$!; trap "kill $$server" EXIT; \
+	$(BIN)/python serve/web/scripts/screenshots.py http://127.0.0.1:$(PORT) docs/screenshots
 
 clean: ## remove what was built; checkpoints stay
 	rm -rf $(VENV) $(STAMPS) serve/web/node_modules serve/web/dist .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -12,8 +12,16 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-sync", "--no-first-run", "--disable-gpu"]
-QUESTIONS = ["What is the capital of France?", "What is the opposite of early?", "What is 7 plus 5?"]
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-gpu",
+]
+QUESTIONS = ["What is the capital of France?", "What is the opposite of hot?", "Sort these numbers: 7 2 5"]
 SETTLED = 900  # ms until animations are over
 
 
