@@ -75,13 +75,39 @@ class Source(BaseModel):
     score: float | None = None
 
 
+class Sentence(BaseModel):
+    """One sentence of an answer: its place in Unicode characters, the numbers it names, the sources that hold it."""
+
+    text: str
+    start: int
+    end: int
+    cited: list[int]
+    sources: list[int] = Field(description="Sources whose passages hold the sentence's words, best first.")
+
+
+class Citations(BaseModel):
+    """Which sentences of an answer each source supports: the data of the stream's `event: citations`, at its end."""
+
+    index: int = Field(0, description="Of the answer, when there are several (n).")
+    supports: dict[int, list[int]] = Field(description="By source id, the sentences (from 0) that it supports.")
+    sentences: list[Sentence]
+
+
 class Sources(BaseModel):
-    """The outcome of a search; `note` is a sentence for the reader when it did not go as it should."""
+    """The outcome of a search; `note` is a sentence for the reader when it did not go as it should.
+
+    The stream's `event: sources` comes before the answer and has neither `supports` nor `sentences`: they are of the
+    first answer, once it is known.
+    """
 
     query: str
     provider: str
     sources: list[Source]
     note: str | None = None
+    supports: dict[int, list[int]] | None = Field(
+        None, description="By source id, the answer's sentences (from 0) that it supports."
+    )
+    sentences: list[Sentence] | None = None
 
 
 class AnswerMessage(BaseModel):

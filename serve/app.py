@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 
 from serve import chat, completions, conversations, errors, exchange, system
-from serve.answers import ErrorBody
+from serve.answers import Citations, ErrorBody
 from serve.middleware import Edge
 from serve.page import add_docs, add_page
 from serve.service import Service
@@ -60,6 +60,10 @@ def _document(app: FastAPI) -> dict[str, Any]:
                 if open_to_all:
                     operation.pop("security", None)
         for name in ("HTTPValidationError", "ValidationError"):
-            schema.get("components", {}).get("schemas", {}).pop(name, None)
+            schema["components"]["schemas"].pop(name, None)
+        # Only events have this form, and FastAPI knows nothing of those.
+        citations = Citations.model_json_schema(ref_template="#/components/schemas/{model}")
+        citations.pop("$defs")
+        schema["components"]["schemas"]["Citations"] = citations
         app.openapi_schema = schema
     return app.openapi_schema

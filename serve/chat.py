@@ -11,11 +11,11 @@ from fastapi import APIRouter, Header, Request, Response
 from resonance.tokenizer import Tokenizer
 from serve.answers import Alternative, AnswerMessage, ChatChoice, ChatCompletion, Logprobs, TokenLogprob
 from serve.auth import Caller, Known
-from serve.errors import ApiError, error_body
+from serve.errors import STORE_UNAVAILABLE, ApiError, error_body
 from serve.schemas import ChatRequest
 from serve.service import Service, Shared
 from serve.sse import EventLog, EventStream
-from serve.turn import STORE_UNAVAILABLE, Turn, begin
+from serve.turn import Turn, begin
 from serve.wire import Idle, Token
 
 router = APIRouter(tags=["chat"])
@@ -23,6 +23,18 @@ LastEventId = Annotated[str | None, Header(description="Replay a stream's events
 STREAMED = {
     "content": {"text/event-stream": {}},
     "description": "The answer, or its events.",
+}
+OUR_EVENTS = {
+    "content": {
+        "text/event-stream": {
+            "x-events": {
+                "sources": {"$ref": "#/components/schemas/Sources"},
+                "citations": {"$ref": "#/components/schemas/Citations"},
+                "error": {"$ref": "#/components/schemas/ErrorBody"},
+            }
+        }
+    },
+    "description": "OpenAI's chunks, and events of our own by name.",
 }
 T = TypeVar("T")
 
@@ -41,9 +53,13 @@ async def chat_completions(
         turn.close()
 
 
-@router.post("/v1/chat/stream", response_class=Response, responses={200: STREAMED})
+@router.post("/v1/chat/stream", response_class=Response, responses={200: OUR_EVENTS})
 async def chat_stream(body: ChatRequest, shared: Shared, caller: Known, last_event_id: LastEventId = None) -> Response:
-    """Answer a conversation in server-sent events: OpenAI's chunks, `event: sources` before them, `event: error`."""
+    """Answer a conversation in server-sent events.
+
+    OpenAI's chunks; where a search ran, `event: sources` (Sources) before the first and `event: citations` (Citations)
+    before the last one of each answer; `event: error` when something fails. The end is `data: [DONE]`.
+    """
     return await _stream(shared, caller, body, last_event_id, ours=True)
 
 
@@ -108,7 +124,7 @@ async def _collect(turn: Turn) -> ChatCompletion:
     choices = [
         ChatChoice(
             index=i,
-            message=AnswerMessage(content="".join(said.text)),
+            message=AnswerMessage(content=said.whole()),
             logprobs=Logprobs(content=[logprob_of(token, tokenizer) for token in said.tokens if _counts(token, turn)])
             if turn.body.logprobs
             else None,
@@ -122,7 +138,7 @@ async def _collect(turn: Turn) -> ChatCompletion:
         model=turn.model.name,
         choices=choices,
         usage=turn.usage(),
-        sources=turn.sources,
+        sources=turn.sources(),
         session_id=turn.body.session_id,
     )
 
@@ -152,16 +168,17 @@ async def _write_events(turn: Turn, log: EventLog, *, ours: bool) -> None:
     include_usage = ours if options is None or options.include_usage is None else options.include_usage
     chunk = _Chunk(turn, include_usage)
     extra: dict[str, Any] = {}
-    if turn.sources is not None:
+    if turn.grounding is not None:
+        found = turn.grounding.sources().model_dump(mode="json", exclude={"supports", "sentences"})
         if ours:
-            log.add(turn.sources.model_dump_json(), event="sources")
+            log.add(json.dumps(found, ensure_ascii=False), event="sources")
         else:  # OpenAI's clients take every event for a chunk
-            extra["sources"] = turn.sources.model_dump()
+            extra["sources"] = found
     if turn.body.session_id is not None:
         extra |= {"session_id": turn.body.session_id, "parent_id": turn.parent_id}
     for i in range(len(turn.said)):
         log.add(chunk.line(i, {"role": "assistant", "content": ""}, **extra))
-    last: list[str] = []
+    ended: list[tuple[int, str]] = []
     async for event in turn.events():
         if isinstance(event, Idle):
             log.comment()
@@ -172,12 +189,24 @@ async def _write_events(turn: Turn, log: EventLog, *, ours: bool) -> None:
         if event.text or logprobs:
             log.add(chunk.line(event.index, {"content": event.text}, logprobs=logprobs))
         if event.finish_reason:
-            last.append(chunk.line(event.index, {}, finish_reason=event.finish_reason))
+            ended.append((event.index, event.finish_reason))
     await turn.keep()  # who has read the end of an answer can rely on its being stored
-    for line in last:
-        log.add(line)
+    for index, reason in ended:
+        _end(turn, log, chunk, index, reason, ours=ours)
     if include_usage:
         log.add(chunk.usage())
+
+
+def _end(turn: Turn, log: EventLog, chunk: "_Chunk", index: int, reason: str, *, ours: bool) -> None:
+    """Write an answer's last chunk, and what of it each source supports."""
+    extra: dict[str, Any] = {}
+    if turn.grounding is not None:
+        citations = turn.grounding.citations(turn.said[index].whole(), index)
+        if ours:
+            log.add(citations.model_dump_json(), event="citations")
+        else:
+            extra["citations"] = citations.model_dump(mode="json")
+    log.add(chunk.line(index, {}, finish_reason=reason, **extra))
 
 
 class _Chunk:

@@ -15,12 +15,11 @@ from serve.answers import (
     StoredMessage,
 )
 from serve.auth import Known
-from serve.errors import ApiError
+from serve.errors import ApiError, no_store
 from serve.schemas import FeedbackRequest, Rename
 from serve.service import Shared
 from serve.store import StoreUnavailable
 from serve.tables import ConversationRow, MessageRow
-from serve.turn import no_store
 
 router = APIRouter(prefix="/v1/conversations", tags=["conversations"])
 Id = Annotated[str, Path(max_length=64)]

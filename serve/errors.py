@@ -48,6 +48,14 @@ class ApiError(Exception):
         return error_body(self.status, self.message, self.param, self.code)
 
 
+STORE_UNAVAILABLE = "store_unavailable"
+
+
+def no_store() -> ApiError:
+    """The error of everything that needs the database while it does not answer."""
+    return ApiError(503, "The conversations cannot be reached.", code=STORE_UNAVAILABLE, retry_after=5)
+
+
 TOO_LARGE = "The request is larger than the server takes."
 BRANCHES = frozenset(("str", "int", "float", "bool", "list", "dict", "none", "constrained-str"))
 """What pydantic puts into a location for the branches of a union; a reader only needs the field."""

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from resonance import Tokenizer
+
 QUESTION = {"messages": [{"role": "user", "content": "What is the height of the Zugspitze?"}], "max_tokens": 3}
 
 
@@ -28,7 +30,7 @@ def test_sources_come_before_the_first_token_and_are_kept_with_the_answer(search
     assert "2962" in sources["sources"][0]["passage"]
     assert sources["sources"][0]["id"] == 1
     answer = searching.client.get("/v1/conversations/s").json()["messages"][1]
-    assert answer["sources"] == sources
+    assert {name: answer["sources"][name] for name in sources} == sources
 
 
 def test_a_whole_answer_names_its_sources_and_its_prompt_has_them(searching):
@@ -46,6 +48,89 @@ def test_openai_clients_get_the_sources_in_a_chunk_and_no_event_that_they_do_not
     assert not any(line.startswith("event:") for line in lines)
     first = json.loads(next(line for line in lines if line.startswith("data: ")).removeprefix("data: "))
     assert "2962" in first["sources"]["sources"][0]["passage"]
+
+
+def saying(*words: str) -> dict:
+    """Fields that make any model say these tokens in this order: each is biased a little less than the one before,
+    and what has been said is held back until all have."""
+    ids = [Tokenizer.gpt2().encode(word) for word in words]
+    assert all(len(token) == 1 for token in ids)
+    bias = {str(token[0]): 100 - 0.4 * place for place, token in enumerate(ids)}
+    return {"logit_bias": bias, "frequency_penalty": 2, "temperature": 0, "max_tokens": len(words)}
+
+
+def text_of(response) -> str:
+    return response["choices"][0]["message"]["content"]
+
+
+def test_the_answers_sentences_are_held_against_the_sources_and_kept_with_them(searching):
+    said = QUESTION | saying(" height", " metres", " [", "1", "]") | {"session_id": "supported"}
+    answer = searching.client.post("/v1/chat/completions", json=said).json()
+    assert text_of(answer) == " height metres [1]"
+    assert answer["sources"]["supports"] == {"1": [0]}
+    (sentence,) = answer["sources"]["sentences"]
+    assert (sentence["cited"], sentence["sources"]) == ([1], [1])
+    assert text_of(answer)[sentence["start"] : sentence["end"]] == sentence["text"]
+    kept = searching.client.get("/v1/conversations/supported").json()["messages"][1]
+    assert kept["sources"] == answer["sources"]
+
+
+def test_a_number_that_no_source_has_is_never_shown_nor_kept(searching):
+    said = QUESTION | saying(" height", " metres", " [", "9", "]") | {"session_id": "unknown"}
+    with searching.client.stream("POST", "/v1/chat/stream", json=said) as response:
+        events = events_of(response)
+    shown = "".join(data["choices"][0]["delta"].get("content", "") for name, data in events if is_chunk(name, data))
+    assert shown == " height metres"
+    assert searching.client.get("/v1/conversations/unknown").json()["messages"][1]["content"] == shown
+    plain = searching.client.post("/v1/chat/completions", json=said | {"search": False, "session_id": "plain"}).json()
+    assert text_of(plain) == " height metres [9]"  # without sources it is none of our business
+
+
+def events_of(response) -> list[tuple[str | None, dict]]:
+    """The stream's events but the last, each as its name and data."""
+    events, name = [], None
+    for line in response.iter_lines():
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: {"):
+            events.append((name, json.loads(line.removeprefix("data: "))))
+            name = None
+    return events
+
+
+def is_chunk(name, data) -> bool:
+    return name is None and bool(data["choices"])
+
+
+def test_a_stream_says_at_its_end_what_each_source_supports(searching):
+    said = QUESTION | saying(" height", " metres", " [", "1", "]")
+    with searching.client.stream("POST", "/v1/chat/stream", json=said) as response:
+        events = events_of(response)
+    names = [name for name, _ in events]
+    assert names[0] == "sources"
+    assert names[-3:] == ["citations", None, None]  # the last chunk and the usage follow
+    citations = events[-3][1]
+    assert citations["supports"] == {"1": [0]}
+    assert citations["sentences"][0]["text"].strip() == "height metres [1]"
+    with searching.client.stream("POST", "/v1/chat/completions", json=said | {"stream": True}) as response:
+        chunks = events_of(response)
+    assert {name for name, _ in chunks} == {None}
+    assert chunks[-1][1]["citations"] == citations
+
+
+def test_search_true_searches_where_the_server_would_not(searching):
+    greeting = {"messages": [{"role": "user", "content": "Write a poem about the Isar"}], "max_tokens": 3}
+    assert searching.client.post("/v1/chat/completions", json=greeting).json()["sources"] is None
+    forced = searching.client.post("/v1/chat/completions", json=greeting | {"search": True}).json()
+    assert "Munich" in forced["sources"]["sources"][0]["passage"]
+
+
+def test_the_schema_describes_the_streams_own_events(searching):
+    schema = searching.client.get("/openapi.json").json()
+    events = schema["paths"]["/v1/chat/stream"]["post"]["responses"]["200"]["content"]["text/event-stream"]["x-events"]
+    assert set(events) == {"sources", "citations", "error"}
+    for reference in events.values():
+        assert reference["$ref"].rpartition("/")[2] in schema["components"]["schemas"]
 
 
 def test_small_talk_is_not_searched_for(searching):
