@@ -4,13 +4,15 @@ import random
 import time
 from statistics import median
 
+from resonance.bench.peers.resonance import Resonance
 from resonance.engine import Engine, SamplingParams
 
 REQUESTS = 32
 
 
-def measure(engine: Engine, slots: int) -> dict[str, object]:
+def measure(program: Resonance, job: dict[str, int]) -> dict[str, object]:
     """Generated tokens a second under mixed load, its share of a full static batch's, and the time between tokens."""
+    engine, slots = program.engine, job["batch"]
     chance = random.Random(0)
     lengths = [(chance.randrange(16, 257), chance.randrange(32, 129)) for _ in range(REQUESTS)]
     static = _static(engine, slots, lengths)

@@ -2,25 +2,24 @@
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import cast
 
 import torch
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from resonance.bench.machine import Machine, decode_ceiling, measure, prefill_ceiling
+from resonance.bench import machine as limits
+from resonance.bench.machine import Machine
 from resonance.bench.peers import MODULES, PRECISIONS
+from resonance.bench.rounds import OWN, Figures, Job, Setting, measure
 from resonance.checkpoint import Checkpoint
 from resonance.config import compose
 from resonance.engine.quantize import Precision
@@ -28,9 +27,8 @@ from resonance.errors import ResonanceError
 from resonance.model import GPT2, GPT2Config
 from resonance.tokenizer import Tokenizer
 
-WHAT = ("decode", "prefill", "mixed")
+WHAT = ("decode", "prefill", *OWN)
 PEERS = {"transformers": "transformers", "ctranslate2": "ctranslate2", "llamacpp": "llama.cpp"}
-TURN_SECONDS = 1800
 
 
 class BenchError(ResonanceError):
@@ -39,27 +37,32 @@ class BenchError(ResonanceError):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One program's figures for one job."""
+    """One program's figures for one job, beside what the machine could do."""
 
-    what: str
-    who: str
-    batch: int
-    precision: Precision
-    rates: list[float]
+    figures: Figures
     ceiling: float | None
-    peak_rss_mb: int
-    more: dict[str, float]
+
+    @property
+    def share(self) -> float | None:
+        """The median's share of the ceiling."""
+        return median(self.figures.rates) / self.ceiling if self.ceiling else None
+
+    @property
+    def more(self) -> dict[str, float]:
+        """Medians of what was measured besides the speed."""
+        return {name: median(values) for name, values in self.figures.more.items()}
 
     def as_json(self) -> dict[str, object]:
-        """In the form of the design, with what else was measured after it."""
+        """In the form of the design; what else a job measures stands after it."""
+        rates = self.figures.rates
         return {
-            "what": self.what,
-            "who": self.who,
-            "batch": self.batch,
-            "precision": self.precision,
-            "tokens_per_s": {"median": median(self.rates), "min": min(self.rates), "max": max(self.rates)},
-            "ceiling_share": median(self.rates) / self.ceiling if self.ceiling else None,
-            "peak_rss_mb": self.peak_rss_mb,
+            "what": self.figures.job.what,
+            "who": self.figures.who,
+            "batch": self.figures.job.batch,
+            "precision": self.figures.precision,
+            "tokens_per_s": {"median": median(rates), "min": min(rates), "max": max(rates)},
+            "ceiling_share": self.share,
+            "peak_rss_mb": self.figures.peak_rss_mb,
             **self.more,
         }
 
@@ -67,49 +70,67 @@ class Row:
 def main(overrides: list[str]) -> None:
     """Measure what `configs/bench.yaml` and its overrides say; print a table, write JSON."""
     config = compose("bench", overrides)
-    jobs = _jobs(config)
-    programs = _programs(config)
-    console = Console()
+    jobs, programs, precisions = _jobs(config), _programs(config), _precisions(config)
     threads = config.threads or len(os.sched_getaffinity(0))
-    with console.status("Measuring the machine"):
-        machine = measure(threads)
-    with tempfile.TemporaryDirectory() as work:
+    console = Console()
+    console.print(f"Measuring the machine with {threads} threads ...")
+    machine = limits.measure(threads)
+    _print_machine(console, machine)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with tempfile.TemporaryDirectory() as work, Progress(*columns, console=console, transient=True) as progress:
+        console.print(f"Writing {config.checkpoint or config.model} for all programs ...")
         folder, sizes = _weights(config, Path(work))
-        rows = list(_measure(console, programs, jobs, folder, sizes, machine, config.rounds))
-    _print(console, machine, rows)
-    if config.json is not None:
-        figures = {"machine": machine.as_json(), "rows": [row.as_json() for row in rows]}
-        Path(config.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        told: list[Figures] = []
+        total = config.rounds * sum(
+            sum(precision in PRECISIONS[who] for precision in precisions)
+            for who in programs
+            for job in jobs
+            if who == "resonance" or job.what not in OWN
+        )
+        task = progress.add_task("Measuring", total=total)
+        setting = Setting(folder, threads, config.rounds, config.turn_seconds)
+        try:
+            for figures in measure(programs, precisions, jobs, setting, console.print):
+                if not any(figures is known for known in told):
+                    told.append(figures)
+                progress.advance(task)
+                _write(config, machine, _rows(told, sizes, machine))
+        finally:  # what was measured before an interruption is worth seeing
+            progress.stop()
+            _print(console, _rows(told, sizes, machine))
 
 
 def _listed(value: object) -> list[object]:
     return list(value) if isinstance(value, ListConfig) else [value]
 
 
-def _jobs(config: DictConfig) -> list[dict[str, object]]:
+def _jobs(config: DictConfig) -> list[Job]:
     what = [str(word) for word in _listed(config.what)]
     for word in what:
         if word in ("train", "serve"):
             raise BenchError(f"what={word} is not measured here; `resonance {word}` reports its own speed.")
         if word not in WHAT:
             raise BenchError(f"what must be of {', '.join(WHAT)}, not {word!r}.")
-    batches = [int(str(batch)) for batch in _listed(config.batch)]
-    if min(batches) < 1 or min(config.rounds, config.repeats) < 1 or config.new_tokens < 2:
-        raise BenchError("batch, rounds and repeats must be at least 1 and new_tokens at least 2.")
+    for name, least in (("rounds", 1), ("repeats", 1), ("new_tokens", 2), ("prompt_tokens", 1), ("prefill_tokens", 1)):
+        if not isinstance(config[name], int) or config[name] < least:
+            raise BenchError(f"{name} must be a whole number of at least {least}, not {config[name]!r}.")
+    for batch in _listed(config.batch):
+        if not isinstance(batch, int) or batch < 1:
+            raise BenchError(f"batch must be made of whole numbers of at least 1, not {batch!r}.")
     return [
-        {
-            "what": word,
-            "batch": batch,
-            "prompt_tokens": config.prefill_tokens if word == "prefill" else config.prompt_tokens,
-            "new_tokens": config.new_tokens,
-            "repeats": config.repeats,
-        }
+        Job(
+            what=word,
+            batch=cast("int", batch),
+            prompt_tokens=config.prefill_tokens if word == "prefill" else config.prompt_tokens,
+            new_tokens=config.new_tokens,
+            repeats=config.repeats,
+        )
         for word in what
-        for batch in batches
+        for batch in _listed(config.batch)
     ]
 
 
-def _programs(config: DictConfig) -> list[tuple[str, Precision]]:
+def _programs(config: DictConfig) -> list[str]:
     names = ["resonance"]
     for peer in (str(word) for word in _listed(config.peer)):
         if peer not in PEERS:
@@ -117,18 +138,16 @@ def _programs(config: DictConfig) -> list[tuple[str, Precision]]:
         if find_spec(MODULES[PEERS[peer]]) is None:
             raise BenchError(f"peer={peer} is not installed; `pip install 'resonance[bench]'` brings it.")
         names.append(PEERS[peer])
+    return names
+
+
+def _precisions(config: DictConfig) -> list[Precision]:
     wanted = [str(word) for word in _listed(config.precision)]
     known = PRECISIONS["resonance"]
     for word in wanted:
         if word not in known:
             raise BenchError(f"precision must be of {', '.join(known)}, not {word!r}.")
-    return [
-        (name, precision)
-        for precision in known
-        if precision in wanted
-        for name in names
-        if precision in PRECISIONS[name]
-    ]
+    return [precision for precision in known if precision in wanted]
 
 
 def _weights(config: DictConfig, work: Path) -> tuple[Path, GPT2Config]:
@@ -142,77 +161,45 @@ def _weights(config: DictConfig, work: Path) -> tuple[Path, GPT2Config]:
     return Checkpoint.save(work / "model", model, Tokenizer.gpt2()).folder, model.config
 
 
-def _measure(
-    console: Console,
-    programs: Sequence[tuple[str, Precision]],
-    jobs: Sequence[dict[str, object]],
-    folder: Path,
-    sizes: GPT2Config,
-    machine: Machine,
-    rounds: int,
-) -> Iterator[Row]:
-    rates: dict[tuple[str, Precision, int], list[float]] = defaultdict(list)
-    more: dict[tuple[str, Precision, int], dict[str, float]] = {}
-    peaks: dict[tuple[str, Precision], int] = {}
-    turns = [program for _ in range(rounds) for program in programs]
-    for who, precision in track(turns, "Measuring", console=console, transient=True):
-        own = [job for job in jobs if who == "resonance" or job["what"] != "mixed"]
-        order = {"who": who, "folder": str(folder), "precision": precision, "threads": machine.threads, "jobs": own}
-        told: dict[str, Any] = _turn(order) if own else {}  # mixed load is the engine's own
-        if "measured" not in told:
-            continue
-        peaks[who, precision] = max(peaks.get((who, precision), 0), told["peak_rss_mb"])
-        for job, figures in zip(own, told["measured"], strict=True):
-            key = (who, precision, jobs.index(job))
-            rates[key] += figures["tokens_per_s"]
-            more[key] = {name: figures[name] for name in ("share_of_static", "gap_p95_over_median") if name in figures}
-    for at, job in enumerate(jobs):
-        for who, precision in programs:
-            if not rates[who, precision, at]:
-                continue
-            batch, what = int(str(job["batch"])), str(job["what"])
-            prompt, new = int(str(job["prompt_tokens"])), int(str(job["new_tokens"]))
-            ceiling = None
-            if what == "decode":
-                ceiling = decode_ceiling(machine, sizes, precision, batch, prompt + new // 2)
-            elif what == "prefill":
-                ceiling = prefill_ceiling(machine, sizes, precision, prompt)
-            key = (who, precision, at)
-            yield Row(what, who, batch, precision, rates[key], ceiling, peaks[who, precision], more[key])
+def _rows(told: Sequence[Figures], sizes: GPT2Config, machine: Machine) -> list[Row]:
+    def ceiling(figures: Figures) -> float | None:
+        job = figures.job
+        if job.what == "decode":
+            position = job.prompt_tokens + job.new_tokens // 2
+            return limits.decode_ceiling(machine, sizes, figures.precision, job.batch, position)
+        if job.what == "prefill":
+            return limits.prefill_ceiling(machine, sizes, figures.precision, job.prompt_tokens)
+        return None
+
+    return [Row(figures, ceiling(figures)) for figures in told]
 
 
-def _turn(order: Mapping[str, object]) -> dict[str, Any]:
-    threads = {"OMP_NUM_THREADS": str(order["threads"]), "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(
-        [sys.executable, "-m", "resonance.bench.worker", json.dumps(order)],
-        env={**os.environ, **threads},
-        capture_output=True,
-        text=True,
-        timeout=TURN_SECONDS,
-        check=False,
-    )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise BenchError(f"{order['who']} in {order['precision']} ended with code {done.returncode}: {last}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+def _write(config: DictConfig, machine: Machine, rows: Sequence[Row]) -> None:
+    if config.json is not None:
+        figures = {"machine": machine.as_json(), "rows": [row.as_json() for row in rows]}
+        Path(config.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
-def _print(console: Console, machine: Machine, rows: Sequence[Row]) -> None:
+def _print_machine(console: Console, machine: Machine) -> None:
     read = ", ".join(f"{rate:.0f} over {size} MB" for size, rate in machine.read_gb_per_s.items())
-    matmul = ", ".join(f"{rate:.0f} {name}" for name, rate in machine.matmul_gflop_per_s.items())
-    console.print(f"{machine.processor}, {machine.threads} threads, torch {machine.torch}")
-    console.print(f"Reads GB/s: {read}. Multiplies GFLOP/s: {matmul}.")
-    table = Table("what", "batch", "precision", "who", "tokens/s", "min - max", "of ceiling", "peak MB", "")
-    for row in rows:
+    matmul = ", ".join(f"{rate:.0f} in {name}" for name, rate in machine.matmul_gflop_per_s.items())
+    console.print(f"{machine.processor}, torch {machine.torch}. Reads GB/s: {read}. Multiplies GFLOP/s: {matmul}.")
+
+
+def _print(console: Console, rows: Sequence[Row]) -> None:
+    table = Table("what", "batch", "precision", "who", "tokens/s", "min - max", "ceiling", "share", "peak MB", "")
+    for row in sorted(rows, key=lambda row: (WHAT.index(row.figures.job.what), row.figures.job.batch)):
+        figures = row.figures
         table.add_row(
-            row.what,
-            str(row.batch),
-            row.precision,
-            row.who,
-            f"{median(row.rates):.0f}",
-            f"{min(row.rates):.0f} - {max(row.rates):.0f}",
-            f"{median(row.rates) / row.ceiling:.0%}" if row.ceiling else "",
-            str(row.peak_rss_mb),
+            figures.job.what,
+            str(figures.job.batch),
+            figures.precision,
+            figures.who,
+            f"{median(figures.rates):.0f}",
+            f"{min(figures.rates):.0f} - {max(figures.rates):.0f}",
+            f"{row.ceiling:.0f}" if row.ceiling else "",
+            f"{row.share:.0%}" if row.share else "",
+            str(figures.peak_rss_mb),
             ", ".join(f"{name} {value:.2f}" for name, value in row.more.items()),
         )
     console.print(table)

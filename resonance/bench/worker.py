@@ -1,46 +1,68 @@
-"""One program in a process of its own: loads it, measures what it is asked, prints one line of JSON.
+"""One program in a process of its own: loads it, then measures whatever job it is told, again and again.
 
-`python -m resonance.bench.worker '{"who": ..., "folder": ..., "precision": ..., "threads": ..., "jobs": [...]}'`;
-a job is {"what", "batch", "prompt_tokens", "new_tokens", "repeats"}.
+`python -m resonance.bench.worker '{"who": ..., "folder": ..., "precision": ..., "threads": ..., "batch": ...}'` prints
+a line of JSON once it has loaded, then one for each job that it reads from its standard input:
+{"what", "batch", "prompt_tokens", "new_tokens", "repeats"}. With `"prepare": true` it only writes the files that
+the program wants, so that the memory which this takes is not counted.
 """
 
 import gc
 import json
+import os
 import random
-import resource
+import re
 import sys
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import TextIO
 
-import torch
-
-from resonance.bench import mixed, peers
-from resonance.bench.peers.resonance import Resonance
+from resonance.bench import peers
 
 
 def main(argument: str) -> None:
-    """Do the jobs; print {"measured": [{"what", "batch", "tokens_per_s": [...]}], "peak_rss_mb"} or {"unsupported"}."""
+    """Load, then do the jobs; see above. What cannot be loaded is said as {"unsupported": why}."""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the programs print is no answer
     order = json.loads(argument)
-    torch.set_num_threads(order["threads"])
-    batch = max(job["batch"] for job in order["jobs"])
+    who, folder, precision = order["who"], Path(order["folder"]), order["precision"]
     try:
-        program = peers.load(order["who"], Path(order["folder"]), order["precision"], batch, order["threads"])
+        if order.get("prepare"):
+            peers.prepare(who, folder, precision)
+            _say(out, {})
+            return
+        started = time.perf_counter()
+        program = peers.load(who, folder, precision, order["batch"], order["threads"])
+        _say(out, {"load_seconds": time.perf_counter() - started})
     except peers.Unsupported as reason:
-        print(json.dumps({"unsupported": str(reason)}))
+        _say(out, {"unsupported": str(reason)})
         return
     gc.collect()
-    measured = [{**job, **_measure(program, job)} for job in order["jobs"]]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"measured": measured, "peak_rss_mb": round(peak)}))
+    for line in sys.stdin:
+        figures = _measure(program, json.loads(line))
+        _say(out, {**figures, "peak_rss_mb": _peak_megabytes()})
+
+
+def _say(out: TextIO, answer: dict[str, object]) -> None:
+    out.write(json.dumps(answer) + "\n")
+    out.flush()
+
+
+def _peak_megabytes() -> int:
+    # Not getrusage, whose peak begins with that of the process that started this one.
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8")) if status.is_file() else None
+    return round(int(found[1]) / 1024) if found else 0
 
 
 def _measure(program: peers.Program, job: dict[str, int]) -> dict[str, object]:
-    if cast("str", job["what"]) == "mixed":
-        return mixed.measure(cast("Resonance", program).engine, job["batch"])
-    rates = _prefill(program, job) if cast("str", job["what"]) == "prefill" else _decode(program, job)
-    return {"tokens_per_s": list(rates)}
+    what = str(job["what"])
+    if what == "decode":
+        return {"tokens_per_s": list(_decode(program, job))}
+    if what == "prefill":
+        return {"tokens_per_s": list(_prefill(program, job))}
+    return import_module(f"resonance.bench.{what}").measure(program, job)
 
 
 def _decode(program: peers.Program, job: dict[str, int]) -> Iterator[float]:
@@ -58,7 +80,8 @@ def _prefill(program: peers.Program, job: dict[str, int]) -> Iterator[float]:
 
 
 def _timed(program: peers.Program, job: dict[str, int], new_tokens: int) -> float:
-    prompts = [[random.randrange(50257) for _ in range(job["prompt_tokens"])] for _ in range(job["batch"])]
+    vocab = program.vocab_size
+    prompts = [[random.randrange(vocab) for _ in range(job["prompt_tokens"])] for _ in range(job["batch"])]
     started = time.perf_counter()
     program.generate(prompts, new_tokens)
     return time.perf_counter() - started

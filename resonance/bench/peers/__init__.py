@@ -1,14 +1,18 @@
-"""The programs that are compared, each behind the same two lines: load, and generate greedily."""
+"""The programs that are compared, each behind the same few lines: prepare its files, load, and generate greedily.
+
+Nothing here imports more than the program itself does, so that each one's memory is its own.
+"""
 
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from resonance.engine.quantize import Precision
+if TYPE_CHECKING:
+    from resonance.engine.quantize import Precision
 
 MODULES = {"transformers": "transformers", "ctranslate2": "ctranslate2", "llama.cpp": "llama_cpp"}
-PRECISIONS: dict[str, tuple[Precision, ...]] = {
+PRECISIONS: "dict[str, tuple[Precision, ...]]" = {
     "resonance": ("fp32", "bf16", "int8", "int4"),
     "transformers": ("fp32", "bf16"),
     "ctranslate2": ("fp32", "bf16", "int8"),
@@ -23,12 +27,27 @@ class Unsupported(Exception):
 class Program(Protocol):
     """A loaded model."""
 
+    vocab_size: int
+
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
         """Generate exactly `new_tokens` for each prompt, all at once, the likeliest each time."""
         ...
 
 
-def load(who: str, folder: Path, precision: Precision, batch: int, threads: int) -> Program:
-    """Load a program with the Hugging Face checkpoint in `folder`. Raises Unsupported."""
-    module = import_module(f"resonance.bench.peers.{who.replace('.', '_')}")
-    return module.load(folder, precision, batch, threads)
+def prepare(who: str, folder: Path, precision: "Precision") -> None:
+    """Write what the program wants instead of the Hugging Face checkpoint in `folder`, beside it. Raises Unsupported."""
+    _module(who).prepare(folder, precision)
+
+
+def load(who: str, folder: Path, precision: "Precision", batch: int, threads: int) -> Program:
+    """Load a program, once prepared. Raises Unsupported."""
+    return _module(who).load(folder, precision, batch, threads)
+
+
+class _Module(Protocol):
+    def prepare(self, folder: Path, precision: "Precision", /) -> None: ...
+    def load(self, folder: Path, precision: "Precision", batch: int, threads: int, /) -> Program: ...
+
+
+def _module(who: str) -> _Module:
+    return import_module(f"resonance.bench.peers.{who.replace('.', '_')}")

@@ -3,14 +3,16 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ctranslate2
-from ctranslate2.converters import TransformersConverter
 
 from resonance.bench.peers import Unsupported
-from resonance.engine.quantize import Precision
 
-TYPES: dict[Precision, str] = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
+if TYPE_CHECKING:
+    from resonance.engine.quantize import Precision
+
+TYPES: "dict[Precision, str]" = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
 
 
 class CTranslate2:
@@ -18,6 +20,7 @@ class CTranslate2:
 
     def __init__(self, generator: ctranslate2.Generator, names: list[str]) -> None:
         self._generator, self._names = generator, names
+        self.vocab_size = len(names)
 
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
         """See Program."""
@@ -30,15 +33,25 @@ class CTranslate2:
         )
 
 
-def load(folder: Path, precision: Precision, batch: int, threads: int) -> CTranslate2:
-    """See peers.load."""
+def prepare(folder: Path, precision: "Precision") -> None:
+    """See peers.prepare."""
+    from ctranslate2.converters import TransformersConverter  # here, because measuring does not need it
+
     if TYPES.get(precision) not in ctranslate2.get_supported_compute_types("cpu"):
         raise Unsupported(f"no {precision} on this processor")
-    converted = folder.with_name(f"{folder.name}-ct2-{precision}")
-    if not converted.exists():
-        TransformersConverter(str(folder)).convert(str(converted), quantization=TYPES[precision])
+    if not _converted(folder, precision).exists():
+        TransformersConverter(str(folder)).convert(str(_converted(folder, precision)), quantization=TYPES[precision])
+
+
+def load(folder: Path, precision: "Precision", batch: int, threads: int) -> CTranslate2:
+    """See peers.load."""
+    converted = _converted(folder, precision)
     generator = ctranslate2.Generator(
         str(converted), device="cpu", compute_type=TYPES[precision], intra_threads=threads, inter_threads=1
     )
     vocabulary = (converted / "vocabulary.json").read_text(encoding="utf-8")
     return CTranslate2(generator, json.loads(vocabulary))
+
+
+def _converted(folder: Path, precision: "Precision") -> Path:
+    return folder.with_name(f"{folder.name}-ct2-{precision}")

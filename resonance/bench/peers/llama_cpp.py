@@ -3,15 +3,15 @@
 import ctypes
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import llama_cpp
 import numpy as np
 
-from resonance.checkpoint import Checkpoint
-from resonance.engine.quantize import Precision
-from resonance.weights.export import export
+if TYPE_CHECKING:
+    from resonance.engine.quantize import Precision
 
-TYPES: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "int8": "q8_0", "int4": "q4_0"}
+TYPES: "dict[Precision, str]" = {"fp32": "f32", "bf16": "bf16", "int8": "q8_0", "int4": "q4_0"}
 CONTEXT = 1024
 
 
@@ -25,7 +25,9 @@ class LlamaCpp:
         self._silent = silent
         llama_cpp.llama_log_set(silent, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
-        model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
+        loading = llama_cpp.llama_model_default_params()
+        loading.use_extra_bufts = False
+        model = llama_cpp.llama_model_load_from_file(str(path).encode(), loading)
         if model is None:
             raise RuntimeError(f"llama.cpp does not load {path}.")
         params = llama_cpp.llama_context_default_params()
@@ -39,7 +41,7 @@ class LlamaCpp:
         self._context = context
         self._memory = llama_cpp.llama_get_memory(context)
         vocab = llama_cpp.llama_model_get_vocab(model)
-        self._vocab = llama_cpp.llama_vocab_n_tokens(vocab) if vocab else 0
+        self.vocab_size = llama_cpp.llama_vocab_n_tokens(vocab) if vocab else 0
         self._batch = llama_cpp.llama_batch_init(CONTEXT * batch, 0, 1)
 
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
@@ -68,15 +70,25 @@ class LlamaCpp:
         if llama_cpp.llama_decode(self._context, batch) != 0:
             raise RuntimeError("llama_decode failed")
         return [
-            int(np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self._context, i), (self._vocab,)).argmax())
+            int(np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self._context, i), (self.vocab_size,)).argmax())
             for i, (_, _, _, wanted) in enumerate(tokens)
             if wanted
         ]
 
 
-def load(folder: Path, precision: Precision, batch: int, threads: int) -> LlamaCpp:
+def prepare(folder: Path, precision: "Precision") -> None:
+    """See peers.prepare."""
+    from resonance.checkpoint import Checkpoint  # here, because they bring torch, which measuring does not need
+    from resonance.weights.export import export
+
+    if not _exported(folder, precision).exists():
+        export(Checkpoint.open(folder), "gguf", _exported(folder, precision), kind=TYPES[precision])
+
+
+def load(folder: Path, precision: "Precision", batch: int, threads: int) -> LlamaCpp:
     """See peers.load."""
-    path = folder.with_name(f"{folder.name}-{TYPES[precision]}.gguf")
-    if not path.exists():
-        export(Checkpoint.open(folder), "gguf", path, kind=TYPES[precision])
-    return LlamaCpp(path, batch, threads)
+    return LlamaCpp(_exported(folder, precision), batch, threads)
+
+
+def _exported(folder: Path, precision: "Precision") -> Path:
+    return folder.with_name(f"{folder.name}-{TYPES[precision]}.gguf")

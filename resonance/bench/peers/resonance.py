@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from resonance.checkpoint import Checkpoint
 from resonance.engine import Engine, SamplingParams
 from resonance.engine.quantize import Precision
@@ -11,14 +13,26 @@ from resonance.engine.quantize import Precision
 class Resonance:
     """The engine, without a tokenizer as the others are."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, folder: Path, precision: Precision, batch: int) -> None:
+        self._folder, self._precision, self._batch = folder, precision, batch
+        self.engine = self.another()
+        self.vocab_size = self.engine.config.vocab_size
+
+    def another(self, *, prompt_lookup: bool = False) -> Engine:
+        """An engine with the same weights."""
+        model = Checkpoint.open(self._folder).load_model()
+        return Engine(model, max_batch_size=self._batch, precision=self._precision, prompt_lookup=prompt_lookup)
 
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
         """See Program."""
         self.engine.generate(prompts, SamplingParams(max_new_tokens=new_tokens, temperature=0, ignore_eos=True))
 
 
+def prepare(folder: Path, precision: Precision) -> None:
+    """See peers.prepare: the checkpoint is in our own form."""
+
+
 def load(folder: Path, precision: Precision, batch: int, threads: int) -> Resonance:
     """See peers.load."""
-    return Resonance(Engine(Checkpoint.open(folder).load_model(), max_batch_size=batch, precision=precision))
+    torch.set_num_threads(threads)
+    return Resonance(folder, precision, batch)

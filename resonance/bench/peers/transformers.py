@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import transformers
 
 from resonance.bench.peers import Unsupported
-from resonance.engine.quantize import Precision
+
+if TYPE_CHECKING:
+    from resonance.engine.quantize import Precision
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -17,6 +20,7 @@ class Transformers:
 
     def __init__(self, model: transformers.GPT2LMHeadModel) -> None:
         self._model = model
+        self.vocab_size = model.config.vocab_size
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
@@ -32,9 +36,14 @@ class Transformers:
         )
 
 
-def load(folder: Path, precision: Precision, batch: int, threads: int) -> Transformers:
-    """See peers.load."""
+def prepare(folder: Path, precision: "Precision") -> None:
+    """See peers.prepare: it reads the checkpoint as it is."""
     if precision not in DTYPES:
         raise Unsupported(f"no {precision} on a CPU")
+
+
+def load(folder: Path, precision: "Precision", batch: int, threads: int) -> Transformers:
+    """See peers.load."""
+    torch.set_num_threads(threads)
     model = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=DTYPES[precision])
     return Transformers(model.eval())
