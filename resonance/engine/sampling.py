@@ -3,89 +3,60 @@
 Everything works on a whole batch of rows at once, each row with its own parameters. A row's random number
 depends on its seed and on how many tokens came before, so that the same request gives the same text whoever
 else is in the batch, and a draft that guesses right changes nothing (see `speculate.py`).
+
+A row of weights is a distribution that is not normalised: each token's probability over the likeliest one's,
+and 0 where a filter left it out. Nothing needs the vocabulary in order of likelihood; top-p needs only the weight
+down to which it keeps tokens, for which the weights alone are sorted.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from resonance.engine.params import SamplingParams
+from resonance.engine.row import Row
+from resonance.engine.shaping import shape
 
-WINDOW = 512  # so many of the likeliest tokens are sorted at first; all of them only where these cannot suffice
-NEVER = float("-inf")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What sampling must know of the place that a row of logits predicts."""
-
-    params: SamplingParams
-    seed: int
-    token_ids: Sequence[int]  # everything before this place
-    prompt_tokens: int  # so many of them were given
-    end_ids: frozenset[int]  # the tokens that would end the text here
-    allowed: Tensor | None = None  # (vocab,) bool: what a grammar lets through; None: everything
-
-    @property
-    def place(self) -> int:
-        """How many tokens were generated before this one."""
-        return len(self.token_ids) - self.prompt_tokens
-
-    @property
-    def new_ids(self) -> Sequence[int]:
-        """The tokens generated before this one."""
-        return self.token_ids[self.prompt_tokens :]
+BLOCK = 128  # weights are added up by blocks first, so that running sums of the whole vocabulary are not needed
+COLDEST = 1e-6  # the least temperature at which there is anything to draw
 
 
 def choose(logits: Tensor, rows: Sequence[Row]) -> list[int]:
-    """Choose one token for each row of `logits` (rows, vocab) fp32, which is changed in place."""
-    if any(row.params.shapes_logits or row.allowed is not None for row in rows):
+    """Choose one token for each row of `logits` (rows, vocab) fp32, which rows that shape it change in place."""
+    groups: dict[Callable[[Tensor, Sequence[Row]], list[int]], list[int]] = {}
+    for i, row in enumerate(rows):
+        draw = _likeliest if row.params.temperature == 0 else _draw_from_few if row.params.top_k else _draw_from_all
+        groups.setdefault(draw, []).append(i)
+    chosen = [0] * len(rows)
+    with single_thread():
         shape(logits, rows)
-    chosen = logits.argmax(-1).tolist()
-    plain = [i for i, row in enumerate(rows) if row.params.temperature > 0 and not row.params.filters]
-    filtered = [i for i, row in enumerate(rows) if row.params.temperature > 0 and row.params.filters]
-    for which, draw in ((plain, _draw_from_all), (filtered, _draw_from_filtered)):
-        if which:
-            some = [rows[i] for i in which]
-            for i, token_id in zip(which, draw(_tempered(logits, which, some), some), strict=True):
+        for draw, which in groups.items():
+            some = logits if len(which) == len(rows) else logits[which]
+            for i, token_id in zip(which, draw(some, [rows[i] for i in which]), strict=True):
                 chosen[i] = token_id
     return chosen
 
 
 def distribution(logits: Tensor, rows: Sequence[Row]) -> Tensor:
-    """The probabilities (rows, vocab) that `choose` draws from; `logits` is changed in place."""
+    """The probabilities (rows, vocab) that `choose` draws from; `logits` is changed in place by rows that shape it."""
     shape(logits, rows)
     probabilities = torch.zeros_like(logits)
     for i, row in enumerate(rows):
         if row.params.temperature == 0:
             probabilities[i, logits[i].argmax()] = 1
         else:
-            values, ids = _survivors(_tempered(logits, [i], [row]), [row])
-            probabilities[i, ids[0]] = values[0].softmax(-1)
+            weights, ids = (
+                _few(logits[i : i + 1], [row]) if row.params.top_k else (_all(logits[i : i + 1], [row]), None)
+            )
+            values = weights[0] / weights[0].sum()
+            if ids is None:
+                probabilities[i] = values[: logits.shape[-1]]
+            else:
+                probabilities[i, ids[0]] = values[: ids.shape[-1]]
     return probabilities
-
-
-def shape(logits: Tensor, rows: Sequence[Row]) -> None:
-    """Apply penalties, biases, bans, forced tokens, grammars and processors to `logits` (rows, vocab) in place."""
-    _penalise(logits, rows)
-    for i, row in enumerate(rows):
-        params, at = row.params, row.place
-        if params.logit_bias:
-            ids = torch.tensor(list(params.logit_bias), device=logits.device)
-            logits[i, ids] += torch.tensor(list(params.logit_bias.values()), device=logits.device)
-        for process in params.logits_processors:
-            logits[i] = process(row.new_ids, logits[i])
-        if row.allowed is not None:
-            logits[i].masked_fill_(~row.allowed, NEVER)
-        if params.banned_token_ids:
-            logits[i, list(params.banned_token_ids)] = NEVER
-        if at < params.min_new_tokens and row.end_ids:
-            logits[i, list(row.end_ids)] = NEVER
-        if at < len(params.forced_token_ids):
-            logits[i] = NEVER
-            logits[i, params.forced_token_ids[at]] = 0.0
 
 
 def logprobs(logits: Tensor, token_ids: Sequence[int], top: int) -> list[tuple[float, tuple[tuple[int, float], ...]]]:
@@ -109,6 +80,17 @@ def uniform(seed: int, place: int) -> float:
     return ((mixed >> 11) + 0.5) * 2.0**-53
 
 
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Let torch compute with one thread: for a row of logits, waiting for a second one costs more than it saves."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 MASK64 = (1 << 64) - 1
 
 
@@ -119,112 +101,111 @@ def _mix(x: int) -> int:
     return x ^ (x >> 31)
 
 
-def _penalise(logits: Tensor, rows: Sequence[Row]) -> None:
-    which = [
-        i
-        for i, row in enumerate(rows)
-        if row.params.repetition_penalty != 1 or row.params.presence_penalty or row.params.frequency_penalty
-    ]
-    if not which:
-        return
-    some = [rows[i] for i in which]
-    generated = _counts(logits, [row.new_ids for row in some])  # (some, vocab)
-    seen = _counts(logits, [row.token_ids for row in some]) > 0
-    repetition, presence, frequency = (
-        _column(logits, [getattr(row.params, name) for row in some])
-        for name in ("repetition_penalty", "presence_penalty", "frequency_penalty")
-    )
-    values = logits[which]
-    penalised = torch.where(values > 0, values / repetition, values * repetition)
-    values = torch.where(seen, penalised, values)
-    logits[which] = values - presence * (generated > 0) - frequency * generated
-
-
-def _counts(logits: Tensor, histories: Sequence[Sequence[int]]) -> Tensor:
-    counts = torch.zeros(len(histories), logits.shape[-1], device=logits.device)
-    for row, history in enumerate(histories):
-        ids = torch.tensor(list(history), dtype=torch.long, device=logits.device)
-        counts[row].index_add_(0, ids, torch.ones(len(history), device=logits.device))
-    return counts
-
-
-def _column(like: Tensor, values: Sequence[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32, device=like.device)[:, None]  # (rows, 1)
-
-
-def _tempered(logits: Tensor, which: Sequence[int], rows: Sequence[Row]) -> Tensor:
-    temperature = _column(logits, [row.params.temperature for row in rows]).clamp_min(1e-6)
-    return (logits if len(which) == len(logits) else logits[list(which)]) / temperature
+def _likeliest(logits: Tensor, rows: Sequence[Row]) -> list[int]:
+    if logits.device.type == "cpu":
+        return logits.numpy().argmax(-1).tolist()  # many times as fast as torch's
+    return logits.argmax(-1).tolist()
 
 
 def _draw_from_all(logits: Tensor, rows: Sequence[Row]) -> list[int]:
-    return _invert((logits - logits.amax(-1, keepdim=True)).exp_(), rows).tolist()
+    return _draw(_all(logits, rows), rows)[:, 0].tolist()
 
 
-def _draw_from_filtered(logits: Tensor, rows: Sequence[Row]) -> list[int]:
-    values, ids = _survivors(logits, rows)
-    at = _invert(values.softmax(-1), rows)  # (rows,)
-    return ids.gather(1, at[:, None])[:, 0].tolist()
+def _draw_from_few(logits: Tensor, rows: Sequence[Row]) -> list[int]:
+    weights, ids = _few(logits, rows)
+    return ids.gather(1, _draw(weights, rows))[:, 0].tolist()
 
 
-def _invert(weights: Tensor, rows: Sequence[Row]) -> Tensor:
-    # The inverse of each row's distribution function at its random number; double, for the tail's sake.
-    cumulative = weights.cumsum(-1, dtype=torch.float64)
-    numbers = [uniform(row.seed, row.place) for row in rows]
-    drawn = torch.tensor(numbers, dtype=torch.float64, device=weights.device)[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, drawn, right=True)[:, 0].clamp_max(weights.shape[-1] - 1)
+def _draw(weights: Tensor, rows: Sequence[Row]) -> Tensor:
+    # The inverse of each row's distribution function at its random number: places (rows, 1).
+    return _place(weights, [uniform(row.seed, row.place) for row in rows])
 
 
-def _survivors(logits: Tensor, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
-    # Logits of the likeliest tokens, likeliest first, and their ids, (rows, k) each; -inf where filtered out.
-    # A window is enough when, for every row, what a filter keeps ends inside it.
-    vocab = logits.shape[-1]
-    typical = any(row.params.typical_p < 1 for row in rows)
-    window = max([WINDOW, *(row.params.top_k for row in rows)])
-    if typical or window >= vocab or not all(row.params.filters for row in rows):
-        values, ids = logits.sort(dim=-1, descending=True, stable=True)
-        return _filter(values, rows), ids
-    values, ids = logits.topk(window)
-    mass = (values - logits.logsumexp(-1, keepdim=True)).exp().sum(-1).tolist()
-    spread = (values[:, 0] - values[:, -1]).exp().reciprocal().tolist()  # how likely the last is beside the first
-    for row, covered, last in zip(rows, mass, spread, strict=True):
-        params = row.params
-        if not (params.top_k or (params.top_p < 1 and covered >= params.top_p) or last < params.min_p):
-            values, ids = logits.sort(dim=-1, descending=True, stable=True)
-            break
-    return _filter(values, rows, logits.logsumexp(-1, keepdim=True)), ids
+def _all(logits: Tensor, rows: Sequence[Row]) -> Tensor:
+    # The filtered weights of the whole vocabulary.
+    weights = _weights(logits, rows)
+    _filter(weights, rows)
+    return weights
 
 
-def _filter(values: Tensor, rows: Sequence[Row], normaliser: Tensor | None = None) -> Tensor:
-    # `values` (rows, k) sorted, likeliest first; `normaliser` (rows, 1) when they are not the whole vocabulary.
-    ranks = torch.arange(values.shape[-1], device=values.device)
-    if any(row.params.top_k for row in rows):
-        limits = _column(values, [row.params.top_k or values.shape[-1] for row in rows])
-        values = values.masked_fill(ranks >= limits, NEVER)
-        cut = _column(values, [float(row.params.top_k > 0) for row in rows]) > 0
-        own = values.logsumexp(-1, keepdim=True)
-        normaliser = own if normaliser is None else torch.where(cut, own, normaliser)
-    if any(row.params.top_p < 1 for row in rows):
-        limits = _column(values, [row.params.top_p for row in rows])
-        probabilities = (values - (values.logsumexp(-1, keepdim=True) if normaliser is None else normaliser)).exp()
-        before = probabilities.cumsum(-1) - probabilities  # the mass of the likelier ones
-        values = values.masked_fill((before >= limits) & (limits < 1), NEVER)
-    if any(row.params.min_p > 0 for row in rows):
-        limits = _column(values, [row.params.min_p for row in rows])
-        values = values.masked_fill((values - values[:, :1]).exp() < limits, NEVER)
-    if any(row.params.typical_p < 1 for row in rows):
-        values = _typical(values, rows)
-    return values
+def _few(logits: Tensor, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+    # The filtered weights of the top_k likeliest tokens, likeliest first, and the tokens' ids (rows, k).
+    values, ids = logits.topk(min(max(row.params.top_k for row in rows), logits.shape[-1]))
+    weights = _weights(values, rows)
+    for i, row in enumerate(rows):
+        weights[i, row.params.top_k :] = 0
+    _filter(weights, rows)
+    return weights, ids
 
 
-def _typical(values: Tensor, rows: Sequence[Row]) -> Tensor:
-    limits = _column(values, [row.params.typical_p for row in rows])
-    logs = values.log_softmax(-1)
-    probabilities = logs.exp()
-    entropy = -(probabilities * logs).nan_to_num(0).sum(-1, keepdim=True)
-    distance = (-logs - entropy).abs().nan_to_num(posinf=float("inf"))  # the left-out are infinitely far
-    order = distance.argsort(dim=-1, stable=True)
-    ranked = probabilities.gather(1, order)
-    far = ranked.cumsum(-1) - ranked >= limits  # the nearer ones reach the mass already
-    out = torch.zeros_like(far).scatter(1, order, far) & (limits < 1)
-    return values.masked_fill(out, NEVER)
+def _weights(logits: Tensor, rows: Sequence[Row]) -> Tensor:
+    # (rows, n) logits -> (rows, whole blocks) weights at the rows' temperatures, with zeros after the last one.
+    count, width = logits.shape
+    weights = logits.new_empty(count, -(-width // BLOCK) * BLOCK)
+    weights[:, width:] = 0
+    own = weights[:, :width]
+    torch.sub(logits, logits.amax(-1, keepdim=True), out=own)
+    if any(row.params.temperature != 1 for row in rows):
+        own /= _column(weights, [max(row.params.temperature, COLDEST) for row in rows])
+    own.exp_()
+    return weights
+
+
+def _filter(weights: Tensor, rows: Sequence[Row]) -> None:
+    # Top-p, min-p and typical in place, each on what the one before has left.
+    least = [row.params.min_p for row in rows]  # weights are relative to the likeliest token's
+    nucleus = [i for i, row in enumerate(rows) if row.params.top_p < 1]
+    if nucleus:
+        ascending = _ascending(_rows(weights, nucleus))
+        edge = _place(ascending, [1 - rows[i].params.top_p for i in nucleus])  # what lies below may go
+        for i, weight in zip(nucleus, ascending.gather(1, edge)[:, 0].tolist(), strict=True):
+            least[i] = max(least[i], weight)
+    for i, weight in enumerate(least):
+        if weight > 0:
+            below = float(np.nextafter(np.float32(weight), np.float32(0)))
+            F.threshold_(weights[i], below, 0.0)  # whatever is not above it; faster than a mask
+    typical = [i for i, row in enumerate(rows) if row.params.typical_p < 1]
+    if typical:
+        weights[typical] = _typical(_rows(weights, typical), [rows[i].params.typical_p for i in typical])
+
+
+def _typical(weights: Tensor, shares: Sequence[float]) -> Tensor:
+    # Only the tokens whose surprise is nearest to the distribution's entropy, down to each row's share.
+    probabilities = weights / weights.sum(-1, keepdim=True)
+    surprise = -probabilities.log()
+    entropy = (probabilities * surprise).nan_to_num(0).sum(-1, keepdim=True)
+    distance = (surprise - entropy).abs()  # infinite for what was left out before
+    nearest, order = distance.sort(dim=-1, stable=True)
+    farthest = nearest.gather(1, _place(weights.gather(1, order), shares))
+    return weights.masked_fill(distance > farthest, 0.0)
+
+
+def _place(weights: Tensor, shares: Sequence[float]) -> Tensor:
+    # Where in each row the running sum first exceeds this share of the whole: (rows, 1), never at a weight of 0.
+    blocks = weights.unflatten(1, (-1, BLOCK))
+    sums = blocks.sum(-1).cumsum(-1, dtype=torch.float64)  # double, for the tail's sake
+    wanted = _just_below(_column(sums, shares) * sums[:, -1:], sums[:, -1:])
+    block = torch.searchsorted(sums, wanted, right=True)  # (rows, 1)
+    before = F.pad(sums, (1, 0)).gather(1, block)
+    inner = blocks.gather(1, block[..., None].expand(-1, 1, BLOCK))[:, 0].cumsum(-1, dtype=torch.float64)
+    within = torch.searchsorted(inner, _just_below(wanted - before, inner[:, -1:]), right=True)
+    return block * BLOCK + within
+
+
+def _just_below(values: Tensor, limit: Tensor) -> Tensor:
+    # Rounding must not carry a sum beyond its end, where there may be nothing but zeros.
+    return torch.minimum(values, limit.nextafter(torch.zeros_like(limit)))
+
+
+def _ascending(weights: Tensor) -> Tensor:
+    if weights.device.type == "cpu":
+        return torch.from_numpy(np.sort(weights.numpy(), axis=-1))  # twenty times as fast as torch's
+    return weights.sort(dim=-1).values
+
+
+def _rows(weights: Tensor, which: Sequence[int]) -> Tensor:
+    return weights if len(which) == len(weights) else weights[list(which)]
+
+
+def _column(like: Tensor, values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None]  # (rows, 1)

@@ -10,7 +10,7 @@ from resonance.engine.detokenize import Detokenizer
 from resonance.engine.grammar import Grammar
 from resonance.engine.params import SamplingParams
 from resonance.engine.results import Completion, FinishReason, Piece, TokenLogprob
-from resonance.engine.sampling import Row
+from resonance.engine.row import Row
 
 
 @dataclass(slots=True, eq=False)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from resonance.engine import SamplingParams, sampling
-from resonance.engine.sampling import Row
+from resonance.engine.row import Row
+from resonance.engine.shaping import shape
 
 VOCAB = 40
 
@@ -98,6 +99,23 @@ def test_a_window_of_a_large_vocabulary_gives_the_same_distribution(params: Samp
         torch.testing.assert_close(got, torch.tensor(reference(logits, params)), atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.parametrize(("spread", "top_p", "least"), [(0.05, 0.9, 40_000), (1.0, 0.9, 8_000), (4.0, 0.9, 20)])
+def test_a_nucleus_of_the_real_vocabulary_is_exact_however_large_it_is(spread: float, top_p: float, least: int) -> None:
+    logits = [x * spread / 2 for x in logits_of(50257)]
+    got = sampling.distribution(torch.tensor([logits]), [row(SamplingParams(top_p=top_p))])[0]
+    expected = torch.tensor(reference(logits, SamplingParams(top_p=top_p)))
+    assert int((expected > 0).sum()) >= least
+    assert int(((got > 0) != (expected > 0)).sum()) <= 1  # the reference adds up in another order
+    torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-3)
+
+
+def test_a_draw_is_never_a_token_that_was_left_out() -> None:
+    few = torch.full((300, 1000), -math.inf)
+    few[:, [3, 131, 640]] = torch.tensor([0.0, 1.0, 1e-3])
+    rows = [row(case, seed) for seed in range(len(few)) for case in (CASES[seed % len(CASES)],)]
+    assert set(sampling.choose(few, rows)) == {3, 131, 640}
+
+
 def test_the_same_seed_and_place_choose_the_same_token_in_any_batch() -> None:
     rows = [row(replace(case, seed=i), seed=i, new=(3,) * i) for i, case in enumerate(CASES)]
     logits = torch.tensor([logits_of(seed=i) for i in range(len(rows))])
@@ -129,7 +147,7 @@ def test_penalties_follow_their_definitions() -> None:
     for i, times in ((5, 2), (6, 1)):  # generated
         expected[i] -= 0.4 + 0.2 * times
     got = torch.tensor([logits, logits])
-    sampling.shape(got, [row(SamplingParams()), row(params, new=(5, 6, 5))])
+    shape(got, [row(SamplingParams()), row(params, new=(5, 6, 5))])
     torch.testing.assert_close(got, torch.tensor([logits, expected]))
 
 
