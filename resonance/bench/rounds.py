@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from resonance.bench.peers import PRECISIONS
 from resonance.engine.quantize import Precision
 
 OWN = ("mixed", "turns", "quoting")  # jobs that only the engine knows
+LOADING_SECONDS = 600.0  # converting and loading may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Setting:
     folder: Path  # a Hugging Face checkpoint
     threads: int
     rounds: int
-    turn_seconds: float  # no answer may take longer
+    turn_seconds: float  # no measurement may take longer
 
 
 def measure(
@@ -109,7 +110,7 @@ class Worker:
     """A program in its process, which ends with the `with` block. Raises Left when it does not load."""
 
     def __init__(self, who: str, precision: Precision, jobs: Sequence[Job], setting: Setting) -> None:
-        self._seconds = setting.turn_seconds
+        self._turn_seconds = setting.turn_seconds
         self._order = {
             "who": who,
             "precision": precision,
@@ -122,12 +123,12 @@ class Worker:
     def __enter__(self) -> Self:
         self._start({**self._order, "prepare": True})
         try:
-            self._answer()
+            self._answer(LOADING_SECONDS)
         finally:
             self.close()
         self._start(self._order)
         try:
-            self._answer()
+            self._answer(LOADING_SECONDS)
         except BaseException:
             self.close()
             raise
@@ -142,7 +143,7 @@ class Worker:
             os.write(self._stdin, json.dumps(asdict(job)).encode() + b"\n")
         except OSError:
             raise Left(self._last_words()) from None
-        self.figures[job].add(self._answer())
+        self.figures[job].add(self._answer(self._turn_seconds))
         return self.figures[job]
 
     def close(self) -> None:
@@ -151,7 +152,7 @@ class Worker:
         self._process.communicate()
         self._errors.close()
 
-    def _start(self, order: dict[str, object]) -> None:
+    def _start(self, order: Mapping[str, object]) -> None:
         threads = {"OMP_NUM_THREADS": str(order["threads"]), "TOKENIZERS_PARALLELISM": "false"}
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         self._process = subprocess.Popen(
@@ -164,12 +165,12 @@ class Worker:
         assert self._process.stdin and self._process.stdout
         self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
 
-    def _answer(self) -> dict[str, Any]:
-        told, deadline = b"", time.monotonic() + self._seconds
+    def _answer(self, seconds: float) -> dict[str, Any]:
+        told, deadline = b"", time.monotonic() + seconds
         while not told.endswith(b"\n"):
             ready, _, _ = select.select([self._stdout], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
-                raise Left(f"it took longer than {self._seconds:.0f} s")
+                raise Left(f"it took longer than {seconds:g} s")
             part = os.read(self._stdout, 65536)
             if not part:
                 raise Left(self._last_words())

@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -29,6 +30,9 @@ from resonance.tokenizer import Tokenizer
 
 WHAT = ("decode", "prefill", *OWN)
 PEERS = {"transformers": "transformers", "ctranslate2": "ctranslate2", "llamacpp": "llama.cpp"}
+
+
+FILE_WIDTH = 120  # of what is printed into a file
 
 
 class BenchError(ResonanceError):
@@ -73,6 +77,8 @@ def main(overrides: list[str]) -> None:
     jobs, programs, precisions = _jobs(config), _programs(config), _precisions(config)
     threads = config.threads or len(os.sched_getaffinity(0))
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=FILE_WIDTH)
     console.print(f"Measuring the machine with {threads} threads ...")
     machine = limits.measure(threads)
     _print_machine(console, machine)
@@ -90,7 +96,7 @@ def main(overrides: list[str]) -> None:
         task = progress.add_task("Measuring", total=total)
         setting = Setting(folder, threads, config.rounds, config.turn_seconds)
         try:
-            for figures in measure(programs, precisions, jobs, setting, console.print):
+            for figures in measure(programs, precisions, jobs, setting, partial(console.print, soft_wrap=True)):
                 if not any(figures is known for known in told):
                     told.append(figures)
                 progress.advance(task)

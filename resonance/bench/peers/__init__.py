@@ -35,7 +35,7 @@ class Program(Protocol):
 
 
 def prepare(who: str, folder: Path, precision: "Precision") -> None:
-    """Write what the program wants instead of the Hugging Face checkpoint in `folder`, beside it. Raises Unsupported."""
+    """Write beside the Hugging Face checkpoint in `folder` what the program reads instead. Raises Unsupported."""
     _module(who).prepare(folder, precision)
 
 

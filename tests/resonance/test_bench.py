@@ -1,0 +1,117 @@
+"""`resonance bench`: the figures' form, what it refuses, and a small run from end to end."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from resonance.bench import machine as limits
+from resonance.bench.rounds import Job, Left, Setting, Worker
+from resonance.checkpoint import Checkpoint
+from resonance.model import GPT2, GPT2Config
+from resonance.tokenizer import Tokenizer
+
+SMALL = GPT2Config(vocab_size=50257, context_length=1024, n_layer=1, n_head=2, n_embd=32)
+QUICK = ["rounds=1", "repeats=1", "new_tokens=4", "prompt_tokens=8", "prefill_tokens=16", "threads=1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Checkpoint.save(tmp_path_factory.mktemp("bench") / "small", GPT2(SMALL), Tokenizer.gpt2()).folder
+
+
+def bench(*overrides: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "import sys; from resonance.cli import main; sys.exit(main())", "bench"]
+    return subprocess.run([*command, *overrides], capture_output=True, text=True, timeout=240, check=False)
+
+
+def test_a_small_run_prints_a_table_and_writes_the_designs_json(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    done = bench(
+        f"checkpoint={folder}", "what=[decode,prefill,mixed,turns,quoting]", "batch=[2]", "precision=[fp32,int8]",
+        f"json={path}", *QUICK,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(path.read_text())
+    assert list(figures) == ["machine", "rows"]
+    assert {"read_gb_per_s", "matmul_gflop_per_s"} <= set(figures["machine"])
+    assert [(row["precision"], row["what"]) for row in figures["rows"]] == [
+        (precision, what)
+        for precision in ("fp32", "int8")
+        for what in ("decode", "prefill", "mixed", "turns", "quoting")
+    ]
+    for row in figures["rows"]:
+        assert list(row)[:7] == ["what", "who", "batch", "precision", "tokens_per_s", "ceiling_share", "peak_rss_mb"]
+        speed = row["tokens_per_s"]
+        assert 0 < speed["min"] <= speed["median"] <= speed["max"]
+        assert (row["ceiling_share"] is not None) == (row["what"] in ("decode", "prefill"))
+        assert row["who"] == "resonance"
+        assert row["peak_rss_mb"] > 50
+    assert "decode" in done.stdout
+    assert "round 1 of 1" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("peer=[vllm]", "peer must be of transformers, ctranslate2, llamacpp, not 'vllm'."),
+        ("precision=[int2]", "precision must be of fp32, bf16, int8, int4, not 'int2'."),
+        ("what=flight", "what must be of decode, prefill, mixed, turns, quoting, not 'flight'."),
+        ("what=serve", "what=serve is not measured here"),
+        ("batch=[0]", "batch must be made of whole numbers of at least 1, not 0."),
+        ("rounds=0", "rounds must be a whole number of at least 1, not 0."),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_one_sentence_before_anything_is(override: str, sentence: str) -> None:
+    done = bench(override)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_program_that_answers_too_late_is_left_out(folder: Path) -> None:
+    job = Job("decode", batch=1, prompt_tokens=8, new_tokens=1000, repeats=1000)
+    worker = Worker("resonance", "fp32", [job], Setting(folder, threads=1, rounds=1, turn_seconds=1))
+    with worker, pytest.raises(Left, match="longer than 1 s"):
+        started = time.monotonic()
+        worker.measure(job)
+    assert time.monotonic() - started < 30
+
+
+def test_a_program_that_does_not_load_says_why(tmp_path: Path) -> None:
+    job = Job("decode", batch=1, prompt_tokens=8, new_tokens=4, repeats=1)
+    worker = Worker("resonance", "fp32", [job], Setting(tmp_path, threads=1, rounds=1, turn_seconds=60))
+    with pytest.raises(Left, match="ended with code 1"), worker:
+        pass
+
+
+def test_ceilings_follow_from_what_must_be_read_and_multiplied() -> None:
+    sizes = [str(size) for size in limits.SIZES_MB]
+    known = limits.Machine("made up", 2, 2, "2", dict.fromkeys(sizes, 10.0), {"fp32": 100.0, "bf16": 400.0})
+    config = GPT2Config.preset("gpt2")
+    weights = 12 * 12 * 768**2 + 50257 * 768
+    assert limits.decode_ceiling(known, config, "fp32", 1, 0) == pytest.approx(10e9 / (4 * weights))
+    assert limits.decode_ceiling(known, config, "int8", 1, 0) == pytest.approx(10e9 / weights)
+    with_cache = limits.decode_ceiling(known, config, "bf16", 8, 192)
+    assert with_cache == pytest.approx(8 * 10e9 / (2 * weights + 8 * 192 * 2 * 12 * 768 * 2))
+    assert limits.prefill_ceiling(known, config, "bf16", 512) == 4 * limits.prefill_ceiling(known, config, "fp32", 512)
+
+
+def test_an_interrupted_run_keeps_what_it_measured(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    command = [sys.executable, "-c", "import sys; from resonance.cli import main; sys.exit(main())", "bench"]
+    overrides = [f"checkpoint={folder}", "precision=[fp32]", "batch=[1]", f"json={path}", *QUICK[1:], "rounds=100000"]
+    running = subprocess.Popen([*command, *overrides], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    deadline = time.monotonic() + 120
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(0.2)
+    running.send_signal(signal.SIGINT)
+    said, _ = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "share" in said  # the table
+    assert json.loads(path.read_text())["rows"][0]["what"] == "decode"
