@@ -4,12 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-import torch
-
 from resonance.chat import ChatTemplate, ContextOverflow, Fitted, Message
 from resonance.checkpoint import Checkpoint, Metadata
 from resonance.errors import ResonanceError
-from resonance.model import GPT2
 from resonance.tokenizer import Tokenizer
 from serve.answers import Model, ModelCard
 from serve.errors import ApiError
@@ -33,9 +30,7 @@ class ServedModel:
     def open(cls, name: str, folder: str, context_length: int | None) -> "ServedModel":
         """Read what is needed, and make sure that the weights are whole. Raises ResonanceError when they are not."""
         checkpoint = Checkpoint.find(folder)
-        _check_whole(checkpoint)
-        with torch.device("meta"):
-            parameters = GPT2(checkpoint.config).num_parameters()
+        parameters = checkpoint.load_model().num_parameters()  # a damaged checkpoint stops the server before it starts
         template = checkpoint.template()
         longest = checkpoint.config.context_length
         if context_length is not None and context_length > longest:
@@ -107,8 +102,3 @@ class ServedModel:
 def open_models(checkpoints: Mapping[str, str], context_length: int | None) -> dict[str, ServedModel]:
     """Open every served checkpoint. Raises ResonanceError for one that is not whole."""
     return {name: ServedModel.open(name, folder, context_length) for name, folder in checkpoints.items()}
-
-
-def _check_whole(checkpoint: Checkpoint) -> None:
-    """Read the weights once, so that a damaged checkpoint stops the server before it starts."""
-    checkpoint.load_model()

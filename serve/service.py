@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
@@ -15,11 +15,13 @@ from serve.leases import LeaseTable
 from serve.limits import Quotas
 from serve.metrics import Metrics
 from serve.models import ServedModel
-from serve.rag import Retriever
 from serve.settings import Settings
 from serve.spec import Answer, ApiSpec, Full
 from serve.sse import EventLogs
 from serve.store import Store, StoreUnavailable
+
+if TYPE_CHECKING:
+    from serve.rag.retriever import Retriever
 
 PURGE_EVERY = 3600.0  # seconds between two looks for conversations that are too old
 
@@ -35,7 +37,7 @@ class Service:
     spec: ApiSpec
     keys: KeyRing
     store: Store
-    retriever: Retriever | None
+    retriever: "Retriever | None"
     metrics: Metrics
     quotas: Quotas
     logs: EventLogs = field(default_factory=EventLogs)

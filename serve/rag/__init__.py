@@ -1,9 +1,8 @@
-"""Retrieval that a 1,024-token model can use: `build_retriever` from plain values, then `Retriever.retrieve`."""
+"""Retrieval that a 1,024-token model can use: `build_retriever` from plain values, then its `retrieve`."""
 
 from serve.rag.build import build_retriever
 from serve.rag.citations import Aligned, CitationFilter, Supported, align
 from serve.rag.contract import Hit, Provider, RateLimited, Retrieved, SearchError, Source, Timeout, Unavailable
-from serve.rag.retriever import Retriever
 
 __all__ = [
     "Aligned",
@@ -12,7 +11,6 @@ __all__ = [
     "Provider",
     "RateLimited",
     "Retrieved",
-    "Retriever",
     "SearchError",
     "Source",
     "Supported",

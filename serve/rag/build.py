@@ -1,18 +1,17 @@
-"""From plain values, as a configuration holds them, to a retriever."""
+"""From plain values, as a configuration holds them, to a retriever.
+
+Each part is imported when it is asked for: who searches nothing waits for no library.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from serve.rag.addresses import AddressPolicy
-from serve.rag.cache import Cache
 from serve.rag.contract import Budget, Limits, Provider, SearchError
-from serve.rag.documents import Documents
-from serve.rag.index import Index
-from serve.rag.pages import Pages
-from serve.rag.polite import Direct, Polite
-from serve.rag.retriever import Retriever, Scope
+
+if TYPE_CHECKING:
+    from serve.rag.retriever import Retriever
 
 _T = TypeVar("_T", Budget, Limits)
 PROVIDERS = ("off", "duckduckgo", "duckduckgo-search", "documents")
@@ -36,7 +35,7 @@ def build_retriever(
     allow_networks: Sequence[str] = (),
     budget: Mapping[str, Any] | None = None,
     limits: Mapping[str, Any] | None = None,
-) -> Retriever | None:
+) -> "Retriever | None":
     """The retriever that the values of a `search` configuration describe; None for `off`.
 
     Args:
@@ -69,14 +68,24 @@ def build_retriever(
         raise SearchError(f"search.time_limit is {time_limit!r}; it must be d, w, m, y or null")
     if max_results < 1:
         raise SearchError(f"search.max_results is {max_results}; it must be at least 1")
+    from serve.rag.polite import Direct, Polite
+    from serve.rag.retriever import Retriever, Scope
+
     kept = _values(Budget, budget, "budget")
     times = _values(Limits, limits, "limits")
     scope = Scope(max_results, region, time_limit, when, eager=provider == "documents", pages=pages)
     if provider == "documents":
         if not path or not index:
             raise SearchError("search=documents needs search.path=PATH, the folder of documents, and search.index")
+        from serve.rag.documents import Documents
+        from serve.rag.index import Index
+
         documents = Documents(Index(Path(path).expanduser(), Path(index).expanduser()), refresh_s=refresh_s)
         return Retriever(Direct(documents), pages=None, scope=scope, budget=kept, limits=times)
+    from serve.rag.addresses import AddressPolicy
+    from serve.rag.cache import Cache
+    from serve.rag.pages import Pages
+
     store = Cache(Path(cache).expanduser() if cache else None)
     policy = AddressPolicy.of(allow_networks)
     reader = Pages(policy, store, ttl=times.pages_ttl, failures_ttl=times.failures_ttl) if pages > 0 else None
