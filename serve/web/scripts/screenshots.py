@@ -21,7 +21,11 @@ ARGUMENTS = [
     "--no-first-run",
     "--disable-gpu",
 ]
-QUESTIONS = ["What is the capital of France?", "What is the opposite of hot?", "Sort these numbers: 7 2 5"]
+QUESTIONS = [
+    "What is the capital of France?",
+    "What is the opposite of hot?",
+    "Order these words from A to Z: moon rain gold",
+]
 SETTLED = 900  # ms until animations are over
 
 
@@ -30,7 +34,7 @@ def open_page(browser: Browser, base: str, scheme: str, size: tuple[int, int], *
     width, height = size
     context = browser.new_context(
         base_url=base, color_scheme=scheme, viewport={"width": width, "height": height}, locale="en-US",
-        reduced_motion="reduce", device_scale_factor=2,
+        reduced_motion="reduce", device_scale_factor=1,
     )  # fmt: skip
     sampling = {"temperature": 0, "top_p": 1, "top_k": 0, "max_tokens": 128, "seed": 1}
     state = json.dumps({"state": {"sampling": sampling} | settings, "version": 1})
@@ -64,7 +68,7 @@ def take_all(browser: Browser, base: str, folder: Path) -> None:
         picture(page, folder, f"chat-{scheme}")
 
     page = open_page(browser, base, "light", (1280, 800), tokenView=True)
-    talk(page, QUESTIONS[:1])
+    talk(page, ["Hello! Who are you?"])
     page.get_by_role("toolbar").get_by_role("button").nth(2).click()
     picture(page, folder, "tokens")
 

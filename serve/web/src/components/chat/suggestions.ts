@@ -8,9 +8,9 @@ export interface Suggestion {
 /** Kinds of tasks in the built-in instruction data; the models speak English. */
 const basics: Suggestion[] = [
   { title: "A fact", prompt: "What is the capital of France?" },
-  { title: "A word", prompt: "What is the opposite of early?" },
-  { title: "A small sum", prompt: "What is 7 plus 5?" },
-  { title: "Sorting", prompt: "Sort these words alphabetically: pear, apple, melon." },
+  { title: "A word", prompt: "What is the opposite of hot?" },
+  { title: "A small sum", prompt: "What is 3 plus 4?" },
+  { title: "Sorting", prompt: "Order these words from A to Z: moon rain gold" },
 ];
 
 /** What general instruction sets (the book's, Alpaca, Dolly) are made of. */
