@@ -1,16 +1,19 @@
 """A request, checked against model and tokenizer, as the texts that answer it."""
 
-import random
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from resonance.engine.detokenize import Detokenizer
-from resonance.engine.grammar import Grammar
 from resonance.engine.params import EngineError, SamplingParams
 from resonance.engine.text import Text
 from resonance.model import GPT2Config
 from resonance.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from resonance.engine.grammar import Grammar
 
 SEED_STRIDE = 0x9E3779B97F4A7C15  # keeps a request's n answers apart from requests whose seeds are neighbours
 
@@ -51,11 +54,10 @@ def make_texts(
                 )
     if params.stop and tokenizer is None:
         raise EngineError(f"Stop strings {params.stop!r} need a tokenizer; give stop_token_ids instead.")
-    constrained = params.json_schema is not None or params.regex is not None
-    if constrained and tokenizer is None:
+    if (params.json_schema is not None or params.regex is not None) and tokenizer is None:
         raise EngineError("json_schema and regex need a tokenizer.")
     end_ids = frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else eos_ids)
-    seed = random.getrandbits(63) if params.seed is None else params.seed
+    seed = secrets.randbits(63) if params.seed is None else params.seed
     texts = [
         Text(
             request_id=request.request_id,
@@ -63,16 +65,27 @@ def make_texts(
             params=params,
             seed=seed + index * SEED_STRIDE,
             end_ids=end_ids,
+            most_tokens=min(len(prompt_ids) + params.max_new_tokens, config.context_length + 1),
             owner=request.owner,
             priority=request.priority,
             index=index,
             detokenizer=Detokenizer(partial(_text_bytes, tokenizer), params.stop) if tokenizer else None,
-            grammar=Grammar(params, tokenizer, config.vocab_size, end_ids) if tokenizer and constrained else None,
+            grammar=_grammar(params, tokenizer, config.vocab_size, end_ids) if tokenizer else None,
         )
         for index in range(params.n)
     ]
     texts[0].siblings = texts[1:]
     return texts
+
+
+def _grammar(
+    params: SamplingParams, tokenizer: Tokenizer, vocab_size: int, end_ids: frozenset[int]
+) -> "Grammar | None":
+    if params.json_schema is None and params.regex is None:
+        return None
+    from resonance.engine.grammar import Grammar  # here, because its library takes a while to load
+
+    return Grammar(params, tokenizer, vocab_size, end_ids)
 
 
 def _text_bytes(tokenizer: Tokenizer, token_id: int) -> bytes:

@@ -47,31 +47,3 @@ class Completion:
     prompt_tokens: int
     cached_tokens: int  # of the prompt, taken from an earlier sequence's cache
     index: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class EngineStats:
-    """Counts since the engine was made, and how it runs."""
-
-    running: int
-    waiting: int
-    slots: int
-    requests: int
-    cancelled: int
-    steps: int
-    prompt_tokens: int
-    cached_tokens: int
-    generated_tokens: int
-    drafted_tokens: int
-    accepted_tokens: int
-    precision: str  # fp32, bf16, int8 or int4
-    path: str  # which implementation computes the steps
-    notes: tuple[str, ...]  # what was not available, and what was done instead
-    weight_bytes: int
-    cache_bytes: int
-    load_seconds: float
-
-    @property
-    def hit_rate(self) -> float:
-        """The share of prompt tokens that did not have to be computed."""
-        return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0

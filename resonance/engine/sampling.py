@@ -9,7 +9,7 @@ and 0 where a filter left it out. Nothing needs the vocabulary in order of likel
 down to which it keeps tokens, for which the weights alone are sorted.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -81,7 +81,7 @@ def uniform(seed: int, place: int) -> float:
 
 
 @contextmanager
-def single_thread() -> Iterator[None]:
+def single_thread() -> Generator[None]:
     """Let torch compute with one thread: for a row of logits, waiting for a second one costs more than it saves."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -163,7 +163,7 @@ def _filter(weights: Tensor, rows: Sequence[Row]) -> None:
     for i, weight in enumerate(least):
         if weight > 0:
             below = float(np.nextafter(np.float32(weight), np.float32(0)))
-            F.threshold_(weights[i], below, 0.0)  # whatever is not above it; faster than a mask
+            torch.threshold_(weights[i], below, 0.0)  # whatever is not above it; faster than a mask
     typical = [i for i, row in enumerate(rows) if row.params.typical_p < 1]
     if typical:
         weights[typical] = _typical(_rows(weights, typical), [rows[i].params.typical_p for i in typical])

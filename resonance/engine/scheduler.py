@@ -1,10 +1,11 @@
 """Who gets a slot, and which tokens are computed in the next step: knows texts and counts, nothing of tensors."""
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
+from resonance.engine.speculate import Drafter
 from resonance.engine.text import Chunk, Text
 
 GUESSED_ROWS = 12  # a step of few texts has room for so many rows, guesses included, in little more time
@@ -31,24 +32,22 @@ class Scheduler:
 
     A step holds every decoding text's newest token, and prompts' tokens in chunks: up to `prefill_tokens` when
     nobody is decoding, up to `mixed_tokens` otherwise, so that a long prompt does not stall running streams.
-    `copy_prefix(source_slot, target_slot, length)` moves a shared prefix's cache; `draft(text, limit)` guesses
-    tokens that a decoding text will say.
+    `copy_prefix(source_slot, target_slot, length)` moves a shared prefix's cache; `drafter` guesses tokens that
+    decoding texts will say.
     """
 
     def __init__(
         self,
         slots: int,
-        context_length: int,
         copy_prefix: Callable[[int, int, int], None],
-        draft: Callable[[Text, int], list[int]] | None = None,
+        drafter: Drafter | None = None,
         *,
         prefill_tokens: int = 512,
         mixed_tokens: int = 64,
     ) -> None:
         self.slots = [Slot() for _ in range(slots)]
-        self._context_length = context_length
         self._copy_prefix = copy_prefix
-        self._draft = draft
+        self._drafter = drafter
         self._prefill_tokens = prefill_tokens
         self._mixed_tokens = mixed_tokens
         self._waiting: list[tuple[int, int, Text]] = []  # a heap
@@ -91,15 +90,17 @@ class Scheduler:
         decoding = [text for text in self._running if text.is_decoding]
         budget = self._mixed_tokens if decoding else self._prefill_tokens
         prefilling = (text for text in self._running if not text.is_decoding)
-        guesses = max(0, GUESSED_ROWS - len(decoding)) // max(1, len(decoding))
-        next_tokens = [self._next_token(text, guesses) for text in decoding]
-        return [*next_tokens, *self._next_chunks(prefilling, budget)]
+        return [*self._next_tokens(decoding), *self._next_chunks(prefilling, budget)]
 
-    def _next_token(self, text: Text, guesses: int) -> Chunk:
-        left = text.params.max_new_tokens - (len(text.token_ids) - text.prompt_tokens) - 1
-        limit = min(left, self._context_length - len(text.token_ids), guesses)
-        drafted = self._draft(text, limit) if self._draft and limit > 0 else []
-        return Chunk(text, text.computed, [text.token_ids[-1], *drafted], 1 + len(drafted))
+    def _next_tokens(self, texts: Sequence[Text]) -> Iterator[Chunk]:
+        drafted: list[list[int]] = [[] for _ in texts]
+        if texts and self._drafter is not None:
+            rows = max(0, GUESSED_ROWS - len(texts)) // len(texts)
+            drafted = self._drafter.guess(
+                texts, [min(rows, text.most_tokens - len(text.token_ids) - 1) for text in texts]
+            )
+        for text, guesses in zip(texts, drafted, strict=True):
+            yield Chunk(text, text.computed, [text.token_ids[-1], *guesses], 1 + len(guesses), guesses)
 
     def _next_chunks(self, texts: Iterator[Text], budget: int) -> Iterator[Chunk]:
         for text in texts:

@@ -1,16 +1,22 @@
-"""One text in the making: its tokens, how far its cache reaches, what it asks for."""
+"""One text in the making: its tokens, how far its cache reaches, what it asks for, and what became of it."""
 
+import sys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from resonance.engine.detokenize import Detokenizer
-from resonance.engine.grammar import Grammar
 from resonance.engine.params import SamplingParams
 from resonance.engine.results import Completion, FinishReason, Piece, TokenLogprob
 from resonance.engine.row import Row
+
+if TYPE_CHECKING:
+    from resonance.engine.grammar import Grammar
+
+Choice = tuple[int, TokenLogprob | None]  # a token, with its log-probability where that was asked for
 
 
 @dataclass(slots=True, eq=False)
@@ -25,11 +31,12 @@ class Text:
     params: SamplingParams
     seed: int
     end_ids: frozenset[int]
+    most_tokens: int = sys.maxsize  # the text is cut when it has so many, the prompt's included
     owner: str | None = None
     priority: int = 0
     index: int = 0
     detokenizer: Detokenizer | None = None
-    grammar: Grammar | None = None
+    grammar: "Grammar | None" = None
     prompt_tokens: int = 0
     slot: int = -1
     computed: int = 0
@@ -56,11 +63,41 @@ class Text:
         """Whether all but the newest token are in the cache and that one was chosen here."""
         return self.computed == len(self.token_ids) - 1 and len(self.token_ids) > self.prompt_tokens
 
+    @property
+    def can_be_guessed(self) -> bool:
+        """Whether tokens that were not said yet can be chosen as they will be: what keeps a state cannot look ahead."""
+        return not self.params.logits_processors and self.grammar is None
+
     def row(self, drafted: Sequence[int] = ()) -> Row:
         """What sampling must know to choose the token after these and `drafted`."""
         token_ids = [*self.token_ids, *drafted] if drafted else self.token_ids
         allowed = self.grammar.allowed() if self.grammar else None
         return Row(self.params, self.seed, token_ids, self.prompt_tokens, self.end_ids, allowed)
+
+    def advance(self, chunk: "Chunk", states: Tensor, choices: Sequence[Choice]) -> list[Piece]:
+        """Note that a chunk is computed, and take the tokens chosen in its wanted places; what they bring.
+
+        Taken is the first choice, and each further one as long as the draft had guessed the one before it.
+        """
+        self.computed = min(chunk.start + len(chunk.token_ids), len(self.token_ids))
+        if self.hidden is not None:
+            self.hidden.append(states)
+            if self.computed == len(self.token_ids):
+                self.finish_reason = "stop"
+            return []
+        pieces: list[Piece] = []
+        for place, (token_id, logprob) in enumerate(choices):
+            pieces.append(self._say(token_id, logprob))
+            if self.finish_reason or place == len(chunk.drafted) or token_id != chunk.drafted[place]:
+                break
+            self.computed += 1
+        return pieces
+
+    def cancel(self) -> Piece:
+        """End the text here; its last piece."""
+        self.finish_reason = "cancelled"
+        rest = self.detokenizer.finish() if self.detokenizer else ""
+        return Piece(None, rest, finish_reason="cancelled", index=self.index)
 
     def completion(self) -> Completion:
         """The finished text."""
@@ -78,6 +115,26 @@ class Text:
             index=self.index,
         )
 
+    def _say(self, token_id: int, logprob: TokenLogprob | None) -> Piece:
+        self.token_ids.append(token_id)
+        if logprob is not None:
+            self.logprobs.append(logprob)
+        said, ended = "", token_id in self.end_ids
+        if self.detokenizer is not None and not ended:
+            said = self.detokenizer.add(token_id)
+            ended = self.detokenizer.stopped
+        if self.grammar is not None and not ended:
+            self.grammar.accept(token_id)
+            ended = self.grammar.finished
+        if ended:
+            self.finish_reason = "stop"
+        elif len(self.token_ids) >= self.most_tokens:
+            self.finish_reason = "length"
+        if self.finish_reason is not None and self.detokenizer is not None:
+            said += self.detokenizer.finish()
+        value, top = (logprob.logprob, logprob.top_logprobs) if logprob else (None, None)
+        return Piece(token_id, said, value, top, self.finish_reason, self.index)
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
@@ -87,8 +144,4 @@ class Chunk:
     start: int
     token_ids: list[int]
     wanted: int  # of how many tokens at the end hidden states are wanted
-
-    @property
-    def drafted(self) -> list[int]:
-        """The tokens beyond the text's own: a guess at what it will say."""
-        return self.token_ids[len(self.text.token_ids) - self.start :]
+    drafted: Sequence[int] = ()  # how `token_ids` end: guesses at what the text will say

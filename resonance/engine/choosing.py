@@ -1,0 +1,44 @@
+"""The tokens that follow a step's chunks: from hidden states, through logits and sampling."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from resonance.engine import sampling
+from resonance.engine.results import TokenLogprob
+from resonance.engine.row import Row
+from resonance.engine.runner import Runner
+from resonance.engine.text import Choice, Chunk
+
+
+def choose_following(runner: Runner, chunks: Sequence[Chunk], hidden: Sequence[Tensor]) -> list[list[Choice]]:
+    """For each chunk the tokens that would follow: one, and one more after each drafted token.
+
+    `hidden` has each chunk's wanted states, (wanted, n_embd). Chunks of texts that do not generate, or whose
+    prompts go on, have none.
+    """
+    generating = [i for i, chunk in enumerate(chunks) if chunk.wanted and chunk.text.hidden is None]
+    following: list[list[Choice]] = [[] for _ in chunks]
+    if generating:
+        logits = runner.logits(torch.cat([hidden[i] for i in generating]))  # (rows, V)
+        rows = [chunks[i].text.row(chunks[i].drafted[:k]) for i in generating for k in range(chunks[i].wanted)]
+        choices = iter(_choose(logits, rows))
+        for i in generating:
+            following[i] = [next(choices) for _ in range(chunks[i].wanted)]
+    return following
+
+
+def _choose(logits: Tensor, rows: Sequence[Row]) -> list[Choice]:
+    asked = [i for i, row in enumerate(rows) if row.params.logprobs is not None]
+    if not asked:
+        return [(token_id, None) for token_id in sampling.choose(logits, rows)]
+    untouched = logits[asked]  # a copy: the model's own, before penalties and biases
+    choices: list[Choice] = [(token_id, None) for token_id in sampling.choose(logits, rows)]
+    token_ids = [choices[i][0] for i in asked]
+    top = max(rows[i].params.logprobs or 0 for i in asked)
+    with sampling.single_thread():
+        known = sampling.logprobs(untouched, token_ids, top)
+    for i, token_id, (value, alternatives) in zip(asked, token_ids, known, strict=True):
+        choices[i] = (token_id, TokenLogprob(token_id, value, alternatives[: rows[i].params.logprobs]))
+    return choices

@@ -1,0 +1,47 @@
+"""What an engine made from a checkpoint is to be: the files, the device, the precision."""
+
+from typing import cast
+
+import torch
+
+from resonance.checkpoint import Checkpoint
+from resonance.engine.params import EngineError
+from resonance.engine.quantize import Precision
+from resonance.engine.runner import fastest
+from resonance.model import GPT2Config
+
+
+def opened(checkpoint: Checkpoint | str) -> Checkpoint:
+    """The checkpoint, or the one of that name. Raises CheckpointError when there is none."""
+    return Checkpoint.find(checkpoint) if isinstance(checkpoint, str) else checkpoint
+
+
+def device(name: str) -> torch.device:
+    """The device of that name; "auto" is a GPU where there is one. Raises EngineError for one that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(name)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise EngineError(f"There is no device {name!r} to compute on ({reason}); use device=cpu.") from error
+    return chosen
+
+
+def precision(config: GPT2Config, dtype: str, quantize: str | None, place: torch.device) -> Precision:
+    """The precision asked for; "auto" is bf16 on a GPU, and on a CPU what is measured to be faster.
+
+    Raises EngineError when `dtype` or `quantize` is not a known one.
+    """
+    for name, value, known in (
+        ("dtype", dtype, ("auto", "fp32", "bf16")),
+        ("quantize", quantize, (None, "int8", "int4")),
+    ):
+        if value not in known:
+            raise EngineError(f"{name} must be one of {', '.join(map(str, known))}, not {value!r}.")
+    if quantize is not None:
+        return cast("Precision", quantize)
+    if dtype == "auto":
+        return fastest(config) if place.type == "cpu" else "bf16"
+    return cast("Precision", dtype)
