@@ -1,10 +1,12 @@
 """Keys and values of all slots in one preallocated block, and the view of it that one forward pass writes and reads."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from resonance.engine.memory import Arena
 from resonance.model import GPT2Config
 
 BUCKET = 64  # attention reads a multiple of so many positions, so that few different shapes occur
@@ -19,8 +21,11 @@ class SlotCache:
 
     def __init__(self, config: GPT2Config, slots: int, dtype: torch.dtype, device: torch.device) -> None:
         shape = (slots, config.n_layer, config.n_head, config.context_length, config.head_dim)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        if device.type == "cpu":
+            arena = Arena(2 * math.prod(shape) * dtype.itemsize)
+            self.keys, self.values = arena.empty(shape, dtype), arena.empty(shape, dtype)
+        else:
+            self.keys, self.values = (torch.zeros(shape, dtype=dtype, device=device) for _ in range(2))
         self.context_length = config.context_length
 
     @property

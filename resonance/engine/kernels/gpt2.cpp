@@ -2,6 +2,8 @@
 //
 // Knows nothing of Python: plain C functions at the end of the file are called through ctypes (see __init__.py).
 
+#include <omp.h>
+
 #include <algorithm>
 #include <vector>
 
@@ -64,6 +66,7 @@ void attend_any(const LayerCache<T>& cache, Rest&&... rest) {
 
 constexpr int MANY_ROWS = 32, ROWS_AN_ITEM = 8;  // of many rows, so many are prepared together
 constexpr int PANELS_AN_ITEM = 4;  // of the head, which has many
+constexpr int MOST_AHEAD = 256 << 10;  // bytes that a waiting thread reads ahead: well within its cache
 constexpr int PHASES_A_LAYER = 9;
 
 // Products by whichever kernel suits the number of rows.
@@ -77,6 +80,13 @@ void product(Member& member, const Matrix& matrix, const Input& input, int rows,
     });
 }
 
+// The beginning of what a member will read of a matrix.
+Ahead own_panels(const Member& member, const Matrix& matrix) {
+    const int panels = matrix.outputs / PANEL;
+    const uint8_t* begin = matrix.data + member.first_of(panels) * matrix.panel_bytes();
+    return {begin, std::min(begin + MOST_AHEAD, matrix.data + panels * matrix.panel_bytes())};
+}
+
 // Let `work` make some rows of `from`, then prepare them as the matrix's input.
 template <class Work>
 void prepared(Member& member, const Matrix& matrix, Input& input, int rows, const float* from, int stride,
@@ -86,7 +96,7 @@ void prepared(Member& member, const Matrix& matrix, Input& input, int rows, cons
         const int first = item * together, last = std::min(rows, first + together);
         for (int row = first; row < last; row++) work(row);
         input.prepare(matrix, use_tiles(matrix, rows), from, stride, first, last);
-    });
+    }, own_panels(member, matrix));
 }
 
 template <class T>
@@ -112,7 +122,7 @@ void run_layers(Model& m, Member& member, const Run* runs, int n_runs, int rows,
             attend_any(cache, run.slot, item % m.heads, run.position, run.count,
                        &m.qkv[size_t(run.row) * qkv_width], qkv_width, m.width, &m.attended[size_t(run.row) * P], P,
                        scratch);
-        });
+        }, own_panels(member, layer.proj));
         prepared(member, layer.proj, m.input, rows, m.attended.data(), P, nothing);
         product(member, layer.proj, m.input, rows, ADD, m.residual.data());
         prepared(member, layer.fc, m.input, rows, m.normed.data(), P, normed(layer.norm2));
@@ -183,11 +193,11 @@ void resonance_hidden(void* model, const int32_t* runs, int n_runs, const int64_
     std::vector<const Run*> run_of(rows);
     for (int i = 0; i < n_runs; i++)
         for (int row = 0; row < run[i].count; row++) run_of[run[i].row + row] = run + i;
-    m.phases.begin(int(m.layers.size()) * PHASES_A_LAYER + 2);
+    m.phases.begin(int(m.layers.size()) * PHASES_A_LAYER + 2, threads);
 #pragma omp parallel num_threads(threads)
     {
         Tiles tiles;
-        Member member(m.phases);
+        Member member(m.phases, omp_get_thread_num());
         member.share(rows, [&](int row) {
             float* x = &m.residual[size_t(row) * P];
             unpack_row(m.tokens, token_ids[row], x);
@@ -210,11 +220,11 @@ void resonance_logits(void* model, const float* hidden, int rows, float* logits,
     const int P = m.padded;
     if (m.normed.size() < size_t(rows) * P) m.normed.assign(size_t(rows) * P, 0);
     m.input.reserve(rows, P);
-    m.phases.begin(2);
+    m.phases.begin(2, threads);
 #pragma omp parallel num_threads(threads)
     {
         Tiles tiles;
-        Member member(m.phases);
+        Member member(m.phases, omp_get_thread_num());
         prepared(member, m.head, m.input, rows, m.normed.data(), P, [&](int row) {
             memcpy(&m.normed[size_t(row) * P], hidden + size_t(row) * m.width, m.width * sizeof(float));
         });

@@ -133,7 +133,7 @@ inline T at(const void* base, size_t index) {
 }
 
 inline void prefetch(const uint8_t* address) { __builtin_prefetch(address, 0, 3); }
-constexpr int AHEAD = 4096;  // bytes: a panel is read front to back, and the next one follows it
+constexpr int AHEAD = 8192;  // bytes: a panel is read front to back, and the next one follows it
 
 template <int ROWS>
 inline void panel_fp32(const Matrix& m, const Input& in, int row, const uint8_t* panel, Floats (&acc)[ROWS][VECTORS]) {

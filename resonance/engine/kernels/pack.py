@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resonance.engine.quantize import INT4_GROUP, Precision, quantize_int4, quantize_int8
+from resonance.model import GPT2Config
 
 PANEL = 64  # outputs side by side
 
@@ -12,6 +13,14 @@ PANEL = 64  # outputs side by side
 def whole(n: int) -> int:
     """The next multiple of a panel's width, to which inputs and outputs are padded."""
     return -(-n // PANEL) * PANEL
+
+
+def room(config: GPT2Config) -> int:
+    """Bytes that suffice for a model's packed weights in any precision."""
+    width, inner = whole(config.n_embd), whole(4 * config.n_embd)
+    block = width * (whole(3 * config.n_embd) + width + 2 * inner)
+    rest = 2 * whole(config.vocab_size) * width + config.context_length * width
+    return 4 * (config.n_layer * (block + 64 * inner) + rest + 2 * whole(config.vocab_size) + 64 * width)
 
 
 def pack(weight: Tensor, precision: Precision) -> tuple[Tensor, Tensor | None]:

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from resonance.engine.cache import SlotCache
 from resonance.engine.kernels import KernelsMissing, library
-from resonance.engine.kernels.pack import pack, whole
+from resonance.engine.kernels.pack import pack, room, whole
+from resonance.engine.memory import Arena
 from resonance.engine.quantize import Precision
 from resonance.engine.text import Chunk
 from resonance.model import GPT2
@@ -36,7 +37,7 @@ class KernelRunner:
         self._cache = cache
         self._config = config
         self._vocab = whole(config.vocab_size)
-        self._memory: list[Tensor] = []  # everything that the kernels point to
+        self._arena = Arena(room(config))  # holds everything that the kernels point to
         sizes = (
             config.n_embd, whole(config.n_embd), config.n_head, config.context_length, config.n_layer,
             KINDS[precision], int(cache.keys.dtype == torch.bfloat16),
@@ -56,7 +57,7 @@ class KernelRunner:
     @property
     def nbytes(self) -> int:
         """The size of the packed weights."""
-        return sum(tensor.nbytes for tensor in self._memory)
+        return self._arena.nbytes
 
     def hidden(self, chunks: Sequence[Chunk]) -> Tensor:
         """See Runner."""
@@ -104,8 +105,7 @@ class KernelRunner:
             if tensor is None:
                 addresses.append(0)
             else:
-                self._memory.append(tensor)
-                addresses.append(tensor.data_ptr())
+                addresses.append(self._arena.copy(tensor).data_ptr())
 
         def matrix(name: str) -> None:
             packed, scale = pack(state[f"{name}.weight"], precision)
