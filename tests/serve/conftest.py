@@ -1,6 +1,8 @@
 """Real servers on loopback with tiny random checkpoints."""
 
 import contextlib
+import http.client
+import json
 import os
 import signal
 import socket
@@ -10,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -19,7 +22,7 @@ from resonance import GPT2, Checkpoint, GPT2Config, Tokenizer
 from resonance.checkpoint import Metadata
 
 START_SECONDS = 240.0  # torch is imported twice, and the machine may be busy
-CONTEXT = 2048  # long enough for answers that take seconds
+CONTEXT = 8192  # long enough for answers that are under way while a test looks at them
 
 
 @dataclass
@@ -32,7 +35,7 @@ class Running:
     client: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
-        self.client = httpx.Client(base_url=self.base, timeout=60)
+        self.client = httpx.Client(base_url=self.base, timeout=200)
 
     def wait_until_ready(self, seconds: float = START_SECONDS) -> None:
         """Wait for /health to say ok."""
@@ -53,7 +56,7 @@ class Running:
                 return float(line.split()[1])
         raise AssertionError(f"there is no metric {name}")
 
-    def until(self, check: Callable[[], bool], seconds: float = 5.0) -> bool:
+    def until(self, check: Callable[[], bool], seconds: float = 100.0) -> bool:
         """Whether something becomes true in time."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -61,6 +64,14 @@ class Running:
                 return True
             time.sleep(0.02)
         return False
+
+    def leave_once(self, body: dict[str, Any], begun: Callable[[], bool]) -> None:
+        """Send a chat request, and hang up without its answer as soon as `begun` is true."""
+        connection = http.client.HTTPConnection(self.base.removeprefix("http://"), timeout=200)
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", "/v1/chat/completions", body=json.dumps(body), headers=headers)
+        assert self.until(begun)
+        connection.close()
 
     def children(self) -> list[int]:
         """The ids of all processes that the server has started."""
@@ -82,7 +93,7 @@ class Running:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(timeout=40)
+            return self.process.wait(timeout=100)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise

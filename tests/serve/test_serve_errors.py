@@ -33,7 +33,7 @@ def error_of(response: httpx.Response, status: int) -> dict:
         (chat(messages=[*HELLO, {"role": "assistant", "content": "Hi"}]), "messages"),
         (chat(messages=HELLO * 300), "messages"),
         (chat(messages=[{"role": "user", "content": "a" * 70_000}]), "messages.0.content"),
-        (chat(messages=[{"role": "user", "content": "word " * 4000}]), "messages"),
+        (chat(messages=[{"role": "user", "content": "word " * 12000}]), "messages"),
         (chat(temperature="1"), "temperature"),
         (chat(temperature=2.1), "temperature"),
         (chat(temperature=-0.1), "temperature"),

@@ -3,11 +3,12 @@
 import json
 import socket
 import sqlite3
-import time
+import threading
 
+import httpx
 import pytest
 
-LONG = {"messages": [{"role": "user", "content": "Talk"}], "max_tokens": 1900, "n": 16, "logit_bias": {"50256": -100}}
+LONG = {"messages": [{"role": "user", "content": "Talk"}], "max_tokens": 8000, "n": 16, "logit_bias": {"50256": -100}}
 SHORT = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
 
 
@@ -22,7 +23,7 @@ def strict(launch):
         "limits.requests_per_minute=6",
         "limits.tokens_per_minute=100",
         "limits.streams=2",
-        RESONANCE_API_KEYS=",".join(f"key-{i}" for i in range(9)),
+        RESONANCE_API_KEYS=",".join(f"key-{i}" for i in range(12)),
     )
 
 
@@ -98,15 +99,21 @@ def test_half_a_request_holds_nobody_up(strict):
 def test_headers_without_end_are_refused(strict):
     response = strict.client.get("/health", headers={"X-Long": "a" * 200_000})
     assert response.status_code in (400, 431)
-    time.sleep(0.1)
     assert strict.client.get("/health").status_code == 200
 
 
 def test_an_answer_that_takes_too_long_is_ended_by_504_or_a_last_event(strict):
-    whole = strict.client.post("/v1/chat/completions", json=LONG, headers=key(2))
-    assert (whole.status_code, whole.json()["error"]["code"]) == (504, "timeout")
+    ended: list[httpx.Response] = []
+
+    def whole() -> None:
+        ended.append(strict.client.post("/v1/chat/completions", json=LONG, headers=key(2)))
+
+    other = threading.Thread(target=whole)
+    other.start()
     with strict.client.stream("POST", "/v1/chat/stream", json=LONG, headers=key(8)) as response:
         lines = [line for line in response.iter_lines() if line]
+    other.join()
+    assert (ended[0].status_code, ended[0].json()["error"]["code"]) == (504, "timeout")
     assert lines[-1] == "data: [DONE]"
     lines = [line for line in lines if not line.startswith("id: ")]
     assert lines[-3] == "event: error"
@@ -121,3 +128,28 @@ def test_a_key_has_so_many_answers_at_a_time(strict):
         assert one.status_code == two.status_code == 200
         third = strict.client.post("/v1/chat/completions", json=SHORT, headers=key(3))
         assert (third.status_code, third.json()["error"]["code"]) == (429, "too_many_streams")
+
+
+def test_a_wrong_key_is_refused_and_each_key_has_its_own_conversations(strict):
+    assert strict.client.get("/health").status_code == 200
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic key-9"}):
+        refused = strict.client.get("/v1/models", headers=headers)
+        assert refused.status_code == 401
+        assert refused.json()["error"]["type"] == "authentication_error"
+        assert strict.client.get("/metrics", headers=headers).status_code == 401
+    mine, yours = key(9), key(10)
+    body = SHORT | {"session_id": "same"}
+    answer = strict.client.post("/v1/chat/completions", json=body, headers=mine).json()
+    path = "/v1/conversations/same"
+    assert strict.client.get(path, headers=mine).status_code == 200
+    for response in (
+        strict.client.get(path, headers=yours),
+        strict.client.patch(path, json={"title": "x"}, headers=yours),
+        strict.client.delete(path, headers=yours),
+        strict.client.put(f"{path}/messages/{answer['id']}/feedback", json={"rating": 1}, headers=yours),
+    ):
+        assert response.status_code == 404
+    assert strict.client.get("/v1/conversations", headers=yours).json()["data"] == []
+    missed = yours | {"Last-Event-ID": f"{answer['id']}:0"}
+    assert strict.client.post("/v1/chat/stream", json=body, headers=missed).status_code == 404
+    assert "key-9" not in strict.log.read_text()
