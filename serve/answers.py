@@ -274,9 +274,45 @@ class ConversationPage(BaseModel):
     has_more: bool
 
 
+class DeletedModel(BaseModel):
+    """A checkpoint is served no more."""
+
+    id: str
+    object: Literal["model"] = "model"
+    deleted: Literal[True] = True
+
+
 class Deleted(BaseModel):
     """Something is gone."""
 
     id: str
     object: Literal["conversation.deleted"] = "conversation.deleted"
     deleted: Literal[True] = True
+
+
+class DeletedMessage(BaseModel):
+    """One message of a conversation is gone."""
+
+    id: str
+    object: Literal["conversation.message.deleted"] = "conversation.message.deleted"
+    deleted: Literal[True] = True
+
+
+class PromptToken(BaseModel):
+    """One token of a prompt; bytes that are no text by themselves show as U+FFFD."""
+
+    id: int
+    text: str
+
+
+class RenderedPrompt(BaseModel):
+    """What the model would read for a chat request."""
+
+    text: str
+    token_ids: list[int]
+    tokens: list[PromptToken]
+    prompt_tokens: int
+    messages_kept: int
+    messages_dropped: int
+    context_length: int
+    sources: Sources | None = None

@@ -11,13 +11,14 @@ from serve.answers import (
     ConversationPage,
     ConversationSummary,
     Deleted,
+    DeletedMessage,
     Feedback,
     StoredMessage,
 )
-from serve.auth import Known
+from serve.auth import Caller, Known
 from serve.errors import ApiError, no_store
 from serve.schemas import FeedbackRequest, Rename
-from serve.service import Shared
+from serve.service import Service, Shared
 from serve.store import StoreUnavailable
 from serve.tables import ConversationRow, MessageRow
 
@@ -77,13 +78,23 @@ async def rename_conversation(conversation_id: Id, body: Rename, shared: Shared,
 @router.delete("/{conversation_id}")
 async def delete_conversation(conversation_id: Id, shared: Shared, caller: Known) -> Deleted:
     """Delete a conversation with all its messages."""
-    if (caller.owner, conversation_id) in shared.busy_sessions:
-        raise ApiError(409, "An answer in this conversation is still under way.", code="session_busy", retry_after=1)
+    _refuse_while_busy(shared, caller, conversation_id)
     with stored():
         known = await shared.store.delete(caller.owner, conversation_id)
     if not known:
         raise _missing("conversation")
     return Deleted(id=conversation_id)
+
+
+@router.delete("/{conversation_id}/messages/{message_id}")
+async def delete_message(conversation_id: Id, message_id: Id, shared: Shared, caller: Known) -> DeletedMessage:
+    """Delete one message; those that followed it follow the message before it."""
+    _refuse_while_busy(shared, caller, conversation_id)
+    with stored():
+        known = await shared.store.delete_message(caller.owner, conversation_id, message_id)
+    if not known:
+        raise _missing("message")
+    return DeletedMessage(id=message_id)
 
 
 @router.put("/{conversation_id}/messages/{message_id}/feedback")
@@ -98,6 +109,11 @@ async def rate_message(
     if not known:
         raise _missing("answer")
     return Feedback(rating=body.rating, comment=body.comment, correction=body.correction)
+
+
+def _refuse_while_busy(shared: Service, caller: Caller, conversation_id: str) -> None:
+    if (caller.owner, conversation_id) in shared.busy_sessions:
+        raise ApiError(409, "An answer in this conversation is still under way.", code="session_busy", retry_after=1)
 
 
 def _summary(row: ConversationRow, count: int) -> ConversationSummary:

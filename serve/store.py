@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, event, exists, func, or_, select
+from sqlalchemy import Select, and_, delete, event, exists, func, or_, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -197,6 +197,17 @@ class Store:
                 return False
             await session.execute(delete(MessageRow).where(*_of(owner, conversation_id)))
             await session.delete(conversation)
+            return True
+
+    async def delete_message(self, owner: str, conversation_id: str, message_id: str) -> bool:
+        """Delete one message, and let what follows it follow its parent; False when there is no such message."""
+        async with self._session() as session:
+            message = await session.get(MessageRow, (owner, message_id))
+            if message is None or message.conversation_id != conversation_id:
+                return False
+            following = (*_of(owner, conversation_id), MessageRow.parent_id == message_id)
+            await session.execute(update(MessageRow).where(*following).values(parent_id=message.parent_id))
+            await session.delete(message)
             return True
 
     async def rate(

@@ -98,7 +98,7 @@ def test_a_stream_names_its_session_and_is_kept_when_its_end_is_read(server, ses
 
 
 def test_two_requests_for_one_session_at_a_time_are_not_served(server, session):
-    long = {"messages": [{"role": "user", "content": "Talk"}], "session_id": session, "max_tokens": 1500,
+    long = {"messages": [{"role": "user", "content": "Talk"}], "session_id": session, "max_tokens": 8000,
             "logit_bias": {"50256": -100}}  # fmt: skip
     with server.client.stream("POST", "/v1/chat/stream", json=long) as response:
         lines = response.iter_lines()
@@ -113,7 +113,7 @@ def test_two_requests_for_one_session_at_a_time_are_not_served(server, session):
 
 
 def test_an_answer_whose_reader_leaves_is_kept_as_far_as_it_came(server, session):
-    body = {"messages": [{"role": "user", "content": "Talk"}], "session_id": session, "max_tokens": 1500,
+    body = {"messages": [{"role": "user", "content": "Talk"}], "session_id": session, "max_tokens": 8000,
             "logit_bias": {"50256": -100}}  # fmt: skip
     with server.client.stream("POST", "/v1/chat/stream", json=body) as response:
         lines = response.iter_lines()
@@ -123,7 +123,7 @@ def test_an_answer_whose_reader_leaves_is_kept_as_far_as_it_came(server, session
     assert server.until(lambda: stored(server, session)["message_count"] == 2)
     answer = stored(server, session)["messages"][1]
     assert answer["finish_reason"] == "cancelled"
-    assert 0 < answer["usage"]["completion_tokens"] < 1500
+    assert 0 < answer["usage"]["completion_tokens"] < 8000
     assert answer["content"]
 
 
@@ -215,3 +215,41 @@ def test_a_line_that_is_no_conversation_is_named_and_nothing_comes_in(server, se
     assert response.status_code == 400
     assert "Line 2" in response.json()["error"]["message"]
     assert server.client.get(f"/v1/conversations/{session}").status_code == 404
+
+
+def test_one_message_is_deleted_and_what_followed_it_follows_the_one_before(server, session):
+    say(server, session, "One")
+    say(server, session, "Two")
+    one, answer, two, last = stored(server, session)["messages"]
+    path = f"/v1/conversations/{session}/messages"
+    assert server.client.delete(f"{path}/{answer['id']}").json() == {
+        "id": answer["id"], "object": "conversation.message.deleted", "deleted": True,
+    }  # fmt: skip
+    left = stored(server, session)["messages"]
+    assert [(m["id"], m["parent_id"]) for m in left] == [
+        (one["id"], None), (two["id"], one["id"]), (last["id"], two["id"]),
+    ]  # fmt: skip
+    assert say(server, session, "Three")["usage"]["messages_kept"] == 4
+    server.client.delete(f"{path}/{one['id']}")
+    assert stored(server, session)["messages"][0]["parent_id"] is None
+    for gone in (f"{path}/{one['id']}", f"{path.replace(session, 'other')}/{two['id']}"):
+        assert server.client.delete(gone).status_code == 404
+
+
+def test_the_prompt_is_shown_as_the_model_reads_it_and_nothing_is_kept(server, session):
+    answer = say(server, session, "My name is Ada.")
+    before = stored(server, session)
+    body = {"messages": [{"role": "user", "content": "What is my näme? 🌍"}], "session_id": session}
+    prompt = server.client.post("/v1/chat/prompt", json=body).json()
+    assert "My name is Ada." in prompt["text"]
+    assert answer["choices"][0]["message"]["content"].strip() in prompt["text"]
+    assert "What is my näme? 🌍" in prompt["text"]
+    assert [token["id"] for token in prompt["tokens"]] == prompt["token_ids"]
+    assert prompt["prompt_tokens"] == len(prompt["token_ids"])
+    assert (prompt["messages_kept"], prompt["messages_dropped"]) == (3, 0)
+    assert stored(server, session) == before
+    real = server.client.post("/v1/chat/completions", json=body | {"max_tokens": 1}).json()
+    assert real["usage"]["prompt_tokens"] == prompt["prompt_tokens"]
+    raw = {"prompt": prompt["token_ids"], "max_tokens": 1, "echo": True}
+    assert server.client.post("/v1/completions", json=raw).json()["choices"][0]["text"].startswith(prompt["text"])
+    assert server.client.post("/v1/chat/prompt", json={"messages": []}).status_code == 400

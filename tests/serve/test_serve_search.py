@@ -133,6 +133,12 @@ def test_the_schema_describes_the_streams_own_events(searching):
         assert reference["$ref"].rpartition("/")[2] in schema["components"]["schemas"]
 
 
+def test_the_prompt_that_is_shown_has_the_sources_in_it(searching):
+    prompt = searching.client.post("/v1/chat/prompt", json=QUESTION).json()
+    assert "[1] Mountains" in prompt["text"]
+    assert "2962" in prompt["sources"]["sources"][0]["passage"]
+
+
 def test_small_talk_is_not_searched_for(searching):
     greeting = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 3}
     assert searching.client.post("/v1/chat/completions", json=greeting).json()["sources"] is None
