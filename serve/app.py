@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 
-from serve import chat, completions, conversations, errors, exchange, system
+from serve import admin, chat, completions, conversations, errors, exchange, preview, system
 from serve.answers import Citations, ErrorBody
 from serve.middleware import Edge
 from serve.page import add_docs, add_page
@@ -16,6 +16,7 @@ ABOUT = "GPT-2 from scratch behind OpenAI's API, with stored conversations. Erro
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The request says something that cannot be."},
     401: {"model": ErrorBody, "description": "An API key is missing or unknown."},
+    403: {"model": ErrorBody, "description": "An admin key is needed."},
     404: {"model": ErrorBody, "description": "There is no such thing."},
     409: {"model": ErrorBody, "description": "The conversation is busy."},
     413: {"model": ErrorBody, "description": "The request is too large."},
@@ -32,8 +33,11 @@ def build(app: FastAPI, service: Service) -> None:
     app.title, app.version, app.description = "Resonance", system.VERSION, ABOUT
     errors.install(app)
     app.include_router(system.router, responses={code: ERRORS[code] for code in (401, 404)})
-    for router in (chat.router, completions.router):
-        app.include_router(router, responses=ERRORS)
+    app.include_router(
+        admin.router, responses={code: ERRORS[code] for code in (400, 401, 403, 404, 409, 413, 500, 503)}
+    )
+    for router in (chat.router, preview.router, completions.router):
+        app.include_router(router, responses={code: ERRORS[code] for code in ERRORS if code != 403})
     for router in (exchange.router, conversations.router):
         app.include_router(router, responses={code: ERRORS[code] for code in (400, 401, 404, 409, 413, 500, 503)})
     add_docs(app)

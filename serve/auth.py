@@ -36,6 +36,7 @@ class KeyRing:
         self._given = [_digest(key) for key in keys]
         self._file, self._stamp = file, -1.0
         self._kept: list[bytes] = []
+        self._admins: list[bytes] = []
 
     def owner(self, key: str) -> str | None:
         """The mark of a key that is let in. Every key is compared, each in constant time."""
@@ -44,15 +45,24 @@ class KeyRing:
         known = [hmac.compare_digest(digest, each) for each in (*self._given, *self._kept)]
         return digest.hex()[:32] if any(known) else None
 
+    def is_admin(self, key: str) -> bool:
+        """Whether a key is one of those that may change what is served."""
+        self._look()
+        digest = _digest(key)
+        known = [hmac.compare_digest(digest, each) for each in self._admins]
+        return any(known)
+
     def _look(self) -> None:
         """Read the file again when it has changed. An unreadable one lets nobody in."""
         stamp = self._file.stat().st_mtime if self._file.is_file() else 0.0
         if stamp != self._stamp:
             self._stamp = stamp
             try:
-                self._kept = [bytes.fromhex(key.sha256) for key in read_keys()]
+                keys = read_keys()
+                self._kept = [bytes.fromhex(key.sha256) for key in keys]
+                self._admins = [bytes.fromhex(key.sha256) for key in keys if key.admin]
             except (ResonanceError, ValueError):
-                self._kept = []
+                self._kept = self._admins = []
 
 
 def _digest(key: str) -> bytes:
@@ -73,4 +83,19 @@ def caller(request: Request, credentials: Annotated[HTTPAuthorizationCredentials
     return Caller(owner=owner, client=owner)
 
 
+def admin(
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    known: Annotated[Caller, Depends(caller)],
+) -> Caller:
+    """The caller of what only an admin key may do, wherever the server listens. Raises ApiError 401 and 403."""
+    ring: KeyRing = request.app.state.service.keys
+    if credentials is None or not ring.is_admin(credentials.credentials):
+        raise ApiError(
+            403, "This needs an admin key: `resonance keys add name=NAME admin=true` makes one.", code="not_an_admin"
+        )
+    return known
+
+
 Known = Annotated[Caller, Depends(caller)]
+Admin = Annotated[Caller, Depends(admin)]

@@ -135,7 +135,7 @@ def _begin(service: Service, caller: Caller, body: CompletionRequest) -> _Job:
         stack.enter_context(service.quotas.one_more(caller.client))
         answer = service.reserve()
         stack.callback(answer.close)
-        service.spec.send(answer, model.name, jobs)
+        service.spec.send(answer, model.key, jobs)
         return _Job(
             id=f"cmpl-{secrets.token_hex(12)}",
             created=int(time.time()),

@@ -33,6 +33,7 @@ class StoredKey:
     name: str
     sha256: str
     created_at: str
+    admin: bool = False
 
 
 def keys_file() -> Path:
@@ -56,9 +57,11 @@ def read_keys() -> list[StoredKey]:
 def main(overrides: list[str]) -> None:
     """Add, list or revoke keys. Raises ResonanceError for a name that is taken or unknown."""
     values: dict[str, Any] = OmegaConf.to_container(compose("keys", overrides), resolve=True)  # type: ignore[assignment]
-    action, name = values["action"], values["name"]
+    action, name, admin = values["action"], values["name"], values["admin"]
     if action not in ACTIONS:
         raise KeysError(f"action must be one of {', '.join(ACTIONS)}, not {action!r}.")
+    if not isinstance(admin, bool):
+        raise KeysError(f"admin must be true or false, not {admin!r}.")
     keys = read_keys()
     if action == "list":
         _show(keys)
@@ -70,7 +73,7 @@ def main(overrides: list[str]) -> None:
         if name in known:
             raise KeysError(f"There is a key {name!r} already; revoke it or choose another name.")
         secret = f"rsn-{secrets.token_urlsafe(32)}"
-        _write([*keys, StoredKey(name, hashlib.sha256(secret.encode()).hexdigest(), _now())])
+        _write([*keys, StoredKey(name, hashlib.sha256(secret.encode()).hexdigest(), _now(), admin)])
         print(secret)
         return
     if name not in known:
@@ -87,9 +90,9 @@ def _write(keys: list[StoredKey]) -> None:
 
 
 def _show(keys: list[StoredKey]) -> None:
-    table = Table("name", "created", "sha256 begins")
+    table = Table("name", "created", "may", "sha256 begins")
     for key in keys:
-        table.add_row(key.name, key.created_at, key.sha256[:12])
+        table.add_row(key.name, key.created_at, "use, load and unload models" if key.admin else "use", key.sha256[:12])
     Console().print(table)
 
 

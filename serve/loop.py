@@ -41,6 +41,7 @@ class EngineLoop(ContinuousBatchingLoop):
         callback_runner: object,
     ) -> None:
         """One turn: LitServe calls it for ever."""
+        lit_api.follow()
         events = self._take(lit_api, request_queue)
         if lit_api.has_active_requests():
             events += lit_api.step()

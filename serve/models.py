@@ -7,6 +7,7 @@ from datetime import datetime
 from resonance.chat import ChatTemplate, ContextOverflow, Fitted, Message
 from resonance.checkpoint import Checkpoint, Metadata
 from resonance.errors import ResonanceError
+from resonance.model import GPT2Config
 from resonance.tokenizer import Tokenizer
 from serve.answers import Model, ModelCard
 from serve.errors import ApiError
@@ -19,6 +20,9 @@ class ServedModel:
     """One checkpoint; `context_length` is what the server gives it, at most what the model has."""
 
     name: str
+    key: str  # under which the workers hold it: one reading of its files
+    folder: str
+    config: GPT2Config
     metadata: Metadata
     tokenizer: Tokenizer
     template: ChatTemplate
@@ -37,6 +41,9 @@ class ServedModel:
             raise ResonanceError(f"context_length must be at most {longest} for {name}, not {context_length}.")
         return cls(
             name=name,
+            key=name,
+            folder=folder,
+            config=checkpoint.config,
             metadata=checkpoint.metadata,
             tokenizer=template.tokenizer,
             template=template,

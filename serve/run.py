@@ -10,12 +10,14 @@ from types import FrameType
 from resonance.errors import ResonanceError
 from serve.app import build
 from serve.auth import KeyRing
+from serve.fleet import Fleet
 from serve.keys import keys_file
 from serve.leases import LeaseTable
 from serve.limits import Quotas
 from serve.metrics import Metrics
 from serve.models import open_models
 from serve.rag import build_retriever
+from serve.roster import Roster
 from serve.server import Server
 from serve.service import Service
 from serve.settings import Settings, read_settings
@@ -64,11 +66,12 @@ def make_server(settings: Settings) -> Server:
     connector = _Connector(accelerator=settings.device, devices="auto")
     workers = connector.devices if isinstance(connector.devices, int) else len(connector.devices)
     table = LeaseTable(places, workers)
+    roster = Roster(settings.engine.checkpoints, workers)
     spec = ApiSpec(table)
-    server = Server(settings, table, EngineWorker(settings.engine, table, spec))
+    server = Server(settings, table, EngineWorker(settings.engine, table, roster, spec))
     server.service = Service(
         settings=settings,
-        models=models,
+        fleet=Fleet(settings, models, roster, table),
         device=server.devices[0] if isinstance(server.devices[0], str) else server.devices[0][0],
         table=table,
         spec=spec,

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from serve.auth import KeyRing
 from serve.errors import ApiError
+from serve.fleet import Fleet
 from serve.leases import LeaseTable
 from serve.limits import Quotas
 from serve.metrics import Metrics
@@ -31,7 +32,7 @@ class Service:
     """Everything that an endpoint may need."""
 
     settings: Settings
-    models: dict[str, ServedModel]
+    fleet: Fleet
     device: str
     table: LeaseTable
     spec: ApiSpec
@@ -47,15 +48,8 @@ class Service:
     def model(self, name: str | None) -> ServedModel:
         """The model that a request names, or the first. Raises ApiError 404 for a name that is not served."""
         if name is None:
-            return next(iter(self.models.values()))
-        if name not in self.models:
-            raise ApiError(
-                404,
-                f"There is no model {name[:80]!r} here; there are: {', '.join(self.models)}.",
-                param="model",
-                code="model_not_found",
-            )
-        return self.models[name]
+            return self.fleet.first()
+        return self.fleet.get(name)
 
     def reserve(self) -> Answer:
         """A place for a request. Raises ApiError 503 while no worker runs, 429 when all places are taken."""

@@ -82,6 +82,8 @@ class Settings:
     api_keys: tuple[str, ...]  # those of the environment; `resonance keys` keeps others
     cors_origins: tuple[str, ...]
     max_queue: int
+    root: Path  # where the runs are
+    memory_gb: float | None
     context_length: int | None
     timeout_s: float
     grace_s: int
@@ -158,9 +160,10 @@ def _settings(config: DictConfig, api_keys: tuple[str, ...]) -> Settings:
         raise ConfigError("cors_origins must name the origins, https://chat.example.org for example, not '*'.")
     if values["log"] not in ("debug", "info", "warning", "error"):
         raise ConfigError(f"log must be debug, info, warning or error, not {values['log']!r}.")
+    runs = CHECKPOINTS if values["root"] is None else Path(values["root"]).expanduser()
     return Settings(
         engine=EngineSettings(
-            checkpoints=_checkpoints(values["checkpoint"], values["root"]),
+            checkpoints=_checkpoints(values["checkpoint"], runs),
             dtype=values["dtype"],
             quantize=values["quantize"],
             max_batch_size=values["max_batch_size"],
@@ -175,6 +178,8 @@ def _settings(config: DictConfig, api_keys: tuple[str, ...]) -> Settings:
         api_keys=api_keys,
         cors_origins=tuple(values["cors_origins"]),
         max_queue=values["max_queue"],
+        root=runs,
+        memory_gb=values["memory_gb"],
         context_length=values["context_length"],
         timeout_s=values["timeout_s"],
         grace_s=values["grace_s"],
@@ -195,6 +200,9 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
         "grace_s": (0, 86_400),
         "top_k": (0, 1_000_000),
     }
+    memory = values["memory_gb"]
+    if memory is not None and (not isinstance(memory, int | float) or memory <= 0):
+        raise ConfigError(f"memory_gb must be a number above 0, or null, not {memory!r}.")
     for key, (low, high) in whole.items():
         if not isinstance(values[key], int) or not low <= values[key] <= high:
             raise ConfigError(f"{key} must be a whole number from {low} to {high}, not {values[key]!r}.")
@@ -206,12 +214,11 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
             raise ConfigError(f"{key} must be a number from {low:g} up, not {values[key]!r}.")
 
 
-def _checkpoints(what: object, root: str | None) -> dict[str, str]:
+def _checkpoints(what: object, runs: Path) -> dict[str, str]:
     """Folders by served name; an unknown checkpoint fails here, before any process is started."""
     names: list[Any] = list(what) if isinstance(what, list) else [what]
     if not names:
         raise ConfigError("checkpoint names nothing to serve; write checkpoint=latest or checkpoint=[a,b].")
-    runs = CHECKPOINTS if root is None else Path(root).expanduser()
     found = [Checkpoint.find(str(name), runs) for name in names]
     folders = {checkpoint.name: str(checkpoint.folder.resolve()) for checkpoint in found}
     if len(folders) < len(found):

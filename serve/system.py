@@ -20,7 +20,7 @@ VERSION = metadata.version("resonance")
 @router.get("/health", response_model=Health, responses={503: {"model": Health}}, tags=["server"])
 async def health(shared: Shared) -> JSONResponse:
     """Whether the server answers requests: 200 when it does, 503 while it loads or is down."""
-    first = next(iter(shared.models.values()))
+    first = shared.fleet.first()
     status = _status(shared)
     body = Health(
         status=status,
@@ -59,7 +59,7 @@ def _status(shared: Service) -> Literal["ok", "loading", "down"]:
 @router.get("/v1/models", tags=["models"])
 async def models(shared: Shared, _: Known) -> ModelList:
     """Every served checkpoint, with its template and scores."""
-    return ModelList(data=[model.card() for model in shared.models.values()])
+    return ModelList(data=[model.card() for model in shared.fleet])
 
 
 @router.get("/v1/models/{model_id}", tags=["models"])

@@ -154,7 +154,7 @@ async def begin(service: Service, caller: Caller, body: ChatRequest) -> Turn:
         if body.session_id is not None:
             parent_id = await _store(service, caller.owner, body.session_id, conversation.fresh, conversation.parent_id)
         n = body.n or 1
-        service.spec.send(answer, model.name, [Prompt(prompt.fitted.prompt_ids, params, n=n)])
+        service.spec.send(answer, model.key, [Prompt(prompt.fitted.prompt_ids, params, n=n)])
         grounding = prompt.grounding
         return Turn(
             id=f"chatcmpl-{secrets.token_hex(12)}",

@@ -12,11 +12,12 @@ from typing import Any
 
 from litserve import LitAPI
 
-from resonance.checkpoint import Checkpoint
-from resonance.engine import Engine, EngineError, Piece, SamplingParams
+from resonance.engine import EngineError, Piece, SamplingParams
+from serve.engines import Engines
 from serve.leases import LeaseTable, WorkerState
 from serve.loop import EngineLoop
 from serve.parent import exit_with_parent
+from serve.roster import Roster
 from serve.settings import EngineSettings
 from serve.spec import ApiSpec
 from serve.wire import Event, Failure, Finished, Job, Progress, Scored, Token
@@ -24,15 +25,16 @@ from serve.wire import Event, Failure, Finished, Job, Progress, Scored, Token
 log = logging.getLogger("resonance.serve.worker")
 
 BROKEN = Failure(500, "generation_failed", "The model failed on this request; the server goes on.")
+UNLOADED = Failure(404, "model_not_found", "The model was unloaded before the answer began.")
 TOO_LATE = Failure(504, "timeout", "The answer took longer than the server allows.")
 
 
 class EngineWorker(LitAPI):
     """Takes jobs, lets the engines step, and reports what each step brought."""
 
-    def __init__(self, settings: EngineSettings, table: LeaseTable, spec: ApiSpec) -> None:
+    def __init__(self, settings: EngineSettings, table: LeaseTable, roster: Roster, spec: ApiSpec) -> None:
         super().__init__(max_batch_size=settings.max_batch_size, spec=spec, loop=EngineLoop())
-        self.settings, self.table = settings, table
+        self.settings, self.table, self.roster = settings, table, roster
 
     def setup(self, device: str) -> None:
         """Load every checkpoint; called once in the worker's process."""
@@ -41,23 +43,20 @@ class EngineWorker(LitAPI):
         self.worker = int(os.environ["LITSERVE_WORKER_ID"])
         self.table.set_state(self.worker, WorkerState.LOADING)
         try:
-            self.engines = {name: self._load(folder, device) for name, folder in self.settings.checkpoints.items()}
+            self.engines = Engines(self.settings, self.roster, self.worker)
+            self.engines.load()
         except Exception:
             self.table.set_state(self.worker, WorkerState.FAILED)
             raise
         self.jobs: dict[str, Progress] = {}
         self.cached_tokens = 0
-        first = next(iter(self.engines.values()))
+        first = next(iter(self.engines.running.values()))
         self.table.set_precision(self.worker, first.stats().precision)
         self.table.set_state(self.worker, WorkerState.READY)
 
-    def _load(self, folder: str, device: str) -> Engine:
-        return Engine.from_checkpoint(
-            Checkpoint.find(folder),
-            dtype=self.settings.dtype,
-            quantize=self.settings.quantize,
-            max_batch_size=self.settings.max_batch_size,
-        )
+    def follow(self) -> None:
+        """Load and drop checkpoints as the roster says."""
+        self.engines.follow({progress.job.model for progress in self.jobs.values()})
 
     def has_active_requests(self) -> bool:
         """Whether any job is unfinished."""
@@ -65,7 +64,7 @@ class EngineWorker(LitAPI):
 
     def has_capacity(self) -> bool:
         """Whether another job could start at once: an engine has a free place in its batch."""
-        busy = dict.fromkeys(self.engines, 0)
+        busy = dict.fromkeys(self.engines.running, 0)
         for progress in self.jobs.values():
             busy[progress.job.model] += progress.answers_left
         return any(count < self.settings.max_batch_size for count in busy.values())
@@ -78,6 +77,8 @@ class EngineWorker(LitAPI):
         if not self.table.live(job.lease):
             self.table.count("cancelled", self.worker)
             return []
+        if job.model not in self.engines.running:
+            return [(uid, UNLOADED)]
         self.table.claim(job.lease, self.worker)
         progress = self.jobs[uid] = Progress(job)
         self.table.set("active", self.worker, len(self.jobs))
@@ -91,7 +92,7 @@ class EngineWorker(LitAPI):
         return [(uid, event) for event in events]
 
     def _start(self, uid: str, progress: Progress) -> list[Event]:
-        engine = self.engines[progress.job.model]
+        engine = self.engines.running[progress.job.model]
         events: list[Event] = []
         first = 0
         for number, prompt in enumerate(progress.job.prompts):
@@ -113,7 +114,7 @@ class EngineWorker(LitAPI):
         """Let every engine compute one step; return what became of it, in order."""
         self.table.beat(self.worker)
         events = self._drop_unwanted()
-        for name, engine in self.engines.items():
+        for name, engine in self.engines.running.items():
             if not engine.has_work:
                 continue
             try:
@@ -169,14 +170,14 @@ class EngineWorker(LitAPI):
     def _fail(self, uid: str, failure: Failure) -> Failure:
         progress = self.jobs[uid]
         for request_id in progress.open:
-            self.engines[progress.job.model].cancel(request_id)
+            self.engines.running[progress.job.model].cancel(request_id)
         self._finish(uid)
         return failure
 
     def _finish(self, uid: str) -> Finished:
         del self.jobs[uid]
         self.table.set("active", self.worker, len(self.jobs))
-        cached = sum(engine.stats().cached_tokens for engine in self.engines.values())
+        cached = sum(engine.stats().cached_tokens for engine in self.engines.running.values())
         self.table.count("cached_tokens", self.worker, cached - self.cached_tokens)
         self.cached_tokens = cached
         return Finished()

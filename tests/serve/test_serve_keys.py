@@ -47,6 +47,16 @@ def test_a_running_ring_lets_new_keys_in_and_revoked_ones_out(capsys, home):
     assert not ring.open
 
 
+def test_an_admin_key_is_told_apart(capsys, home):
+    plain = add(capsys, "alice")
+    main(["action=add", "name=root", "admin=true"])
+    root = capsys.readouterr().out.strip()
+    ring = KeyRing(["from-environment"], keys_file(), open=False)
+    assert ring.is_admin(root)
+    assert ring.owner(root)
+    assert not any(map(ring.is_admin, (plain, "from-environment", "")))
+
+
 def test_a_damaged_file_lets_nobody_in(capsys, home):
     key = add(capsys, "alice")
     keys_file().write_text("[")
