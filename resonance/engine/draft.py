@@ -1,7 +1,8 @@
 """Guesses by a smaller model, which writes ahead and lets the larger one check.
 
-It draws with the same random number as the text will, in the same place: where both models agree on a
-distribution, they agree on the token, at any temperature.
+It draws with the random numbers that the text will use in the same place, so that where both models agree on a
+distribution they agree on the token, at any temperature. Where they nearly agree, they nearly always do so with
+top_k; without it, drawing from the whole vocabulary, a small difference soon leads to another token.
 """
 
 from collections.abc import Sequence

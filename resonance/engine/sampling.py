@@ -92,12 +92,13 @@ def single_thread() -> Generator[None]:
 
 
 MASK64 = (1 << 64) - 1
+GOLDEN, MIX1, MIX2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
 def _mix(x: int) -> int:
-    x = (x + 0x9E3779B97F4A7C15) & MASK64
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & MASK64
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & MASK64
+    x = (x + GOLDEN) & MASK64
+    x = ((x ^ (x >> 30)) * MIX1) & MASK64
+    x = ((x ^ (x >> 27)) * MIX2) & MASK64
     return x ^ (x >> 31)
 
 
@@ -108,17 +109,26 @@ def _likeliest(logits: Tensor, rows: Sequence[Row]) -> list[int]:
 
 
 def _draw_from_all(logits: Tensor, rows: Sequence[Row]) -> list[int]:
-    return _draw(_all(logits, rows), rows)[:, 0].tolist()
+    # The inverse of each row's distribution function at its random number.
+    return _place(_all(logits, rows), [uniform(row.seed, row.place) for row in rows])[:, 0].tolist()
 
 
 def _draw_from_few(logits: Tensor, rows: Sequence[Row]) -> list[int]:
+    # A race of exponential waiting times, which the weights speed up. Every token has a random number of its own, so
+    # that two models that nearly agree, a draft and the one that it writes for, nearly always draw the same token.
     weights, ids = _few(logits, rows)
-    return ids.gather(1, _draw(weights, rows))[:, 0].tolist()
+    times = _waiting_times(ids, rows) / weights[:, : ids.shape[1]].double()  # (rows, k)
+    return ids.gather(1, times.argmin(-1, keepdim=True))[:, 0].tolist()
 
 
-def _draw(weights: Tensor, rows: Sequence[Row]) -> Tensor:
-    # The inverse of each row's distribution function at its random number: places (rows, 1).
-    return _place(weights, [uniform(row.seed, row.place) for row in rows])
+def _waiting_times(ids: Tensor, rows: Sequence[Row]) -> Tensor:
+    # For each token id (rows, k) a number from the exponential distribution, by the row's seed and place.
+    keys = np.array([[_mix(_mix(row.seed & MASK64) + row.place)] for row in rows], dtype=np.uint64)
+    x = keys + (ids.cpu().numpy().astype(np.uint64) + np.uint64(1)) * np.uint64(GOLDEN)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(MIX1)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(MIX2)
+    x ^= x >> np.uint64(31)
+    return torch.from_numpy(-np.log(((x >> np.uint64(11)) + 0.5) * 2.0**-53)).to(ids.device)
 
 
 def _all(logits: Tensor, rows: Sequence[Row]) -> Tensor:
