@@ -101,7 +101,8 @@ class Engine:
 
         `dtype` is "fp32", "bf16", or "auto", which measures which of the two is faster here; `quantize` is "int8",
         "int4" or None; `device` is torch's name of one, or "auto" for a GPU where there is one. Raises EngineError
-        for anything else, CheckpointError when there is no such checkpoint or it is damaged.
+        for anything else, CheckpointError when there is no such checkpoint, and it or WeightsError when its files are
+        damaged.
         """
         started = time.perf_counter()
         checkpoint = loading.opened(checkpoint)
