@@ -84,7 +84,11 @@ def test_company_arrivals_and_cancels_change_no_text(model: GPT2, data: st.DataO
     slots = data.draw(st.integers(1, 4))
     engine, alone = Engine(model, max_batch_size=slots), Engine(model, max_batch_size=1)
     prompts = prompts_of([r[0] for r in requests])
-    params = [SamplingParams(max_new_tokens=r[1], temperature=r[2], top_k=20, seed=i) for i, r in enumerate(requests)]
+    filters = ({"top_k": 20}, {"top_p": 0.8}, {"min_p": 0.05, "presence_penalty": 0.5}, {})
+    params = [
+        SamplingParams(max_new_tokens=r[1], temperature=r[2], seed=i, **filters[i % 4])  # type: ignore[arg-type]
+        for i, r in enumerate(requests)
+    ]
     texts: dict[str, list[int]] = {}
     ends: dict[str, str | None] = {}
     cancels: dict[int, list[str]] = {}
