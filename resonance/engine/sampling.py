@@ -166,7 +166,7 @@ def _filter(weights: Tensor, rows: Sequence[Row]) -> None:
     least = [row.params.min_p for row in rows]  # weights are relative to the likeliest token's
     nucleus = [i for i, row in enumerate(rows) if row.params.top_p < 1]
     if nucleus:
-        ascending = _ascending(_rows(weights, nucleus))
+        ascending = _ascending(weights if len(nucleus) == len(rows) else weights[nucleus])
         edge = _place(ascending, [1 - rows[i].params.top_p for i in nucleus])  # what lies below may go
         for i, weight in zip(nucleus, ascending.gather(1, edge)[:, 0].tolist(), strict=True):
             least[i] = max(least[i], weight)
@@ -176,7 +176,7 @@ def _filter(weights: Tensor, rows: Sequence[Row]) -> None:
             torch.threshold_(weights[i], below, 0.0)  # whatever is not above it; faster than a mask
     typical = [i for i, row in enumerate(rows) if row.params.typical_p < 1]
     if typical:
-        weights[typical] = _typical(_rows(weights, typical), [rows[i].params.typical_p for i in typical])
+        weights[typical] = _typical(weights[typical], [rows[i].params.typical_p for i in typical])
 
 
 def _typical(weights: Tensor, shares: Sequence[float]) -> Tensor:
@@ -185,8 +185,8 @@ def _typical(weights: Tensor, shares: Sequence[float]) -> Tensor:
     surprise = -probabilities.log()
     entropy = (probabilities * surprise).nan_to_num(0).sum(-1, keepdim=True)
     distance = (surprise - entropy).abs()  # infinite for what was left out before
-    nearest, order = distance.sort(dim=-1, stable=True)
-    farthest = nearest.gather(1, _place(weights.gather(1, order), shares))
+    order = _ascending_order(distance)
+    farthest = distance.gather(1, order.gather(1, _place(weights.gather(1, order), shares)))
     return weights.masked_fill(distance > farthest, 0.0)
 
 
@@ -213,8 +213,10 @@ def _ascending(weights: Tensor) -> Tensor:
     return weights.sort(dim=-1).values
 
 
-def _rows(weights: Tensor, which: Sequence[int]) -> Tensor:
-    return weights if len(which) == len(weights) else weights[list(which)]
+def _ascending_order(values: Tensor) -> Tensor:
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.argsort(values.numpy(), axis=-1))
+    return values.argsort(dim=-1)
 
 
 def _column(like: Tensor, values: Sequence[float]) -> Tensor:
