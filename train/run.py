@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, EarlyStopping
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -22,8 +22,9 @@ from resonance.model import GPT2Config
 from train.callbacks.graceful_stop import GracefulStop, StoppedBySignal
 from train.callbacks.metrics_csv import MetricsCSV
 from train.callbacks.progress import ProgressBar
-from train.callbacks.run_folder import RunFolder
+from train.callbacks.run_folder import MONITOR, RunFolder
 from train.callbacks.samples import Samples
+from train.checks import check_ranges
 from train.module import SFTModule
 from train.precision import best_precision
 from train.provenance import git_commit, sha256_of_text
@@ -61,7 +62,10 @@ def make_plan(overrides: list[str]) -> Plan:
         assert isinstance(stored, DictConfig)
         kept = [line for line in overrides if line.split("=")[0] not in ("resume", "checkpoints_dir", "run")]
         state = folder / STATE_FILE
-        return Plan(override_values(stored, kept), folder, state if state.is_file() else None)
+        config = override_values(stored, kept)
+        check_ranges(config)
+        return Plan(config, folder, state if state.is_file() else None)
+    check_ranges(config)
     name = config.run or _default_name(overrides, config)
     if "LOCAL_RANK" in os.environ:  # a further process of a distributed run
         name = os.environ.get(RUN_NAME, name)
@@ -94,12 +98,14 @@ def train(plan: Plan) -> None:
     data = _data(config, template, start.model.config)
     data.setup()
     metadata = _metadata(config, start, data)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths.write_text_atomically(folder / TRAIN_FILE, OmegaConf.to_yaml(config))
-    console.print(f"[bold]{config.run}[/]  {start.model.num_parameters():,} parameters, from {start.base or 'scratch'}")
-    console.print(str(data.report), highlight=False, markup=False)
     trainer = _trainer(config, folder, _callbacks(config, folder, template, data, metadata, console))
     module = SFTModule(start.model, make(config.optimizer), make(config.scheduler), config.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths.write_text_atomically(folder / TRAIN_FILE, OmegaConf.to_yaml(config))
+    if config.logger:
+        trainer.loggers = [make(config.logger)(folder=folder, name=config.run)]
+    console.print(f"[bold]{config.run}[/]  {start.model.num_parameters():,} parameters, from {start.base or 'scratch'}")
+    console.print(str(data.report), highlight=False, markup=False)
     if plan.state is not None:
         console.print(f"resuming from {plan.state}", highlight=False)
     trainer.fit(module, datamodule=data, ckpt_path=plan.state, weights_only=True)
@@ -191,8 +197,7 @@ def _callbacks(
     if chosen.early_stopping.patience is not None:
         callbacks.append(
             EarlyStopping(
-                config.monitor.name,
-                mode=config.monitor.mode,
+                MONITOR,
                 patience=chosen.early_stopping.patience,
                 min_delta=chosen.early_stopping.min_delta,
             )
@@ -203,8 +208,6 @@ def _callbacks(
         metadata,
         every_n_steps=config.save.every_n_steps,
         best=config.save.best,
-        monitor=config.monitor.name,
-        mode=config.monitor.mode,
     )
     return [*callbacks, writer, GracefulStop(writer.save)]
 
@@ -214,29 +217,32 @@ def _trainer(config: DictConfig, folder: Path, callbacks: list[Callback]) -> Tra
     steps = -1 if chosen.max_steps is None else chosen.max_steps
     epochs = chosen.max_epochs or (3 if chosen.max_steps is None else -1)
     val_every = chosen.val_every_n_steps
-    loggers: list[Logger] = [make(config.logger)(folder=folder, name=config.run)] if config.logger else []
-    return Trainer(
-        max_steps=steps,
-        max_epochs=epochs,
-        accumulate_grad_batches=chosen.accumulate_grad_batches,
-        gradient_clip_val=chosen.gradient_clip_val,
-        val_check_interval=val_every * chosen.accumulate_grad_batches if val_every else None,
-        check_val_every_n_epoch=None if val_every else 1,
-        limit_val_batches=chosen.limit_val_batches,
-        accelerator=chosen.accelerator,
-        devices=chosen.devices,
-        strategy=chosen.strategy,
-        precision=best_precision(chosen.accelerator) if chosen.precision == "auto" else chosen.precision,
-        deterministic=chosen.deterministic,
-        logger=loggers,
-        callbacks=callbacks,
-        plugins=[WholeCheckpoints()],
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-    )
+    try:
+        return Trainer(
+            max_steps=steps,
+            max_epochs=epochs,
+            accumulate_grad_batches=chosen.accumulate_grad_batches,
+            gradient_clip_val=chosen.gradient_clip_val,
+            val_check_interval=val_every * chosen.accumulate_grad_batches if val_every else None,
+            check_val_every_n_epoch=None if val_every else 1,
+            limit_val_batches=chosen.limit_val_batches,
+            accelerator=chosen.accelerator,
+            devices=chosen.devices,
+            strategy=chosen.strategy,
+            precision=best_precision(chosen.accelerator) if chosen.precision == "auto" else chosen.precision,
+            deterministic=chosen.deterministic,
+            logger=False,
+            callbacks=callbacks,
+            plugins=[WholeCheckpoints()],
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            default_root_dir=folder,
+        )
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"Lightning cannot do what trainer.* asks for: {reason}") from error
 
 
 def _quiet_libraries() -> None:

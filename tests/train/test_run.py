@@ -188,3 +188,19 @@ def test_fine_tuning_starts_from_a_folder_of_weights(whole: Path, tmp_path: Path
     known = Checkpoint.find("tuned", whole).metadata
     assert known.base == str(whole / "whole")
     assert known.base_sha256 is not None and last
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("trainer.max_steps=-5", "trainer.max_steps must be at least 1, not -5."),
+        ("optimizer.lr=-1", "optimizer.lr must be more than 0, not -1."),
+        ("trainer.precision=fp8", "Lightning cannot do what trainer.* asks for: Precision 'fp8' is invalid."),
+        ("run=a/b", "run must be the name of a folder, without slashes, not 'a/b'."),
+    ],
+)
+def test_a_value_that_cannot_be_leaves_nothing_behind(tmp_path: Path, override: str, sentence: str) -> None:
+    run = train(tmp_path, *SMALL, override)
+    assert run.returncode == 2
+    assert sentence in run.stderr
+    assert not list(tmp_path.iterdir())

@@ -12,6 +12,8 @@ from resonance.tokenizer import Tokenizer
 from train.module import Batch, SFTModule
 from train.state import between_steps
 
+MONITOR = "val/loss"  # decides which weights of a run, and which run, are best
+
 
 class RunFolder(Callback):
     """Saves `last.ckpt` every so many steps and `model.safetensors` when it is better than what is there.
@@ -28,11 +30,9 @@ class RunFolder(Callback):
         *,
         every_n_steps: int,
         best: bool,
-        monitor: str,
-        mode: str,
     ) -> None:
         self._folder, self._tokenizer, self._metadata = folder, tokenizer, metadata
-        self._every, self._best, self._monitor, self._mode = every_n_steps, best, monitor, mode
+        self._every, self._best = every_n_steps, best
         self._saved_step = 0
         self._kept: Monitor | None = None  # of the weights on disk
 
@@ -44,9 +44,9 @@ class RunFolder(Callback):
             self.save(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or self._monitor not in trainer.callback_metrics:
+        if trainer.sanity_checking or MONITOR not in trainer.callback_metrics:
             return
-        now = Monitor(self._monitor, float(trainer.callback_metrics[self._monitor]), self._mode)
+        now = Monitor(MONITOR, float(trainer.callback_metrics[MONITOR]))
         if not self._best or now.better_than(self._kept):
             self._kept = now
             self._save_weights(trainer, pl_module)

@@ -1,0 +1,53 @@
+"""What the numbers of a training config may be; everything is checked before anything is written."""
+
+from collections.abc import Callable
+
+from omegaconf import DictConfig, OmegaConf
+
+from resonance.config import ConfigError
+
+Range = tuple[Callable[[float], bool], str]
+
+_COUNT: Range = (lambda value: value >= 1, "at least 1")
+_NOT_NEGATIVE: Range = (lambda value: value >= 0, "0 or more")
+_POSITIVE: Range = (lambda value: value > 0, "more than 0")
+_SEED: Range = (lambda value: 0 <= value < 2**32, "between 0 and 4294967295")
+
+# A key that is null or absent has nothing to check.
+RANGES = {
+    "seed": _SEED,
+    "batch.size": _COUNT,
+    "batch.row_length": _COUNT,
+    "batch.max_length": _COUNT,
+    "save.every_n_steps": _COUNT,
+    "trainer.max_steps": _COUNT,
+    "trainer.max_epochs": _COUNT,
+    "trainer.accumulate_grad_batches": _COUNT,
+    "trainer.log_every_n_steps": _COUNT,
+    "trainer.val_every_n_steps": _COUNT,
+    "trainer.limit_val_batches": _POSITIVE,
+    "trainer.gradient_clip_val": _POSITIVE,
+    "optimizer.lr": _POSITIVE,
+    "optimizer.eps": _POSITIVE,
+    "optimizer.weight_decay": _NOT_NEGATIVE,
+    "scheduler.warmup_steps": _NOT_NEGATIVE,
+    "scheduler.final": _NOT_NEGATIVE,
+    "callbacks.samples.every_n_steps": _NOT_NEGATIVE,
+    "callbacks.samples.count": _NOT_NEGATIVE,
+    "callbacks.samples.max_new_tokens": _COUNT,
+    "callbacks.early_stopping.patience": _COUNT,
+    "callbacks.early_stopping.min_delta": _NOT_NEGATIVE,
+}
+
+
+def check_ranges(config: DictConfig) -> None:
+    """Raise ConfigError, naming the key and what it may be, for the first number that is out of its range."""
+    for key, (holds, said) in RANGES.items():
+        value = OmegaConf.select(config, key)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
+            raise ConfigError(f"{key} must be {said}, not {value!r}.")
+    name = config.run
+    if name is not None and (not str(name).strip(".") or any(mark in str(name) for mark in "/\\\0")):
+        raise ConfigError(f"run must be the name of a folder, without slashes, not {name!r}.")
