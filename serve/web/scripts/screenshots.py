@@ -8,7 +8,9 @@ Needs Chromium on the machine and a server with a trained checkpoint.
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
+from urllib.request import urlopen
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -84,6 +86,19 @@ def take_all(browser: Browser, base: str, folder: Path) -> None:
     picture(page, folder, "narrow")
 
 
+def wait_for(base: str, seconds: float = 120) -> None:
+    """Return when the server is ready to answer."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            with urlopen(f"{base}/health") as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.5)
+    sys.exit(f"{base} is not ready after {seconds:.0f} s.")
+
+
 def main() -> None:
     """Read the command line and take the pictures."""
     if len(sys.argv) != 3:
@@ -93,6 +108,7 @@ def main() -> None:
     if chromium is None:
         sys.exit("There is no Chromium on this machine; install one first.")
     folder.mkdir(parents=True, exist_ok=True)
+    wait_for(base)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         take_all(browser, base, folder)
