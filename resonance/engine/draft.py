@@ -7,13 +7,9 @@ top_k; without it, drawing from the whole vocabulary, a small difference soon le
 
 from collections.abc import Sequence
 
-import torch
-
-from resonance.engine import sampling
-from resonance.engine.cache import SlotCache
+from resonance.engine import loading, sampling
 from resonance.engine.params import EngineError
 from resonance.engine.quantize import Precision
-from resonance.engine.runner import make_runner
 from resonance.engine.text import Chunk, Text
 from resonance.model import GPT2, GPT2Config
 
@@ -32,9 +28,7 @@ class DraftModel:
                 f"The draft has a vocabulary of {model.config.vocab_size} tokens and the model one of "
                 f"{target.vocab_size}; take a draft that was trained with the same tokenizer and template."
             )
-        dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-        cache = SlotCache(model.config, slots, dtype, model.head_weight.device)
-        self._runner, self.notes = make_runner(model, cache, precision, kernels=kernels)
+        _, self._runner, self.notes = loading.cache_and_runner(model, slots, precision, kernels=kernels)
         self._context_length = model.config.context_length
         self._held: list[list[int]] = [[] for _ in range(slots)]  # the tokens whose keys and values are there
 

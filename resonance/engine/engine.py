@@ -17,7 +17,6 @@ from torch import Tensor
 from resonance.checkpoint import Checkpoint
 from resonance.engine import loading, scoring
 from resonance.engine.beam import Beam
-from resonance.engine.cache import SlotCache
 from resonance.engine.choosing import choose_following
 from resonance.engine.desk import Desk
 from resonance.engine.draft import DraftModel
@@ -25,7 +24,6 @@ from resonance.engine.params import EngineError, SamplingParams
 from resonance.engine.quantize import Precision
 from resonance.engine.requests import Request, make_texts
 from resonance.engine.results import Completion, Piece, TokenLogprob
-from resonance.engine.runner import make_runner
 from resonance.engine.scheduler import Scheduler
 from resonance.engine.speculate import PromptLookup
 from resonance.engine.stats import Counts, EngineStats
@@ -72,9 +70,9 @@ class Engine:
         self.tokenizer = tokenizer
         self.eos_ids = frozenset(i for i in (eos_id, tokenizer and tokenizer.eot_id) if i is not None)
         self._precision = precision or ("fp32" if model.head_weight.dtype == torch.float32 else "bf16")
-        cache_dtype = torch.float32 if self._precision == "fp32" else torch.bfloat16
-        self._cache = SlotCache(self.config, max_batch_size, cache_dtype, model.head_weight.device)
-        self._runner, self._notes = make_runner(model, self._cache, self._precision, kernels=kernels)
+        self._cache, self._runner, self._notes = loading.cache_and_runner(
+            model, max_batch_size, self._precision, kernels=kernels
+        )
         drafter = PromptLookup() if prompt_lookup else None
         if draft is not None:
             drafter = DraftModel(draft, self.config, max_batch_size, self._precision, kernels=kernels)
@@ -224,7 +222,7 @@ class Engine:
     def embed(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """The mean of each text's hidden states after the last LayerNorm: (texts, n_embd) fp32."""
         means = [states.float().mean(0) for states in self._collect([(ids, 0) for ids in texts])]
-        return torch.stack(means) if means else torch.empty(0, self.config.n_embd)
+        return torch.stack(means).cpu() if means else torch.empty(0, self.config.n_embd)
 
     def stats(self) -> EngineStats:
         """Counts since the engine was made, and how it runs."""

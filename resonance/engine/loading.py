@@ -1,14 +1,16 @@
-"""What an engine made from a checkpoint is to be: the files, the device, the precision."""
+"""What an engine computes with: the files, the device, the precision, the implementation."""
 
 from typing import cast
 
 import torch
 
 from resonance.checkpoint import Checkpoint
+from resonance.engine.cache import SlotCache
+from resonance.engine.graphs import GraphRunner
 from resonance.engine.params import EngineError
-from resonance.engine.quantize import Precision
-from resonance.engine.runner import fastest
-from resonance.model import GPT2Config
+from resonance.engine.quantize import Precision, rounded
+from resonance.engine.runner import Runner, fastest, make_runner
+from resonance.model import GPT2, GPT2Config
 
 
 def opened(checkpoint: Checkpoint | str) -> Checkpoint:
@@ -45,3 +47,16 @@ def precision(config: GPT2Config, dtype: str, quantize: str | None, place: torch
     if dtype == "auto":
         return fastest(config) if place.type == "cpu" else "bf16"
     return cast("Precision", dtype)
+
+
+def cache_and_runner(
+    model: GPT2, slots: int, precision: Precision, *, kernels: bool
+) -> tuple[SlotCache, Runner, tuple[str, ...]]:
+    """A cache on the model's device, what computes the model with it, and notes on what could not be had."""
+    device = model.head_weight.device
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    cache = SlotCache(model.config, slots, dtype, device)
+    if device.type == "cuda":
+        return cache, GraphRunner(rounded(model, precision), cache), ()
+    runner, notes = make_runner(model, cache, precision, kernels=kernels)
+    return cache, runner, notes
