@@ -46,7 +46,14 @@ def main(overrides: list[str]) -> None:
         seed=config.seed,
     )
     checkpoint = Checkpoint.find(str(config.checkpoint))
-    engine = Engine.from_checkpoint(checkpoint, dtype=config.dtype, quantize=config.quantize, max_batch_size=1)
+    engine = Engine.from_checkpoint(
+        checkpoint,
+        dtype=config.dtype,
+        quantize=config.quantize,
+        max_batch_size=1,
+        prompt_lookup=config.prompt_lookup,
+        draft=None if config.draft is None else str(config.draft),
+    )
     conversation = Conversation(
         engine,
         checkpoint.template(),

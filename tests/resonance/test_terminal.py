@@ -150,6 +150,18 @@ def test_one_question_on_the_command_line_gets_one_answer(tiny: Checkpoint, caps
     assert printed.err == ""
 
 
+@pytest.mark.parametrize("guesses", ["prompt_lookup=true", "draft={}"])
+def test_guessing_ahead_changes_no_answer(
+    tiny: Checkpoint, capsys: pytest.CaptureFixture[str], tmp_path: Path, guesses: str
+) -> None:
+    draft = save(tmp_path / "draft", TINY)
+    asked = [f"checkpoint={tiny.folder}", "prompt=What is 2 + 2?", "seed=1", "max_new_tokens=12", "dtype=fp32"]
+    main(asked)
+    expected = capsys.readouterr().out
+    main([*asked, guesses.format(draft.folder)])
+    assert capsys.readouterr().out == expected
+
+
 def test_a_wrong_number_is_a_sentence(tiny: Checkpoint) -> None:
     with pytest.raises(EngineError, match=re.escape("temperature must be 0 or more, not -1")):
         main([f"checkpoint={tiny.folder}", "temperature=-1"])
