@@ -50,6 +50,7 @@ COUNTERS = (
     "prompt_tokens",
     "cached_tokens",  # of the prompt tokens, those that did not have to be computed
     "steps",
+    "batch",  # answers that the last step went on with
 )
 
 

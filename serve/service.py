@@ -69,7 +69,10 @@ class Service:
         """Open what must be opened in the process that uses it; close it afterwards."""
         with suppress(StoreUnavailable):  # conversations answer 503 until the database is back; the rest lives
             await self.store.open()
-        tasks = [asyncio.create_task(self.spec.watch(), name="watch")]
+        tasks = [
+            asyncio.create_task(self.spec.watch(), name="watch"),
+            asyncio.create_task(self.metrics.watch(), name="rate"),
+        ]
         if self.settings.retention_days is not None:
             tasks.append(asyncio.create_task(self._purge(self.settings.retention_days), name="purge"))
         try:

@@ -114,6 +114,7 @@ class EngineWorker(LitAPI):
         """Let every engine compute one step; return what became of it, in order."""
         self.table.beat(self.worker)
         events = self._drop_unwanted()
+        batch = 0
         for name, engine in self.engines.running.items():
             if not engine.has_work:
                 continue
@@ -124,8 +125,10 @@ class EngineWorker(LitAPI):
                 events += [(uid, self._fail(uid, BROKEN)) for uid in self._jobs_of(name)]
                 continue
             self.table.count("steps", self.worker)
+            batch += len(pieces)
             for request_id, piece in pieces:
                 events += self._report(request_id, piece)
+        self.table.set("batch", self.worker, batch if self.jobs else 0)
         return events
 
     def _report(self, request_id: str, piece: Piece) -> list[tuple[str, Event]]:

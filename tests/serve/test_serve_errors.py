@@ -126,7 +126,7 @@ def test_a_body_over_one_mebibyte_gets_a_413_whether_it_says_its_length_or_not(s
         ({"prompt": [50257]}, "prompt"),
         ({"prompt": [-1]}, None),
         ({"prompt": []}, None),
-        ({"prompt": "a " * 3000}, "prompt"),
+        ({"prompt": "a " * 9000}, "prompt"),
         ({"prompt": ["a"] * 60, "n": 3}, "n"),
         ({"prompt": "a", "max_tokens": 0}, "max_tokens"),
         ({"prompt": "a", "best_of": 2}, "best_of"),

@@ -37,7 +37,10 @@ def test_a_stream_whose_reader_leaves_frees_its_place_at_once(server):
         lines = response.iter_lines()
         first_token(lines)
         assert server.metric("resonance_active_requests") == 1
+        assert server.metric("resonance_batch_size") == 1
+        assert server.until(lambda: server.metric("resonance_tokens_per_second") > 0)
     assert server.until(lambda: server.metric("resonance_active_requests") == 0)
+    assert server.metric("resonance_batch_size") == 0
     assert server.metric("resonance_cancelled_requests_total") == cancelled + 1
     made = server.metric("resonance_generated_tokens_total")
     assert made - before < LONG["max_tokens"]

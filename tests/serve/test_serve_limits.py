@@ -1,6 +1,7 @@
 """Limits by key, by time, and what a database that does not answer takes down with it; one strict server for all."""
 
 import json
+import resource
 import socket
 import sqlite3
 import threading
@@ -46,6 +47,31 @@ def test_tokens_a_minute_are_counted_over_requests(strict):
     assert answers[-1].json()["error"]["code"] == "tokens_per_minute"
 
 
+def test_a_wrong_key_is_refused_and_each_key_has_its_own_conversations(strict):
+    assert strict.client.get("/health").status_code == 200
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic key-9"}):
+        refused = strict.client.get("/v1/models", headers=headers)
+        assert refused.status_code == 401
+        assert refused.json()["error"]["type"] == "authentication_error"
+        assert strict.client.get("/metrics", headers=headers).status_code == 401
+    mine, yours = key(9), key(10)
+    body = SHORT | {"session_id": "same"}
+    answer = strict.client.post("/v1/chat/completions", json=body, headers=mine).json()
+    path = "/v1/conversations/same"
+    assert strict.client.get(path, headers=mine).status_code == 200
+    for response in (
+        strict.client.get(path, headers=yours),
+        strict.client.patch(path, json={"title": "x"}, headers=yours),
+        strict.client.delete(path, headers=yours),
+        strict.client.put(f"{path}/messages/{answer['id']}/feedback", json={"rating": 1}, headers=yours),
+    ):
+        assert response.status_code == 404
+    assert strict.client.get("/v1/conversations", headers=yours).json()["data"] == []
+    missed = yours | {"Last-Event-ID": f"{answer['id']}:0"}
+    assert strict.client.post("/v1/chat/stream", json=body, headers=missed).status_code == 404
+    assert "key-9" not in strict.log.read_text()
+
+
 def test_an_answer_goes_on_for_a_client_that_comes_back(strict):
     body = LONG | {
         "max_tokens": 40,
@@ -81,6 +107,26 @@ def test_a_locked_database_takes_down_only_what_needs_it(strict):
         lock.execute("ROLLBACK")
     again = strict.client.post("/v1/chat/completions", json=SHORT | {"session_id": "locked"}, headers=key(5))
     assert again.status_code == 200
+
+
+def test_a_full_disk_takes_down_only_what_needs_it_until_there_is_room(strict):
+    """A disk that is full and a file that may not grow are the same to the database: it cannot write."""
+    strict.client.post("/v1/chat/completions", json=SHORT | {"session_id": "full"}, headers=key(11))
+    unlimited = {pid: resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in strict.children()}
+    try:
+        for pid, (_, hard) in unlimited.items():
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, hard))
+        stored = strict.client.post("/v1/chat/completions", json=SHORT | {"session_id": "full"}, headers=key(11))
+        assert (stored.status_code, stored.json()["error"]["code"]) == (503, "store_unavailable")
+        assert strict.client.post("/v1/chat/completions", json=SHORT, headers=key(11)).status_code == 200
+        assert strict.client.get("/v1/conversations/full", headers=key(11)).json()["message_count"] == 2
+        assert strict.client.get("/health").status_code == 200
+    finally:
+        for pid, limits in unlimited.items():
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+    again = strict.client.post("/v1/chat/completions", json=SHORT | {"session_id": "full"}, headers=key(11))
+    assert again.status_code == 200
+    assert strict.client.get("/v1/conversations/full", headers=key(11)).json()["message_count"] == 4
 
 
 def test_half_a_request_holds_nobody_up(strict):
@@ -128,28 +174,3 @@ def test_a_key_has_so_many_answers_at_a_time(strict):
         assert one.status_code == two.status_code == 200
         third = strict.client.post("/v1/chat/completions", json=SHORT, headers=key(3))
         assert (third.status_code, third.json()["error"]["code"]) == (429, "too_many_streams")
-
-
-def test_a_wrong_key_is_refused_and_each_key_has_its_own_conversations(strict):
-    assert strict.client.get("/health").status_code == 200
-    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic key-9"}):
-        refused = strict.client.get("/v1/models", headers=headers)
-        assert refused.status_code == 401
-        assert refused.json()["error"]["type"] == "authentication_error"
-        assert strict.client.get("/metrics", headers=headers).status_code == 401
-    mine, yours = key(9), key(10)
-    body = SHORT | {"session_id": "same"}
-    answer = strict.client.post("/v1/chat/completions", json=body, headers=mine).json()
-    path = "/v1/conversations/same"
-    assert strict.client.get(path, headers=mine).status_code == 200
-    for response in (
-        strict.client.get(path, headers=yours),
-        strict.client.patch(path, json={"title": "x"}, headers=yours),
-        strict.client.delete(path, headers=yours),
-        strict.client.put(f"{path}/messages/{answer['id']}/feedback", json={"rating": 1}, headers=yours),
-    ):
-        assert response.status_code == 404
-    assert strict.client.get("/v1/conversations", headers=yours).json()["data"] == []
-    missed = yours | {"Last-Event-ID": f"{answer['id']}:0"}
-    assert strict.client.post("/v1/chat/stream", json=body, headers=missed).status_code == 404
-    assert "key-9" not in strict.log.read_text()
