@@ -16,7 +16,7 @@ import torch
 
 from resonance import paths
 
-SOURCES = ("vector.h", "linear.h", "tiles.h", "attention.h", "team.h", "gpt2.cpp")
+SOURCES = ("vector.h", "linear.h", "tiles.h", "attention.h", "attention_tiles.h", "team.h", "gpt2.cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
 BUILD_SECONDS = 120
 

@@ -21,7 +21,8 @@ struct LayerCache {
     }
 };
 
-constexpr int QUERIES = 4;  // rows that share a pass over the values
+constexpr int QUERIES = 4;       // rows that share a pass over the values
+constexpr int AHEAD_BLOCKS = 2;  // of sixteen keys
 
 // A query as the product with keys wants it.
 template <class T, int D>
@@ -70,12 +71,18 @@ struct Query<uint16_t, 128> : BFloat16Query<128> {
 
 // The weights of one query over `seen` keys, not yet divided by their sum, which is returned. `weights` has room
 // for `padded` of them, a multiple of sixteen; those not seen become zero.
+// Keys, and the values that will be mixed next, are asked for ahead.
 template <class T, int D>
-float weigh(const float* query, const T* keys, int seen, int padded, float* weights) {
+float weigh(const float* query, const T* keys, const T* values, int seen, int padded, float* weights) {
     const Query<T, D> q(query);
     const float scale = 1 / std::sqrt(float(D));
     Floats top = splat(-1e30f);
+    constexpr int LINES = LANES * D * sizeof(T) / 64;  // of sixteen keys
     for (int j = 0; j < padded; j += LANES) {
+        for (int i = 0; i < LINES; i++) {
+            __builtin_prefetch((const char*)(keys + size_t(j) * D) + (AHEAD_BLOCKS * LINES + i) * 64, 0, 3);
+            __builtin_prefetch((const char*)(values + size_t(j) * D) + i * 64, 0, 2);
+        }
         Floats products[LANES];
         for (int i = 0; i < LANES; i++) products[i] = q.times(keys + size_t(std::min(j + i, seen - 1)) * D);
         Floats scores = sums(products) * scale;
@@ -99,51 +106,68 @@ float weigh(const float* query, const T* keys, int seen, int padded, float* weig
 // Mix the values of `seen` positions by the weights of COUNT queries, `stride` apart.
 template <class T, int D, int COUNT>
 void mix(const float* weights, int stride, const T* values, int seen, const float* totals, float* out, int out_stride) {
-    constexpr int AT_ONCE = D / LANES < 4 ? D / LANES : 4;
+    constexpr int AT_ONCE = std::min(D / LANES, COUNT > 1 ? 2 : 4);
     for (int d = 0; d < D; d += AT_ONCE * LANES) {
-        Floats mixed[COUNT][AT_ONCE] = {};
-        for (int j = 0; j < seen; j++) {
-            Floats value[AT_ONCE];
-            for (int v = 0; v < AT_ONCE; v++) value[v] = widen(values + size_t(j) * D + d + v * LANES);
-            for (int q = 0; q < COUNT; q++)
-                for (int v = 0; v < AT_ONCE; v++) mixed[q][v] += weights[size_t(q) * stride + j] * value[v];
-        }
+        Floats mixed[2][COUNT][AT_ONCE] = {};  // of even and of odd positions: one sum would wait for itself
+        for (int j = 0; j < seen; j += 2)
+            for (int odd = 0; odd < 2 && j + odd < seen; odd++) {
+                const T* value = values + size_t(j + odd) * D + d;
+                for (int v = 0; v < AT_ONCE; v++) {
+                    const Floats x = widen(value + v * LANES);
+                    for (int q = 0; q < COUNT; q++)
+                        mixed[odd][q][v] += weights[size_t(q) * stride + j + odd] * x;
+                }
+            }
         for (int q = 0; q < COUNT; q++)
             for (int v = 0; v < AT_ONCE; v++)
-                store(out + size_t(q) * out_stride + d + v * LANES, mixed[q][v] * (1 / totals[q]));
+                store(out + size_t(q) * out_stride + d + v * LANES,
+                      (mixed[0][q][v] + mixed[1][q][v]) * (1 / totals[q]));
     }
 }
 
-// One head of consecutive new tokens of one slot. `qkv` (rows, stride) holds queries, keys and values side by side,
-// `width` apart; `out` is (rows, out_stride). The first token stands at `position`.
+// Consecutive new tokens of one slot: rows [row, row + count) of the step.
+struct Run {
+    int32_t slot, position, row, count;
+};
+
+// One head of a run. `qkv` (rows, stride) holds the run's queries, keys and values side by side, `width` apart; `out`
+// is (rows, out_stride).
+struct Rows {
+    const float* qkv;
+    int stride, width;
+    float* out;
+    int out_stride;
+};
+
+// Put the new keys and values into the cache.
 template <class T, int D>
-void attend(const LayerCache<T>& cache, int slot, int head, int position, int rows, const float* qkv, int stride,
-            int width, float* out, int out_stride, std::vector<float>& scratch) {
-    qkv += head * D, out += head * D;
-    T* keys = cache.keys + cache.offset(slot, head, 0);
-    T* values = cache.values + cache.offset(slot, head, 0);
-    for (int row = 0; row < rows; row++)
+void remember(const Run& run, const Rows& rows, T* keys, T* values) {
+    for (int row = 0; row < run.count; row++)
         for (int d = 0; d < D; d += LANES) {
-            const float* own = qkv + size_t(row) * stride + d;
-            narrow(keys + size_t(position + row) * D + d, load<Floats>(own + width));
-            narrow(values + size_t(position + row) * D + d, load<Floats>(own + 2 * width));
+            const float* own = rows.qkv + size_t(row) * rows.stride + d;
+            narrow(keys + size_t(run.position + row) * D + d, load<Floats>(own + rows.width));
+            narrow(values + size_t(run.position + row) * D + d, load<Floats>(own + 2 * rows.width));
         }
-    const int longest = (position + rows + LANES - 1) / LANES * LANES;
+}
+
+template <class T, int D>
+void attend(const Run& run, const Rows& rows, const T* keys, const T* values, std::vector<float>& scratch) {
+    const int longest = (run.position + run.count + LANES - 1) / LANES * LANES;
     scratch.resize(size_t(longest) * QUERIES);
-    for (int row = 0; row < rows; row += QUERIES) {
-        const int count = std::min(QUERIES, rows - row), seen = position + row + count;
-        const int padded = (seen + LANES - 1) / LANES * LANES;
+    for (int row = 0; row < run.count; row += QUERIES) {
+        const int count = std::min(QUERIES, run.count - row), before = run.position + row;
+        const int padded = (before + count + LANES - 1) / LANES * LANES;
         float totals[QUERIES];
         for (int q = 0; q < count; q++)
-            totals[q] = weigh<T, D>(qkv + size_t(row + q) * stride, keys, position + row + q + 1, padded,
+            totals[q] = weigh<T, D>(rows.qkv + size_t(row + q) * rows.stride, keys, values, before + q + 1, padded,
                                     &scratch[size_t(q) * longest]);
-        float* to = out + size_t(row) * out_stride;
+        float* to = rows.out + size_t(row) * rows.out_stride;
         if (count == QUERIES)
-            mix<T, D, QUERIES>(scratch.data(), longest, values, seen, totals, to, out_stride);
+            mix<T, D, QUERIES>(scratch.data(), longest, values, before + count, totals, to, rows.out_stride);
         else
             for (int q = 0; q < count; q++)
-                mix<T, D, 1>(&scratch[size_t(q) * longest], longest, values, position + row + q + 1, totals + q,
-                             to + size_t(q) * out_stride, out_stride);
+                mix<T, D, 1>(&scratch[size_t(q) * longest], longest, values, before + q + 1, totals + q,
+                             to + size_t(q) * rows.out_stride, rows.out_stride);
     }
 }
 

@@ -5,9 +5,11 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <type_traits>
 #include <vector>
 
 #include "attention.h"
+#include "attention_tiles.h"
 #include "linear.h"
 #include "team.h"
 #include "tiles.h"
@@ -39,11 +41,6 @@ struct Model {
     Phases phases;
 };
 
-// Consecutive new tokens of one slot: rows [row, row + count) of the step.
-struct Run {
-    int32_t slot, position, row, count;
-};
-
 void normalise(const Norm& norm, const float* x, int width, float epsilon, float* to) {
     float mean = 0, variance = 0;
 #pragma omp simd reduction(+ : mean)
@@ -56,12 +53,23 @@ void normalise(const Norm& norm, const float* x, int width, float epsilon, float
     for (int i = 0; i < width; i++) to[i] = (x[i] - mean) * scale * norm.weight[i] + norm.bias[i];
 }
 
+template <class T, int D>
+void attend_head(const LayerCache<T>& cache, const Run& run, int head, const Rows& rows, std::vector<float>& scratch) {
+    T* keys = cache.keys + cache.offset(run.slot, head, 0);
+    T* values = cache.values + cache.offset(run.slot, head, 0);
+    remember<T, D>(run, rows, keys, values);
+    if constexpr (std::is_same_v<T, uint16_t> && D % 32 == 0)
+        if (run.count >= 16 && tiles_allowed())
+            return attend_tiles<D>(run, rows, keys, values, cache.context, scratch);
+    attend<T, D>(run, rows, keys, values, scratch);
+}
+
 template <class T, class... Rest>
 void attend_any(const LayerCache<T>& cache, Rest&&... rest) {
-    if (cache.head_dim == 64) attend<T, 64>(cache, rest...);
-    if (cache.head_dim == 128) attend<T, 128>(cache, rest...);
-    if (cache.head_dim == 32) attend<T, 32>(cache, rest...);
-    if (cache.head_dim == 16) attend<T, 16>(cache, rest...);
+    if (cache.head_dim == 64) attend_head<T, 64>(cache, rest...);
+    if (cache.head_dim == 128) attend_head<T, 128>(cache, rest...);
+    if (cache.head_dim == 32) attend_head<T, 32>(cache, rest...);
+    if (cache.head_dim == 16) attend_head<T, 16>(cache, rest...);
 }
 
 constexpr int MANY_ROWS = 32, ROWS_AN_ITEM = 8;  // of many rows, so many are prepared together
@@ -72,7 +80,9 @@ constexpr int PHASES_A_LAYER = 9;
 // Products by whichever kernel suits the number of rows.
 void product(Member& member, const Matrix& matrix, const Input& input, int rows, Finish how, float* out,
              int panels_an_item = 1) {
-    const auto kernel = use_tiles(matrix, rows) ? multiply_tiles : multiply;
+    const auto kernel = use_tiles(matrix, rows)        ? multiply_tiles
+                        : use_byte_tiles(matrix, rows) ? multiply_byte_tiles
+                                                       : multiply;
     const int panels = matrix.outputs / PANEL;
     member.share((panels + panels_an_item - 1) / panels_an_item, [&](int item) {
         for (int panel = item * panels_an_item; panel < std::min(panels, (item + 1) * panels_an_item); panel++)
@@ -119,9 +129,10 @@ void run_layers(Model& m, Member& member, const Run* runs, int n_runs, int rows,
         product(member, layer.qkv, m.input, rows, STORE, m.qkv.data());
         member.share(n_runs * m.heads, [&](int item) {
             const Run& run = runs[item / m.heads];
-            attend_any(cache, run.slot, item % m.heads, run.position, run.count,
-                       &m.qkv[size_t(run.row) * qkv_width], qkv_width, m.width, &m.attended[size_t(run.row) * P], P,
-                       scratch);
+            const int head = item % m.heads;
+            const Rows its{&m.qkv[size_t(run.row) * qkv_width + head * m.head_dim], qkv_width, m.width,
+                           &m.attended[size_t(run.row) * P + head * m.head_dim], P};
+            attend_any(cache, run, head, its, scratch);
         }, own_panels(member, layer.proj));
         prepared(member, layer.proj, m.input, rows, m.attended.data(), P, nothing);
         product(member, layer.proj, m.input, rows, ADD, m.residual.data());
@@ -196,7 +207,7 @@ void resonance_hidden(void* model, const int32_t* runs, int n_runs, const int64_
     m.phases.begin(int(m.layers.size()) * PHASES_A_LAYER + 2, threads);
 #pragma omp parallel num_threads(threads)
     {
-        Tiles tiles;
+        Tiles tiles(rows);
         Member member(m.phases, omp_get_thread_num());
         member.share(rows, [&](int row) {
             float* x = &m.residual[size_t(row) * P];
@@ -223,7 +234,7 @@ void resonance_logits(void* model, const float* hidden, int rows, float* logits,
     m.phases.begin(2, threads);
 #pragma omp parallel num_threads(threads)
     {
-        Tiles tiles;
+        Tiles tiles(rows);
         Member member(m.phases, omp_get_thread_num());
         prepared(member, m.head, m.input, rows, m.normed.data(), P, [&](int row) {
             memcpy(&m.normed[size_t(row) * P], hidden + size_t(row) * m.width, m.width * sizeof(float));

@@ -5,6 +5,8 @@
 
 #pragma once
 
+#include <algorithm>
+
 #include "linear.h"
 
 #if defined(__AMX_BF16__) && defined(__linux__)
@@ -27,19 +29,25 @@ inline bool tiles_allowed() {
 
 // From how many rows on the unit is faster: turning a panel into bf16 must pay.
 inline bool use_tiles(const Matrix& m, int rows) {
-    return m.kind != FP32 && rows >= (m.kind == BF16 ? 8 : 32) && tiles_allowed();
+    return m.kind != FP32 && rows >= (m.kind == BF16 ? 2 : 32) && tiles_allowed();
+}
+
+// Whether the unit multiplies bytes as they are: for fewer rows than that, and more than the vector unit likes.
+inline bool use_byte_tiles(const Matrix& m, int rows) {
+    return m.kind == INT8 && rows >= 4 && rows < 32 && tiles_allowed();
 }
 
 // One thread's tiles, configured while it exists, on machines that have them.
 struct Tiles {
-    Tiles() {
+    // `rows` of activations, if that is less than a tile holds: it then takes less time.
+    explicit Tiles(int rows) {
         if (!tiles_allowed()) return;
         struct alignas(64) {
             uint8_t palette = 1, start = 0, reserved[14] = {};
             uint16_t bytes[16] = {};
             uint8_t rows[16] = {};
         } config;
-        for (int i = 0; i < 8; i++) config.bytes[i] = 64, config.rows[i] = 16;
+        for (int i = 0; i < 8; i++) config.bytes[i] = 64, config.rows[i] = i < 5 && rows < 16 ? rows : 16;
         _tile_loadconfig(&config);
     }
     ~Tiles() {
@@ -85,6 +93,45 @@ inline void to_bf16_panel(const Matrix& m, const uint8_t* panel, uint16_t* to) {
     }
 }
 
+// Ask for a quarter of what comes later than the 4 KB at `w`: little by little, between the unit's work.
+inline void read_ahead(const uint8_t* w, int quarter) {
+    for (int i = 0; i < 16; i++) prefetch(w + (quarter * 16 + i) * 64 + AHEAD);
+}
+
+// The same for at most sixteen rows, where reading the weights takes longest: front to back, and only once.
+inline void multiply_one_tile(const Matrix& m, const Input& in, int rows, int panel, const uint8_t* w, Finish how,
+                              float* out, int out_stride) {
+    alignas(64) float block[VECTORS][16][LANES];
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int i = 0; i < m.inputs; i += 32, w += 32 * PANEL * 2) {
+        _tile_loadd(4, &in.halves[i], m.inputs * 2);
+        read_ahead(w, 0);
+        _tile_loadd(5, w, PANEL * 4);
+        _tile_dpbf16ps(0, 4, 5);
+        read_ahead(w, 1);
+        _tile_loadd(6, w + 64, PANEL * 4);
+        _tile_dpbf16ps(1, 4, 6);
+        read_ahead(w, 2);
+        _tile_loadd(7, w + 128, PANEL * 4);
+        _tile_dpbf16ps(2, 4, 7);
+        read_ahead(w, 3);
+        _tile_loadd(5, w + 192, PANEL * 4);
+        _tile_dpbf16ps(3, 4, 5);
+    }
+    _tile_stored(0, block[0], 64);
+    _tile_stored(1, block[1], 64);
+    _tile_stored(2, block[2], 64);
+    _tile_stored(3, block[3], 64);
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < VECTORS; v++) {
+            int output = panel * PANEL + v * LANES;
+            finish(m, how, output, load<Floats>(block[v][r]), out + size_t(r) * out_stride + output);
+        }
+}
+
 // `multiply` for inputs prepared as bf16, whose rows are padded to a multiple of TILE_ROWS. A thread that calls it
 // has a `Tiles`.
 inline void multiply_tiles(const Matrix& m, const Input& in, int rows, int panel, Finish how, float* out,
@@ -98,6 +145,7 @@ inline void multiply_tiles(const Matrix& m, const Input& in, int rows, int panel
         to_bf16_panel(m, weights, converted.data());
         weights = (const uint8_t*)converted.data();
     }
+    if (rows <= 16) return multiply_one_tile(m, in, rows, panel, weights, how, out, out_stride);
     for (int row = 0; row < rows; row += TILE_ROWS)
         for (int half = 0; half < 2; half++) {  // 32 of the panel's outputs
             const uint8_t* w = weights + half * 128;
@@ -132,11 +180,70 @@ inline void multiply_tiles(const Matrix& m, const Input& in, int rows, int panel
         }
 }
 
+// `multiply` for int8 with rows of bytes: a tile holds one group of inputs, whose products are exact, and then take
+// the scale of each row's group.
+inline void multiply_byte_tiles(const Matrix& m, const Input& in, int rows, int panel, Finish how, float* out,
+                                int out_stride) {
+    alignas(64) int32_t products[2][VECTORS][16][LANES];  // of a group, and of the one before it
+    for (int row = 0; row < rows; row += 16) {
+        const int count = std::min(rows - row, 16);
+        const uint8_t* w = m.data + panel * m.panel_bytes();
+        const float* scales = &in.scales[size_t(row) * in.groups];
+        Floats acc[16][VECTORS];
+        for (int r = 0; r < count; r++) {
+            float offset = 0;  // weights are stored as one more by 128
+            for (int g = 0; g < in.groups; g++)
+                offset -= scales[r * in.groups + g] * float(128 * in.sums[size_t(row + r) * in.groups + g]);
+            for (int v = 0; v < VECTORS; v++) acc[r][v] = splat(offset);
+        }
+        auto add = [&](int g) {
+            for (int r = 0; r < count; r++) {
+                const Floats scale = splat(scales[r * in.groups + g]);
+                for (int v = 0; v < VECTORS; v++) acc[r][v] += to_floats(load<Ints>(products[g % 2][v][r])) * scale;
+            }
+        };
+        for (int g = 0; g < in.groups; g++, w += INT8_GROUP * PANEL) {
+            _tile_loadd(4, &in.bytes[size_t(row) * m.inputs + g * INT8_GROUP], m.inputs);
+            _tile_zero(0);
+            _tile_zero(1);
+            _tile_zero(2);
+            _tile_zero(3);
+            read_ahead(w, 0);
+            _tile_loadd(5, w, PANEL * 4);
+            _tile_dpbsud(0, 4, 5);
+            read_ahead(w, 1);
+            _tile_loadd(6, w + 64, PANEL * 4);
+            _tile_dpbsud(1, 4, 6);
+            read_ahead(w, 2);
+            _tile_loadd(7, w + 128, PANEL * 4);
+            _tile_dpbsud(2, 4, 7);
+            read_ahead(w, 3);
+            _tile_loadd(5, w + 192, PANEL * 4);
+            _tile_dpbsud(3, 4, 5);
+            if (g > 0) add(g - 1);  // while the unit works
+            _tile_stored(0, products[g % 2][0], 64);
+            _tile_stored(1, products[g % 2][1], 64);
+            _tile_stored(2, products[g % 2][2], 64);
+            _tile_stored(3, products[g % 2][3], 64);
+        }
+        add(in.groups - 1);
+        for (int r = 0; r < count; r++)
+            for (int v = 0; v < VECTORS; v++) {
+                int output = panel * PANEL + v * LANES;
+                finish(m, how, output, acc[r][v], out + size_t(row + r) * out_stride + output);
+            }
+    }
+}
+
 #else
 
+inline bool tiles_allowed() { return false; }
 inline bool use_tiles(const Matrix&, int) { return false; }
+inline bool use_byte_tiles(const Matrix&, int) { return false; }
+inline void multiply_byte_tiles(const Matrix&, const Input&, int, int, Finish, float*, int) {}
 inline void multiply_tiles(const Matrix&, const Input&, int, int, Finish, float*, int) {}
 struct Tiles {
+    explicit Tiles(int) {}
     ~Tiles() {}
 };
 
