@@ -1,5 +1,6 @@
 """The C++ kernels against torch, whatever the precision, the model's shape and the company in a step."""
 
+import platform
 import shutil
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from resonance.engine import Engine, SamplingParams
 from resonance.engine.cache import SlotCache
-from resonance.engine.kernels import library
+from resonance.engine.kernels import TARGETS, library
 from resonance.engine.kernels.runner import KernelRunner
 from resonance.engine.quantize import INT4_GROUP, Precision, dequantize, quantize_int4, quantize_int8, rounded
 from resonance.engine.runner import TorchRunner, fastest
@@ -52,18 +53,26 @@ def chunk(text: Text, start: int, end: int) -> Chunk:
     return Chunk(text, start, text.token_ids[start:end], end - start)
 
 
+@pytest.fixture(params=TARGETS)
+def target(request: pytest.FixtureRequest) -> str:
+    if request.param == "avx2" and platform.machine() != "x86_64":
+        pytest.skip("AVX2 is for x86-64 processors")
+    return request.param
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 2e-6), ("bf16", 2e-2), ("int8", 3e-2), ("int4", 5e-2)])
-def test_hidden_states_and_logits_are_torchs(shape: str, precision: Precision, tolerance: float) -> None:
+def test_hidden_states_and_logits_are_torchs(shape: str, precision: Precision, tolerance: float, target: str) -> None:
     model = model_of(shape)
     config = model.config
     reference = rounded(model, precision).float()  # the same weights, computed exactly
-    kernel = KernelRunner(model, cache_of(config, precision), precision)
+    kernel = KernelRunner(model, cache_of(config, precision), precision, target=target)
     plain = TorchRunner(reference, cache_of(config, "fp32"))
     texts = [text(config, slot, length) for slot, length in enumerate((3, 40, 17, 46))]
     steps = [
-        [chunk(texts[0], 0, 2), chunk(texts[1], 0, 33), chunk(texts[2], 0, 1)],  # several lengths at once
-        [chunk(texts[0], 2, 3), chunk(texts[1], 33, 40), chunk(texts[2], 1, 17), chunk(texts[3], 0, 46)],
+        [chunk(texts[1], 0, 5), chunk(texts[2], 0, 1)],  # few rows
+        [chunk(texts[0], 0, 2), chunk(texts[1], 5, 33), chunk(texts[2], 1, 2)],  # several lengths at once
+        [chunk(texts[0], 2, 3), chunk(texts[1], 33, 40), chunk(texts[2], 2, 17), chunk(texts[3], 0, 46)],
     ]
     for step in steps:
         ours, expected = kernel.hidden(step), plain.hidden(step)
@@ -73,14 +82,14 @@ def test_hidden_states_and_logits_are_torchs(shape: str, precision: Precision, t
         assert float((ours - expected).norm() / expected.norm()) < tolerance
 
 
-def test_in_fp32_a_rows_result_is_bit_for_bit_the_same_in_any_company() -> None:
+def test_in_fp32_a_rows_result_is_bit_for_bit_the_same_in_any_company(target: str) -> None:
     model = model_of("heads of 64")
     config = model.config
     texts = [text(config, slot, 30) for slot in range(4)]
-    together = KernelRunner(model, cache_of(config, "fp32"), "fp32")
+    together = KernelRunner(model, cache_of(config, "fp32"), "fp32", target=target)
     states = together.hidden([chunk(t, 0, 30) for t in texts])
     logits = together.logits(states)
-    alone = KernelRunner(model, cache_of(config, "fp32"), "fp32")
+    alone = KernelRunner(model, cache_of(config, "fp32"), "fp32", target=target)
     for slot, t in enumerate(texts):
         pieces = [alone.hidden([chunk(t, start, start + 10)]) for start in (0, 10, 20)]
         assert torch.equal(torch.cat(pieces), states[30 * slot : 30 * slot + 30])

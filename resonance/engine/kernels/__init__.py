@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +18,12 @@ import torch
 from resonance import paths
 
 SOURCES = ("vector.h", "linear.h", "tiles.h", "attention.h", "attention_tiles.h", "team.h", "gpt2.cpp")
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
+FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
+TARGETS: dict[str, tuple[str, ...]] = {  # whose instructions may be used
+    "native": ("-march=native",),
+    "avx2": ("-march=x86-64-v3",),
+    "any": (),
+}
 BUILD_SECONDS = 120
 
 
@@ -26,21 +32,24 @@ class KernelsMissing(Exception):
 
 
 @cache
-def library() -> ctypes.CDLL:
-    """The kernels, built on first use and kept in RESONANCE_HOME. Raises KernelsMissing when they cannot be had."""
+def library(target: str = "native") -> ctypes.CDLL:
+    """The kernels, built on first use and kept in RESONANCE_HOME. Raises KernelsMissing when they cannot be had.
+
+    Other targets than this machine itself are for showing here that the code for lesser processors computes the same.
+    """
     compiler = shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
     if compiler is None:
         raise KernelsMissing("no C++ compiler found")
     if platform.system() != "Linux":
         raise KernelsMissing(f"kernels are built on Linux only, not on {platform.system()}")
-    folder = Path(__file__).parent
-    stamp = hashlib.sha256(repr((compiler, FLAGS, _processor())).encode())
+    folder, flags = Path(__file__).parent, (*FLAGS, *TARGETS[target])
+    stamp = hashlib.sha256(repr((compiler, flags, _processor())).encode())
     for name in SOURCES:
         stamp.update((folder / name).read_bytes())
     path = paths.home() / "kernels" / f"gpt2-{stamp.hexdigest()[:16]}.so"
     try:
         if not path.exists():
-            _build(compiler, folder, path)
+            _build(compiler, flags, folder, path)
         loaded = ctypes.CDLL(str(path))
     except (OSError, subprocess.SubprocessError) as error:
         output = getattr(error, "stderr", b"") or str(error).encode()
@@ -49,7 +58,7 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
-def _build(compiler: str, folder: Path, path: Path) -> None:
+def _build(compiler: str, flags: Sequence[str], folder: Path, path: Path) -> None:
     # Into a temporary name first: several processes may build at once. Linked with the OpenMP library that torch
     # has loaded already, since the threads of two would take the cores from each other.
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +66,7 @@ def _build(compiler: str, folder: Path, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as work:
         object_file, made = Path(work) / "gpt2.o", Path(work) / "gpt2.so"
         for command in (
-            [compiler, *FLAGS, "-fopenmp", "-c", folder / "gpt2.cpp", "-o", object_file],
+            [compiler, *flags, "-fopenmp", "-c", folder / "gpt2.cpp", "-o", object_file],
             [compiler, "-shared", object_file, openmp[0], "-o", made],
         ):
             subprocess.run([str(word) for word in command], check=True, capture_output=True, timeout=BUILD_SECONDS)

@@ -27,13 +27,13 @@ class KernelRunner:
 
     path = "C++ kernels"
 
-    def __init__(self, model: GPT2, cache: SlotCache, precision: Precision) -> None:
+    def __init__(self, model: GPT2, cache: SlotCache, precision: Precision, *, target: str = "native") -> None:
         config = model.config
         if model.head_weight.device.type != "cpu":
             raise KernelsMissing("the C++ kernels compute on the CPU only")
         if config.head_dim not in HEAD_DIMS:
             raise KernelsMissing(f"the C++ kernels know heads of width {HEAD_DIMS}, not of {config.head_dim}")
-        self._library = library()
+        self._library = library(target)
         self._cache = cache
         self._config = config
         self._vocab = whole(config.vocab_size)
