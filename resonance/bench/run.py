@@ -187,9 +187,12 @@ def _write(config: DictConfig, machine: Machine, rows: Sequence[Row]) -> None:
 
 
 def _print_machine(console: Console, machine: Machine) -> None:
-    read = ", ".join(f"{rate:.0f} over {size} MB" for size, rate in machine.read_gb_per_s.items())
-    matmul = ", ".join(f"{rate:.0f} in {name}" for name, rate in machine.matmul_gflop_per_s.items())
-    console.print(f"{machine.processor}, torch {machine.torch}. Reads GB/s: {read}. Multiplies GFLOP/s: {matmul}.")
+    console.print(f"{machine.processor}, {machine.threads} threads, torch {machine.torch}")
+    for what, rates, unit in (
+        ("reads GB/s", machine.read_gb_per_s, "over MB"),
+        ("multiplies GFLOP/s", machine.matmul_gflop_per_s, "in"),
+    ):
+        console.print(f"{what}: " + ", ".join(f"{rate:.0f} {unit} {name}" for name, rate in rates.items()))
 
 
 def _print(console: Console, rows: Sequence[Row]) -> None:

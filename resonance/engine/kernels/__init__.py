@@ -93,3 +93,5 @@ def _declare(loaded: ctypes.CDLL) -> None:
     loaded.resonance_hidden.restype = None
     loaded.resonance_logits.argtypes = [pointer, pointer, integer, pointer, integer]
     loaded.resonance_logits.restype = None
+    loaded.resonance_read.argtypes = [pointer, long, integer]
+    loaded.resonance_read.restype = ctypes.c_uint32

@@ -242,4 +242,24 @@ void resonance_logits(void* model, const float* hidden, int rows, float* logits,
         product(member, m.head, m.input, rows, STORE, logits, PANELS_AN_ITEM);
     }
 }
+
+// Read `nbytes`, a multiple of 64 for each thread, as the products do, and do nothing else; their sum, so that it is
+// done. How fast memory can be read at all.
+uint32_t resonance_read(const uint8_t* memory, int64_t nbytes, int threads) {
+    const int64_t part = nbytes / threads / 512 * 512;
+    uint32_t total = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : total)
+    {
+        const uint8_t* from = memory + omp_get_thread_num() * part;
+        Words sums[8] = {};
+        for (const uint8_t* end = from + part; from < end; from += 512)
+            for (int v = 0; v < 8; v++) {
+                prefetch(from + v * 64 + AHEAD);
+                sums[v] += load<Words>(from + v * 64);
+            }
+        for (int v = 0; v < 8; v++)
+            for (int i = 0; i < LANES; i++) total += sums[v][i];
+    }
+    return total;
+}
 }
