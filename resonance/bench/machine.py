@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from resonance.engine.kernels import KernelsMissing, library
+from resonance.engine.kernels.pack import BITS
 from resonance.engine.memory import Arena
-from resonance.engine.quantize import INT4_GROUP, Precision
+from resonance.engine.quantize import Precision
 from resonance.model import GPT2Config
 
-BITS: dict[Precision, float] = {"fp32": 32, "bf16": 16, "int8": 8, "int4": 4 + 16 / INT4_GROUP}  # a weight
 CACHE_BYTES: dict[Precision, int] = {"fp32": 4, "bf16": 2, "int8": 2, "int4": 2}  # a key's or value's number
 MATMUL = 1024, 1024, 3072
 

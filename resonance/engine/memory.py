@@ -1,19 +1,22 @@
-"""Memory in large pages, where the system has them.
+"""Memory in large pages, where the system has them, and pages given back.
 
-Weights are read from end to end for every token. In pages of 4 KB much of that time goes to looking up where the
+Weights are read from end to end for every token. In pages of 4 KB much of that time can go to looking up where the
 pages are, in a virtual machine twice over; in pages of 2 MB hardly any.
 """
 
+import ctypes
 import math
 import mmap
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 PAGE = 2 << 20
 ALIGNED = 64  # a cache line, and the widest vector
+MADV_PAGEOUT = 21  # Linux 5.4
 
 
 class Arena:
@@ -43,6 +46,26 @@ class Arena:
         self._next = -(-(start + size) // ALIGNED) * ALIGNED
         return self._memory[start : start + size].view(dtype).view(*shape)
 
-    def copy(self, tensor: Tensor) -> Tensor:
-        """A copy of a tensor in this memory."""
-        return self.empty(tensor.shape, tensor.dtype).copy_(tensor)
+
+class MappedFiles:
+    """The stretches of memory that are mapped from files at present (Linux; elsewhere none are known)."""
+
+    def __init__(self) -> None:
+        self._stretches: list[tuple[int, int]] = []
+        maps = Path("/proc/self/maps")
+        for line in maps.read_text(encoding="utf-8").splitlines() if maps.is_file() else ():
+            addresses, _, _, _, inode, *_ = line.split()
+            if inode != "0":
+                first, last = (int(address, 16) for address in addresses.split("-"))
+                self._stretches.append((first, last))
+
+    def give_back(self, tensor: Tensor) -> None:
+        """Take the pages behind a tensor out of memory, if they are a file's.
+
+        The tensor stays as it is: its pages are read again if they are needed, and changed ones are kept.
+        """
+        first = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+        nbytes = tensor.data_ptr() + tensor.nbytes - first
+        if any(begin <= first and first + nbytes <= end for begin, end in self._stretches):
+            madvise = ctypes.CDLL(None).madvise
+            madvise(ctypes.c_void_p(first), ctypes.c_size_t(nbytes), ctypes.c_int(MADV_PAGEOUT))

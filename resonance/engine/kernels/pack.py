@@ -4,10 +4,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from resonance.engine.memory import Arena, MappedFiles
 from resonance.engine.quantize import INT4_GROUP, Precision, quantize_int4, quantize_int8
 from resonance.model import GPT2Config
 
 PANEL = 64  # outputs side by side
+ROWS_AT_ONCE = 1024  # packed together, a multiple of PANEL
+BITS: dict[Precision, float] = {"fp32": 32, "bf16": 16, "int8": 8, "int4": 4 + 16 / INT4_GROUP}  # a packed weight
 
 
 def whole(n: int) -> int:
@@ -23,10 +26,31 @@ def room(config: GPT2Config) -> int:
     return 4 * (config.n_layer * (block + 64 * inner) + rest + 2 * whole(config.vocab_size) + 64 * width)
 
 
-def pack(weight: Tensor, precision: Precision) -> tuple[Tensor, Tensor | None]:
-    """A matrix (outputs, inputs) as packed memory, and int8's scales (padded outputs,) fp32."""
+def pack(weight: Tensor, precision: Precision, arena: Arena, mapped: MappedFiles) -> tuple[Tensor, Tensor | None]:
+    """Put a matrix (outputs, inputs) into packed memory: (panels, bytes), and int8's scales (padded outputs,) fp32.
+
+    A little at a time; what the matrix has of a mapped file is given back when it is done.
+    """
+    weight = weight.detach()
     outputs, inputs = weight.shape
-    weight = F.pad(weight.detach(), (0, whole(inputs) - inputs, 0, whole(outputs) - outputs))
+    panels = whole(outputs) // PANEL
+    packed = arena.empty((panels, int(PANEL * whole(inputs) * BITS[precision] / 8)), torch.uint8)
+    scales = arena.empty((whole(outputs),), torch.float32) if precision == "int8" else None
+    for first in range(0, outputs, ROWS_AT_ONCE):
+        rows = weight[first : first + ROWS_AT_ONCE]
+        padded = F.pad(rows, (0, whole(inputs) - inputs, 0, whole(len(rows)) - len(rows)))
+        memory, scale = _pack(padded, precision)
+        at = first // PANEL
+        packed[at : at + len(memory)] = memory.view(len(memory), -1).view(torch.uint8)
+        if scales is not None and scale is not None:
+            scales[first : first + len(scale)] = scale
+        if rows.is_contiguous():
+            mapped.give_back(rows)
+    mapped.give_back(weight)
+    return packed, scales
+
+
+def _pack(weight: Tensor, precision: Precision) -> tuple[Tensor, Tensor | None]:
     panels = weight.shape[0] // PANEL
     match precision:
         case "fp32":

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from resonance.engine.cache import SlotCache
 from resonance.engine.kernels import KernelsMissing, library
 from resonance.engine.kernels.pack import pack, room, whole
-from resonance.engine.memory import Arena
+from resonance.engine.memory import Arena, MappedFiles
 from resonance.engine.quantize import Precision
 from resonance.engine.text import Chunk
 from resonance.model import GPT2
@@ -99,27 +99,27 @@ class KernelRunner:
         # Addresses in the order in which gpt2.cpp takes them.
         state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
         width = whole(model.config.n_embd)
+        mapped = MappedFiles()
         addresses: list[int] = []
 
         def keep(tensor: Tensor | None) -> None:
-            if tensor is None:
-                addresses.append(0)
-            else:
-                addresses.append(self._arena.copy(tensor).data_ptr())
+            addresses.append(0 if tensor is None else tensor.data_ptr())
+
+        def copy(tensor: Tensor) -> None:
+            keep(self._arena.empty(tensor.shape, torch.float32).copy_(tensor))
 
         def matrix(name: str) -> None:
-            packed, scale = pack(state[f"{name}.weight"], precision)
-            keep(packed)
-            keep(scale)
+            for tensor in pack(state[f"{name}.weight"], precision, self._arena, mapped):
+                keep(tensor)
 
         def linear(name: str) -> None:
             matrix(name)
             bias = state[f"{name}.bias"].float()
-            keep(F.pad(bias, (0, whole(len(bias)) - len(bias))))
+            copy(F.pad(bias, (0, whole(len(bias)) - len(bias))))
 
         def norm(name: str) -> None:
-            keep(state[f"{name}.weight"].float().contiguous())
-            keep(state[f"{name}.bias"].float().contiguous())
+            copy(state[f"{name}.weight"])
+            copy(state[f"{name}.bias"])
 
         matrix("token_embedding")
         if model.config.tie_weights:
@@ -127,7 +127,7 @@ class KernelRunner:
         else:
             matrix("head")
         positions = state["position_embedding.weight"].float()
-        keep(F.pad(positions, (0, width - positions.shape[1])).contiguous())
+        copy(F.pad(positions, (0, width - positions.shape[1])))
         norm("norm")
         for block in (f"blocks.{i}" for i in range(model.config.n_layer)):
             norm(f"{block}.norm1")
