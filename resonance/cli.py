@@ -1,11 +1,13 @@
 """`resonance <command> [key=value ...]`: a table of commands, each imported when it is called."""
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module, metadata
 from pathlib import Path
+from types import FrameType
 
 from resonance.errors import ResonanceError
 from resonance.paths import PROJECT_ROOT
@@ -82,9 +84,27 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     overrides = _overrides(rest, COMMANDS[name])
     _load_environment()
-    command: Main = import_module(COMMANDS[name].module).main
-    command(overrides)
+    _load(COMMANDS[name].module)(overrides)
     return 0
+
+
+def _load(module: str) -> Main:
+    """A command's `main`. Libraries swallow a Ctrl-C that reaches them while they are imported; it is kept here."""
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        main: Main = import_module(module).main
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
+    return main
 
 
 def _overrides(words: list[str], command: Command) -> list[str]:
