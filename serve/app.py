@@ -49,7 +49,7 @@ def build(app: FastAPI, service: Service) -> None:
         allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
         expose_headers=["X-Request-ID", "Retry-After"],
     )
-    app.add_middleware(Edge, metrics=service.metrics, body_bytes=service.settings.limits.body_bytes)
+    app.add_middleware(Edge, metrics=service.metrics, body_bytes=service.settings.limits.body_bytes, full=service.full)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
 
 

@@ -56,6 +56,11 @@ def no_store() -> ApiError:
     return ApiError(503, "The conversations cannot be reached.", code=STORE_UNAVAILABLE, retry_after=5)
 
 
+def server_full() -> ApiError:
+    """The error of a request for which there is no place."""
+    return ApiError(429, "The server is answering as many requests as it can.", code="server_full", retry_after=1)
+
+
 TOO_LARGE = "The request is larger than the server takes."
 BRANCHES = frozenset(("str", "int", "float", "bool", "list", "dict", "none", "constrained-str"))
 """What pydantic puts into a location for the branches of a union; a reader only needs the field."""

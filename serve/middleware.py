@@ -6,7 +6,7 @@ import re
 import secrets
 import time
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.errors import TOO_LARGE, ApiError, response
+from serve.errors import TOO_LARGE, ApiError, response, server_full
 from serve.metrics import Metrics
 
 log = logging.getLogger("resonance.serve.access")
@@ -30,6 +30,8 @@ SECURITY = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), payment=()",
 }
+# A full server says so before it reads a body: in a flood that is most of the work, and others wait for it.
+ANSWERING = frozenset(("/v1/chat/completions", "/v1/chat/stream", "/v1/completions"))
 MISTAKE = "The server has made a mistake; it goes on."
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -37,8 +39,8 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 class Edge:
     """The outermost layer around the app."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, body_bytes: int) -> None:
-        self.app, self.metrics, self.body_bytes = app, metrics, body_bytes
+    def __init__(self, app: ASGIApp, metrics: Metrics, body_bytes: int, full: Callable[[], bool]) -> None:
+        self.app, self.metrics, self.body_bytes, self.full = app, metrics, body_bytes, full
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -60,6 +62,10 @@ class Edge:
         try:
             if int(headers.get("content-length") or 0) > self.body_bytes:
                 await response(ApiError(413, TOO_LARGE, code="payload_too_large"))(scope, receive, answer)
+                return
+            if scope["path"] in ANSWERING and self.full() and "last-event-id" not in headers:
+                self.metrics.rejected.labels("full").inc()
+                await response(server_full())(scope, receive, answer)
                 return
             await self.app(scope, self._limited(receive), answer)
         except Exception as error:

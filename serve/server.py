@@ -3,6 +3,7 @@
 It overrides a few of LitServe 0.2.19's own methods; the version is pinned for their sake.
 """
 
+import gc
 import logging
 import multiprocessing as mp
 import os
@@ -75,6 +76,7 @@ class Server(LitServer):
         exit_with_parent()
         assert self.service is not None
         async with super().lifespan(app), self.service.running():
+            gc.freeze()  # what stays for good is not gone through again while requests wait
             yield
 
     def _start_worker_monitoring(self, manager: Any, uvicorn_workers: dict[str, Any]) -> None:

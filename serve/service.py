@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from serve.auth import KeyRing
-from serve.errors import ApiError
+from serve.errors import ApiError, server_full
 from serve.fleet import Fleet
 from serve.leases import LeaseTable
 from serve.limits import Quotas
@@ -51,6 +51,10 @@ class Service:
             return self.fleet.first()
         return self.fleet.get(name)
 
+    def full(self) -> bool:
+        """Whether a request would find no place."""
+        return self.table.taken() >= self.table.slots
+
     def reserve(self) -> Answer:
         """A place for a request. Raises ApiError 503 while no worker runs, 429 when all places are taken."""
         if not self.spec.ready():
@@ -60,9 +64,7 @@ class Service:
             return self.spec.reserve(self.settings.timeout_s)
         except Full:
             self.metrics.rejected.labels("full").inc()
-            raise ApiError(
-                429, "The server is answering as many requests as it can.", code="server_full", retry_after=1
-            ) from None
+            raise server_full() from None
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
