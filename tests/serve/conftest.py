@@ -148,12 +148,23 @@ Start = Callable[..., Running]
 def launch(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """Starts servers; all are ended after the last test."""
     started: list[Running] = []
+    kernels = tmp_path_factory.mktemp("kernels")  # compiled once for all servers
 
     def start(*overrides: str, ready: bool = True, **environment: str) -> Running:
         home = tmp_path_factory.mktemp("home")
+        (home / "kernels").symlink_to(kernels)
         port = next((o.removeprefix("port=") for o in overrides if o.startswith("port=")), None) or str(free_port())
         log = home / "server.log"
-        command = [sys.executable, "-m", "resonance.cli", "serve", f"root={runs}", f"port={port}", *overrides]
+        command = [
+            sys.executable,
+            "-m",
+            "resonance.cli",
+            "serve",
+            f"root={runs}",
+            f"port={port}",
+            "dtype=fp32",
+            *overrides,
+        ]
         env = os.environ | {"RESONANCE_HOME": str(home), "OMP_NUM_THREADS": "1"} | environment
         process = subprocess.Popen(
             command, stdout=log.open("w"), stderr=subprocess.STDOUT, env=env, text=True, cwd=home

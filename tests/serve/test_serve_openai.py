@@ -20,7 +20,7 @@ def client(server):
 
 @pytest.fixture(scope="module")
 def engine(runs: Path):
-    return Engine.from_checkpoint(Checkpoint.find("tiny", runs))
+    return Engine.from_checkpoint(Checkpoint.find("tiny", runs), dtype="fp32")
 
 
 @pytest.fixture(scope="module")
