@@ -30,8 +30,7 @@ from resonance.tokenizer import Tokenizer
 
 WHAT = ("decode", "prefill", *OWN)
 PEERS = {"transformers": "transformers", "ctranslate2": "ctranslate2", "llamacpp": "llama.cpp"}
-
-
+SIZES = ("n_layer", "n_head", "n_embd", "context_length", "tie_weights", "initializer_range")
 FILE_WIDTH = 120  # of what is printed into a file
 
 
@@ -84,7 +83,7 @@ def main(overrides: list[str]) -> None:
     _print_machine(console, machine)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with tempfile.TemporaryDirectory() as work, Progress(*columns, console=console, transient=True) as progress:
-        console.print(f"Writing {config.checkpoint or config.model} for all programs ...")
+        console.print(f"Writing {config.checkpoint or config.model.name} for all programs ...")
         folder, sizes = _weights(config, Path(work))
         told: list[Figures] = []
         total = config.rounds * sum(
@@ -163,7 +162,8 @@ def _weights(config: DictConfig, work: Path) -> tuple[Path, GPT2Config]:
         model, tokenizer, metadata = checkpoint.load_model(), checkpoint.load_tokenizer(), checkpoint.metadata
         return Checkpoint.save(work / "model", model, tokenizer, metadata).folder, model.config
     torch.manual_seed(0)
-    model = GPT2(GPT2Config.preset(config.model))
+    sizes = {name: config.model[name] for name in SIZES}
+    model = GPT2(GPT2Config(**sizes))
     return Checkpoint.save(work / "model", model, Tokenizer.gpt2()).folder, model.config
 
 
