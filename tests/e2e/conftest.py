@@ -125,7 +125,7 @@ def open_page(server: Server, browser: "sync_api.Browser") -> Iterator[Open]:
         context = browser.new_context(base_url=server.base, locale="en-US", **options)
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
-        state = json.dumps({"state": {"sampling": SHORT | (sampling or {})} | (settings or {}), "version": 1})
+        state = json.dumps({"state": {"sampling": SHORT | (sampling or {})} | (settings or {}), "version": 2})
         seed = f"localStorage.setItem('resonance.settings', {json.dumps(state)})"
         context.add_init_script(f"localStorage.getItem('resonance.settings') ?? {seed}")
         page = context.new_page()

@@ -121,7 +121,7 @@ def test_a_conversation_is_found_renamed_deleted_and_brought_back(open_page: Ope
 
 
 def test_sources_stand_before_the_answer_that_draws_on_them(open_page: Open) -> None:
-    page = open_page(settings={"search": True})
+    page = open_page(settings={"search": "on"})
     ask(page, "Who built the lighthouse of Brakk?")
     expect(page.get_by_role("list", name="Sources").get_by_role("listitem").first).to_contain_text("Ada Holm")
     wait_for_answer(page)
@@ -198,7 +198,7 @@ def test_a_window_of_320_pixels_holds_the_page(open_page: Open) -> None:
 def test_axe_finds_nothing_serious_on_any_screen(open_page: Open, scheme: str) -> None:
     if not AXE.is_file():
         pytest.skip("axe-core is not installed (npm ci in serve/web)")
-    page = open_page(color_scheme=scheme, reduced_motion="reduce", settings={"search": True})
+    page = open_page(color_scheme=scheme, reduced_motion="reduce", settings={"search": "on"})
 
     def check(screen: str) -> None:
         page.wait_for_timeout(300)

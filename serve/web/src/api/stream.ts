@@ -6,6 +6,7 @@ export type StreamEvent =
   | { type: "text"; text: string; tokens: TokenLogprob[] }
   | { type: "id"; id: string }
   | { type: "sources"; sources: Sources }
+  | { type: "unsearched"; reason: string }
   | { type: "finish"; reason: string }
   | { type: "usage"; usage: Usage }
   | { type: "error"; message: string; code: string | null }
@@ -51,6 +52,9 @@ export function readEvent(event: EventSourceMessage): StreamEvent[] {
   if (event.data === "[DONE]") return [{ type: "done" }];
   const body = JSON.parse(event.data) as unknown;
   if (event.event === "sources") return [{ type: "sources", sources: body as Sources }];
+  if (event.event === "search") {
+    return [{ type: "unsearched", reason: (body as { reason: string }).reason }];
+  }
   const chunk = body as Chunk;
   if (event.event === "error" || chunk.error) {
     const { message = "The server stopped answering.", code = null } = chunk.error ?? {};

@@ -47,6 +47,8 @@ export interface Sources {
   query: string;
   provider?: string;
   sources: Source[];
+  /** Why there was a search. */
+  reason?: string | null;
   /** A sentence for the reader when the search did not go as it should. */
   note?: string | null;
 }
@@ -109,7 +111,8 @@ export interface ChatRequest {
   messages: { role: Role; content: string }[];
   session_id?: string;
   parent_id?: string | null;
-  search?: boolean;
+  /** Absent: the server decides. */
+  search?: boolean | { query: string };
   temperature?: number;
   top_p?: number;
   top_k?: number;

@@ -5,7 +5,7 @@ import type { Message } from "./tree";
 /** The part of a message that a stream writes. */
 export type Written = Pick<
   Message,
-  "content" | "tokens" | "serverId" | "sources" | "finishReason" | "usage" | "timing"
+  "content" | "tokens" | "serverId" | "sources" | "unsearched" | "finishReason" | "usage" | "timing"
 >;
 
 /**
@@ -43,6 +43,7 @@ export async function receive(
         named = true;
         patch(() => ({ serverId: event.id }));
       } else if (event.type === "sources") patch(() => ({ sources: event.sources }));
+      else if (event.type === "unsearched") patch(() => ({ unsearched: event.reason }));
       else if (event.type === "finish") patch(() => ({ finishReason: event.reason }));
       else if (event.type === "usage") {
         pieces = event.usage.completion_tokens;

@@ -1,10 +1,13 @@
 import type { ChatRequest } from "@/api/types";
-import type { Sampling } from "@/settings/store";
+import type { Sampling, SearchMode } from "@/settings/store";
+
+/** Whether to search; an object says for what. */
+export type SearchChoice = SearchMode | { query: string };
 
 export interface Choices {
   model: string | null;
   sampling: Sampling;
-  search: boolean;
+  search: SearchChoice;
   tokenView: boolean;
 }
 
@@ -18,8 +21,12 @@ export function requestSettings(choices: Choices): Omit<ChatRequest, "messages">
     top_k,
     max_tokens,
     ...(seed === null ? {} : { seed }),
-    search: choices.search,
+    ...(choices.search === "auto" ? {} : { search: searchField(choices.search) }),
     ...(choices.tokenView ? { logprobs: true, top_logprobs: 5 } : {}),
     stream_options: { include_usage: true },
   };
+}
+
+function searchField(search: Exclude<SearchChoice, "auto">): ChatRequest["search"] {
+  return typeof search === "object" ? search : search === "on";
 }

@@ -5,7 +5,7 @@ import type { ChatRequest, Health } from "@/api/types";
 import { useSettings } from "@/settings/store";
 import { reportError, sentenceOf } from "./errors";
 import { receive } from "./receive";
-import { requestSettings } from "./request";
+import { requestSettings, type SearchChoice } from "./request";
 import { getThread, useChat } from "./store";
 import { ancestry, append, choose, type Message, pathOf, update } from "./tree";
 
@@ -26,7 +26,7 @@ export function editAndResend(conversation: string, id: string, text: string): P
 export function regenerate(
   conversation: string,
   answerId: string,
-  override: { search?: boolean } = {},
+  override: { search?: SearchChoice } = {},
 ): Promise<void> {
   const question = getThread(conversation).byId[answerId]?.parentId;
   return question ? answer(conversation, question, override) : Promise.resolve();
@@ -55,11 +55,11 @@ function newMessage(given: Pick<Message, "role" | "parentId" | "content" | "stat
 function buildRequest(
   conversation: string,
   question: Message,
-  override: { search?: boolean },
+  override: { search?: SearchChoice },
 ): ChatRequest {
   const settings = useSettings.getState();
   const health = queryClient.getQueryData<Health>(["health"]);
-  const search = settings.search && Boolean(health?.search?.enabled);
+  const search = health?.search?.enabled ? settings.search : "off";
   const messages: ChatRequest["messages"] = [];
   const system = settings.system.trim();
   if (system && question.parentId === null) messages.push({ role: "system", content: system });
@@ -97,7 +97,7 @@ function newestStored(conversation: string, question: Message): string | null {
 async function answer(
   conversation: string,
   questionId: string,
-  override: { search?: boolean } = {},
+  override: { search?: SearchChoice } = {},
 ): Promise<void> {
   const { change, setLive } = useChat.getState();
   const question = getThread(conversation).byId[questionId];

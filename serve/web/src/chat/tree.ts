@@ -23,6 +23,8 @@ export interface Message {
   status: "streaming" | "done" | "stopped" | "failed" | "dropped";
   model?: string | null;
   sources?: Sources | null;
+  /** Why the server, left to decide, did not search. */
+  unsearched?: string;
   usage?: Usage | null;
   finishReason?: string | null;
   feedback?: Feedback | null;

@@ -3,6 +3,13 @@ import { persist } from "zustand/middleware";
 
 export type Theme = "system" | "light" | "dark";
 export type Language = "system" | "en" | "de";
+/** Before an answer: never search, let the server decide, always search. */
+export type SearchMode = "off" | "auto" | "on";
+
+/** The mode after this one, around and around. */
+export function nextSearch(mode: SearchMode): SearchMode {
+  return ({ off: "auto", auto: "on", on: "off" } as const)[mode];
+}
 
 export interface Sampling {
   temperature: number;
@@ -33,7 +40,7 @@ interface SettingsState {
   model: string | null;
   sampling: Sampling;
   system: string;
-  search: boolean;
+  search: SearchMode;
   tokenView: boolean;
   sidebar: boolean;
   set: (patch: Partial<Omit<SettingsState, "set">>) => void;
@@ -48,11 +55,18 @@ export const useSettings = create<SettingsState>()(
       model: null,
       sampling: defaultSampling,
       system: "",
-      search: false,
+      search: "auto",
       tokenView: false,
       sidebar: true,
       set: (patch) => set(patch),
     }),
-    { name: "resonance.settings", version: 1 },
+    {
+      name: "resonance.settings",
+      version: 2,
+      migrate: (stored) => {
+        const old = stored as Omit<SettingsState, "search"> & { search?: boolean };
+        return { ...old, search: old.search ? "on" : "auto" } as SettingsState;
+      },
+    },
   ),
 );

@@ -41,7 +41,7 @@ export function AssistantMessage({ conversation, message, newest, busy }: Assist
           anchor={`source-${message.id}`}
           onWithoutSearch={
             newest && !busy
-              ? () => void regenerate(conversation, message.id, { search: false })
+              ? () => void regenerate(conversation, message.id, { search: "off" })
               : undefined
           }
         />

@@ -1,13 +1,11 @@
-import { ArrowUp, Globe, Square } from "lucide-react";
+import { ArrowUp, Square } from "lucide-react";
 import { useEffect, useLayoutEffect, useRef } from "react";
-import { useHealth, useIsUnavailable } from "@/api/queries";
+import { useIsUnavailable } from "@/api/queries";
 import { useDraft } from "@/chat/drafts";
 import { Button } from "@/components/ui/button";
-import { Tooltip } from "@/components/ui/tooltip";
 import { useWords } from "@/i18n";
 import { COMPOSER_ID, focusComposer } from "@/lib/focus";
-import { cn } from "@/lib/utils";
-import { useSettings } from "@/settings/store";
+import { SearchMenu } from "./search-menu";
 
 interface ComposerProps {
   /** The conversation whose draft this is, or null for the next new one. */
@@ -70,7 +68,7 @@ export function Composer({ conversation, busy, onSend, onStop }: ComposerProps) 
           }}
         />
         <div className="flex items-center justify-between gap-2">
-          <SearchToggle />
+          <SearchMenu />
           {busy ? (
             <Button
               size="icon"
@@ -100,31 +98,5 @@ export function Composer({ conversation, busy, onSend, onStop }: ComposerProps) 
         {t.disclaimer}
       </p>
     </div>
-  );
-}
-
-function SearchToggle() {
-  const t = useWords();
-  const available = Boolean(useHealth().data?.search?.enabled);
-  const search = useSettings((state) => state.search) && available;
-  const set = useSettings((state) => state.set);
-  return (
-    <Tooltip content={available ? (search ? t.searchOn : t.searchOff) : t.searchUnavailable}>
-      <Button
-        variant="ghost"
-        size="sm"
-        aria-pressed={search}
-        aria-disabled={!available}
-        className={cn(
-          "rounded-full",
-          search && "bg-primary/14 text-primary hover:bg-primary/20 hover:text-primary",
-          !available && "opacity-45",
-        )}
-        onClick={() => available && set({ search: !search })}
-      >
-        <Globe />
-        {t.searchToggle}
-      </Button>
-    </Tooltip>
   );
 }

@@ -39,7 +39,7 @@ export default function CompareView() {
   function requestOf(side: Side) {
     const seed = settings.sampling.seed ?? 1;
     const sampling = { ...settings.sampling, temperature: side.temperature, seed };
-    const own = { model: side.model ?? model, sampling, search: false, tokenView: false };
+    const own = { model: side.model ?? model, sampling, search: "off" as const, tokenView: false };
     return requestSettings(own);
   }
 

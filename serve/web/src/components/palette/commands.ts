@@ -2,7 +2,7 @@ import type { Dictionary } from "@/i18n/en";
 import { focusComposer } from "@/lib/focus";
 import { navigate } from "@/lib/router";
 import { useUi } from "@/lib/ui-store";
-import { useSettings } from "@/settings/store";
+import { nextSearch, useSettings } from "@/settings/store";
 import { nextTheme, systemTheme } from "@/settings/theme";
 
 export interface Command {
@@ -49,7 +49,11 @@ export function commands(t: Dictionary): Command[] {
       keys: "Mod+B",
       run: () => set({ sidebar: !settings.sidebar }),
     },
-    { id: "search", label: t.toggleSearch, run: () => set({ search: !settings.search }) },
+    {
+      id: "search",
+      label: t.toggleSearch,
+      run: () => set({ search: nextSearch(settings.search) }),
+    },
     { id: "tokens", label: t.toggleTokens, run: () => set({ tokenView: !settings.tokenView }) },
     { id: "key", label: t.apiKey, run: () => open("key") },
     { id: "help", label: t.help, keys: "?", run: () => open("help") },

@@ -1,11 +1,10 @@
 import { useState } from "react";
 import { getApiKey } from "@/api/key";
 import { Button } from "@/components/ui/button";
-import { ToggleGroup, ToggleGroupItem } from "@/components/ui/toggle-group";
 import { useWords } from "@/i18n";
 import { useUi } from "@/lib/ui-store";
 import { type Language, type Theme, useSettings } from "@/settings/store";
-import { Field, Section } from "./field";
+import { Choice, Field, Section } from "./field";
 
 export function AppearanceSettings() {
   const t = useWords();
@@ -44,34 +43,5 @@ export function AppearanceSettings() {
         </Button>
       </Field>
     </Section>
-  );
-}
-
-function Choice<T extends string>({
-  label,
-  value,
-  options,
-  onChange,
-}: {
-  label: string;
-  value: T;
-  options: [T, string][];
-  onChange: (value: T) => void;
-}) {
-  return (
-    <Field label={label}>
-      <ToggleGroup
-        type="single"
-        aria-label={label}
-        value={value}
-        onValueChange={(next) => next && onChange(next as T)}
-      >
-        {options.map(([name, shown]) => (
-          <ToggleGroupItem key={name} value={name}>
-            {shown}
-          </ToggleGroupItem>
-        ))}
-      </ToggleGroup>
-    </Field>
   );
 }

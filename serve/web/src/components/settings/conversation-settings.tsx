@@ -2,14 +2,15 @@ import { useHealth } from "@/api/queries";
 import { Switch } from "@/components/ui/switch";
 import { Textarea } from "@/components/ui/textarea";
 import { useWords } from "@/i18n";
-import { useSettings } from "@/settings/store";
-import { Field, Section } from "./field";
+import { type SearchMode, useSettings } from "@/settings/store";
+import { Choice, Field, Section } from "./field";
 
 /** What stands before a conversation, and what happens around an answer. */
 export function ConversationSettings() {
   const t = useWords();
   const { system, search, tokenView, set } = useSettings();
   const searchable = Boolean(useHealth().data?.search?.enabled);
+  const hints = { off: t.searchOffHint, auto: t.searchAutoHint, on: t.searchOnHint };
   return (
     <Section title={t.conversations}>
       <Field id="system-prompt" label={t.systemPrompt} hint={t.systemPromptHint}>
@@ -19,12 +20,16 @@ export function ConversationSettings() {
           onChange={(event) => set({ system: event.target.value })}
         />
       </Field>
-      <SwitchRow
-        id="search-switch"
+      <Choice<SearchMode>
         label={t.searchSetting}
-        hint={searchable ? undefined : t.searchUnavailable}
-        checked={search && searchable}
+        hint={searchable ? hints[search] : t.searchUnavailable}
+        value={searchable ? search : "off"}
         disabled={!searchable}
+        options={[
+          ["off", t.searchOff],
+          ["auto", t.searchAuto],
+          ["on", t.searchOn],
+        ]}
         onChange={(next) => set({ search: next })}
       />
       <SwitchRow
@@ -43,14 +48,12 @@ function SwitchRow({
   label,
   hint,
   checked,
-  disabled = false,
   onChange,
 }: {
   id: string;
   label: string;
   hint?: string;
   checked: boolean;
-  disabled?: boolean;
   onChange: (next: boolean) => void;
 }) {
   return (
@@ -58,7 +61,7 @@ function SwitchRow({
       id={id}
       label={label}
       hint={hint}
-      value={<Switch id={id} checked={checked} disabled={disabled} onCheckedChange={onChange} />}
+      value={<Switch id={id} checked={checked} onCheckedChange={onChange} />}
     />
   );
 }

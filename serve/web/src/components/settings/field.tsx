@@ -1,5 +1,6 @@
 import type { ReactNode } from "react";
 import { Label } from "@/components/ui/label";
+import { ToggleGroup, ToggleGroupItem } from "@/components/ui/toggle-group";
 
 /** A named setting: its label, what it does, and whatever changes it. */
 export function Field({
@@ -35,5 +36,40 @@ export function Section({ title, children }: { title: string; children: ReactNod
       <h3 className="font-semibold text-sm">{title}</h3>
       {children}
     </section>
+  );
+}
+
+/** A setting with a few named values. */
+export function Choice<T extends string>({
+  label,
+  hint,
+  value,
+  options,
+  disabled,
+  onChange,
+}: {
+  label: string;
+  hint?: string;
+  value: T;
+  options: [T, string][];
+  disabled?: boolean;
+  onChange: (value: T) => void;
+}) {
+  return (
+    <Field label={label} hint={hint}>
+      <ToggleGroup
+        type="single"
+        aria-label={label}
+        disabled={disabled}
+        value={value}
+        onValueChange={(next) => next && onChange(next as T)}
+      >
+        {options.map(([name, shown]) => (
+          <ToggleGroupItem key={name} value={name}>
+            {shown}
+          </ToggleGroupItem>
+        ))}
+      </ToggleGroup>
+    </Field>
   );
 }
