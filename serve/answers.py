@@ -103,11 +103,19 @@ class Sources(BaseModel):
     query: str
     provider: str
     sources: list[Source]
+    reason: str | None = Field(None, description="Why there was a search.")
     note: str | None = None
     supports: dict[int, list[int]] | None = Field(
         None, description="By source id, the answer's sentences (from 0) that it supports."
     )
     sentences: list[Sentence] | None = None
+
+
+class NotSearched(BaseModel):
+    """Why the server, left to decide, did not search: the data of the stream's `event: search`, before the answer."""
+
+    searched: Literal[False] = False
+    reason: str
 
 
 class AnswerMessage(BaseModel):

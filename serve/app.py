@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 
 from serve import admin, chat, completions, conversations, errors, exchange, preview, system
-from serve.answers import Citations, ErrorBody
+from serve.answers import Citations, ErrorBody, NotSearched
 from serve.middleware import Edge
 from serve.page import add_docs, add_page
 from serve.service import Service
@@ -65,9 +65,9 @@ def _document(app: FastAPI) -> dict[str, Any]:
                     operation.pop("security", None)
         for name in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(name, None)
-        # Only events have this form, and FastAPI knows nothing of those.
+        # Only events have these forms, and FastAPI knows nothing of those.
         citations = Citations.model_json_schema(ref_template="#/components/schemas/{model}")
         citations.pop("$defs")
-        schema["components"]["schemas"]["Citations"] = citations
+        schema["components"]["schemas"] |= {"Citations": citations, "NotSearched": NotSearched.model_json_schema()}
         app.openapi_schema = schema
     return app.openapi_schema

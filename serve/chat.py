@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Header, Request, Response
 
 from resonance.tokenizer import Tokenizer
-from serve.answers import Alternative, AnswerMessage, ChatChoice, ChatCompletion, Logprobs, TokenLogprob
+from serve.answers import Alternative, AnswerMessage, ChatChoice, ChatCompletion, Logprobs, NotSearched, TokenLogprob
 from serve.auth import Caller, Known
 from serve.errors import STORE_UNAVAILABLE, ApiError, error_body
 from serve.schemas import ChatRequest
@@ -29,6 +29,7 @@ OUR_EVENTS = {
         "text/event-stream": {
             "x-events": {
                 "sources": {"$ref": "#/components/schemas/Sources"},
+                "search": {"$ref": "#/components/schemas/NotSearched"},
                 "citations": {"$ref": "#/components/schemas/Citations"},
                 "error": {"$ref": "#/components/schemas/ErrorBody"},
             }
@@ -167,13 +168,7 @@ async def _write_events(turn: Turn, log: EventLog, *, ours: bool) -> None:
     options = turn.body.stream_options
     include_usage = ours if options is None or options.include_usage is None else options.include_usage
     chunk = _Chunk(turn, include_usage)
-    extra: dict[str, Any] = {}
-    if turn.grounding is not None:
-        found = turn.grounding.sources().model_dump(mode="json", exclude={"supports", "sentences"})
-        if ours:
-            log.add(json.dumps(found, ensure_ascii=False), event="sources")
-        else:  # OpenAI's clients take every event for a chunk
-            extra["sources"] = found
+    extra = _begin(turn, log, ours=ours)
     if turn.body.session_id is not None:
         extra |= {"session_id": turn.body.session_id, "parent_id": turn.parent_id}
     for i in range(len(turn.said)):
@@ -195,6 +190,18 @@ async def _write_events(turn: Turn, log: EventLog, *, ours: bool) -> None:
         _end(turn, log, chunk, index, reason, ours=ours)
     if include_usage:
         log.add(chunk.usage())
+
+
+def _begin(turn: Turn, log: EventLog, *, ours: bool) -> dict[str, Any]:
+    """Write what was found, or why nothing was looked for; return what of it stands in the first chunk."""
+    if turn.grounding is not None:
+        found = turn.grounding.sources().model_dump(mode="json", exclude={"supports", "sentences"})
+        if not ours:  # OpenAI's clients take every event for a chunk
+            return {"sources": found}
+        log.add(json.dumps(found, ensure_ascii=False), event="sources")
+    elif turn.unsearched is not None and ours:
+        log.add(NotSearched(reason=turn.unsearched.reason).model_dump_json(), event="search")
+    return {}
 
 
 def _end(turn: Turn, log: EventLog, chunk: "_Chunk", index: int, reason: str, *, ours: bool) -> None:

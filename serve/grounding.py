@@ -9,13 +9,20 @@ from serve.answers import Citations, Sentence, Source, Sources
 from serve.models import ServedModel
 from serve.rag.citations import CitationFilter, align
 from serve.rag.contract import Retrieved
-from serve.schemas import ChatRequest
+from serve.schemas import ChatRequest, SearchQuery
 from serve.service import Service
 
 if TYPE_CHECKING:
     from serve.rag.retriever import Retriever
 
 MARKUP_TOKENS = 64  # what a template adds to a prompt's words, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Unsearched:
+    """No search, and why."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,7 @@ class Grounding:
         return Sources(
             query=self.retrieved.query,
             provider=self.retrieved.provider,
+            reason=self.retrieved.reason or None,
             note=self.retrieved.note,
             sources=[
                 Source(id=s.id, title=s.title, url=s.url, site=s.site, passage=s.passage, score=s.score)
@@ -61,17 +69,21 @@ class Grounding:
 
 async def ground(
     service: Service, model: ServedModel, body: ChatRequest, messages: Sequence[Message], max_new_tokens: int
-) -> Grounding | None:
-    """Search for what the newest message asks, within the room that the prompt has; None when nothing was searched."""
+) -> Grounding | Unsearched | None:
+    """Search for what the newest message asks, within the room that the prompt has; None when nobody wants a search."""
     retriever: Retriever | None = service.retriever
     if retriever is None or body.search is False:
         return None
     kept = [messages[-1].content] + ([messages[0].content] if messages[0].role == "system" else [])
     room = model.prompt_budget(max_new_tokens) - sum(map(model.count_tokens, kept)) - MARKUP_TOKENS
     retrieved = await retriever.retrieve(
-        messages, budget_tokens=max(0, room), count_tokens=model.count_tokens, always=bool(body.search)
+        messages,
+        budget_tokens=max(0, room),
+        count_tokens=model.count_tokens,
+        query=body.search.query if isinstance(body.search, SearchQuery) else None,
+        always=bool(body.search),
     )
     if not retrieved.searched:
-        return None
+        return Unsearched(retrieved.reason)
     service.metrics.searches.labels("found" if retrieved.sources else "nothing").inc()
     return Grounding(retrieved)

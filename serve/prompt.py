@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from resonance.chat import Fitted, Message
 from serve.auth import Caller
 from serve.errors import ApiError, no_store
-from serve.grounding import Grounding, ground
+from serve.grounding import Grounding, Unsearched, ground
 from serve.models import ServedModel
 from serve.schemas import ChatRequest
 from serve.service import Service
@@ -32,6 +32,7 @@ class Prompt:
 
     fitted: Fitted
     grounding: Grounding | None
+    unsearched: Unsearched | None
     max_new_tokens: int
 
 
@@ -76,14 +77,16 @@ async def read_conversation(service: Service, caller: Caller, body: ChatRequest)
 async def make_prompt(service: Service, model: ServedModel, body: ChatRequest, messages: Sequence[Message]) -> Prompt:
     """Search where the request wants it, and keep the newest turns that fit. Raises ApiError when they do not."""
     wanted = body.max_completion_tokens or body.max_tokens or service.settings.sampling.max_new_tokens
-    grounding = await ground(service, model, body, messages, wanted)
+    found = await ground(service, model, body, messages, wanted)
+    grounding = found if isinstance(found, Grounding) else None
     if grounding is not None:
         messages = grounding.with_context(messages)
     if sum(len(message.content) for message in messages) > LONG_CHARS:
         fitted = await asyncio.to_thread(model.fit, messages, wanted)
     else:
         fitted = model.fit(messages, wanted)
-    return Prompt(fitted, grounding, min(wanted, model.context_length - len(fitted.prompt_ids)))
+    unsearched = found if isinstance(found, Unsearched) else None
+    return Prompt(fitted, grounding, unsearched, min(wanted, model.context_length - len(fitted.prompt_ids)))
 
 
 async def _history(service: Service, owner: str, session_id: str, body: ChatRequest) -> list[MessageRow]:

@@ -29,7 +29,7 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole, json_schema_input_type=int)]
+WHOLE = BeforeValidator(_whole)  # stands behind the bounds, so that the schema has them
 
 SessionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Temperature = Annotated[float, Field(ge=0, le=2)]
@@ -38,9 +38,9 @@ Penalty = Annotated[float, Field(ge=-2, le=2)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 TokenKey = Annotated[str, Field(pattern=r"^[0-9]{1,6}$")]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
-NewTokens = Annotated[Whole, Field(ge=1, le=1_000_000)]
-Seed = Annotated[Whole, Field(ge=-(2**63), le=2**63)]  # bounds that a double can say
-TokenId = Annotated[Whole, Field(ge=0, lt=2**31)]
+NewTokens = Annotated[int, Field(ge=1, le=1_000_000), WHOLE]
+Seed = Annotated[int, Field(ge=-(2**63), le=2**63), WHOLE]  # bounds that a double can say
+TokenId = Annotated[int, Field(ge=0, lt=2**31), WHOLE]
 
 
 class TextPart(Strict):
@@ -81,6 +81,12 @@ class TextFormat(Strict):
     type: Literal["text"]
 
 
+class SearchQuery(Strict):
+    """What to search for, instead of what the conversation makes of it."""
+
+    query: Annotated[str, Field(min_length=1, max_length=500)]
+
+
 class SamplingFields(Strict):
     """What chat and raw completions have in common."""
 
@@ -88,15 +94,15 @@ class SamplingFields(Strict):
     max_tokens: NewTokens | None = None
     temperature: Temperature | None = Field(None, description="0 takes the likeliest token.")
     top_p: Share | None = None
-    top_k: Annotated[Whole, Field(ge=0, le=1_000_000)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=1_000_000), WHOLE] | None = None
     min_p: Share | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: dict[TokenKey, Bias] | None = Field(None, max_length=1024)
     stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
     seed: Seed | None = None
-    n: Annotated[Whole, Field(ge=1, le=16)] | None = None
+    n: Annotated[int, Field(ge=1, le=16), WHOLE] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = Field(None, max_length=512, description="Taken and not used.")
@@ -113,12 +119,14 @@ class ChatRequest(SamplingFields):
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_completion_tokens: NewTokens | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = None
     session_id: SessionId | None = Field(None, description="Append to this conversation and store the reply.")
     parent_id: str | None = Field(
         None, max_length=64, description="The stored message that these follow; absent: the newest, null: none."
     )
-    search: bool | None = Field(None, description="Look for sources first; absent: as the server is set up.")
+    search: bool | SearchQuery | None = Field(
+        None, description="Look for sources first, perhaps with this query; absent: where the server finds it worth it."
+    )
     response_format: TextFormat | None = None
     modalities: list[Literal["text"]] | None = None
     service_tier: Literal["auto", "default"] | None = None
@@ -150,8 +158,8 @@ class CompletionRequest(SamplingFields):
     """OpenAI's raw completion request: text or token ids go on as they stand."""
 
     prompt: Prompt
-    max_tokens: Annotated[Whole, Field(ge=0, le=1_000_000)] | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
-    logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
+    max_tokens: Annotated[int, Field(ge=0, le=1_000_000), WHOLE] | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
+    logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = None
     echo: bool | None = None
     best_of: Unsupported = None
     suffix: Unsupported = None

@@ -14,7 +14,7 @@ from resonance.chat import Fitted
 from serve.answers import Sources, Usage
 from serve.auth import Caller
 from serve.errors import ApiError, no_store
-from serve.grounding import Grounding
+from serve.grounding import Grounding, Unsearched
 from serve.models import ServedModel
 from serve.prompt import check, make_prompt, read_conversation
 from serve.rag.citations import CitationFilter
@@ -65,6 +65,7 @@ class Turn:
     answer: Answer
     fitted: Fitted
     grounding: Grounding | None
+    unsearched: Unsearched | None
     parent_id: str | None  # of the answer: the last stored message
     said: list[Said]
     began: float
@@ -166,6 +167,7 @@ async def begin(service: Service, caller: Caller, body: ChatRequest) -> Turn:
             answer=answer,
             fitted=prompt.fitted,
             grounding=grounding,
+            unsearched=prompt.unsearched,
             parent_id=parent_id,
             said=[Said(CitationFilter(()) if grounding is None else grounding.filter()) for _ in range(n)],
             began=began,

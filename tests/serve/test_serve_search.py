@@ -42,6 +42,31 @@ def test_a_whole_answer_names_its_sources_and_its_prompt_has_them(searching):
     assert searching.client.get("/v1/models").status_code == 200
 
 
+def test_a_query_of_ones_own_is_searched_for_instead(searching):
+    own = searching.client.post("/v1/chat/completions", json=QUESTION | {"search": {"query": "river Isar"}}).json()
+    assert own["sources"]["query"] == "river Isar"
+    assert own["sources"]["reason"] == "the query was given"
+    assert "Munich" in own["sources"]["sources"][0]["passage"]
+    for wrong in ({}, {"query": ""}, {"query": "x" * 501}, {"query": "x", "k": 1}, "river"):
+        refused = searching.client.post("/v1/chat/completions", json=QUESTION | {"search": wrong})
+        assert refused.status_code == 400, wrong
+
+
+def test_a_stream_says_why_there_was_a_search_or_none(searching):
+    def event(name: str, **fields) -> dict | None:
+        with searching.client.stream("POST", "/v1/chat/stream", json=QUESTION | fields) as response:
+            lines = list(response.iter_lines())
+        if f"event: {name}" not in lines:
+            return None
+        return json.loads(lines[lines.index(f"event: {name}") + 1].removeprefix("data: "))
+
+    hello = [{"role": "user", "content": "Hello there!"}]
+    assert event("sources")["reason"] == "asks about Zugspitze"
+    assert event("search", messages=hello) == {"searched": False, "reason": "small talk"}
+    assert event("search", search=False) is None
+    assert event("search") is None
+
+
 def test_openai_clients_get_the_sources_in_a_chunk_and_no_event_that_they_do_not_know(searching):
     with searching.client.stream("POST", "/v1/chat/completions", json=QUESTION | {"stream": True}) as response:
         lines = list(response.iter_lines())
@@ -128,7 +153,7 @@ def test_search_true_searches_where_the_server_would_not(searching):
 def test_the_schema_describes_the_streams_own_events(searching):
     schema = searching.client.get("/openapi.json").json()
     events = schema["paths"]["/v1/chat/stream"]["post"]["responses"]["200"]["content"]["text/event-stream"]["x-events"]
-    assert set(events) == {"sources", "citations", "error"}
+    assert set(events) == {"sources", "search", "citations", "error"}
     for reference in events.values():
         assert reference["$ref"].rpartition("/")[2] in schema["components"]["schemas"]
 
