@@ -155,8 +155,8 @@ class GPT2(nn.Module):
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
         self.config = config
-        self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
-        self.position_embedding = nn.Embedding(config.context_length, config.n_embd)
+        self.token_embedding = _embedding(config.vocab_size, config.n_embd)
+        self.position_embedding = _embedding(config.context_length, config.n_embd)
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.n_layer))
         self.norm = LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.head = None if config.tie_weights else nn.Linear(config.n_embd, config.vocab_size, bias=False)
@@ -278,6 +278,8 @@ class GPT2(nn.Module):
         # OpenAI's: matrices and token embedding N(0, 0.02), positions half as wide, biases 0; projections back
         # into the residual stream are scaled down by the square root of how many are added to it.
         std = self.config.initializer_range
+        if self.position_embedding.weight.is_meta:
+            return  # nothing to fill
         for name, parameter in self.named_parameters():
             if name.endswith("proj.weight"):
                 nn.init.normal_(parameter, std=std / math.sqrt(2 * self.config.n_layer))
@@ -293,3 +295,8 @@ def document_mask(document_ids: Tensor) -> Tensor:
     """Who may attend to whom in packed rows: (B, T) int -> (B, 1, T, T) bool, causal and within one document."""
     same = document_ids[:, :, None] == document_ids[:, None, :]
     return same.tril().unsqueeze(1)
+
+
+def _embedding(count: int, width: int) -> nn.Embedding:
+    # Without random numbers of its own, on which the meta device spends a second and 90 MB of imports.
+    return nn.Embedding.from_pretrained(torch.empty(count, width), freeze=False)

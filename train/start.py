@@ -34,7 +34,8 @@ def start_from(
     path = weights.resolve(pretrained)
     config, state = weights.read(path, n_head=n_head)
     # A copy in float32: what is mapped from a file must not be trained on.
-    state = {name: tensor.to(torch.float32, copy=True) for name, tensor in state.items()}
+    whole = torch.contiguous_format
+    state = {name: tensor.to(torch.float32, copy=True, memory_format=whole) for name, tensor in state.items()}
     model = GPT2.from_state(replace(config, dropout=sizes.dropout), state)
     model.requires_grad_(True)
     model.resize_vocab(template.tokenizer.vocab_size)

@@ -16,7 +16,6 @@ from torch import Tensor
 
 PAGE = 2 << 20
 ALIGNED = 64  # a cache line, and the widest vector
-MADV_PAGEOUT = 21  # Linux 5.4
 
 
 class Arena:
@@ -48,24 +47,31 @@ class Arena:
 
 
 class MappedFiles:
-    """The stretches of memory that are mapped from files at present (Linux; elsewhere none are known)."""
+    """The stretches of memory that hold a file's content, unchanged, at present (Linux; elsewhere none are known)."""
 
     def __init__(self) -> None:
         self._stretches: list[tuple[int, int]] = []
-        maps = Path("/proc/self/maps")
-        for line in maps.read_text(encoding="utf-8").splitlines() if maps.is_file() else ():
-            addresses, _, _, _, inode, *_ = line.split()
-            if inode != "0":
-                first, last = (int(address, 16) for address in addresses.split("-"))
+        smaps = Path("/proc/self/smaps")
+        inode, first, last = "0", 0, 0
+        for line in smaps.read_text(encoding="utf-8").splitlines() if smaps.is_file() else ():
+            name, *values = line.split()
+            if not name.endswith(":"):
+                first, last = (int(address, 16) for address in name.split("-"))
+                inode = values[3]
+            elif name == "Anonymous:" and inode != "0" and values[0] == "0":
                 self._stretches.append((first, last))
 
     def give_back(self, tensor: Tensor) -> None:
-        """Take the pages behind a tensor out of memory, if they are a file's.
-
-        The tensor stays as it is: its pages are read again if they are needed, and changed ones are kept.
-        """
+        """Take the pages behind a tensor out of this process, if they are a file's; used again, they come back."""
         first = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
         nbytes = tensor.data_ptr() + tensor.nbytes - first
         if any(begin <= first and first + nbytes <= end for begin, end in self._stretches):
             madvise = ctypes.CDLL(None).madvise
-            madvise(ctypes.c_void_p(first), ctypes.c_size_t(nbytes), ctypes.c_int(MADV_PAGEOUT))
+            madvise(ctypes.c_void_p(first), ctypes.c_size_t(nbytes), ctypes.c_int(mmap.MADV_DONTNEED))
+
+
+def give_back_freed() -> None:
+    """Hand back to the system what malloc keeps of freed memory, where it can (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -82,7 +82,7 @@ def read_config(folder: Path, *, n_head: int | None = None) -> GPT2Config:
 
 
 def read(folder: Path, *, n_head: int | None = None) -> tuple[GPT2Config, dict[str, Tensor]]:
-    """The model in a Hugging Face folder, the tensors' types kept; what needs no transposing stays mapped.
+    """The model in a Hugging Face folder, the tensors' types kept; all of them stay mapped.
 
     Raises WeightsError, naming the file, key or tensor, when anything is missing, damaged or unsupported.
     """
@@ -155,7 +155,7 @@ def from_huggingface(
             held = listed(tensors) or "nothing"
             raise WeightsError(f"{stored} is missing from {where}, which holds {held}.")
         check(stored, whole[stored], shape[::-1] if is_projection(name) else shape, where)
-        state[name] = whole[stored].T.contiguous() if is_projection(name) else whole[stored]
+        state[name] = whole[stored].T if is_projection(name) else whole[stored]
     beyond = NAMES(f"blocks.{config.n_layer}.norm1.weight")
     if beyond in whole:
         raise WeightsError(f"{where} holds {beyond}, but its config.json says n_layer is {config.n_layer}.")

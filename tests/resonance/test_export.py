@@ -56,11 +56,11 @@ def test_the_type_of_the_exported_numbers_can_be_chosen(checkpoint: Checkpoint, 
     assert {value.dtype for value in read(out)[1].values()} == {torch.bfloat16}
 
 
-@torch.no_grad()
 def test_openais_files_give_the_same_model_over_several_shards(checkpoint: Checkpoint, tmp_path: Path):
     out = export(checkpoint, "openai", tmp_path / "124M", shards=3)
     assert len(list(out.glob("model.ckpt.data-*-of-00003"))) == 3
-    torch.testing.assert_close(GPT2.from_pretrained(out)(IDS), logits(checkpoint), atol=0, rtol=0)
+    theirs, ours = GPT2.from_pretrained(out).state_dict(), checkpoint.load_model().state_dict()
+    torch.testing.assert_close(dict(theirs), dict(ours), atol=0, rtol=0)
     assert (out / "encoder.json").is_file() and (out / "vocab.bpe").read_text().startswith("#version")
 
 

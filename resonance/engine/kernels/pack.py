@@ -9,7 +9,7 @@ from resonance.engine.quantize import INT4_GROUP, Precision, quantize_int4, quan
 from resonance.model import GPT2Config
 
 PANEL = 64  # outputs side by side
-ROWS_AT_ONCE = 1024  # packed together, a multiple of PANEL
+ROWS_AT_ONCE = 256  # packed together, a multiple of PANEL
 BITS: dict[Precision, float] = {"fp32": 32, "bf16": 16, "int8": 8, "int4": 4 + 16 / INT4_GROUP}  # a packed weight
 
 
@@ -39,7 +39,7 @@ def pack(weight: Tensor, precision: Precision, arena: Arena, mapped: MappedFiles
     for first in range(0, outputs, ROWS_AT_ONCE):
         rows = weight[first : first + ROWS_AT_ONCE]
         padded = F.pad(rows, (0, whole(inputs) - inputs, 0, whole(len(rows)) - len(rows)))
-        memory, scale = _pack(padded, precision)
+        memory, scale = _pack(padded.contiguous(), precision)
         at = first // PANEL
         packed[at : at + len(memory)] = memory.view(len(memory), -1).view(torch.uint8)
         if scales is not None and scale is not None:
