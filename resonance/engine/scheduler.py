@@ -43,7 +43,7 @@ class Scheduler:
         drafter: Drafter | None = None,
         *,
         prefill_tokens: int = 512,
-        mixed_tokens: int = 64,
+        mixed_tokens: int = 32,
     ) -> None:
         self.slots = [Slot() for _ in range(slots)]
         self._copy_prefix = copy_prefix
