@@ -20,7 +20,6 @@ from resonance.engine.beam import Beam
 from resonance.engine.choosing import choose_following
 from resonance.engine.desk import Desk
 from resonance.engine.draft import DraftModel
-from resonance.engine.memory import give_back_freed
 from resonance.engine.params import EngineError, SamplingParams
 from resonance.engine.quantize import Precision
 from resonance.engine.requests import Request, make_texts
@@ -116,7 +115,6 @@ class Engine:
             prompt_lookup=prompt_lookup,
             draft=None if draft is None else loading.opened(draft).load_model().to(place),
         )
-        give_back_freed()
         engine._load_seconds = time.perf_counter() - started
         return engine
 

@@ -28,6 +28,7 @@ class Program(Protocol):
     """A loaded model."""
 
     vocab_size: int
+    needed_bytes: int | None  # of weights and cache, where the program tells
 
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
         """Generate exactly `new_tokens` for each prompt, all at once, the likeliest each time."""

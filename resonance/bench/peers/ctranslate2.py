@@ -21,6 +21,7 @@ class CTranslate2:
     def __init__(self, generator: ctranslate2.Generator, names: list[str]) -> None:
         self._generator, self._names = generator, names
         self.vocab_size = len(names)
+        self.needed_bytes = None
 
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
         """See Program."""

@@ -17,6 +17,8 @@ class Resonance:
         self._folder, self._precision, self._batch = folder, precision, batch
         self.engine = self.another()
         self.vocab_size = self.engine.config.vocab_size
+        stats = self.engine.stats()
+        self.needed_bytes = stats.weight_bytes + stats.cache_bytes
 
     def another(self, *, prompt_lookup: bool = False) -> Engine:
         """An engine with the same weights."""

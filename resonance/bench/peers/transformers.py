@@ -21,6 +21,7 @@ class Transformers:
     def __init__(self, model: transformers.GPT2LMHeadModel) -> None:
         self._model = model
         self.vocab_size = model.config.vocab_size
+        self.needed_bytes = None
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from resonance.engine.cache import SlotCache
 from resonance.engine.kernels import KernelsMissing, library
 from resonance.engine.kernels.pack import pack, room, whole
-from resonance.engine.memory import Arena, MappedFiles
+from resonance.engine.memory import Arena, MappedFiles, give_back_freed
 from resonance.engine.quantize import Precision
 from resonance.engine.text import Chunk
 from resonance.model import GPT2
@@ -134,4 +134,5 @@ class KernelRunner:
             norm(f"{block}.norm2")
             for name in ("attention.qkv", "attention.proj", "feed_forward.fc", "feed_forward.proj"):
                 linear(f"{block}.{name}")
+        give_back_freed()
         return addresses
