@@ -3,7 +3,6 @@ import { QueryClientProvider } from "@tanstack/react-query";
 import { render, screen, waitFor, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import axe from "axe-core";
-import { domMin, LazyMotion } from "motion/react";
 import { beforeEach, expect, test, vi } from "vitest";
 import { fakeServer, health } from "../tests/fake-server";
 import { queryClient } from "./api/queries";
@@ -18,11 +17,9 @@ function open(address: string, server = fakeServer()) {
   window.history.replaceState(null, "", address);
   render(
     <QueryClientProvider client={queryClient}>
-      <LazyMotion features={domMin}>
-        <TooltipProvider>
-          <App />
-        </TooltipProvider>
-      </LazyMotion>
+      <TooltipProvider>
+        <App />
+      </TooltipProvider>
     </QueryClientProvider>,
   );
   return server;

@@ -1,5 +1,3 @@
-import { AnimatePresence } from "motion/react";
-import * as m from "motion/react-m";
 import { lazy, Suspense, useEffect } from "react";
 import { ChatView } from "@/components/chat/chat-view";
 import { useShortcuts } from "@/components/palette/use-shortcuts";
@@ -7,6 +5,7 @@ import { Header } from "@/components/shell/header";
 import { HealthBanner } from "@/components/shell/health-banner";
 import { Panels } from "@/components/shell/panels";
 import { Sidebar } from "@/components/sidebar/sidebar";
+import { Appear } from "@/components/ui/appear";
 import { DialogTitle } from "@/components/ui/dialog";
 import { Sheet, SheetContent } from "@/components/ui/sheet";
 import { useMediaQuery } from "@/hooks/use-media-query";
@@ -20,7 +19,7 @@ import { useApplyTheme } from "@/settings/theme";
 const CompareView = lazy(() => import("@/components/instrument/compare-view"));
 const CompleteView = lazy(() => import("@/components/instrument/complete-view"));
 
-const SIDEBAR = 276;
+const SIDEBAR = "276px";
 
 export function App() {
   const t = useWords();
@@ -46,22 +45,17 @@ export function App() {
         </a>
       )}
       {wide ? (
-        <AnimatePresence initial={false}>
-          {sidebar && (
-            <m.aside
-              key="sidebar"
-              className="glass shrink-0 overflow-hidden border-y-0 border-l-0"
-              initial={{ width: 0 }}
-              animate={{ width: SIDEBAR }}
-              exit={{ width: 0 }}
-              transition={{ type: "spring", duration: 0.4, bounce: 0 }}
-            >
-              <div className="h-full" style={{ width: SIDEBAR }}>
-                <Sidebar current={conversation} onClose={() => set({ sidebar: false })} />
-              </div>
-            </m.aside>
-          )}
-        </AnimatePresence>
+        <Appear
+          open={sidebar}
+          className="glass shrink-0 overflow-hidden border-y-0 border-l-0"
+          hidden={{ width: "0px" }}
+          shown={{ width: SIDEBAR }}
+          duration={0.32}
+        >
+          <aside className="h-full" style={{ width: SIDEBAR }}>
+            <Sidebar current={conversation} onClose={() => set({ sidebar: false })} />
+          </aside>
+        </Appear>
       ) : (
         <SidebarDrawer current={conversation} />
       )}

@@ -1,5 +1,4 @@
 import { QueryClientProvider } from "@tanstack/react-query";
-import { LazyMotion, MotionConfig } from "motion/react";
 import { type CSSProperties, StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { Toaster } from "sonner";
@@ -9,8 +8,6 @@ import { ErrorBoundary } from "@/components/shell/error-boundary";
 import { TooltipProvider } from "@/components/ui/tooltip";
 import { useShownTheme } from "@/settings/theme";
 import "./index.css";
-
-const animations = () => import("@/lib/animations").then((module) => module.default);
 
 const toastColours = {
   "--normal-bg": "var(--popover)",
@@ -34,14 +31,10 @@ createRoot(document.getElementById("root") as HTMLElement).render(
   <StrictMode>
     <ErrorBoundary>
       <QueryClientProvider client={queryClient}>
-        <LazyMotion features={animations} strict>
-          <MotionConfig reducedMotion="user">
-            <TooltipProvider delayDuration={400}>
-              <App />
-              <Toasts />
-            </TooltipProvider>
-          </MotionConfig>
-        </LazyMotion>
+        <TooltipProvider delayDuration={400}>
+          <App />
+          <Toasts />
+        </TooltipProvider>
       </QueryClientProvider>
     </ErrorBoundary>
   </StrictMode>,

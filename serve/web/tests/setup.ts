@@ -7,7 +7,8 @@ if (typeof window !== "undefined") {
   afterEach(cleanup);
   // What jsdom lacks of a browser, as far as the components ask for it.
   vi.stubGlobal("matchMedia", (query: string) => ({
-    matches: query.includes("min-width"),
+    // A wide window, and nothing moves: jsdom has no animations.
+    matches: /min-width|reduced-motion/.test(query),
     media: query,
     addEventListener() {},
     removeEventListener() {},

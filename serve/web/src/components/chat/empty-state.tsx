@@ -1,4 +1,3 @@
-import * as m from "motion/react-m";
 import { useHealth, useModels } from "@/api/queries";
 import { useWords } from "@/i18n";
 import { useSettings } from "@/settings/store";
@@ -15,29 +14,19 @@ export function EmptyState({ onPick }: { onPick: (text: string) => void }) {
   const card = models?.find((model) => model.id === id)?.resonance;
   return (
     <div className="mx-auto flex w-full max-w-3xl grow flex-col justify-center gap-6 sm:gap-8 px-4 py-8 sm:px-6">
-      <m.div
-        initial={{ opacity: 0, y: 12 }}
-        animate={{ opacity: 1, y: 0 }}
-        transition={{ duration: 0.5, ease: [0.2, 0.8, 0.2, 1] }}
-        className="flex flex-col items-center gap-3 text-center"
-      >
+      <div className="rise flex flex-col items-center gap-3 text-center">
         <Logo className="size-10 sm:size-12" />
         <h1 className="mt-2 text-balance font-semibold text-2xl tracking-tight sm:text-3xl">
           {t.greeting}
         </h1>
         {id && <p className="text-balance text-muted-foreground text-sm">{t.greetingNote(id)}</p>}
-      </m.div>
+      </div>
       <ul
         aria-label={t.suggestions}
         className="grid gap-2.5 max-sm:[&>:nth-child(n+4)]:hidden sm:grid-cols-2"
       >
         {suggestionsFor(card).map(({ title, prompt }, i) => (
-          <m.li
-            key={prompt}
-            initial={{ opacity: 0, y: 10 }}
-            animate={{ opacity: 1, y: 0 }}
-            transition={{ delay: 0.08 + i * 0.05, duration: 0.4 }}
-          >
+          <li key={prompt} className="rise" style={{ animationDelay: `${80 + i * 50}ms` }}>
             <button
               type="button"
               onClick={() => onPick(prompt)}
@@ -46,7 +35,7 @@ export function EmptyState({ onPick }: { onPick: (text: string) => void }) {
               <span className="font-medium text-sm">{title}</span>
               <span className="line-clamp-2 text-muted-foreground text-sm">{prompt}</span>
             </button>
-          </m.li>
+          </li>
         ))}
       </ul>
     </div>

@@ -1,8 +1,7 @@
 import { ArrowDown } from "lucide-react";
-import { AnimatePresence } from "motion/react";
-import * as m from "motion/react-m";
 import { memo, type ReactNode, useEffect, useRef } from "react";
 import { useLive, useMessage, usePath } from "@/chat/store";
+import { Appear } from "@/components/ui/appear";
 import { Button } from "@/components/ui/button";
 import { useStickToBottom } from "@/hooks/use-stick-to-bottom";
 import { useWords } from "@/i18n";
@@ -45,27 +44,23 @@ export function Thread({ conversation, footer }: { conversation: string; footer:
       </div>
       <StatusLine conversation={conversation} />
       <div className="shade sticky bottom-0 z-10">
-        <AnimatePresence>
-          {!stuck && (
-            <m.div
-              className="pointer-events-none absolute inset-x-0 -top-11 flex justify-center"
-              initial={{ opacity: 0, y: 8 }}
-              animate={{ opacity: 1, y: 0 }}
-              exit={{ opacity: 0, y: 8 }}
-              transition={{ duration: 0.16 }}
-            >
-              <Button
-                variant="ghost"
-                size="icon"
-                aria-label={t.scrollToLatest}
-                className="glass pointer-events-auto rounded-full text-foreground"
-                onClick={() => stick("smooth")}
-              >
-                <ArrowDown />
-              </Button>
-            </m.div>
-          )}
-        </AnimatePresence>
+        <Appear
+          open={!stuck}
+          className="pointer-events-none absolute inset-x-0 -top-11 flex justify-center"
+          hidden={{ opacity: 0, transform: "translateY(8px)" }}
+          shown={{ opacity: 1, transform: "none" }}
+          duration={0.16}
+        >
+          <Button
+            variant="ghost"
+            size="icon"
+            aria-label={t.scrollToLatest}
+            className="glass pointer-events-auto rounded-full text-foreground"
+            onClick={() => stick("smooth")}
+          >
+            <ArrowDown />
+          </Button>
+        </Appear>
         {footer}
       </div>
     </div>
@@ -85,13 +80,10 @@ const MessageRow = memo(function MessageRow({ conversation, id, newest, busy }: 
   if (!message) return null;
   const user = message.role === "user";
   return (
-    <m.article
+    <article
       data-role={message.role}
       aria-label={user ? t.you : (message.model ?? t.model)}
-      className="group/message"
-      initial={{ opacity: 0, y: 10 }}
-      animate={{ opacity: 1, y: 0 }}
-      transition={{ type: "spring", duration: 0.45, bounce: 0.12 }}
+      className="rise group/message"
     >
       {user ? (
         <UserMessage conversation={conversation} message={message} busy={busy} />
@@ -103,6 +95,6 @@ const MessageRow = memo(function MessageRow({ conversation, id, newest, busy }: 
           busy={busy}
         />
       )}
-    </m.article>
+    </article>
   );
 });
