@@ -29,6 +29,7 @@ COMMANDS = {
     "eval": Command("eval.run", "score checkpoints and compare them"),
     "serve": Command("serve.run", "put a checkpoint on line: API and chat page"),
     "keys": Command("serve.keys", "add, list or revoke a server's API keys", positional=("action", "name")),
+    "top": Command("serve.top", "watch a running server: requests, speed, latencies"),
     "chat": Command("resonance.terminal", "talk with a checkpoint in the terminal"),
     "checkpoints": Command("resonance.listing", "list what has been trained"),
     "weights": Command("resonance.weights.command", "download GPT-2's weights", positional=("name",)),
