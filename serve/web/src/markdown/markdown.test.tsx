@@ -50,3 +50,22 @@ test("formulas become MathML, and prices stay prices", async () => {
   expect(document.querySelectorAll("math")).toHaveLength(2);
   expect(document.body.textContent).toContain("for $5 or $6.");
 });
+
+test("a list written without gaps has no paragraphs, and one with gaps has them", () => {
+  render(<Markdown text={"3. three\n4. four"} />);
+  expect(document.querySelector("ol")?.getAttribute("start")).toBe("3");
+  expect(document.querySelectorAll("li p")).toHaveLength(0);
+  render(<Markdown text={"- one\n\n- two"} />);
+  expect(document.querySelectorAll("li p")).toHaveLength(2);
+});
+
+test("a table's columns are set as its second line says", () => {
+  render(<Markdown text={"| a | b |\n|--:|---|\n| 1 | 2 |"} />);
+  expect(screen.getAllByRole("cell")).toHaveLength(2);
+});
+
+test("a link may stand at the end of the text that refers to it", () => {
+  render(<Markdown text={"See [the page][p].\n\n[p]: https://example.org/x"} />);
+  const link = screen.getByRole("link", { name: "the page" });
+  expect(link.getAttribute("href")).toBe("https://example.org/x");
+});

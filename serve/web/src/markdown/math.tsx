@@ -2,17 +2,13 @@ import { mathFromMarkdown } from "mdast-util-math";
 import { math } from "micromark-extension-math";
 import { useLayoutEffect, useRef } from "react";
 import temml from "temml/temml.js";
-import type { Processor } from "unified";
+import type { MoreSyntax } from "./syntax";
 
 /** Formulas between double dollars; a lone dollar stays a dollar. */
-export function remarkMath(this: Processor) {
-  const data = this.data();
-  data.micromarkExtensions = [
-    ...(data.micromarkExtensions ?? []),
-    math({ singleDollarTextMath: false }),
-  ];
-  data.fromMarkdownExtensions = [...(data.fromMarkdownExtensions ?? []), mathFromMarkdown()];
-}
+export const mathSyntax: MoreSyntax = {
+  recognise: math({ singleDollarTextMath: false }),
+  build: mathFromMarkdown(),
+};
 
 /** A formula as MathML, set in the browser's own fonts; what cannot be read stays as it was written. */
 export function Formula({ tex, display }: { tex: string; display: boolean }) {

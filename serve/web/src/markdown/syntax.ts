@@ -1,3 +1,5 @@
+import type { Nodes, Parents, Root } from "mdast";
+import { type Extension, fromMarkdown } from "mdast-util-from-markdown";
 import { gfmAutolinkLiteralFromMarkdown } from "mdast-util-gfm-autolink-literal";
 import { gfmStrikethroughFromMarkdown } from "mdast-util-gfm-strikethrough";
 import { gfmTableFromMarkdown } from "mdast-util-gfm-table";
@@ -6,28 +8,54 @@ import { gfmAutolinkLiteral } from "micromark-extension-gfm-autolink-literal";
 import { gfmStrikethrough } from "micromark-extension-gfm-strikethrough";
 import { gfmTable } from "micromark-extension-gfm-table";
 import { gfmTaskListItem } from "micromark-extension-gfm-task-list-item";
-import type { Processor } from "unified";
+import type { Extension as Syntax } from "micromark-util-types";
+
+/** Syntax beyond GitHub's: how it is recognised, and which nodes it becomes. */
+export interface MoreSyntax {
+  recognise: Syntax;
+  build: Extension;
+}
 
 /**
- * GitHub's Markdown for a remark parser: tables, task lists, strike-through, bare links.
+ * The tree of a text in GitHub's Markdown: tables, task lists, strike-through, bare links.
  *
- * `remark-gfm` without its half that writes Markdown, which a page never needs, and without
- * footnotes, which cannot reach from one block into another.
+ * Without footnotes, which cannot reach from one block into another.
  */
-export function remarkGfm(this: Processor) {
-  const data = this.data();
-  data.micromarkExtensions = [
-    ...(data.micromarkExtensions ?? []),
-    gfmAutolinkLiteral(),
-    gfmStrikethrough(),
-    gfmTable(),
-    gfmTaskListItem(),
-  ];
-  data.fromMarkdownExtensions = [
-    ...(data.fromMarkdownExtensions ?? []),
-    gfmAutolinkLiteralFromMarkdown(),
-    gfmStrikethroughFromMarkdown(),
-    gfmTableFromMarkdown(),
-    gfmTaskListItemFromMarkdown(),
-  ];
+export function parseMarkdown(text: string, more: MoreSyntax | null = null): Root {
+  const tree = fromMarkdown(text, {
+    extensions: [
+      gfmAutolinkLiteral(),
+      gfmStrikethrough(),
+      gfmTable(),
+      gfmTaskListItem(),
+      ...(more ? [more.recognise] : []),
+    ],
+    mdastExtensions: [
+      gfmAutolinkLiteralFromMarkdown(),
+      gfmStrikethroughFromMarkdown(),
+      gfmTableFromMarkdown(),
+      gfmTaskListItemFromMarkdown(),
+      ...(more ? [more.build] : []),
+    ],
+  });
+  const addresses = new Map<string, string>();
+  for (const node of tree.children) {
+    if (node.type === "definition") addresses.set(node.identifier, node.url);
+  }
+  if (addresses.size > 0) resolveReferences(tree, addresses);
+  return tree;
+}
+
+/** Turns `[words][1]` into a link, where the same text says `[1]: address`. */
+function resolveReferences(parent: Parents, addresses: Map<string, string>): void {
+  const children = parent.children as Nodes[];
+  for (const [i, node] of children.entries()) {
+    if (node.type === "linkReference") {
+      children[i] = {
+        type: "link",
+        url: addresses.get(node.identifier) ?? "",
+        children: node.children,
+      };
+    } else if ("children" in node) resolveReferences(node, addresses);
+  }
 }
