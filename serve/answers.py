@@ -177,6 +177,13 @@ class Completion(BaseModel):
     usage: Usage
 
 
+class RunPlace(BaseModel):
+    """Where the run that made a checkpoint is kept: its folder on the server, and its page where it was tracked."""
+
+    folder: str
+    url: str | None
+
+
 class ModelCard(BaseModel):
     """What is known of a served checkpoint."""
 
@@ -188,6 +195,8 @@ class ModelCard(BaseModel):
     steps: int
     tokens_seen: int
     scores: dict[str, Any]
+    families: list[str] = Field(description="Kinds of tasks that it was scored on, best first.")
+    run: RunPlace | None = Field(description="Null for a base model.")
     created_at: str | None
 
 
@@ -268,6 +277,22 @@ class ConversationSummary(BaseModel):
     message_count: int
 
 
+class Snippet(BaseModel):
+    """The passage that a search found: the words, and what stands around them; `…` where it is cut."""
+
+    message_id: str
+    role: Literal["user", "assistant"]
+    before: str
+    hit: str
+    after: str
+
+
+class ListedConversation(ConversationSummary):
+    """A conversation in a list that was perhaps searched for."""
+
+    snippet: Snippet | None = Field(None, description="With `q`: where it was found; null: in the title alone.")
+
+
 class Conversation(ConversationSummary):
     """A whole conversation."""
 
@@ -278,7 +303,7 @@ class ConversationPage(BaseModel):
     """Conversations, newest first; `after` takes the last id to go on."""
 
     object: Literal["list"] = "list"
-    data: list[ConversationSummary]
+    data: list[ListedConversation]
     has_more: bool
 
 
@@ -296,6 +321,13 @@ class Deleted(BaseModel):
     id: str
     object: Literal["conversation.deleted"] = "conversation.deleted"
     deleted: Literal[True] = True
+
+
+class DeletedAll(BaseModel):
+    """All of a caller's conversations are gone."""
+
+    object: Literal["conversations.deleted"] = "conversations.deleted"
+    deleted: int = Field(description="How many there were.")
 
 
 class DeletedMessage(BaseModel):

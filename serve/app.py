@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 
-from serve import admin, chat, completions, conversations, errors, exchange, preview, system
+from serve import admin, chat, completions, conversations, errors, exchange, preview, system, votes
 from serve.answers import Citations, ErrorBody, NotSearched
 from serve.middleware import Edge
 from serve.page import add_docs, add_page
@@ -38,7 +38,7 @@ def build(app: FastAPI, service: Service) -> None:
     )
     for router in (chat.router, preview.router, completions.router):
         app.include_router(router, responses={code: ERRORS[code] for code in ERRORS if code != 403})
-    for router in (exchange.router, conversations.router):
+    for router in (exchange.router, conversations.router, votes.router):
         app.include_router(router, responses={code: ERRORS[code] for code in (400, 401, 404, 409, 413, 500, 503)})
     add_docs(app)
     add_page(app)

@@ -1,6 +1,6 @@
-"""Stored conversations: list, read, rename, delete, rate. Each caller has their own; others' do not exist."""
+"""Stored conversations: list, find, read, rename, delete, rate. Each caller has their own; others' do not exist."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -11,14 +11,17 @@ from serve.answers import (
     ConversationPage,
     ConversationSummary,
     Deleted,
+    DeletedAll,
     DeletedMessage,
     Feedback,
+    ListedConversation,
     StoredMessage,
 )
 from serve.auth import Caller, Known
 from serve.errors import ApiError, no_store
 from serve.schemas import FeedbackRequest, Rename
 from serve.service import Service, Shared
+from serve.snippets import snippet_of
 from serve.store import StoreUnavailable
 from serve.tables import ConversationRow, MessageRow
 
@@ -35,7 +38,8 @@ def stored() -> Generator[None]:
         raise no_store() from error
 
 
-def _missing(what: str) -> ApiError:
+def missing(what: str) -> ApiError:
+    """The refusal for what the caller does not have."""
     return ApiError(404, f"There is no such {what}.", code="not_found")
 
 
@@ -47,10 +51,24 @@ async def list_conversations(
     after: Annotated[str | None, Query(max_length=64, description="The last id of the page before.")] = None,
     q: Annotated[str | None, Query(max_length=200, description="Words in titles or messages.")] = None,
 ) -> ConversationPage:
-    """The caller's conversations, newest first."""
+    """The caller's conversations, newest first; those with the words of `q`, and where these stand."""
     with stored():
         rows, more = await shared.store.page(caller.owner, limit=limit, after=after, query=q)
-    return ConversationPage(data=[_summary(row, count) for row, count in rows], has_more=more)
+        found = await shared.store.found(caller.owner, [row.id for row, _ in rows], q) if q and rows else {}
+    data: list[ListedConversation] = []
+    for row, count in rows:
+        snippet = snippet_of(found[row.id], q) if q and row.id in found else None
+        data.append(ListedConversation(**dict(_summary(row, count)), snippet=snippet))
+    return ConversationPage(data=data, has_more=more)
+
+
+@router.delete("")
+async def delete_conversations(shared: Shared, caller: Known) -> DeletedAll:
+    """Delete all of the caller's conversations with all their messages."""
+    if any(owner == caller.owner for owner, _ in shared.busy_sessions):
+        raise _busy("An answer in one of the conversations is still under way.")
+    with stored():
+        return DeletedAll(deleted=await shared.store.delete_all(caller.owner))
 
 
 @router.get("/{conversation_id}")
@@ -59,10 +77,8 @@ async def read_conversation(conversation_id: Id, shared: Shared, caller: Known) 
     with stored():
         found = await shared.store.conversation(caller.owner, conversation_id)
     if found is None:
-        raise _missing("conversation")
-    row, messages = found
-    summary = _summary(row, len(messages))
-    return Conversation(**dict(summary), messages=[_message(message) for message in messages])
+        raise missing("conversation")
+    return shown(*found)
 
 
 @router.patch("/{conversation_id}")
@@ -71,7 +87,7 @@ async def rename_conversation(conversation_id: Id, body: Rename, shared: Shared,
     with stored():
         known = await shared.store.rename(caller.owner, conversation_id, body.title)
     if not known:
-        raise _missing("conversation")
+        raise missing("conversation")
     return await read_conversation(conversation_id, shared, caller)
 
 
@@ -82,7 +98,7 @@ async def delete_conversation(conversation_id: Id, shared: Shared, caller: Known
     with stored():
         known = await shared.store.delete(caller.owner, conversation_id)
     if not known:
-        raise _missing("conversation")
+        raise missing("conversation")
     return Deleted(id=conversation_id)
 
 
@@ -93,7 +109,7 @@ async def delete_message(conversation_id: Id, message_id: Id, shared: Shared, ca
     with stored():
         known = await shared.store.delete_message(caller.owner, conversation_id, message_id)
     if not known:
-        raise _missing("message")
+        raise missing("message")
     return DeletedMessage(id=message_id)
 
 
@@ -107,13 +123,23 @@ async def rate_message(
             caller.owner, conversation_id, message_id, body.rating, body.comment, body.correction
         )
     if not known:
-        raise _missing("answer")
+        raise missing("answer")
     return Feedback(rating=body.rating, comment=body.comment, correction=body.correction)
 
 
 def _refuse_while_busy(shared: Service, caller: Caller, conversation_id: str) -> None:
     if (caller.owner, conversation_id) in shared.busy_sessions:
-        raise ApiError(409, "An answer in this conversation is still under way.", code="session_busy", retry_after=1)
+        raise _busy("An answer in this conversation is still under way.")
+
+
+def _busy(why: str) -> ApiError:
+    return ApiError(409, why, code="session_busy", retry_after=1)
+
+
+def shown(row: ConversationRow, messages: Sequence[MessageRow]) -> Conversation:
+    """A stored conversation as the API shows it."""
+    summary = _summary(row, len(messages))
+    return Conversation(**dict(summary), messages=[_message(message) for message in messages])
 
 
 def _summary(row: ConversationRow, count: int) -> ConversationSummary:

@@ -1,15 +1,17 @@
 """The served checkpoints as the HTTP process knows them: tokenizer, template, sizes; no weights."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
 from resonance.chat import ChatTemplate, ContextOverflow, Fitted, Message
-from resonance.checkpoint import Checkpoint, Metadata
+from resonance.checkpoint import METADATA_FILE, Checkpoint, Metadata
 from resonance.errors import ResonanceError
 from resonance.model import GPT2Config
 from resonance.tokenizer import Tokenizer
-from serve.answers import Model, ModelCard
+from serve.answers import Model, ModelCard, RunPlace
 from serve.errors import ApiError
 
 TOKENS_OF_MARKUP = 8  # by how much fewer tokens than its parts a prompt may have, where words join
@@ -29,6 +31,8 @@ class ServedModel:
     context_length: int
     parameters: int
     trained: bool
+    families: tuple[str, ...]
+    run: RunPlace | None
 
     @classmethod
     def open(cls, name: str, folder: str, context_length: int | None) -> "ServedModel":
@@ -50,6 +54,8 @@ class ServedModel:
             context_length=context_length or longest,
             parameters=parameters,
             trained=checkpoint.metadata.steps > 0,
+            families=_families(checkpoint.folder),
+            run=_run(checkpoint.folder),
         )
 
     def card(self) -> Model:
@@ -67,6 +73,8 @@ class ServedModel:
                 steps=self.metadata.steps,
                 tokens_seen=self.metadata.tokens_seen,
                 scores=dict(self.metadata.scores),
+                families=list(self.families),
+                run=self.run,
                 created_at=self.metadata.created_at,
             ),
         )
@@ -109,3 +117,23 @@ class ServedModel:
 def open_models(checkpoints: Mapping[str, str], context_length: int | None) -> dict[str, ServedModel]:
     """Open every served checkpoint. Raises ResonanceError for one that is not whole."""
     return {name: ServedModel.open(name, folder, context_length) for name, folder in checkpoints.items()}
+
+
+def _families(folder: Path) -> tuple[str, ...]:
+    """The kinds of tasks in a checkpoint's last evaluation, best first; none where it has not been evaluated."""
+    try:
+        by_family = json.loads((folder / "eval.json").read_text(encoding="utf-8"))["tasks"]["instruct"]["by_family"]
+        scores = {str(name): float(score["value"]) for name, score in by_family.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ()
+    return tuple(sorted(scores, key=lambda name: -scores[name]))
+
+
+def _run(folder: Path) -> RunPlace | None:
+    """Where a run is kept, by its folder's name and that of the folder around it."""
+    if not (folder / METADATA_FILE).is_file():
+        return None
+    tracked = folder / "wandb" / "url.txt"
+    url = tracked.read_text(encoding="utf-8").strip() if tracked.is_file() else ""
+    whole = folder.resolve()
+    return RunPlace(folder=f"{whole.parent.name}/{whole.name}", url=url if url.startswith("https://") else None)

@@ -1,4 +1,4 @@
-"""Conversations on disk: what is asked of them, in any database that SQLAlchemy speaks to without blocking.
+"""Conversations and votes on disk: what is asked of them, in any database that SQLAlchemy speaks to without blocking.
 
 It knows messages and who owns them, and nothing of HTTP or models.
 """
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from resonance.errors import ResonanceError
 from serve.migrations import upgrade
-from serve.tables import ConversationRow, MessageRow
+from serve.tables import ConversationRow, MessageRow, VoteRow
 
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 BUSY_SECONDS = 5.0  # how long SQLite waits for another process's lock
@@ -81,7 +81,8 @@ class Store:
             await self._engine.dispose()
 
     @asynccontextmanager
-    async def _session(self) -> AsyncGenerator[AsyncSession]:
+    async def session(self) -> AsyncGenerator[AsyncSession]:
+        """A transaction, which is committed at its end. Raises StoreUnavailable for whatever a database can raise."""
         with _translated():
             if self._engine is None:
                 await self.open()
@@ -93,7 +94,7 @@ class Store:
     ) -> None:
         """Store messages one after another behind `parent_id`; the conversation begins with its first message."""
         now = datetime.now(UTC)
-        async with self._session() as session:
+        async with self.session() as session:
             conversation = await session.get(ConversationRow, (owner, conversation_id))
             if conversation is None:
                 conversation = ConversationRow(
@@ -126,7 +127,7 @@ class Store:
 
     async def messages(self, owner: str, conversation_id: str) -> list[MessageRow]:
         """All messages of a conversation in the order of their arrival; none when there is no such conversation."""
-        async with self._session() as session:
+        async with self.session() as session:
             rows = await session.scalars(
                 select(MessageRow).where(*_of(owner, conversation_id)).order_by(MessageRow.position)
             )
@@ -134,7 +135,7 @@ class Store:
 
     async def conversation(self, owner: str, conversation_id: str) -> tuple[ConversationRow, list[MessageRow]] | None:
         """A conversation with its messages; None when the owner has none of that id."""
-        async with self._session() as session:
+        async with self.session() as session:
             conversation = await session.get(ConversationRow, (owner, conversation_id))
             if conversation is None:
                 return None
@@ -151,7 +152,7 @@ class Store:
         `after` is the last id of the page before; `query` is looked for in titles and messages, in any case of
         letters that the database knows of.
         """
-        async with self._session() as session:
+        async with self.session() as session:
             statement = _newest_first(owner, query)
             if after is not None:
                 last = await session.get(ConversationRow, (owner, after))
@@ -166,9 +167,27 @@ class Store:
             rows = (await session.execute(statement.limit(limit + 1))).all()
             return [(row[0], row[1]) for row in rows[:limit]], len(rows) > limit
 
+    async def found(self, owner: str, conversation_ids: Sequence[str], query: str) -> dict[str, MessageRow]:
+        """The newest message of each of these conversations that has the words in it, by the conversation's id."""
+        newest = (
+            select(MessageRow.conversation_id, func.max(MessageRow.position).label("position"))
+            .where(
+                MessageRow.owner == owner,
+                MessageRow.conversation_id.in_(conversation_ids),
+                MessageRow.role != "system",
+                MessageRow.content.icontains(query, autoescape=True),
+            )
+            .group_by(MessageRow.conversation_id)
+            .subquery()
+        )
+        same = and_(MessageRow.conversation_id == newest.c.conversation_id, MessageRow.position == newest.c.position)
+        async with self.session() as session:
+            rows = await session.scalars(select(MessageRow).join(newest, same).where(MessageRow.owner == owner))
+            return {row.conversation_id: row for row in rows}
+
     async def restore(self, conversation: ConversationRow, messages: Sequence[MessageRow]) -> bool:
         """Store a whole conversation as it was; False when the owner has one of that id, or any of its messages."""
-        async with self._session() as session:
+        async with self.session() as session:
             if await session.get(ConversationRow, (conversation.owner, conversation.id)) is not None:
                 return False
             ids = [message.id for message in messages]
@@ -182,7 +201,7 @@ class Store:
 
     async def rename(self, owner: str, conversation_id: str, title: str) -> bool:
         """Give a conversation another title; False when there is none of that id."""
-        async with self._session() as session:
+        async with self.session() as session:
             conversation = await session.get(ConversationRow, (owner, conversation_id))
             if conversation is None:
                 return False
@@ -191,7 +210,7 @@ class Store:
 
     async def delete(self, owner: str, conversation_id: str) -> bool:
         """Delete a conversation and its messages; False when there is none of that id."""
-        async with self._session() as session:
+        async with self.session() as session:
             conversation = await session.get(ConversationRow, (owner, conversation_id))
             if conversation is None:
                 return False
@@ -199,9 +218,17 @@ class Store:
             await session.delete(conversation)
             return True
 
+    async def delete_all(self, owner: str) -> int:
+        """Delete all of an owner's conversations; return how many there were."""
+        async with self.session() as session:
+            count = await session.scalar(select(func.count()).where(ConversationRow.owner == owner))
+            await session.execute(delete(MessageRow).where(MessageRow.owner == owner))
+            await session.execute(delete(ConversationRow).where(ConversationRow.owner == owner))
+            return count or 0
+
     async def delete_message(self, owner: str, conversation_id: str, message_id: str) -> bool:
         """Delete one message, and let what follows it follow its parent; False when there is no such message."""
-        async with self._session() as session:
+        async with self.session() as session:
             message = await session.get(MessageRow, (owner, message_id))
             if message is None or message.conversation_id != conversation_id:
                 return False
@@ -220,7 +247,7 @@ class Store:
         correction: str | None,
     ) -> bool:
         """Keep what a reader thinks of an answer; False when there is no such answer."""
-        async with self._session() as session:
+        async with self.session() as session:
             message = await session.get(MessageRow, (owner, message_id))
             if message is None or message.role != "assistant":
                 return False
@@ -232,14 +259,16 @@ class Store:
             return True
 
     async def forget(self, days: int) -> None:
-        """Delete the conversations that nobody has touched for so many days."""
-        async with self._session() as session:
+        """Delete the conversations that nobody has touched for so many days, and votes as old."""
+        async with self.session() as session:
             old = ConversationRow.updated_at < datetime.now(UTC) - timedelta(days=days)
             of_old = and_(
                 ConversationRow.owner == MessageRow.owner, ConversationRow.id == MessageRow.conversation_id, old
             )
             await session.execute(delete(MessageRow).where(exists().where(of_old)))
             await session.execute(delete(ConversationRow).where(old))
+            aged = VoteRow.created_at < datetime.now(UTC) - timedelta(days=days)
+            await session.execute(delete(VoteRow).where(aged))
 
 
 def _engine(url: Any) -> AsyncEngine:
@@ -253,8 +282,14 @@ def _engine(url: Any) -> AsyncEngine:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
+        # SQLite's own knows ASCII only, and searches compare in lower case.
+        connection.create_function("lower", 1, _lower, deterministic=True)
 
     return engine
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
 
 
 @contextmanager
@@ -288,8 +323,13 @@ def _newest_first(owner: str, query: str | None) -> Select[ConversationRow, int]
 
 
 def _title(messages: Sequence[NewMessage]) -> str:
-    """The first words that a user said, on one line; empty while there are none."""
-    words = next((" ".join(message.content.split()) for message in messages if message.role == "user"), "")
+    """What a user said first makes the title; empty while nobody has said anything."""
+    return title_of(next((message.content for message in messages if message.role == "user"), ""))
+
+
+def title_of(text: str) -> str:
+    """The first words of a text, on one line."""
+    words = " ".join(text.split())
     title = words if len(words) <= 60 else words[:60].rsplit(" ", 1)[0] + "…"
     return storable(title)
 

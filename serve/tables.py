@@ -1,4 +1,4 @@
-"""The tables in which conversations are kept. An `owner` is the mark of an API key, or empty without keys."""
+"""The tables in which conversations and votes are kept. An `owner` is the mark of an API key, or empty without keys."""
 
 from datetime import datetime
 from typing import Any
@@ -58,3 +58,18 @@ class MessageRow(Base):
     rating: Mapped[int | None]
     comment: Mapped[str | None] = mapped_column(Text)
     correction: Mapped[str | None] = mapped_column(Text)
+
+
+class VoteRow(Base):
+    """Which of two answers to one prompt somebody found better; the sides hold model, checkpoint, settings, content."""
+
+    __tablename__ = "votes"
+    __table_args__ = (Index("ix_votes_recent", "owner", "created_at"),)
+
+    owner: Mapped[str] = mapped_column(Text, primary_key=True)
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    prompt: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    a: Mapped[dict[str, Any]] = mapped_column(JSON)
+    b: Mapped[dict[str, Any]] = mapped_column(JSON)
+    choice: Mapped[str] = mapped_column(Text)

@@ -140,7 +140,26 @@ def test_conversations_are_listed_newest_first_in_pages_and_found_by_words(serve
     assert [page["has_more"] for page in (first, second, third)] == [True, True, False]
     assert server.client.get(f"/v1/conversations?q={mark}%25").json()["data"] == []
     assert first["object"] == "list"
-    assert set(first["data"][0]) == {"id", "title", "created_at", "updated_at", "message_count"}
+    assert set(first["data"][0]) == {"id", "title", "created_at", "updated_at", "message_count", "snippet"}
+
+
+def test_a_search_shows_the_passage_that_it_found(server, session):
+    mark = uuid.uuid4().hex[:8]
+    text = (
+        f"It was a long evening by the sea, and somebody\ntold of the {mark.upper()} keeper, who had never once left."
+    )
+    say(server, session, text + " And so on." * 30, max_tokens=1)
+    server.client.patch(f"/v1/conversations/{session}", json={"title": "The evening"})
+    (found,) = server.client.get("/v1/conversations", params={"q": f"{mark} keeper"}).json()["data"]
+    snippet = found["snippet"]
+    assert (snippet["hit"], snippet["role"]) == (f"{mark.upper()} keeper", "user")
+    assert snippet["before"] == "…sea, and somebody told of the "
+    assert snippet["after"].startswith(", who had never once left. And so on.")
+    assert snippet["after"].endswith("…")
+    assert snippet["message_id"] == stored(server, session)["messages"][0]["id"]
+    (titled,) = server.client.get("/v1/conversations", params={"q": "the evening"}).json()["data"][:1]
+    assert titled["title"] == "The evening"
+    assert titled["snippet"] is None
 
 
 def test_a_conversation_is_renamed_rated_and_deleted(server, session):
@@ -208,7 +227,35 @@ def test_conversations_are_exported_deleted_and_imported_as_they_were(server, se
     assert say(server, session, "It goes on")["usage"]["messages_kept"] == 5
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"id": "x"}', "null"])
+def test_training_data_comes_in_as_conversations_and_the_same_only_once(server):
+    mark = uuid.uuid4().hex
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": f"Sum up {mark}.", "context": "A long text."},
+        {"role": "assistant", "content": "Short."},
+    ]
+    line = json.dumps({"messages": turns, "family": "summary"})
+    for expected in ({"imported": 1, "skipped": 0}, {"imported": 0, "skipped": 1}):
+        assert server.client.post("/v1/conversations.jsonl", content=line).json() == expected
+    (found,) = server.client.get("/v1/conversations", params={"q": mark}).json()["data"]
+    assert found["title"] == f"Sum up {mark}."
+    messages = stored(server, found["id"])["messages"]
+    assert [message["content"] for message in messages] == ["Be brief.", f"Sum up {mark}.\n\nA long text.", "Short."]
+    assert [message["parent_id"] for message in messages] == [None, *[message["id"] for message in messages[:-1]]]
+    assert say(server, found["id"], "Go on")["usage"]["messages_kept"] == 4
+
+
+def test_all_conversations_are_deleted_at_once(server, session):
+    say(server, session, "One")
+    say(server, f"{session}-2", "Two")
+    assert server.until(lambda: server.client.delete("/v1/conversations").status_code == 200)
+    assert server.client.get("/v1/conversations").json()["data"] == []
+    assert server.client.delete("/v1/conversations").json() == {"object": "conversations.deleted", "deleted": 0}
+
+
+@pytest.mark.parametrize(
+    "line", ['{"messages": []}', '{"messages": [{"role": "user"}]}', "{", "[]", '{"id": "x"}', "null"]
+)
 def test_a_line_that_is_no_conversation_is_named_and_nothing_comes_in(server, session, line):
     good = {"id": session, "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z", "messages": []}
     response = server.client.post("/v1/conversations.jsonl", content=f"{json.dumps(good)}\n{line}\n")

@@ -7,14 +7,16 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from serve import ballots
 from serve.store import NewMessage, Store, StoreError, StoreUnavailable, new_message_id
-from serve.tables import Base
+from serve.tables import Base, VoteRow
 
 
 @pytest.fixture(scope="module")
@@ -129,11 +131,61 @@ def test_search_takes_signs_of_patterns_for_themselves(url, owner):
     run(url, use)
 
 
-def test_old_conversations_are_forgotten(url, owner):
+def test_search_knows_small_and_capital_letters_of_all_languages_and_the_newest_message_with_the_words(url, owner):
+    async def use(store: Store):
+        said = [message("user", "Äpfel und Birnen"), message("assistant", "Die ÄPFEL sind rot."), message("user", "Ja")]
+        await store.append(owner, "a", said, None)
+        await store.append(owner, "b", [message("user", "Birnen"), message("system", "äpfel")], None)
+        page, _ = await store.page(owner, limit=10, after=None, query="äpfel")
+        assert {row.id for row, _ in page} == {"a", "b"}
+        found = await store.found(owner, ["a", "b"], "äpfel")
+        assert {name: row.content for name, row in found.items()} == {"a": "Die ÄPFEL sind rot."}
+
+    run(url, use)
+
+
+def test_votes_are_an_owners_own_come_newest_first_and_can_be_taken_back(url, owner):
+    async def use(store: Store):
+        for i in range(5):
+            await ballots.add_vote(store, ballot(owner, f"v{i}", i))
+        await ballots.add_vote(store, ballot(owner + "2", "v0", 0))
+        first, more = await ballots.votes(store, owner, limit=3, after=None)
+        rest, end = await ballots.votes(store, owner, limit=3, after=first[-1].id)
+        assert [vote.id for vote in (*first, *rest)] == ["v4", "v3", "v2", "v1", "v0"]
+        assert (more, end) == (True, False)
+        assert first[0].a == {"model": "m", "content": "wörds"}
+        assert await ballots.delete_vote(store, owner, "v0")
+        assert not await ballots.delete_vote(store, owner, "v0")
+        assert len((await ballots.votes(store, owner + "2", limit=3, after=None))[0]) == 1
+
+    run(url, use)
+
+
+def ballot(owner: str, name: str, minute: int) -> VoteRow:
+    side = {"model": "m", "content": "wörds"}
+    at = datetime(2026, 1, 1, 12, minute, tzinfo=UTC)
+    return VoteRow(owner=owner, id=name, created_at=at, prompt=[], a=side, b=side, choice="tie")
+
+
+def test_all_of_an_owners_conversations_are_deleted_and_nobody_elses(url, owner):
+    async def use(store: Store):
+        for name, whose in (("c", owner), ("d", owner), ("c", owner + "2")):
+            await store.append(whose, name, [message("user", "x")], None)
+        assert await store.delete_all(owner) == 2
+        assert await store.messages(owner, "c") == []
+        assert len(await store.messages(owner + "2", "c")) == 1
+        assert await store.delete_all(owner) == 0
+
+    run(url, use)
+
+
+def test_old_conversations_and_votes_are_forgotten(url, owner):
     async def use(store: Store):
         await store.append(owner, "c", [message("user", "x")], None)
+        await ballots.add_vote(store, ballot(owner, "old", 0))
         await store.forget(days=1)
         assert await store.conversation(owner, "c") is not None
+        assert await ballots.votes(store, owner, limit=1, after=None) == ([], False)
         await store.forget(days=0)
         assert await store.conversation(owner, "c") is None
         assert await store.messages(owner, "c") == []
