@@ -6,12 +6,13 @@ A program that fails, or takes longer than it may, is left out with the reason, 
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +21,19 @@ from resonance.bench.peers import PRECISIONS
 from resonance.engine.quantize import Precision
 
 OWN = ("mixed", "turns", "quoting")  # jobs that only the engine knows
+KINDS: dict[str, dict[str, tuple[Precision, ...]]] = {  # jobs for which programs are loaded in another way, and whose
+    "serve": {"resonance": PRECISIONS["resonance"], "llama.cpp": PRECISIONS["llama.cpp"]},
+    "train": {"resonance": ("fp32", "bf16"), "transformers": ("fp32", "bf16")},
+}
 LOADING_SECONDS = 600.0  # converting and loading may take
+ENDING_SECONDS = 20.0  # until a program of another kind has ended what it started
+
+
+def takes_part(who: str, what: str, precision: Precision) -> bool:
+    """Whether a program does a kind of job in a precision."""
+    if what in KINDS:
+        return precision in KINDS[what].get(who, ())
+    return precision in PRECISIONS[who] and (who == "resonance" or what not in OWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +57,7 @@ class Figures:
     rates: list[float] = field(default_factory=list[float])
     more: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     peak_rss_mb: int = 0
+    load_seconds: float = 0.0
 
     def add(self, told: dict[str, Any]) -> None:
         """Take a worker's answer."""
@@ -76,27 +90,32 @@ def measure(
 ) -> Iterator[Figures]:
     """Measure every program in every precision that it has; figures grow in place, and are yielded as they do."""
     for precision in precisions:
-        names = [name for name in who if precision in PRECISIONS[name]]
         with ExitStack() as stack:
-            workers: dict[str, Worker] = {}
-            for name in names:
-                own = [job for job in jobs if name == "resonance" or job.what not in OWN]
-                if own:
+            workers: dict[tuple[str, str], Worker] = {}  # by name and kind
+            for name in who:
+                for kind in ("", *KINDS):
+                    own = [
+                        job
+                        for job in jobs
+                        if (job.what if job.what in KINDS else "") == kind and takes_part(name, job.what, precision)
+                    ]
+                    if not own:
+                        continue
                     tell(f"Loading {name} in {precision}")
                     try:
-                        workers[name] = stack.enter_context(Worker(name, precision, own, setting))
+                        workers[name, kind] = stack.enter_context(Worker(name, precision, own, setting, kind))
                     except Left as reason:
                         tell(f"{name} in {precision} is left out: {reason}.")
             for turn in range(setting.rounds):
                 for at in range(len(jobs)):
-                    for name in list(workers):
-                        if jobs[at] not in workers[name].figures:
+                    for name, kind in list(workers):
+                        if jobs[at] not in workers[name, kind].figures:
                             continue
                         try:
-                            figures = workers[name].measure(jobs[at])
+                            figures = workers[name, kind].measure(jobs[at])
                         except Left as reason:
                             tell(f"{name} in {precision} is left out from here on: {reason}.")
-                            workers.pop(name).close()
+                            workers.pop((name, kind)).close()
                             continue
                         rate = figures.rates[-1]
                         tell(
@@ -109,10 +128,12 @@ def measure(
 class Worker:
     """A program in its process, which ends with the `with` block. Raises Left when it does not load."""
 
-    def __init__(self, who: str, precision: Precision, jobs: Sequence[Job], setting: Setting) -> None:
+    def __init__(self, who: str, precision: Precision, jobs: Sequence[Job], setting: Setting, kind: str = "") -> None:
         self._turn_seconds = setting.turn_seconds
+        self._ending_seconds = ENDING_SECONDS if kind else 0.0
         self._order = {
             "who": who,
+            "kind": kind,
             "precision": precision,
             "folder": str(setting.folder),
             "threads": setting.threads,
@@ -128,7 +149,9 @@ class Worker:
             self.close()
         self._start(self._order)
         try:
-            self._answer(LOADING_SECONDS)
+            seconds = self._answer(LOADING_SECONDS)["load_seconds"]
+            for figures in self.figures.values():
+                figures.load_seconds = seconds
         except BaseException:
             self.close()
             raise
@@ -147,9 +170,15 @@ class Worker:
         return self.figures[job]
 
     def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.communicate()
+        """End the process, and what it has started."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(self._ending_seconds)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process.stdout.close()
         self._errors.close()
 
     def _start(self, order: Mapping[str, object]) -> None:
@@ -161,6 +190,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
+            start_new_session=True,  # so that `close` reaches all of its processes
         )
         assert self._process.stdin and self._process.stdout
         self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()

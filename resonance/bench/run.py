@@ -15,12 +15,12 @@ import torch
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from resonance.bench import machine as limits
 from resonance.bench.machine import Machine
 from resonance.bench.peers import MODULES, PRECISIONS
-from resonance.bench.rounds import OWN, Figures, Job, Setting, measure
+from resonance.bench.rounds import KINDS, OWN, Figures, Job, Setting, measure, takes_part
 from resonance.checkpoint import Checkpoint
 from resonance.config import compose
 from resonance.engine.quantize import Precision
@@ -28,7 +28,7 @@ from resonance.errors import ResonanceError
 from resonance.model import GPT2, GPT2Config
 from resonance.tokenizer import Tokenizer
 
-WHAT = ("decode", "prefill", *OWN)
+WHAT = ("decode", "prefill", *OWN, *KINDS)
 PEERS = {"transformers": "transformers", "ctranslate2": "ctranslate2", "llamacpp": "llama.cpp"}
 SIZES = ("n_layer", "n_head", "n_embd", "context_length", "tie_weights", "initializer_range")
 FILE_WIDTH = 120  # of what is printed into a file
@@ -66,6 +66,7 @@ class Row:
             "tokens_per_s": {"median": median(rates), "min": min(rates), "max": max(rates)},
             "ceiling_share": self.share,
             "peak_rss_mb": self.figures.peak_rss_mb,
+            "load_seconds": round(self.figures.load_seconds, 2),
             **self.more,
         }
 
@@ -87,10 +88,7 @@ def main(overrides: list[str]) -> None:
         folder, sizes = _weights(config, Path(work))
         told: list[Figures] = []
         total = config.rounds * sum(
-            sum(precision in PRECISIONS[who] for precision in precisions)
-            for who in programs
-            for job in jobs
-            if who == "resonance" or job.what not in OWN
+            takes_part(who, job.what, precision) for who in programs for job in jobs for precision in precisions
         )
         task = progress.add_task("Measuring", total=total)
         setting = Setting(folder, threads, config.rounds, config.turn_seconds)
@@ -112,8 +110,6 @@ def _listed(value: object) -> list[object]:
 def _jobs(config: DictConfig) -> list[Job]:
     what = [str(word) for word in _listed(config.what)]
     for word in what:
-        if word in ("train", "serve"):
-            raise BenchError(f"what={word} is not measured here; `resonance {word}` reports its own speed.")
         if word not in WHAT:
             raise BenchError(f"what must be of {', '.join(WHAT)}, not {word!r}.")
     for name, least in (("rounds", 1), ("repeats", 1), ("new_tokens", 2), ("prompt_tokens", 1), ("prefill_tokens", 1)):
@@ -196,7 +192,19 @@ def _print_machine(console: Console, machine: Machine) -> None:
 
 
 def _print(console: Console, rows: Sequence[Row]) -> None:
-    table = Table("what", "batch", "precision", "who", "tokens/s", "min - max", "ceiling", "share", "peak MB", "")
+    table = Table(
+        "what",
+        "batch",
+        "precision",
+        "who",
+        "tokens/s",
+        "min - max",
+        "ceiling",
+        "share",
+        "peak MB",
+        "load s",
+        Column("", overflow="fold"),
+    )
     for row in sorted(rows, key=lambda row: (WHAT.index(row.figures.job.what), row.figures.job.batch)):
         figures = row.figures
         table.add_row(
@@ -209,6 +217,7 @@ def _print(console: Console, rows: Sequence[Row]) -> None:
             f"{row.ceiling:.0f}" if row.ceiling else "",
             f"{row.share:.0%}" if row.share else "",
             str(figures.peak_rss_mb),
+            f"{figures.load_seconds:.1f}",
             ", ".join(f"{name} {value:.2f}" for name, value in row.more.items()),
         )
     console.print(table)

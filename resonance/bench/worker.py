@@ -1,9 +1,10 @@
 """One program in a process of its own: loads it, then measures whatever job it is told, again and again.
 
 `python -m resonance.bench.worker '{"who": ..., "folder": ..., "precision": ..., "threads": ..., "batch": ...}'` prints
-a line of JSON once it has loaded, then one for each job that it reads from its standard input:
+a line of JSON once it has loaded, then one for each job that it reads from its standard input, until that is closed:
 {"what", "batch", "prompt_tokens", "new_tokens", "repeats"}. With `"prepare": true` it only writes the files that
-the program wants, so that the memory which this takes is not counted.
+the program wants, so that the memory which this takes is not counted. With `"kind": "serve"` or `"train"` it loads
+what serves or trains; the module of that name in this folder knows what that is.
 """
 
 import gc
@@ -14,9 +15,10 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from importlib import import_module
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from resonance.bench import peers
 
@@ -27,21 +29,29 @@ def main(argument: str) -> None:
     os.dup2(2, 1)  # what the programs print is no answer
     order = json.loads(argument)
     who, folder, precision = order["who"], Path(order["folder"]), order["precision"]
+    programs: Any = import_module(f"resonance.bench.{order['kind']}") if order["kind"] else peers
     try:
         if order.get("prepare"):
-            peers.prepare(who, folder, precision)
+            programs.prepare(who, folder, precision)
             _say(out, {})
             return
         started = time.perf_counter()
-        program = peers.load(who, folder, precision, order["batch"], order["threads"])
+        program = programs.load(who, folder, precision, order["batch"], order["threads"])
         _say(out, {"load_seconds": time.perf_counter() - started})
     except peers.Unsupported as reason:
         _say(out, {"unsupported": str(reason)})
         return
     gc.collect()
+    if order["kind"]:
+        with closing(program):
+            for line in sys.stdin:
+                _say(out, {"peak_rss_mb": _megabytes("VmHWM"), **program.measure(json.loads(line))})
+        return
     for line in sys.stdin:
         figures = _measure(program, json.loads(line))
-        _say(out, {**figures, "peak_rss_mb": _peak_megabytes()})
+        if program.needed_bytes is not None:
+            figures["rss_over_need"] = _megabytes("VmRSS") * 2**20 / program.needed_bytes
+        _say(out, {**figures, "peak_rss_mb": _megabytes("VmHWM")})
 
 
 def _say(out: TextIO, answer: dict[str, object]) -> None:
@@ -49,10 +59,10 @@ def _say(out: TextIO, answer: dict[str, object]) -> None:
     out.flush()
 
 
-def _peak_megabytes() -> int:
-    # Not getrusage, whose peak begins with that of the process that started this one.
+def _megabytes(name: str) -> int:
+    # Resident now, VmRSS, or at most, VmHWM. Not getrusage's, which begins with that of the process before this one.
     status = Path("/proc/self/status")
-    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8")) if status.is_file() else None
+    found = re.search(rf"{name}:\s+(\d+) kB", status.read_text(encoding="utf-8")) if status.is_file() else None
     return round(int(found[1]) / 1024) if found else 0
 
 

@@ -60,8 +60,7 @@ def test_a_small_run_prints_a_table_and_writes_the_designs_json(folder: Path, tm
     [
         ("peer=[vllm]", "peer must be of transformers, ctranslate2, llamacpp, not 'vllm'."),
         ("precision=[int2]", "precision must be of fp32, bf16, int8, int4, not 'int2'."),
-        ("what=flight", "what must be of decode, prefill, mixed, turns, quoting, not 'flight'."),
-        ("what=serve", "what=serve is not measured here"),
+        ("what=flight", "what must be of decode, prefill, mixed, turns, quoting, serve, train, not 'flight'."),
         ("batch=[0]", "batch must be made of whole numbers of at least 1, not 0."),
         ("rounds=0", "rounds must be a whole number of at least 1, not 0."),
     ],

@@ -25,9 +25,7 @@ class LlamaCpp:
         self._silent = silent
         llama_cpp.llama_log_set(silent, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
-        loading = llama_cpp.llama_model_default_params()
-        # Repacked for the matrix unit, 8-bit and 4-bit weights end in a segmentation fault (0.3.36, first decode).
-        loading.use_extra_bufts = not _has_matrix_unit()
+        loading = loading_params()
         model = llama_cpp.llama_model_load_from_file(str(path).encode(), loading)
         if model is None:
             raise RuntimeError(f"llama.cpp does not load {path}.")
@@ -42,6 +40,7 @@ class LlamaCpp:
         self._context = context
         self._memory = llama_cpp.llama_get_memory(context)
         vocab = llama_cpp.llama_model_get_vocab(model)
+        self.needed_bytes = None
         self.vocab_size = llama_cpp.llama_vocab_n_tokens(vocab) if vocab else 0
         self._batch = llama_cpp.llama_batch_init(CONTEXT * batch, 0, 1)
 
@@ -82,17 +81,28 @@ def prepare(folder: Path, precision: "Precision") -> None:
     from resonance.checkpoint import Checkpoint  # here, because they bring torch, which measuring does not need
     from resonance.weights.export import export
 
-    if not _exported(folder, precision).exists():
-        export(Checkpoint.open(folder), "gguf", _exported(folder, precision), kind=TYPES[precision])
+    if not exported(folder, precision).exists():
+        export(Checkpoint.open(folder), "gguf", exported(folder, precision), kind=TYPES[precision])
 
 
 def load(folder: Path, precision: "Precision", batch: int, threads: int) -> LlamaCpp:
     """See peers.load."""
-    return LlamaCpp(_exported(folder, precision), batch, threads)
+    return LlamaCpp(exported(folder, precision), batch, threads)
 
 
-def _exported(folder: Path, precision: "Precision") -> Path:
+def exported(folder: Path, precision: "Precision") -> Path:
+    """The GGUF file that `prepare` writes."""
     return folder.with_name(f"{folder.name}-{TYPES[precision]}.gguf")
+
+
+def loading_params() -> llama_cpp.llama_model_params:
+    """llama.cpp's own, but for one that ends in a segmentation fault (0.3.36, first decode).
+
+    That is what 8-bit and 4-bit weights do when they are repacked for the matrix unit.
+    """
+    params = llama_cpp.llama_model_default_params()
+    params.use_extra_bufts = not _has_matrix_unit()
+    return params
 
 
 def _has_matrix_unit() -> bool:

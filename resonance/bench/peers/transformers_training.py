@@ -1,0 +1,61 @@
+"""Fine-tuning with Hugging Face transformers: its model and loss, torch's AdamW, batches padded to the longest."""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import transformers
+
+if TYPE_CHECKING:
+    from resonance.chat import Rendered
+    from resonance.engine.quantize import Precision
+
+UNSUPERVISED = -100
+LEARNING_RATE, LONGEST_GRADIENT = 5e-5, 1.0
+
+
+class TransformersTrainer:
+    """GPT2LMHeadModel, trained as transformers' own Trainer does by default, with nothing dropped out."""
+
+    def __init__(self, model: transformers.GPT2LMHeadModel, examples: "Sequence[Rendered]", *, bf16: bool) -> None:
+        self._model, self._examples, self._bf16 = model.train(), examples, bf16
+        self._optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
+        self._at = 0
+
+    def steps(self, count: int, batch: int) -> Iterator[float]:
+        """See train.Trainer."""
+        for _ in range(count):
+            chosen = [self._examples[(self._at + i) % len(self._examples)] for i in range(batch)]
+            self._at += batch
+            began = time.perf_counter()
+            tokens = self._step(chosen)
+            yield tokens / (time.perf_counter() - began)
+
+    def _step(self, examples: "Sequence[Rendered]") -> int:
+        longest = max(len(example.input_ids) for example in examples)
+        ids = torch.zeros(len(examples), longest, dtype=torch.long)
+        labels = torch.full_like(ids, UNSUPERVISED)
+        attended = torch.zeros_like(ids)
+        for row, example in enumerate(examples):
+            length = len(example.input_ids)
+            ids[row, :length] = torch.tensor(example.input_ids)
+            labels[row, :length] = ids[row, :length].masked_fill(~torch.tensor(example.loss_mask), UNSUPERVISED)
+            attended[row, :length] = 1
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
+            loss = self._model(input_ids=ids, attention_mask=attended, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._model.parameters(), LONGEST_GRADIENT)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        return int(attended.sum())
+
+
+def load(folder: Path, precision: "Precision", examples: "Sequence[Rendered]", threads: int) -> TransformersTrainer:
+    """The checkpoint, ready to be trained."""
+    torch.set_num_threads(threads)
+    model = transformers.GPT2LMHeadModel.from_pretrained(
+        folder, dtype=torch.float32, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0
+    )
+    return TransformersTrainer(model, examples, bf16=precision == "bf16")
