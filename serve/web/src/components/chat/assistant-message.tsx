@@ -10,7 +10,7 @@ import { ActionButton } from "./action-button";
 import { Answer } from "./answer-text";
 import { CopyButton } from "./copy-button";
 import { FeedbackButtons } from "./feedback-buttons";
-import { SourcesList } from "./sources-list";
+import { SearchTrail } from "./sources-list";
 import { TokenText } from "./token-text";
 import { VersionSwitch } from "./version-switch";
 
@@ -35,17 +35,12 @@ export function AssistantMessage({ conversation, message, newest, busy }: Assist
   );
   return (
     <div className="flex flex-col gap-1">
-      {message.sources && (
-        <SourcesList
-          sources={message.sources}
-          anchor={`source-${message.id}`}
-          onWithoutSearch={
-            newest && !busy
-              ? () => void regenerate(conversation, message.id, { search: "off" })
-              : undefined
-          }
-        />
-      )}
+      <SearchTrail
+        conversation={conversation}
+        message={message}
+        anchor={`source-${message.id}`}
+        open={newest && !busy}
+      />
       <div className={live ? "live" : undefined}>
         {tokenView && message.tokens?.length ? (
           <TokenText tokens={message.tokens} />

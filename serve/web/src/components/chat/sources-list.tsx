@@ -1,35 +1,47 @@
-import { Globe } from "lucide-react";
-import type { Source, Sources } from "@/api/types";
+import { Globe, GlobeLock, Pencil } from "lucide-react";
+import type { ReactNode } from "react";
+import { useState } from "react";
+import type { Source } from "@/api/types";
+import type { SearchChoice } from "@/chat/request";
+import { regenerate } from "@/chat/session";
+import type { Message } from "@/chat/tree";
+import { Button } from "@/components/ui/button";
+import { Input } from "@/components/ui/input";
 import { useWords } from "@/i18n";
+import { reasonIn } from "@/i18n/reasons";
 
-/** What a search found, as cards; `[1]` in the answer links to the first. */
-export function SourcesList({
-  sources,
-  anchor,
-  onWithoutSearch,
-}: {
-  sources: Sources;
+interface SearchTrailProps {
+  conversation: string;
+  message: Message;
+  /** Cards have ids that begin with this; `[1]` in the answer links to the first. */
   anchor: string;
-  onWithoutSearch?: () => void;
-}) {
+  /** The answer can be asked for again. */
+  open: boolean;
+}
+
+/** What a search looked for and found before an answer, or why there was none. */
+export function SearchTrail({ conversation, message, anchor, open }: SearchTrailProps) {
   const t = useWords();
+  const { sources, unsearched } = message;
+  const again = (search: SearchChoice) => void regenerate(conversation, message.id, { search });
+  if (!sources) {
+    if (!unsearched) return null;
+    return (
+      <Trail icon={<GlobeLock />}>
+        <span>{t.notSearched(reasonIn(t, unsearched))}</span>
+        {open && <TextButton onClick={() => again("on")}>{t.searchAnyway}</TextButton>}
+      </Trail>
+    );
+  }
   return (
-    <section className="mb-3 flex flex-col gap-2">
-      {sources.query && (
-        <p className="flex items-center gap-2 text-muted-foreground text-xs">
-          <Globe className="size-3.5 shrink-0" />
-          <span className="min-w-0 truncate">{t.searchedFor(sources.query)}</span>
-          {onWithoutSearch && (
-            <button
-              type="button"
-              className="shrink-0 rounded underline decoration-current/40 underline-offset-2 hover:text-foreground"
-              onClick={onWithoutSearch}
-            >
-              {t.withoutSearch}
-            </button>
-          )}
-        </p>
-      )}
+    <section aria-label={t.sources} className="mb-2 flex flex-col gap-2">
+      <Trail icon={<Globe />}>
+        {sources.query && (
+          <QueryChip query={sources.query} open={open} onAsk={(query) => again({ query })} />
+        )}
+        {sources.reason && <span>{reasonIn(t, sources.reason)}</span>}
+        {open && <TextButton onClick={() => again("off")}>{t.withoutSearch}</TextButton>}
+      </Trail>
       {sources.note && <p className="text-muted-foreground text-xs">{sources.note}</p>}
       {sources.sources.length === 0 ? (
         !sources.note && <p className="text-muted-foreground text-xs">{t.noSources}</p>
@@ -44,25 +56,114 @@ export function SourcesList({
   );
 }
 
+function Trail({ icon, children }: { icon: ReactNode; children: ReactNode }) {
+  return (
+    <div className="flex min-h-7 flex-wrap items-center gap-x-2.5 gap-y-1 text-muted-foreground text-xs [&>svg]:size-3.5 [&>svg]:shrink-0">
+      {icon}
+      {children}
+    </div>
+  );
+}
+
+function TextButton({ children, onClick }: { children: string; onClick: () => void }) {
+  return (
+    <button
+      type="button"
+      className="rounded py-1 underline decoration-current/40 underline-offset-2 hover:text-foreground"
+      onClick={onClick}
+    >
+      {children}
+    </button>
+  );
+}
+
+/** The words that were searched for; changing them asks again with the new ones. */
+function QueryChip({
+  query,
+  open,
+  onAsk,
+}: {
+  query: string;
+  open: boolean;
+  onAsk: (query: string) => void;
+}) {
+  const t = useWords();
+  const [draft, setDraft] = useState<string | null>(null);
+  if (!open) return <span className="font-medium text-foreground/80">{t.searchedFor(query)}</span>;
+  if (draft === null) {
+    return (
+      <button
+        type="button"
+        aria-label={`${t.editQuery}: ${query}`}
+        className="flex min-w-0 items-center gap-1.5 rounded-full border bg-card/70 py-1 pr-2.5 pl-3 font-medium text-foreground transition-colors hover:bg-accent"
+        onClick={() => setDraft(query)}
+      >
+        <span className="min-w-0 break-words text-left">{query}</span>
+        <Pencil className="size-3 shrink-0 text-muted-foreground" />
+      </button>
+    );
+  }
+  const wanted = draft.trim();
+  return (
+    <form
+      className="flex w-full max-w-md gap-2"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (!wanted) return;
+        setDraft(null);
+        if (wanted !== query) onAsk(wanted);
+      }}
+    >
+      <Input
+        aria-label={t.editQuery}
+        className="h-8 text-sm"
+        value={draft}
+        maxLength={500}
+        autoFocus
+        onFocus={(event) => event.target.select()}
+        onChange={(event) => setDraft(event.target.value)}
+        onKeyDown={(event) => {
+          if (event.key === "Escape") setDraft(null);
+        }}
+      />
+      <Button type="submit" size="sm" disabled={!wanted}>
+        {t.searchAgain}
+      </Button>
+      <Button variant="ghost" size="sm" onClick={() => setDraft(null)}>
+        {t.cancel}
+      </Button>
+    </form>
+  );
+}
+
 function SourceCard({ source, anchor }: { source: Source; anchor: string }) {
-  const link = /^https?:/.test(source.url) ? source.url : undefined;
+  const title = (
+    <>
+      <span className="text-primary tabular-nums">{source.id}</span>
+      <span className="truncate">{source.title || source.url}</span>
+    </>
+  );
+  const heading = "flex items-baseline gap-2 font-medium text-sm";
   return (
     <li
       id={`${anchor}-${source.id}`}
       className="min-w-0 scroll-mt-20 rounded-xl border bg-card/60 px-3.5 py-2.5 transition-colors target:border-primary target:bg-primary/8"
     >
-      <a
-        href={link}
-        target="_blank"
-        rel="noopener noreferrer"
-        className="flex items-baseline gap-2 font-medium text-sm hover:underline"
-      >
-        <span className="text-primary tabular-nums">{source.id}</span>
-        <span className="truncate">{source.title || source.url}</span>
-      </a>
+      {/^https?:/.test(source.url) ? (
+        <a
+          href={source.url}
+          target="_blank"
+          rel="noopener noreferrer"
+          className={`${heading} hover:underline`}
+        >
+          {title}
+        </a>
+      ) : (
+        <p className={heading}>{title}</p>
+      )}
       <p className="truncate text-muted-foreground text-xs">{source.site ?? source.url}</p>
       {source.passage && (
-        <p className="mt-1 line-clamp-3 text-muted-foreground text-xs leading-relaxed">
+        <p className="mt-1 line-clamp-3 text-muted-foreground text-xs leading-relaxed hover:line-clamp-none">
           {source.passage}
         </p>
       )}
