@@ -64,6 +64,7 @@ export function fakeServer(options: { answer?: string[]; health?: Health; key?: 
       return json({ object: "list", data: [conversation], has_more: false });
     }
     if (path === "/v1/conversations/first") return json(conversation);
+    if (path.startsWith("/v1/votes")) return json({ object: "list", data: [], has_more: false });
     if (path.endsWith("/stream")) return new Response(events(options.answer ?? ["Hello", "!"]));
     if (path.endsWith("/feedback")) return json({});
     return json({ error: { message: "There is no such conversation.", code: "not_found" } }, 404);

@@ -113,6 +113,10 @@ export function useRenameConversation() {
   });
 }
 
+export function deleteConversations(): Promise<Response> {
+  return request("/v1/conversations", { method: "DELETE" });
+}
+
 export function sendFeedback(conversation: string, message: string, feedback: Feedback) {
   const path = `${conversationPath(conversation)}/messages/${encodeURIComponent(message)}/feedback`;
   return request(path, { method: "PUT", body: JSON.stringify(feedback) });

@@ -4,7 +4,8 @@ import type { Sources, TokenLogprob, Usage } from "./types";
 
 export type StreamEvent =
   | { type: "text"; text: string; tokens: TokenLogprob[] }
-  | { type: "id"; id: string }
+  /** The id under which the answer is kept, and in its first event that of its question. */
+  | { type: "id"; id: string; question?: string }
   | { type: "sources"; sources: Sources }
   | { type: "unsearched"; reason: string }
   | { type: "finish"; reason: string }
@@ -26,6 +27,7 @@ interface CompletionLogprobs {
 
 interface Chunk {
   id?: string;
+  parent_id?: string | null;
   choices?: {
     delta?: { content?: string | null };
     text?: string;
@@ -60,7 +62,8 @@ export function readEvent(event: EventSourceMessage): StreamEvent[] {
     const { message = "The server stopped answering.", code = null } = chunk.error ?? {};
     return [{ type: "error", message, code }];
   }
-  const said: StreamEvent[] = chunk.id ? [{ type: "id", id: chunk.id }] : [];
+  const said: StreamEvent[] = [];
+  if (chunk.id) said.push({ type: "id", id: chunk.id, question: chunk.parent_id ?? undefined });
   const choice = chunk.choices?.[0];
   const text = choice?.delta?.content ?? choice?.text ?? "";
   const tokens = choice?.logprobs ? readLogprobs(choice.logprobs) : [];

@@ -70,6 +70,16 @@ export interface TokenLogprob extends TokenAlternative {
   top_logprobs: TokenAlternative[];
 }
 
+/** What the model reads for a chat request. */
+export interface RenderedPrompt {
+  text: string;
+  tokens: { id: number; text: string }[];
+  prompt_tokens: number;
+  messages_kept: number;
+  messages_dropped: number;
+  context_length: number;
+}
+
 export interface Feedback {
   rating: 1 | -1;
   comment?: string | null;
@@ -84,8 +94,22 @@ export interface ConversationSummary {
   message_count: number;
 }
 
+/** The passage that a search found. */
+export interface Snippet {
+  message_id: string;
+  role: Role;
+  before: string;
+  hit: string;
+  after: string;
+}
+
+export interface ListedConversation extends ConversationSummary {
+  /** Null where the words are in the title alone. */
+  snippet?: Snippet | null;
+}
+
 export interface ConversationPage {
-  data: ConversationSummary[];
+  data: ListedConversation[];
   has_more: boolean;
 }
 

@@ -1,13 +1,14 @@
 import { Play, Square } from "lucide-react";
 import { useMemo, useState } from "react";
 import { toast } from "sonner";
+import { type Candidate, type Choice, sendVote, takeBack } from "@/api/votes";
+import { sentenceOf } from "@/chat/errors";
 import { requestSettings } from "@/chat/request";
 import { useShownModel } from "@/components/shell/model-picker";
 import { Button } from "@/components/ui/button";
 import { Textarea } from "@/components/ui/textarea";
 import { useWords } from "@/i18n";
 import { useAnswer } from "@/instrument/use-answer";
-import { useVotes, type Vote } from "@/instrument/votes";
 import { compareWords } from "@/instrument/words-diff";
 import { useSettings } from "@/settings/store";
 import { ComparePane, type Side } from "./compare-pane";
@@ -43,29 +44,52 @@ export default function CompareView() {
     return requestSettings(own);
   }
 
+  function promptOf(text: string) {
+    const system = settings.system.trim();
+    return [
+      ...(system ? [{ role: "system" as const, content: system }] : []),
+      { role: "user" as const, content: text },
+    ];
+  }
+
+  function candidateOf(side: Side, content: string): Candidate {
+    const { temperature, top_p, top_k, max_tokens, seed = 1 } = requestOf(side);
+    const sampling = { temperature, top_p, top_k, max_tokens, seed };
+    return {
+      model: side.model ?? model ?? "",
+      settings: sampling as Candidate["settings"],
+      content,
+    };
+  }
+
+  const candidates: [Candidate, Candidate] = [
+    candidateOf(sides[0], a.answer.content),
+    candidateOf(sides[1], b.answer.content),
+  ];
+
   function run() {
     const text = prompt.trim();
     if (!text || running) return;
     setAsked(text);
-    const system = settings.system.trim();
-    const messages = [
-      ...(system ? [{ role: "system" as const, content: system }] : []),
-      { role: "user" as const, content: text },
-    ];
-    void a.ask({ ...requestOf(sides[0]), messages });
-    void b.ask({ ...requestOf(sides[1]), messages });
+    void a.ask({ ...requestOf(sides[0]), messages: promptOf(text) });
+    void b.ask({ ...requestOf(sides[1]), messages: promptOf(text) });
   }
 
-  function vote(better: Vote["better"]) {
-    useVotes.getState().add({
-      at: new Date().toISOString(),
-      prompt: asked,
-      a: { request: requestOf(sides[0]), answer: a.answer.content },
-      b: { request: requestOf(sides[1]), answer: b.answer.content },
-      better,
-    });
-    toast.success(t.voteThanks);
+  async function vote(choice: Choice) {
+    const [left, right] = candidates;
     setAsked("");
+    try {
+      const kept = await sendVote({ prompt: promptOf(asked), a: left, b: right, choice });
+      toast.success(t.voteThanks, {
+        action: {
+          label: t.undo,
+          onClick: () => takeBack(kept).catch((reason) => toast.error(sentenceOf(reason))),
+        },
+      });
+    } catch (reason) {
+      setAsked(asked);
+      toast.error(`${t.voteFailed} ${sentenceOf(reason)}`);
+    }
   }
 
   return (
@@ -125,7 +149,12 @@ export default function CompareView() {
             onChange={(side) => setSides([sides[0], side])}
           />
         </div>
-        <VoteBar open={complete} identical={a.answer.content === b.answer.content} onVote={vote} />
+        <VoteBar
+          open={complete}
+          identical={a.answer.content === b.answer.content}
+          sides={candidates}
+          onVote={(choice) => void vote(choice)}
+        />
       </div>
     </div>
   );

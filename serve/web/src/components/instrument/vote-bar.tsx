@@ -1,19 +1,22 @@
+import type { Candidate, Choice } from "@/api/votes";
+import { useVotes } from "@/api/votes";
 import { Button } from "@/components/ui/button";
 import { useWords } from "@/i18n";
-import { tallyOf, useVotes, type Vote } from "@/instrument/votes";
-import { saveFile } from "@/lib/save-file";
+import { tallyOf } from "@/instrument/tally";
 
 interface VoteBarProps {
   /** Both answers are complete and not voted on yet. */
   open: boolean;
   identical: boolean;
-  onVote: (better: Vote["better"]) => void;
+  sides: [Candidate, Candidate];
+  onVote: (choice: Choice) => void;
 }
 
-export function VoteBar({ open, identical, onVote }: VoteBarProps) {
+/** Asks which side is better, and says how the two have fared so far. */
+export function VoteBar({ open, identical, sides, onVote }: VoteBarProps) {
   const t = useWords();
-  const votes = useVotes((state) => state.votes);
-  const tally = tallyOf(votes);
+  const { data: votes = [] } = useVotes();
+  const tally = tallyOf(votes, ...sides);
   return (
     <div className="flex flex-wrap items-center gap-2 text-muted-foreground text-sm">
       {open && (
@@ -30,23 +33,8 @@ export function VoteBar({ open, identical, onVote }: VoteBarProps) {
           </Button>
         </>
       )}
-      {votes.length > 0 && (
-        <>
-          <span className="ml-auto tabular-nums">{t.tally(tally.a, tally.b, tally.tie)}</span>
-          <Button
-            variant="ghost"
-            size="sm"
-            onClick={() =>
-              saveFile(
-                "votes.jsonl",
-                "application/jsonl",
-                votes.map((vote) => `${JSON.stringify(vote)}\n`).join(""),
-              )
-            }
-          >
-            {t.exportVotes}
-          </Button>
-        </>
+      {tally.a + tally.b + tally.tie > 0 && (
+        <span className="ml-auto tabular-nums">{t.tally(tally.a, tally.b, tally.tie)}</span>
       )}
     </div>
   );

@@ -2,7 +2,7 @@ import { Ellipsis, FileDown, Pencil, Trash2 } from "lucide-react";
 import { useState } from "react";
 import { toast } from "sonner";
 import { useRenameConversation } from "@/api/queries";
-import type { ConversationSummary } from "@/api/types";
+import type { ListedConversation, Snippet } from "@/api/types";
 import { exportConversation, exportFormats } from "@/chat/export";
 import { Button } from "@/components/ui/button";
 import {
@@ -20,7 +20,7 @@ import { cn } from "@/lib/utils";
 import { deleteWithUndo } from "./delete-with-undo";
 
 interface ConversationItemProps {
-  conversation: ConversationSummary;
+  conversation: ListedConversation;
   active: boolean;
   onNavigate?: () => void;
 }
@@ -56,6 +56,7 @@ export function ConversationItem({ conversation, active, onNavigate }: Conversat
         }}
       >
         <span className="block truncate">{title}</span>
+        {conversation.snippet && <Passage snippet={conversation.snippet} />}
       </a>
       <ItemMenu
         conversation={conversation}
@@ -67,13 +68,24 @@ export function ConversationItem({ conversation, active, onNavigate }: Conversat
   );
 }
 
+/** Where a search found its words. */
+function Passage({ snippet: { before, hit, after } }: { snippet: Snippet }) {
+  return (
+    <span className="mt-0.5 line-clamp-2 text-muted-foreground text-xs leading-snug">
+      {before}
+      <mark className="rounded-sm bg-primary/20 text-foreground">{hit}</mark>
+      {after}
+    </span>
+  );
+}
+
 function ItemMenu({
   conversation,
   title,
   active,
   onRename,
 }: {
-  conversation: ConversationSummary;
+  conversation: ListedConversation;
   title: string;
   active: boolean;
   onRename: () => void;

@@ -1,4 +1,5 @@
 import { useConversations } from "@/api/queries";
+import { sentenceOf } from "@/chat/errors";
 import { Button } from "@/components/ui/button";
 import { useWords } from "@/i18n";
 import { ConversationItem } from "./conversation-item";
@@ -14,7 +15,16 @@ export function ConversationList({ search, current, onNavigate }: ConversationLi
   const t = useWords();
   const list = useConversations(search);
   const conversations = list.data?.pages.flatMap((page) => page.data) ?? [];
-  if (list.isError && conversations.length === 0) return <Note>{t.conversationsFailed}</Note>;
+  if (list.isError && conversations.length === 0) {
+    return (
+      <div role="alert" className="flex flex-col items-center gap-2 py-4">
+        <Note>{`${t.conversationsFailed} ${sentenceOf(list.error)}`}</Note>
+        <Button variant="secondary" size="sm" onClick={() => void list.refetch()}>
+          {t.retry}
+        </Button>
+      </div>
+    );
+  }
   if (list.isPending) return null;
   if (conversations.length === 0) return <Note>{search ? t.noMatches : t.noConversations}</Note>;
   return (

@@ -1,4 +1,4 @@
-import type { ConversationSummary } from "@/api/types";
+import type { ListedConversation } from "@/api/types";
 
 export type Period = "today" | "yesterday" | "lastWeek" | "lastMonth" | "earlier";
 
@@ -6,11 +6,11 @@ const DAY = 86_400_000;
 
 /** Sorts conversations (newest first) under the days of the reader's own time zone. */
 export function groupByDay(
-  conversations: ConversationSummary[],
+  conversations: ListedConversation[],
   now: Date,
-): [Period, ConversationSummary[]][] {
+): [Period, ListedConversation[]][] {
   const midnight = new Date(now.getFullYear(), now.getMonth(), now.getDate()).getTime();
-  const groups = new Map<Period, ConversationSummary[]>();
+  const groups = new Map<Period, ListedConversation[]>();
   for (const conversation of conversations) {
     const age = Math.ceil((midnight - Date.parse(conversation.updated_at)) / DAY);
     const period = periodOf(age);

@@ -8,6 +8,7 @@ import { focusComposer } from "@/lib/focus";
 import { navigate } from "@/lib/router";
 import { Logo } from "../shell/logo";
 import { ConversationList } from "./conversation-list";
+import { ListMenu } from "./list-menu";
 import { ToolLinks } from "./tool-links";
 
 interface SidebarProps {
@@ -42,16 +43,22 @@ export function Sidebar({ current, onClose, onNavigate }: SidebarProps) {
         <SquarePen />
         {t.newChat}
       </Button>
-      <div className="relative">
-        <Search className="pointer-events-none absolute top-2.5 left-3 size-4 text-muted-foreground" />
-        <Input
-          type="search"
-          aria-label={t.searchConversations}
-          placeholder={t.searchConversations}
-          className="pl-9"
-          value={search}
-          onChange={(event) => setSearch(event.target.value)}
-        />
+      <div className="flex gap-1">
+        <div className="relative min-w-0 grow">
+          <Search className="pointer-events-none absolute top-2.5 left-3 size-4 text-muted-foreground" />
+          <Input
+            type="search"
+            aria-label={t.searchConversations}
+            placeholder={t.searchConversations}
+            className="pl-9"
+            value={search}
+            onChange={(event) => setSearch(event.target.value)}
+            onKeyDown={(event) => {
+              if (event.key === "Escape") setSearch("");
+            }}
+          />
+        </div>
+        <ListMenu />
       </div>
       <nav
         aria-label={t.conversations}
