@@ -31,6 +31,10 @@ export interface ModelCard {
   parameters?: number | null;
   context_length?: number | null;
   scores?: Record<string, unknown> | null;
+  /** Kinds of tasks that it was scored on, best first. */
+  families?: string[];
+  /** Where the run that made it is kept; null for a base model. */
+  run?: { folder: string; url: string | null } | null;
   [more: string]: unknown;
 }
 
@@ -64,10 +68,13 @@ export interface Usage {
 export interface TokenAlternative {
   token: string;
   logprob: number;
+  bytes?: number[];
 }
 
 export interface TokenLogprob extends TokenAlternative {
   top_logprobs: TokenAlternative[];
+  /** It was not drawn: the answer was given it to begin with. */
+  given?: boolean;
 }
 
 /** What the model reads for a chat request. */

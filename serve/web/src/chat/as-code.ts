@@ -1,28 +1,34 @@
 import type { ChatRequest } from "@/api/types";
 
-/** A request as a curl command line. */
-export function asCurl(origin: string, body: ChatRequest): string {
+/**
+ * A request as a curl command line. `keyed`: the server asks for a key, which the command takes from
+ * the environment, so that it is in no clipboard.
+ */
+export function asCurl(origin: string, body: ChatRequest, keyed: boolean): string {
   const quoted = JSON.stringify(body, null, 2).replaceAll("'", "'\\''");
   return [
     `curl -N ${origin}/v1/chat/stream \\`,
+    ...(keyed ? ['  -H "Authorization: Bearer $RESONANCE_API_KEY" \\'] : []),
     "  -H 'Content-Type: application/json' \\",
     `  -d '${quoted}'`,
   ].join("\n");
 }
 
 /** A request with the `openai` package; what only this server knows goes into `extra_body`. */
-export function asPython(origin: string, body: ChatRequest): string {
+export function asPython(origin: string, body: ChatRequest, keyed: boolean): string {
   const { messages, model, temperature, top_p, max_tokens, seed, top_k, search } = body;
   const options = Object.entries({ temperature, top_p, max_tokens, seed })
     .filter(([, value]) => value !== undefined)
     .map(([name, value]) => `    ${name}=${value},`);
+  const key = keyed ? 'os.environ["RESONANCE_API_KEY"]' : '"none"';
   const extra = JSON.stringify({ top_k, search })
     .replaceAll("true", "True")
     .replaceAll("false", "False");
   return [
+    ...(keyed ? ["import os", ""] : []),
     "from openai import OpenAI",
     "",
-    `client = OpenAI(base_url="${origin}/v1", api_key="none")`,
+    `client = OpenAI(base_url="${origin}/v1", api_key=${key})`,
     "stream = client.chat.completions.create(",
     `    model=${JSON.stringify(model ?? "default")},`,
     `    messages=${JSON.stringify(messages)},`,

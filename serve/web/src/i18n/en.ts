@@ -58,7 +58,31 @@ export const en = {
   messagesDropped: (count: number) =>
     `The context window is full: ${count} earlier messages were left out`,
   lengthReached: "Cut at the token limit",
-  connectionLost: "The connection was lost before the answer was complete.",
+  connectionLost:
+    "The connection was lost before the answer was complete. What has come is kept: continue it or try again.",
+  continueAnswer: "Continue",
+  answerNow: "Answer",
+  moreMessageActions: "More",
+  deleteFromHere: "Delete from here on",
+  messageDeleted: (count: number) =>
+    count === 1 ? "Message deleted" : `${count} messages deleted`,
+  messageDeleteFailed: "The messages could not be deleted; here they are again.",
+  showPrompt: "Show the prompt",
+  prompt: "Prompt",
+  promptNote: "Exactly what the model reads for this answer, in its template.",
+  promptTokens: (used: number, of: number) => `${used} of ${of} tokens`,
+  promptKept: (count: number) => (count === 1 ? "1 message" : `${count} messages`),
+  promptDropped: (count: number) =>
+    count === 1
+      ? "1 earlier message no longer fits and is left out"
+      : `${count} earlier messages no longer fit and are left out`,
+  promptMarks: "Special tokens and the template's own words",
+  promptFailed: "The prompt could not be shown.",
+  promptEmpty: "There is no answer here yet whose prompt could be shown.",
+  viewTokens: "Tokens",
+  viewText: "Text",
+  shownAs: "Shown as",
+  system: "System",
   copy: "Copy",
   copied: "Copied",
   copyFailed: "Copying is not allowed here.",
@@ -76,6 +100,8 @@ export const en = {
   badAnswer: "Bad answer",
   feedbackThanks: "Thank you. This is kept for later training.",
   feedbackFailed: "The feedback could not be stored.",
+  feedbackMore: "Say more",
+  feedbackPraise: "What is good about it?",
   feedbackTitle: "What should have come instead?",
   feedbackComment: "What is wrong with it?",
   feedbackCorrection: "A better answer",
@@ -132,6 +158,8 @@ export const en = {
   base: "Base",
   data: "Data",
   steps: "Steps",
+  runOf: "Run",
+  openRun: (model: string) => `Open the run of ${model}`,
   scores: "Scores",
   // Settings
   settings: "Settings",
@@ -215,7 +243,8 @@ export const en = {
   shortcutStop: "Stop the answer",
   shortcutFocus: "Go to the message field",
   // Context
-  contextMeter: (used: number, of: number) => `${used} of ${of} tokens of the context window used`,
+  contextMeter: (used: number, of: number) => `${used} of ${of} tokens of the context window used.`,
+  seePrompt: "Show the prompt.",
   // Health
   modelLoading: "The model is loading. You can read and write; sending works in a moment.",
   serverDown: "The server does not answer. Earlier conversations stay readable; trying again…",

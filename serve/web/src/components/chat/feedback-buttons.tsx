@@ -3,6 +3,7 @@ import { useState } from "react";
 import { toast } from "sonner";
 import { sendFeedback } from "@/api/queries";
 import type { Feedback } from "@/api/types";
+import { sentenceOf } from "@/chat/errors";
 import { useChat } from "@/chat/store";
 import { type Message, update } from "@/chat/tree";
 import { Button } from "@/components/ui/button";
@@ -31,9 +32,9 @@ export function FeedbackButtons({ conversation, message }: FeedbackProps) {
     try {
       await sendFeedback(conversation, message.serverId as string, feedback);
       return true;
-    } catch {
+    } catch (reason) {
       change(conversation, (thread) => update(thread, message.id, { feedback: before }));
-      toast.error(t.feedbackFailed);
+      toast.error(`${t.feedbackFailed} ${sentenceOf(reason)}`);
       return false;
     }
   }
@@ -45,7 +46,10 @@ export function FeedbackButtons({ conversation, message }: FeedbackProps) {
           label={t.goodAnswer}
           aria-pressed={rating === 1}
           onClick={async () => {
-            if (await store({ rating: 1 })) toast.success(t.feedbackThanks);
+            if (!(await store({ ...message.feedback, rating: 1 }))) return;
+            toast.success(t.feedbackThanks, {
+              action: { label: t.feedbackMore, onClick: () => setAsking(true) },
+            });
           }}
         >
           <ThumbsUp className={cn(rating === 1 && "fill-current text-primary")} />
@@ -60,8 +64,9 @@ export function FeedbackButtons({ conversation, message }: FeedbackProps) {
           <ThumbsDown className={cn(rating === -1 && "fill-current text-destructive")} />
         </ActionButton>
       </PopoverAnchor>
-      <PopoverContent aria-label={t.feedbackTitle}>
+      <PopoverContent aria-label={rating === 1 ? t.feedbackMore : t.feedbackTitle}>
         <CorrectionForm
+          rating={rating ?? -1}
           given={message.feedback}
           answer={message.content}
           onSend={async (feedback) => {
@@ -75,10 +80,12 @@ export function FeedbackButtons({ conversation, message }: FeedbackProps) {
 }
 
 function CorrectionForm({
+  rating,
   given,
   answer,
   onSend,
 }: {
+  rating: Feedback["rating"];
   given: Feedback | null | undefined;
   answer: string;
   onSend: (feedback: Feedback) => void;
@@ -92,13 +99,13 @@ function CorrectionForm({
       onSubmit={(event) => {
         event.preventDefault();
         onSend({
-          rating: -1,
+          rating,
           comment: comment.trim() || null,
           correction: correction.trim() || null,
         });
       }}
     >
-      <p className="font-medium">{t.feedbackTitle}</p>
+      <p className="font-medium">{rating === 1 ? t.feedbackMore : t.feedbackTitle}</p>
       <div className="flex flex-col gap-1.5">
         <Label htmlFor="feedback-correction">{t.feedbackCorrection}</Label>
         <Textarea
@@ -110,7 +117,9 @@ function CorrectionForm({
         <p className="text-muted-foreground text-xs">{t.feedbackHint}</p>
       </div>
       <div className="flex flex-col gap-1.5">
-        <Label htmlFor="feedback-comment">{t.feedbackComment}</Label>
+        <Label htmlFor="feedback-comment">
+          {rating === 1 ? t.feedbackPraise : t.feedbackComment}
+        </Label>
         <Textarea
           id="feedback-comment"
           className="min-h-10"

@@ -6,6 +6,7 @@ import { useWords } from "@/i18n";
 import { conversationHref, navigate } from "@/lib/router";
 import { useUi } from "@/lib/ui-store";
 import { cn } from "@/lib/utils";
+import { Passage } from "../sidebar/passage";
 import { type Command, commands, writeKeys } from "./commands";
 
 /** A list of everything the page can do and every conversation, narrowed by typing. */
@@ -38,6 +39,7 @@ function useMatches(query: string): Command[] {
     ...conversations.slice(0, 12).map((conversation) => ({
       id: `conversation-${conversation.id}`,
       label: conversation.title || t.untitled,
+      passage: conversation.snippet,
       run: () => navigate(conversationHref(conversation.id)),
     })),
   ];
@@ -107,7 +109,10 @@ function PaletteList({ onRun }: { onRun: (command: Command) => void }) {
             {command.id.startsWith("conversation-") && (
               <MessageSquare className="size-4 shrink-0 text-muted-foreground" />
             )}
-            <span className="truncate">{command.label}</span>
+            <span className="min-w-0">
+              <span className="block truncate">{command.label}</span>
+              {command.passage && <Passage snippet={command.passage} />}
+            </span>
             {command.keys && <Keys>{command.keys}</Keys>}
           </div>
         ))}

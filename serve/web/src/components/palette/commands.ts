@@ -1,3 +1,4 @@
+import type { Snippet } from "@/api/types";
 import type { Dictionary } from "@/i18n/en";
 import { focusComposer } from "@/lib/focus";
 import { navigate } from "@/lib/router";
@@ -9,6 +10,8 @@ export interface Command {
   id: string;
   label: string;
   keys?: string;
+  /** Where a search found a conversation. */
+  passage?: Snippet | null;
   run: () => void;
 }
 

@@ -1,7 +1,8 @@
 import { useState } from "react";
 import { toast } from "sonner";
+import { ApiError } from "@/api/client";
 import { getApiKey, setApiKey } from "@/api/key";
-import { queryClient } from "@/api/queries";
+import { queryClient, useModels } from "@/api/queries";
 import { Button } from "@/components/ui/button";
 import { Dialog, DialogContent, DialogDescription, DialogTitle } from "@/components/ui/dialog";
 import { Input } from "@/components/ui/input";
@@ -12,12 +13,16 @@ import { useUi } from "@/lib/ui-store";
 export default function ApiKeyDialog() {
   const t = useWords();
   const open = useUi((state) => state.panel === "key");
+  const { error } = useModels();
+  const asked = error instanceof ApiError && error.status === 401;
   const close = () => useUi.getState().close();
   return (
     <Dialog open={open} onOpenChange={(next) => !next && close()}>
       <DialogContent>
         <DialogTitle>{t.apiKey}</DialogTitle>
-        <DialogDescription>{t.apiKeyHint}</DialogDescription>
+        <DialogDescription>
+          {asked ? `${t.apiKeyNeeded} ${t.apiKeyHint}` : t.apiKeyHint}
+        </DialogDescription>
         <KeyForm
           onSave={(key) => {
             setApiKey(key || null);

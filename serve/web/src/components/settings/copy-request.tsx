@@ -1,4 +1,6 @@
 import { Check, Copy } from "lucide-react";
+import { getApiKey } from "@/api/key";
+import { useHealth } from "@/api/queries";
 import { asCurl, asPython } from "@/chat/as-code";
 import { requestSettings } from "@/chat/request";
 import { Button } from "@/components/ui/button";
@@ -13,19 +15,21 @@ export function CopyRequest() {
   const t = useWords();
   const settings = useSettings();
   const model = useShownModel();
+  const searchable = Boolean(useHealth().data?.search?.enabled);
   const body = () => ({
-    ...requestSettings({ ...settings, model }),
+    ...requestSettings({ ...settings, search: searchable ? settings.search : "off", model }),
     messages: [
       ...(settings.system ? [{ role: "system" as const, content: settings.system }] : []),
       { role: "user" as const, content: "Hello!" },
     ],
   });
   const origin = window.location.origin;
+  const keyed = getApiKey() !== null;
   return (
     <Field label={t.copyAs}>
       <div className="flex gap-2">
-        <CopyAs label={t.copyAsCurl} text={() => asCurl(origin, body())} />
-        <CopyAs label={t.copyAsPython} text={() => asPython(origin, body())} />
+        <CopyAs label={t.copyAsCurl} text={() => asCurl(origin, body(), keyed)} />
+        <CopyAs label={t.copyAsPython} text={() => asPython(origin, body(), keyed)} />
       </div>
     </Field>
   );

@@ -1,11 +1,13 @@
 import { useHealth } from "@/api/queries";
 import { useChat } from "@/chat/store";
 import { emptyThread, pathOf } from "@/chat/tree";
+import { Button } from "@/components/ui/button";
 import { Tooltip } from "@/components/ui/tooltip";
 import { useWords } from "@/i18n";
+import { openPromptView } from "@/lib/ui-store";
 import { cn } from "@/lib/utils";
 
-/** How full the context window is, as the server counted at the newest answer. */
+/** How full the context window is, as the server counted at the newest answer; shows what is in it. */
 export function ContextMeter({ conversation }: { conversation: string }) {
   const t = useWords();
   const window = useHealth().data?.model?.context_length;
@@ -18,19 +20,14 @@ export function ContextMeter({ conversation }: { conversation: string }) {
   const share = Math.min(1, used / window);
   const words = t.contextMeter(used, window);
   return (
-    <Tooltip content={words}>
-      {/* biome-ignore lint/a11y/useSemanticElements: a native meter cannot be a ring */}
-      <div
-        role="meter"
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: its tooltip is reached by keyboard
-        tabIndex={0}
-        aria-label={words}
-        aria-valuemin={0}
-        aria-valuemax={window}
-        aria-valuenow={used}
-        className="grid size-9 place-items-center rounded-lg"
+    <Tooltip content={`${words} ${t.seePrompt}`}>
+      <Button
+        variant="ghost"
+        size="icon"
+        aria-label={`${words} ${t.seePrompt}`}
+        onClick={() => openPromptView({ conversation })}
       >
-        <svg viewBox="0 0 20 20" aria-hidden="true" className="size-5 -rotate-90">
+        <svg viewBox="0 0 20 20" aria-hidden="true" className="size-5! -rotate-90">
           <circle
             cx="10"
             cy="10"
@@ -51,7 +48,7 @@ export function ContextMeter({ conversation }: { conversation: string }) {
             )}
           />
         </svg>
-      </div>
+      </Button>
     </Tooltip>
   );
 }

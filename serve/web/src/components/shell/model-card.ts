@@ -11,6 +11,7 @@ export function cardLines(card: ModelCard | undefined, t: Dictionary): [string, 
     [t.data, textOf(card.data)],
     [t.steps, card.steps ? formatCount(card.steps) : null],
     [t.template, textOf(card.template)],
+    [t.runOf, card.run?.folder ?? null],
     ...Object.entries(card.scores ?? {}).map(([name, value]): [string, string | null] => [
       name.replaceAll("_", " "),
       scoreOf(value),

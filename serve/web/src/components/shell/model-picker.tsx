@@ -1,13 +1,15 @@
-import { ChevronDown } from "lucide-react";
+import { ChevronDown, ExternalLink } from "lucide-react";
 import { useHealth, useModels } from "@/api/queries";
 import type { Model } from "@/api/types";
 import { Button } from "@/components/ui/button";
 import {
   DropdownMenu,
   DropdownMenuContent,
+  DropdownMenuItem,
   DropdownMenuLabel,
   DropdownMenuRadioGroup,
   DropdownMenuRadioItem,
+  DropdownMenuSeparator,
   DropdownMenuTrigger,
 } from "@/components/ui/dropdown-menu";
 import { useWords } from "@/i18n";
@@ -28,6 +30,7 @@ export function ModelPicker() {
   const { data: models } = useModels();
   const shown = useShownModel();
   const set = useSettings((state) => state.set);
+  const tracked = models?.filter((model) => model.resonance?.run?.url) ?? [];
   return (
     <DropdownMenu>
       <DropdownMenuTrigger asChild>
@@ -49,6 +52,15 @@ export function ModelPicker() {
             </DropdownMenuRadioItem>
           ))}
         </DropdownMenuRadioGroup>
+        {tracked.length > 0 && <DropdownMenuSeparator />}
+        {tracked.map((model) => (
+          <DropdownMenuItem key={model.id} asChild>
+            <a href={model.resonance?.run?.url ?? ""} target="_blank" rel="noopener noreferrer">
+              <ExternalLink />
+              {t.openRun(model.id)}
+            </a>
+          </DropdownMenuItem>
+        ))}
       </DropdownMenuContent>
     </DropdownMenu>
   );

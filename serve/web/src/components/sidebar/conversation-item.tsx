@@ -2,7 +2,7 @@ import { Ellipsis, FileDown, Pencil, Trash2 } from "lucide-react";
 import { useState } from "react";
 import { toast } from "sonner";
 import { useRenameConversation } from "@/api/queries";
-import type { ListedConversation, Snippet } from "@/api/types";
+import type { ListedConversation } from "@/api/types";
 import { exportConversation, exportFormats } from "@/chat/export";
 import { Button } from "@/components/ui/button";
 import {
@@ -18,6 +18,7 @@ import { useWords } from "@/i18n";
 import { conversationHref, navigate } from "@/lib/router";
 import { cn } from "@/lib/utils";
 import { deleteWithUndo } from "./delete-with-undo";
+import { Passage } from "./passage";
 
 interface ConversationItemProps {
   conversation: ListedConversation;
@@ -65,17 +66,6 @@ export function ConversationItem({ conversation, active, onNavigate }: Conversat
         onRename={() => setRenaming(true)}
       />
     </li>
-  );
-}
-
-/** Where a search found its words. */
-function Passage({ snippet: { before, hit, after } }: { snippet: Snippet }) {
-  return (
-    <span className="mt-0.5 line-clamp-2 text-muted-foreground text-xs leading-snug">
-      {before}
-      <mark className="rounded-sm bg-primary/20 text-foreground">{hit}</mark>
-      {after}
-    </span>
   );
 }
 
