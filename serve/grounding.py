@@ -15,8 +15,6 @@ from serve.service import Service
 if TYPE_CHECKING:
     from serve.rag.retriever import Retriever
 
-MARKUP_TOKENS = 64  # what a template adds to a prompt's words, at most
-
 
 @dataclass(frozen=True, slots=True)
 class Unsearched:
@@ -74,14 +72,12 @@ async def ground(
     retriever: Retriever | None = service.retriever
     if retriever is None or body.search is False:
         return None
-    kept = [messages[-1].content] + ([messages[0].content] if messages[0].role == "system" else [])
-    room = model.prompt_budget(max_new_tokens) - sum(map(model.count_tokens, kept)) - MARKUP_TOKENS
     retrieved = await retriever.retrieve(
         messages,
-        budget_tokens=max(0, room),
+        budget_tokens=retriever.room(messages, model.prompt_budget(max_new_tokens), model.count_tokens),
         count_tokens=model.count_tokens,
         query=body.search.query if isinstance(body.search, SearchQuery) else None,
-        always=bool(body.search),
+        always=True if body.search else None,
     )
     if not retrieved.searched:
         return Unsearched(retrieved.reason)

@@ -85,9 +85,10 @@ class Retrieved:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much the sources may take; all numbers come from the configuration."""
+    """How much of a prompt sources may take, and what earlier turns keep beside them; all from the configuration."""
 
     max_tokens: int = 380
+    history_tokens: int = 240
     max_sources: int = 4
     per_site: int = 2
     sentences_per_source: int = 3

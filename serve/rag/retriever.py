@@ -19,6 +19,8 @@ from serve.rag.sanitize import neutralise
 
 # With fewer tokens than this a source has no room for its title and a sentence.
 _SMALLEST_BUDGET = 24
+# What a template adds to a prompt's words: for the whole, and for each earlier message.
+_MARKUP, _MARKUP_OF_MESSAGE = 64, 8
 # Seconds of the deadline kept for ranking and packing what was found.
 _MARGIN = 0.15
 
@@ -85,6 +87,30 @@ class Retriever:
         """The provider's name, as /health shows it."""
         return self._finder.name
 
+    @property
+    def always(self) -> bool:
+        """Whether the configuration wants a search for every message."""
+        return self._scope.when == "always"
+
+    def room(self, messages: Sequence[Message], prompt_tokens: int, count_tokens: Callable[[str], int]) -> int:
+        """How many tokens sources may take of a prompt of at most `prompt_tokens`.
+
+        The newest message and the system prompt stay whole. Earlier turns keep up to `budget.history_tokens`; where
+        that and the sources do not both fit, they share what is left in the proportion of their most.
+        """
+        *earlier, newest = messages
+        left = prompt_tokens - _MARKUP - count_tokens(newest.content)
+        if earlier and earlier[0].role == "system":
+            left -= count_tokens(earlier.pop(0).content)
+        most, history = self._budget.history_tokens, 0
+        for message in reversed(earlier):
+            history += count_tokens(message.content) + _MARKUP_OF_MESSAGE
+            if history >= most:
+                history = most
+                break
+        shared = left * self._budget.max_tokens // (self._budget.max_tokens + most)
+        return max(0, min(self._budget.max_tokens, left, max(left - history, shared)))
+
     async def retrieve(
         self,
         messages: Sequence[Message],
@@ -92,7 +118,7 @@ class Retriever:
         budget_tokens: int,
         count_tokens: Callable[[str], int],
         query: str | None = None,
-        always: bool = False,
+        always: bool | None = None,
     ) -> Retrieved:
         """Find sources for the newest user message; never raises for what a provider or a page does.
 
@@ -101,13 +127,13 @@ class Retriever:
             budget_tokens: how many tokens are left for the context; the configured most still holds.
             count_tokens: how many tokens a text takes in the prompt.
             query: search for this instead of what the conversation makes of it.
-            always: search even where `when: auto` would not.
+            always: search whatever the message says, or only where it asks for it; None as configured.
         """
         reason = "the query was given"
         if query is None:
             decision = decide(messages, eager=self._scope.eager)
             reason = decision.reason
-            if not (always or self._scope.when == "always" or decision.search):
+            if not (decision.search or (self.always if always is None else always)):
                 return Retrieved("", self.provider, reason=reason, searched=False)
             query = standalone_query(messages)
         if not query.strip():
