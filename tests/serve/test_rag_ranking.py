@@ -51,6 +51,18 @@ def test_a_title_speaks_for_sentences_that_do_not_name_their_subject():
     assert found[0].title == "Mount Orla"
 
 
+def test_what_a_question_asks_by_is_less_than_what_it_asks_about():
+    """In few documents the word "long" is rarer than the ferry, and so would weigh more."""
+    documents = [
+        document(0, "The ferry Hanna crosses the sound in 35 minutes. The ferry has a bar.", "Ferry"),
+        document(1, "The ferry leaves at six.", "Timetable of the ferry"),
+        document(2, "The pier is 120 metres long."),
+    ]
+    found = rank("How long does the ferry take?", documents, Budget())
+    assert "Hanna" in found[0].passage or "leaves" in found[0].passage
+    assert all("pier" not in source.passage for source in found[:1])
+
+
 def test_what_is_said_twice_is_shown_once():
     same = "The lighthouse of Varnholm was built in 1874."
     found = rank(
@@ -181,6 +193,27 @@ def test_every_search_configuration_builds(tmp_path, monkeypatch, group):
     built = build_retriever(**values)
     assert (built.provider if built else "off") == group
     assert (tmp_path / "home").exists() == (group != "off")
+
+
+@pytest.mark.parametrize(
+    ("earlier", "prompt", "room"),
+    [
+        (0, 768, 380),  # the most that the configuration gives
+        (0, 200, 200 - 64 - 10),  # all that the newest message and the template leave
+        (100, 500, 500 - 64 - 10 - 108),  # earlier turns keep what they are
+        (900, 768, 380),  # up to their most: there is room for both
+        (900, 384, (384 - 64 - 10) * 380 // 620),  # and a fair share where there is little
+        (900, 70, 0),  # the newest message goes before all
+    ],
+)
+def test_sources_leave_room_for_the_newest_message_and_for_earlier_ones(earlier, prompt, room):
+    built = build_retriever("duckduckgo")
+    assert built is not None
+    before = [Message("user", "word " * earlier)] if earlier else []
+    newest = Message("user", "word " * 10)
+    assert built.room([*before, newest], prompt, count) == room
+    with_system = built.room([Message("system", "word " * 6), *before, newest], prompt + 6, count)
+    assert with_system == room
 
 
 def test_off_is_no_retriever():
