@@ -36,6 +36,7 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, mark TEXT, digest TEXT);
 CREATE TABLE IF NOT EXISTS passages (id INTEGER PRIMARY KEY, file TEXT, title TEXT, text TEXT, terms TEXT);
 CREATE INDEX IF NOT EXISTS passages_file ON passages (file);
+CREATE TABLE IF NOT EXISTS unreadable (file TEXT PRIMARY KEY, sentence TEXT);
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT);
 """
 
@@ -52,7 +53,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What an update did. `skipped` has one sentence for each file that could not be read."""
+    """What an update did. `skipped` has one sentence for each file that cannot be read, now or at an earlier update."""
 
     added: int
     changed: int
@@ -61,6 +62,13 @@ class Update:
     passages: int
     skipped: tuple[str, ...]
     seconds: float
+
+    def warnings(self, documents: Path) -> tuple[str, ...]:
+        """What somebody who wants answers from these documents has to know: one sentence each."""
+        if self.files == 0:
+            kinds = ", ".join(sorted(SUFFIXES))
+            return (f"{documents} holds no documents ({kinds}), so a search finds nothing until there are some.",)
+        return self.skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,24 +103,26 @@ class Index:
             stored = self._stored(database)
             there = {self._name(path): path for path in self._files()}
             gone = [name for name in stored if name not in there]
-            skipped: list[str] = []
             added = changed = 0
             for name, path in there.items():
                 mark = _mark(path)
                 if stored.get(name, ("", ""))[0] == mark:
                     continue
-                if self._read(database, name, path, mark, stored.get(name), skipped):
+                if self._read(database, name, path, mark, stored.get(name)):
                     changed += name in stored
                     added += name not in stored
             for name in gone:
                 database.execute("DELETE FROM passages WHERE file = ?", (name,))
+                database.execute("DELETE FROM unreadable WHERE file = ?", (name,))
                 database.execute("DELETE FROM files WHERE name = ?", (name,))
             if added or changed or gone or self._current(database) == 0:
                 self._build(database)
             passages = int(database.execute("SELECT count(*) FROM passages").fetchone()[0])
+            told = database.execute("SELECT sentence FROM unreadable ORDER BY file").fetchall()
+            skipped = tuple(str(sentence) for (sentence,) in told)
             database.execute("COMMIT")
         self._remove_old()
-        return Update(added, changed, len(gone), len(there), passages, tuple(skipped), time.perf_counter() - started)
+        return Update(added, changed, len(gone), len(there), passages, skipped, time.perf_counter() - started)
 
     def search(self, query: str, k: int) -> list[Found]:
         """The `k` passages that fit best, best first; only those that share a word with the query."""
@@ -170,8 +180,8 @@ class Index:
         """(mark, digest) by file name; everything is forgotten when the index has another format."""
         row = database.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
         if row is None or row[0] != FORMAT:
-            database.execute("DELETE FROM passages")
-            database.execute("DELETE FROM files")
+            for table in ("passages", "files", "unreadable"):
+                database.execute(f"DELETE FROM {table}")
             database.execute("INSERT OR REPLACE INTO meta VALUES ('format', ?)", (FORMAT,))
         rows = database.execute("SELECT name, mark, digest FROM files").fetchall()
         return {name: (mark, digest) for name, mark, digest in rows}
@@ -183,9 +193,9 @@ class Index:
         path: Path,
         mark: str,
         stored: tuple[str, str] | None,
-        skipped: list[str],
     ) -> bool:
         """Store a file's passages; False when its content is as before or cannot be read."""
+        database.execute("DELETE FROM unreadable WHERE file = ?", (name,))
         try:
             if path.stat().st_size > LARGEST:
                 raise Unreadable(f"it is larger than {LARGEST // 2**20} MB")
@@ -193,7 +203,7 @@ class Index:
             same = stored is not None and stored[1] == digest
             passages = [] if same else read_passages(path)
         except (Unreadable, OSError) as error:
-            skipped.append(f"{name} is left out: {error}")
+            database.execute("INSERT INTO unreadable VALUES (?, ?)", (name, f"{name} is left out: {error}"))
             digest, same, passages = "", False, []
         database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (name, mark, digest))
         if same:
@@ -270,7 +280,7 @@ def main(overrides: list[str]) -> None:
     index = Index(Path(config.path).expanduser(), Path(config.index).expanduser())
     update = index.update()
     console = Console(highlight=False, soft_wrap=True)
-    for sentence in update.skipped:
+    for sentence in update.warnings(index.documents):
         console.print(sentence, style="yellow", markup=False)
     console.print(
         f"{update.files} files, {update.passages} passages: {update.added} new, {update.changed} changed, "

@@ -3,6 +3,7 @@
 A passage is a few sentences under one heading, short enough that three of them fit into the prompt.
 """
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from serve.rag.pages import article_text, title_of
 from serve.rag.text import sentences
 
 SUFFIXES = frozenset((".txt", ".text", ".md", ".markdown", ".rst", ".html", ".htm", ".pdf"))
+# pypdf logs each oddity of a file; what cannot be read is told in a sentence of ours.
+logging.getLogger("pypdf").setLevel(logging.CRITICAL)
 # Characters of one passage: about 200 tokens of GPT-2.
 PASSAGE = 800
 

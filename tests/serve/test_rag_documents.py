@@ -103,7 +103,10 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_stay(folder, name, c
     update = index.update()
     assert len(update.skipped) == 1 and update.skipped[0].startswith(f"{name} is left out: ")
     assert index.search("cats", 1)
-    assert index.update().skipped == ()  # not tried again until it changes
+    again = index.update()  # it is not tried again until it changes, and still told
+    assert (again.added, again.changed, again.skipped) == (0, 0, update.skipped)
+    (folder / name).unlink()
+    assert index.update().skipped == ()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
@@ -188,6 +191,17 @@ def test_a_running_server_sees_new_files(folder):
     (folder / "new.txt").write_text("Otters hold hands.")
     (hit, *_) = asyncio.run(provider.search("otters", 3, "", None))
     assert (hit.url, hit.rank, hit.provider) == ("new.txt", 0, "documents")
+
+
+def test_a_server_says_once_what_it_cannot_read_and_what_is_missing(folder, tmp_path, caplog):
+    (folder / "a.pdf").write_bytes(b"no pdf at all")
+    provider = Documents(index_of(folder), refresh_s=0.0)
+    asyncio.run(provider.search("otters", 3, "", None))
+    (message,) = caplog.messages
+    assert message.startswith("a.pdf is left out: it is no PDF that can be read")
+    (tmp_path / "nothing").mkdir()
+    Documents(Index(tmp_path / "nothing", tmp_path / "index"), refresh_s=0.0)
+    assert "nothing holds no documents" in caplog.messages[1]
 
 
 WORKER = """
