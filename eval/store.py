@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from eval.measure import ScoreJson
+from eval.measure import Measure, ScoreJson
 from eval.tasks.base import Result
 from resonance import paths
 
@@ -15,11 +15,18 @@ EVAL_FILE, REPORT_FILE = "eval.json", "report.html"
 
 
 def scores_of(result: Result, *, seed: int = 0) -> Scores:
-    """A task's scores in the form of `eval.json`: those of the whole by name, then one mapping a group."""
-    scores: Scores = {name: measure.score(seed=seed).as_json() for name, measure in result.measures.items()}
+    """A task's scores in the form of `eval.json`: those of the whole by name, then one mapping a group.
+
+    What was not observed at all (the precision of citations where there is none) has no score.
+    """
+    scores: Scores = {**_scores(result.measures, seed)}
     for group, measures in result.groups.items():
-        scores[group] = {name: measure.score(seed=seed).as_json() for name, measure in measures.items()}
+        scores[group] = _scores(measures, seed)
     return scores
+
+
+def _scores(measures: Mapping[str, Measure], seed: int) -> dict[str, ScoreJson]:
+    return {name: measure.score(seed=seed).as_json() for name, measure in measures.items() if measure.n}
 
 
 def headline_of(scores: Scores) -> dict[str, object]:

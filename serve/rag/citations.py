@@ -15,6 +15,14 @@ from serve.rag.text import sentence_spans, terms
 MATCHED = 0.6
 # Content words below which a sentence says too little to be compared ("Yes.").
 FEWEST = 2
+# Numbers in words; "one" is left out, which mostly counts nothing.
+_NUMBER_WORDS = frozenset(
+    terms(
+        "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+        "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion "
+        "noon midnight half twice"
+    )
+)
 _MARK = re.compile(r"[ \t]?\[\s*(\d{1,4}(?:\s*,\s*\d{1,4})*)\s*\]")
 _MARKS = re.compile(r"(?:\[[\d,\s]+\]\s*)+")
 # What could still become a citation when more text arrives.
@@ -52,15 +60,15 @@ class Aligned:
                 found.setdefault(number, []).append(place)
         return found
 
-    def precision(self) -> float | None:
-        """Share of the citations whose source supports their sentence; None without citations."""
+    def citations(self) -> tuple[int, int]:
+        """How many citations name a source that supports their sentence, and how many citations there are."""
         judged = [number in sentence.sources for sentence in self.sentences for number in sentence.cited]
-        return sum(judged) / len(judged) if judged else None
+        return sum(judged), len(judged)
 
 
-def align(answer: str, sources: Sequence[Source]) -> Aligned:
-    """Clean an answer's citations and hold each sentence against the sources."""
-    text = without_unknown(answer, sources)
+def align(answer: str, sources: Sequence[Source], *, keep_unknown: bool = False) -> Aligned:
+    """Hold each sentence of an answer against the sources; numbers that no source has go, unless they are kept."""
+    text = answer if keep_unknown else without_unknown(answer, sources)
     found: list[Supported] = []
     for start, end in _spans(text):
         sentence = text[start:end]
@@ -137,7 +145,7 @@ def _drawn_from(sentence: str, sources: Sequence[Source]) -> tuple[int, ...]:
     words = set(terms(sentence))
     if len(words) < FEWEST:
         return ()
-    figures = {word for word in words if any(character.isdigit() for character in word)}
+    figures = {word for word in words if word in _NUMBER_WORDS or any(character.isdigit() for character in word)}
     scored: list[tuple[float, int]] = []
     for source in sources:
         held = set(terms(f"{source.title} {source.passage}"))

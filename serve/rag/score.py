@@ -1,7 +1,8 @@
-"""How good retrieval is on a small labelled corpus: recall, reciprocal rank, discounted gain, answers in context.
+"""How good retrieval is on small labelled corpora: recall, reciprocal rank, discounted gain, answers in context.
 
-The corpus (`labelled/`: documents and questions of this project's own) holds for each question the one
-document, and the words in it, that answer it.
+Two corpora of this project's own, each a folder of documents with `questions.jsonl`: `labelled/` in ordinary prose,
+`plain/` in short sentences as a very small model reads them. Nothing of either is in the training data. A question
+names the one document, and the words in it, that answer it, or neither where no document does.
 """
 
 import asyncio
@@ -14,20 +15,88 @@ from pathlib import Path
 
 from resonance.chat import Message
 from serve.rag.build import build_retriever
+from serve.rag.citations import align
+from serve.rag.contract import Retrieved, SearchError
 from serve.rag.documents import Documents
 from serve.rag.index import Index
 from serve.rag.query import standalone_query
+from serve.rag.text import sentences
 
 LABELLED = Path(__file__).parent / "labelled"
+PLAIN = Path(__file__).parent / "plain"
+RANKED = 20  # passages whose order is judged
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A question, the document that answers it, and words of the answer in it."""
+    """A question, the document that answers it, and words of the answer in it; None: no document answers it."""
 
     question: str
-    document: str
-    answer: str
+    document: str | None
+    answer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What retrieval made of one question.
+
+    `kind` is the corpus, `ranking` the documents in the provider's order, `sentence` the one of its document that
+    holds the answer, `ranks` the question's own recall, reciprocal rank and gain: nothing where no document answers.
+    """
+
+    question: str
+    answer: str | None
+    kind: str
+    sentence: str | None
+    ranks: dict[str, float]
+    retrieved: Retrieved
+
+    @property
+    def context(self) -> str:
+        """The numbered sources as the prompt has them."""
+        return self.retrieved.context
+
+    def citations(self, text: str) -> tuple[int, int]:
+        """How many of an answer's citations name a source that holds their sentence, and how many there are.
+
+        A number that no source has counts as one that supports nothing.
+        """
+        return align(text, self.retrieved.sources, keep_unknown=True).citations()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledRetrieval:
+    """Retrieval as the server does it, over the corpora of `kinds`; see `Outcome`.
+
+    Args:
+        budget_tokens: what the sources may take of a prompt.
+        kinds: names of corpora: plain, prose.
+    """
+
+    budget_tokens: int = 380
+    kinds: Sequence[str] = ("plain", "prose")
+
+    def __post_init__(self) -> None:
+        """Raise SearchError for a corpus that there is not."""
+        for kind in self.kinds:
+            if kind not in _FOLDERS:
+                raise SearchError(f"There is no labelled corpus {kind!r}; there are {', '.join(_FOLDERS)}.")
+
+    @property
+    def size(self) -> int:
+        """How many questions there are."""
+        return sum(len(labelled_questions(_FOLDERS[kind])) for kind in self.kinds)
+
+    def outcomes(self, count_tokens: Callable[[str], int]) -> list[Outcome]:
+        """Every question's outcome, always in the same order."""
+        return [
+            outcome
+            for kind in self.kinds
+            for outcome in _outcomes(kind, _FOLDERS[kind], count_tokens, self.budget_tokens)
+        ]
+
+
+_FOLDERS = {"plain": PLAIN, "prose": LABELLED}
 
 
 def labelled_questions(folder: Path = LABELLED) -> list[Labelled]:
@@ -54,39 +123,63 @@ def ndcg_at(k: int, ranking: Sequence[str], relevant: str) -> float:
 
 
 def score_retrieval(
-    count_tokens: Callable[[str], int], *, folder: Path = LABELLED, budget_tokens: int = 380
+    count_tokens: Callable[[str], int], *, kind: str = "prose", budget_tokens: int = 380
 ) -> dict[str, float]:
-    """Scores of the documents provider and of the whole retrieval on a labelled corpus.
+    """Mean scores of the documents provider and of the whole retrieval on one corpus, over what it can answer.
 
     `recall@k`, `mrr` and `ndcg@10` are the provider's ranking of documents; `context_recall` is the share of
     questions whose answer stands in the context of `budget_tokens` tokens, `context_tokens` its mean length.
     """
-    questions = labelled_questions(folder)
+    answered = [
+        outcome for outcome in LabelledRetrieval(budget_tokens, (kind,)).outcomes(count_tokens) if outcome.answer
+    ]
+    lengths = [float(count_tokens(outcome.context)) for outcome in answered]
+    return {name: _mean([outcome.ranks[name] for outcome in answered]) for name in answered[0].ranks} | {
+        "context_tokens": _mean(lengths)
+    }
+
+
+def _outcomes(kind: str, folder: Path, count_tokens: Callable[[str], int], budget_tokens: int) -> list[Outcome]:
     with tempfile.TemporaryDirectory() as index:
         provider = Documents(Index(folder, Path(index)), refresh_s=3600.0)
         retriever = build_retriever("documents", path=str(folder), index=index, when="always")
         assert retriever is not None
 
-        async def one(labelled: Labelled) -> tuple[list[str], str]:
+        async def one(labelled: Labelled) -> Outcome:
             messages = [Message("user", labelled.question)]
-            hits = await provider.search(standalone_query(messages), 20, "", None)
+            hits = await provider.search(standalone_query(messages), RANKED, "", None)
             found = await retriever.retrieve(messages, budget_tokens=budget_tokens, count_tokens=count_tokens)
-            return [hit.url for hit in hits], found.context
+            return Outcome(
+                question=labelled.question,
+                answer=labelled.answer,
+                kind=kind,
+                sentence=_sentence(folder, labelled),
+                ranks=_ranks(labelled, [hit.url for hit in hits], found.context),
+                retrieved=found,
+            )
 
-        async def every() -> list[tuple[list[str], str]]:
-            return [await one(labelled) for labelled in questions]
+        async def every() -> list[Outcome]:
+            return [await one(labelled) for labelled in labelled_questions(folder)]
 
-        outcomes = asyncio.run(every())
-    pairs = [(ranking, labelled.document) for (ranking, _), labelled in zip(outcomes, questions, strict=True)]
-    contexts = [context for _, context in outcomes]
-    held = [labelled.answer in context for labelled, context in zip(questions, contexts, strict=True)]
+        return asyncio.run(every())
+
+
+def _ranks(labelled: Labelled, ranking: Sequence[str], context: str) -> dict[str, float]:
+    if labelled.document is None or labelled.answer is None:
+        return {}
     return {
-        **{f"recall@{k}": _mean([recall_at(k, *pair) for pair in pairs]) for k in (1, 3, 5)},
-        "mrr": _mean([reciprocal_rank(*pair) for pair in pairs]),
-        "ndcg@10": _mean([ndcg_at(10, *pair) for pair in pairs]),
-        "context_recall": _mean([float(found) for found in held]),
-        "context_tokens": _mean([float(count_tokens(context)) for context in contexts]),
+        **{f"recall@{k}": recall_at(k, ranking, labelled.document) for k in (1, 3, 5)},
+        "mrr": reciprocal_rank(ranking, labelled.document),
+        "ndcg@10": ndcg_at(10, ranking, labelled.document),
+        "context_recall": float(labelled.answer in context),
     }
+
+
+def _sentence(folder: Path, labelled: Labelled) -> str | None:
+    if labelled.document is None or labelled.answer is None:
+        return None
+    text = (folder / labelled.document).read_text("utf-8")
+    return next((sentence for sentence in sentences(text) if labelled.answer in sentence), None)
 
 
 def _mean(values: Sequence[float]) -> float:

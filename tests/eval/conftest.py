@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,21 @@ def runs(tmp_path_factory: pytest.TempPathFactory, colour_file: Path) -> dict[st
 def subject(runs: dict[str, Checkpoint]) -> Callable[[str], Subject]:
     """A run of that name, ready to be put to the test."""
     return lambda name: Subject.of(name, runs[name], batch_size=3, dtype="fp32", quantize=None)
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[Example]], Subject]:
+    """A model that has learned these examples by heart, with room for a context."""
+
+    def teach(examples: list[Example]) -> Subject:
+        torch.manual_seed(0)
+        tokenizer = Tokenizer.gpt2()
+        model = GPT2(replace(SMALL, context_length=160))
+        learn(model, examples, ChatTemplate.named("alpaca", tokenizer))
+        saved = Checkpoint.save(tmp_path_factory.mktemp("taught") / "taught", model, tokenizer, Metadata())
+        return Subject.of("taught", saved, batch_size=4, dtype="fp32", quantize=None)
+
+    return teach
 
 
 def learn(model: GPT2, examples: list[Example], template: ChatTemplate) -> None:

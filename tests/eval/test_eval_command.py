@@ -24,7 +24,8 @@ def learned(runs: Runs, tmp_path: Path) -> Path:
 
 
 def evaluate(folder: Path, *settings: str) -> None:
-    main([f"checkpoint={folder}", "task.instruct.max_new_tokens=8", "task.samples.max_new_tokens=8", *settings])
+    short = [f"task.{name}.max_new_tokens=8" for name in ("instruct", "rag", "samples")]
+    main([f"checkpoint={folder}", *short, "task.rag.retrieval.kinds=[plain]", *settings])
 
 
 def assert_score(score: object) -> None:
@@ -41,7 +42,7 @@ def test_eval_json_has_the_form_of_the_design(learned: Path) -> None:
     assert list(document) == ["checkpoint", "created_at", "tasks"]
     assert document["checkpoint"] == "learned"
     assert datetime.fromisoformat(document["created_at"]).utcoffset() is not None
-    assert set(document["tasks"]) == {"instruct", "perplexity"}
+    assert set(document["tasks"]) == {"instruct", "perplexity", "rag"}
     instruct, perplexity = document["tasks"]["instruct"], document["tasks"]["perplexity"]
     assert set(instruct) == {"exact_match", "token_f1", "rouge_l", "by_family"}
     assert set(perplexity) == {"perplexity", "bits_per_byte"}
@@ -52,6 +53,20 @@ def test_eval_json_has_the_form_of_the_design(learned: Path) -> None:
     assert instruct["exact_match"]["value"] == 1.0
     assert instruct["exact_match"]["n"] == 8
     assert [path.name for path in learned.iterdir() if "tmp" in path.name] == []
+
+
+def test_retrieval_is_scored_beside_the_answers_drawn_from_it(learned: Path) -> None:
+    evaluate(learned, "tasks=[rag]", "compare=[untrained]")
+    rag = json.loads((learned / "eval.json").read_text(encoding="utf-8"))["tasks"]["rag"]
+    assert "citation_precision" not in rag  # it cites nothing
+    for name in ("exact_match", "contains", "contains_without_sources", "says_when_absent", "says_so_wrongly"):
+        assert_score(rag[name])
+    assert set(rag["by_kind"]) == {"absent", "plain"}
+    assert set(rag["retrieval"]) == {"recall@1", "recall@3", "recall@5", "mrr", "ndcg@10", "context_recall"}
+    assert rag["retrieval"]["recall@3"]["value"] >= 0.9
+    report = (learned / "report.html").read_text(encoding="utf-8")
+    assert "rag, retrieval" in report
+    assert "recall@3" in report
 
 
 def test_families_are_scores_too(learned: Path) -> None:
@@ -73,7 +88,7 @@ def test_the_scores_are_recorded_with_the_checkpoint_and_on_its_card(learned: Pa
 
 
 def test_before_and_after_stand_side_by_side(learned: Path, runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
-    evaluate(learned, f"compare=[untrained,{runs['fresh'].folder}]")
+    evaluate(learned, f"compare=[untrained,{runs['fresh'].folder}]", "tasks=[instruct,samples]")
     out = capsys.readouterr().out
     assert "untrained" in out
     assert "fresh" in out
@@ -156,7 +171,7 @@ def test_data_that_changed_since_training_is_told(learned: Path, capsys: pytest.
     ("settings", "error", "sentence"),
     [
         (["tasks=[instuct]"], EvalError, "no task 'instuct'; did you mean 'instruct'"),
-        (["tasks=[]"], EvalError, "leaves nothing to do; there are instruct, perplexity, samples"),
+        (["tasks=[]"], EvalError, "leaves nothing to do; there are instruct, perplexity, rag, samples"),
         (["suite=ful"], ConfigError, "no suite 'ful'; did you mean 'full'"),
         (["batchsize=3"], ConfigError, "did you mean 'batch_size'"),
         (["task.instruct.max_new_token=3"], ConfigError, "did you mean 'task.instruct.max_new_tokens'"),

@@ -40,13 +40,13 @@ def test_a_sentence_in_a_sources_words_is_matched_with_and_without_a_number():
     aligned = align("The lighthouse was built in 1874. The harbour of Tolness was enlarged in 1902 [2].", SOURCES)
     assert [(s.sources, s.cited, s.matched) for s in aligned.sentences] == [((1,), (), True), ((2,), (2,), True)]
     assert aligned.supports() == {1: [0], 2: [1]}
-    assert aligned.precision() == 1.0
+    assert aligned.citations() == (1, 1)
 
 
 def test_a_wrong_number_in_a_sentence_means_that_no_source_holds_it():
     aligned = align("The lighthouse of Varnholm was built in 1875 [1].", SOURCES)
     assert not aligned.sentences[0].matched
-    assert aligned.precision() == 0.0
+    assert aligned.citations() == (0, 1)
 
 
 def test_a_sentence_of_its_own_is_not_matched():
@@ -65,8 +65,13 @@ def test_a_number_behind_the_full_stop_belongs_to_the_sentence_before():
     ]
 
 
-def test_an_answer_without_citations_has_no_precision():
-    assert align("The lighthouse was built in 1874.", SOURCES).precision() is None
+def test_an_answer_without_citations_cites_nothing():
+    assert align("The lighthouse was built in 1874.", SOURCES).citations() == (0, 0)
+
+
+def test_a_number_that_no_source_has_counts_as_a_wrong_citation_where_it_is_kept():
+    answer = "The lighthouse of Varnholm was built in 1874 [1] [7]."
+    assert align(answer, SOURCES, keep_unknown=True).citations() == (1, 2)
 
 
 def test_without_sources_the_stream_is_left_as_it_is():
@@ -98,3 +103,9 @@ def test_a_stream_without_brackets_is_not_held_back():
     assert filtered.feed("The tower") == "The tower"
     assert filtered.feed(" was built [1") == " was built"
     assert filtered.feed("].") == " [1]."
+
+
+def test_a_wrong_number_in_words_is_a_wrong_number():
+    opens = source(1, "Bakery", "The bakery opens at six.")
+    assert align("The bakery opens at six [1].", [opens]).citations() == (1, 1)
+    assert align("The bakery opens at seven [1].", [opens]).citations() == (0, 1)
