@@ -1,25 +1,24 @@
 """`resonance chat`: a conversation with a checkpoint in the terminal, or through a pipe.
 
-It knows the terminal and how a dialogue is kept; prompts are the template's business, tokens the engine's.
+It knows the terminal and its commands; how a conversation goes is `resonance.dialogue`'s business.
 """
 
 import json
 import signal
 import sys
-import time
 import unicodedata
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
+from omegaconf import DictConfig
 from rich.console import Console
 
-from resonance.chat import ChatTemplate, Message
 from resonance.checkpoint import Checkpoint
-from resonance.config import compose, nearest
+from resonance.config import compose, make, nearest
+from resonance.dialogue import MODES, Conversation, Found, Search, Turn
 from resonance.engine import Engine, SamplingParams
 from resonance.errors import ResonanceError
 from resonance.listing import model_name
@@ -45,6 +44,7 @@ def main(overrides: list[str]) -> None:
         repetition_penalty=config.repetition_penalty,
         seed=config.seed,
     )
+    search = _search(config)
     checkpoint = Checkpoint.find(str(config.checkpoint))
     engine = Engine.from_checkpoint(
         checkpoint,
@@ -60,6 +60,7 @@ def main(overrides: list[str]) -> None:
         sampling,
         checkpoint.config.context_length,
         system=None if config.system is None else str(config.system),
+        search=search,
     )
     interactive = config.prompt is None and sys.stdin.isatty() and sys.stdout.isatty()
     chat = Chat(conversation, Screen(interactive))
@@ -68,88 +69,16 @@ def main(overrides: list[str]) -> None:
     elif interactive:
         model = f"{model_name(checkpoint.config)} in {engine.stats().precision}"
         chat.screen.notice(f"{checkpoint.name}: {model}. /help lists the commands, Ctrl-C stops an answer.")
+        if search is not None:
+            chat.screen.notice(f"Search in {search.provider} is {conversation.searching}.")
         chat.run(_typed_lines(chat.screen))
     else:
         chat.run(sys.stdin)
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """How an answer was made: tokens, seconds, and how many older messages the model no longer saw."""
-
-    tokens: int
-    seconds: float
-    dropped: int
-    finish_reason: str
-
-
-class Conversation:
-    """A dialogue with a model: what was said, and what of it still fits into the context window."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        template: ChatTemplate,
-        sampling: SamplingParams,
-        context_length: int,
-        system: str | None = None,
-    ) -> None:
-        self._engine, self._template, self._sampling = engine, template, sampling
-        self.context_length = context_length
-        self._answers = 0
-        self.system = system
-        self.turns: list[Message] = []
-
-    @property
-    def messages(self) -> list[Message]:
-        """Everything said so far, the system prompt first."""
-        return ([Message("system", self.system)] if self.system else []) + self.turns
-
-    def ask(self, text: str, show: Callable[[str], bool]) -> Turn:
-        """Answer a message; `show` gets each piece of text and says whether to go on.
-
-        A stopped answer is kept as far as it goes. Raises ContextOverflow, and forgets the message, when it
-        does not fit into the context window.
-        """
-        before = list(self.turns)
-        self.turns.append(Message("user", text))
-        try:
-            return self._answer(show)
-        except ResonanceError:
-            self.turns = before
-            raise
-
-    def retry(self, show: Callable[[str], bool]) -> Turn:
-        """Answer the newest message once more, in place of its last answer."""
-        question = next((i for i in reversed(range(len(self.turns))) if self.turns[i].role == "user"), None)
-        if question is None:
-            raise TerminalError("There is no message to answer again; write one first.")
-        text = self.turns[question].content
-        del self.turns[question:]
-        return self.ask(text, show)
-
-    def _answer(self, show: Callable[[str], bool]) -> Turn:
-        reserve = min(self._sampling.max_new_tokens, self.context_length // 2)
-        fitted = self._template.fit(self.messages, budget=self.context_length - reserve)
-        room = self.context_length - len(fitted.prompt_ids)
-        seed = self._sampling.seed
-        params = replace(
-            self._sampling,
-            max_new_tokens=min(self._sampling.max_new_tokens, room),
-            seed=None if seed is None else seed + self._answers,  # an answer of its own for each turn
-        )
-        self._answers += 1
-        text, tokens, reason = "", 0, "cancelled"
-        started = time.perf_counter()
-        for piece in self._engine.stream(fitted.prompt_ids, params):
-            tokens += piece.finish_reason != "stop"
-            text += piece.text
-            reason = piece.finish_reason or reason
-            if not show(piece.text):
-                break  # the engine cancels what nobody listens to
-        if text.strip():
-            self.turns.append(Message("assistant", text.strip()))
-        return Turn(tokens, time.perf_counter() - started, fitted.dropped, reason)
+def _search(config: DictConfig) -> Search | None:
+    """The search that the configuration names; the room that has it is above the library, and made by name."""
+    return None if config.search.provider == "off" else make(config.searching, _convert_="all")
 
 
 class Screen:
@@ -165,10 +94,17 @@ class Screen:
         self._answers.out(printable(text), end="")
         self._answers.file.flush()
 
+    def found(self, found: Found) -> None:
+        """What there is to say about a search before the answer: why there are no sources, or old ones."""
+        if found.retrieved.note:
+            self.notice(found.retrieved.note)
+
     def end(self, turn: Turn, context_length: int) -> None:
-        """What an answer ends with."""
+        """What an answer ends with: its sources, and how it was made."""
         self._answers.out("")
         self._answers.file.flush()
+        if turn.found is not None and turn.found.retrieved.sources:
+            self._sources(turn.found, turn.text)
         if turn.dropped:
             plural = "s" if turn.dropped > 1 else ""
             self.notice(
@@ -177,7 +113,16 @@ class Screen:
             )
         if self.interactive:
             stopped = {"cancelled": " · stopped", "length": " · cut at the limit"}.get(turn.finish_reason, "")
-            self.notice(f"{turn.tokens} tokens · {turn.tokens / turn.seconds:.1f} tokens/s{stopped}")
+            speed = f" · {turn.tokens / turn.seconds:.1f} tokens/s" if turn.tokens else ""
+            self.notice(f"{turn.tokens} tokens{speed}{stopped}")
+
+    def _sources(self, found: Found, answer: str) -> None:
+        """The numbered sources, and which of them hold what the answer says."""
+        retrieved, supporting = found.retrieved, found.supporting(answer)
+        self.notice(f"Found in {retrieved.provider} for {retrieved.query!r}:")
+        for source in retrieved.sources:
+            holds = " · holds what is said" if source.id in supporting else ""
+            self.notice(printable(f"[{source.id}] {source.title} · {source.url}{holds}"))
 
     def notice(self, text: str) -> None:
         """A line about the chat that is not part of it."""
@@ -193,6 +138,7 @@ class Chat:
             "/reset": (self._reset, "forget the conversation and start anew"),
             "/retry": (self._retry, "answer the last message once more"),
             "/system": (self._set_system, "TEXT: set the system prompt; without TEXT: take it away"),
+            "/search": (self._set_search, "on|off|auto: search for every message, for none, or where one asks for it"),
             "/save": (self._save, "[FILE]: write the conversation as JSON that `data=json` trains on"),
             "/help": (self._help, "this list"),
             "/quit": (self._quit, "leave (as Ctrl-D does)"),
@@ -219,7 +165,7 @@ class Chat:
 
     def ask(self, text: str) -> None:
         """Show the answer to a message as it is made."""
-        self._show(lambda show: self.conversation.ask(text, show))
+        self._show(lambda show: self.conversation.ask(text, show, self.screen.found))
 
     def _show(self, answer: Callable[[Callable[[str], bool]], Turn]) -> None:
         with _interruptible(self.screen.interactive) as stopped:
@@ -242,11 +188,23 @@ class Chat:
         self.screen.notice("The conversation starts anew.")
 
     def _retry(self, _: str) -> None:
-        self._show(self.conversation.retry)
+        self._show(lambda show: self.conversation.retry(show, self.screen.found))
 
     def _set_system(self, text: str) -> None:
         self.conversation.system = text or None
         self.screen.notice(f"System prompt: {text}" if text else "No system prompt.")
+
+    def _set_search(self, text: str) -> None:
+        search = self.conversation.search
+        if search is None:
+            raise TerminalError(
+                "This chat has no search; start it with search=documents search.path=FOLDER or search=duckduckgo."
+            )
+        if text:
+            if text not in MODES:
+                raise TerminalError(f"/search takes {', '.join(MODES)}, not {text!r}.")
+            self.conversation.searching = text
+        self.screen.notice(f"Search in {search.provider} is {self.conversation.searching}.")
 
     def _save(self, file: str) -> None:
         path = Path(file or f"chat-{datetime.now():%Y%m%d-%H%M%S}.json").expanduser()

@@ -17,9 +17,10 @@ import torch
 
 from resonance.chat import ContextOverflow
 from resonance.checkpoint import Checkpoint, Metadata
+from resonance.dialogue import Conversation, DialogueError
 from resonance.engine import Engine, EngineError, SamplingParams
 from resonance.model import GPT2, GPT2Config
-from resonance.terminal import Chat, Conversation, Screen, TerminalError, main, printable
+from resonance.terminal import Chat, Screen, TerminalError, main, printable
 from resonance.tokenizer import Tokenizer
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -116,7 +117,7 @@ def test_a_message_that_cannot_fit_is_refused_and_forgotten(conversation: Conver
 
 
 def test_a_retry_without_a_message_says_what_to_do(conversation: Conversation) -> None:
-    with pytest.raises(TerminalError, match="write one first"):
+    with pytest.raises(DialogueError, match="write one first"):
         conversation.retry(lambda _: True)
 
 
