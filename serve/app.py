@@ -18,6 +18,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorBody, "description": "An API key is missing or unknown."},
     403: {"model": ErrorBody, "description": "An admin key is needed."},
     404: {"model": ErrorBody, "description": "There is no such thing."},
+    408: {"model": ErrorBody, "description": "The request did not come in time."},
     409: {"model": ErrorBody, "description": "The conversation is busy."},
     413: {"model": ErrorBody, "description": "The request is too large."},
     429: {"model": ErrorBody, "description": "Too much at once; Retry-After says when to come again."},
@@ -34,12 +35,12 @@ def build(app: FastAPI, service: Service) -> None:
     errors.install(app)
     app.include_router(system.router, responses={code: ERRORS[code] for code in (401, 404)})
     app.include_router(
-        admin.router, responses={code: ERRORS[code] for code in (400, 401, 403, 404, 409, 413, 500, 503)}
+        admin.router, responses={code: ERRORS[code] for code in (400, 401, 403, 404, 408, 409, 413, 500, 503)}
     )
     for router in (chat.router, preview.router, completions.router):
         app.include_router(router, responses={code: ERRORS[code] for code in ERRORS if code != 403})
     for router in (exchange.router, conversations.router, votes.router):
-        app.include_router(router, responses={code: ERRORS[code] for code in (400, 401, 404, 409, 413, 500, 503)})
+        app.include_router(router, responses={code: ERRORS[code] for code in (400, 401, 404, 408, 409, 413, 500, 503)})
     add_docs(app)
     add_page(app)
     app.add_middleware(
@@ -49,7 +50,7 @@ def build(app: FastAPI, service: Service) -> None:
         allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
         expose_headers=["X-Request-ID", "Retry-After"],
     )
-    app.add_middleware(Edge, metrics=service.metrics, body_bytes=service.settings.limits.body_bytes, full=service.full)
+    app.add_middleware(Edge, metrics=service.metrics, limits=service.settings.limits, full=service.full)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
 
 

@@ -69,7 +69,9 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
-def caller(request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
+async def caller(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Caller:
     """The caller of a request. Raises ApiError 401 without a key that is let in."""
     ring: KeyRing = request.app.state.service.keys
     address = request.client.host if request.client else "unknown"
@@ -83,7 +85,7 @@ def caller(request: Request, credentials: Annotated[HTTPAuthorizationCredentials
     return Caller(owner=owner, client=owner)
 
 
-def admin(
+async def admin(
     request: Request,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     known: Annotated[Caller, Depends(caller)],

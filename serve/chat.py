@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Request, Response
 from resonance.tokenizer import Tokenizer
 from serve.answers import Alternative, AnswerMessage, ChatChoice, ChatCompletion, Logprobs, NotSearched, TokenLogprob
 from serve.auth import Caller, Known
-from serve.errors import STORE_UNAVAILABLE, ApiError, error_body
+from serve.errors import GONE, STORE_UNAVAILABLE, ApiError, error_body
 from serve.schemas import ChatRequest
 from serve.service import Service, Shared
 from serve.sse import EventLog, EventStream
@@ -99,7 +99,7 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise ApiError(499, "The client has gone.", code="client_gone")
+            raise ApiError(499, GONE, code="client_gone")
         return working.result()
     finally:
         watching.cancel()

@@ -18,9 +18,9 @@ log = logging.getLogger("resonance.serve.worker")
 class Engines:
     """Engines by the roster's keys; `load` at first, then `follow` between the worker's steps."""
 
-    def __init__(self, settings: EngineSettings, roster: Roster, worker: int) -> None:
+    def __init__(self, settings: EngineSettings, roster: Roster, worker: int, device: str) -> None:
         self.running: dict[str, Engine] = {}
-        self._settings, self._roster, self._worker = settings, roster, worker
+        self._settings, self._roster, self._worker, self._device = settings, roster, worker, device
         self._version = 0
         self._wanted: Collection[str] = ()
         self._loading: threading.Thread | None = None
@@ -79,4 +79,5 @@ class Engines:
             dtype=self._settings.dtype,
             quantize=self._settings.quantize,
             max_batch_size=self._settings.max_batch_size,
+            device=self._device,
         )

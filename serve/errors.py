@@ -62,6 +62,8 @@ def server_full() -> ApiError:
 
 
 TOO_LARGE = "The request is larger than the server takes."
+GONE = "The client has gone."
+TOO_SLOW = "The request's body did not come in time."
 BRANCHES = frozenset(("str", "int", "float", "bool", "list", "dict", "none", "constrained-str"))
 """What pydantic puts into a location for the branches of a union; a reader only needs the field."""
 
@@ -121,8 +123,6 @@ def _http_message(error: HTTPException) -> str:
             return "There is nothing at this address."
         case 405:
             return "This address does not take that method."
-        case 413:
-            return TOO_LARGE
         case 400:
             return "The request's body could not be read."
         case _:
@@ -130,7 +130,7 @@ def _http_message(error: HTTPException) -> str:
 
 
 def _http_code(error: HTTPException) -> str | None:
-    return {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large"}.get(error.status_code)
+    return {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
 
 
 def _from_validation(errors: Sequence[Mapping[str, Any]], request: Request) -> ApiError:

@@ -1,5 +1,6 @@
-"""What every request passes through: a number, a limit on its body, headers on its answer, a line in the log."""
+"""What every request passes through: a number, its turn, its body, headers on its answer, a line in the log."""
 
+import asyncio
 import json
 import logging
 import re
@@ -11,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.errors import TOO_LARGE, ApiError, response, server_full
+from serve.errors import GONE, TOO_LARGE, TOO_SLOW, ApiError, response, server_full
 from serve.metrics import Metrics
+from serve.settings import Limits
+from serve.turnstile import Turnstile
 
 log = logging.getLogger("resonance.serve.access")
 
@@ -32,6 +34,7 @@ SECURITY = {
 }
 # A full server says so before it reads a body: in a flood that is most of the work, and others wait for it.
 ANSWERING = frozenset(("/v1/chat/completions", "/v1/chat/stream", "/v1/completions"))
+A_TURN = 8  # requests that are begun between two looks at the network
 MISTAKE = "The server has made a mistake; it goes on."
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -39,8 +42,9 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 class Edge:
     """The outermost layer around the app."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, body_bytes: int, full: Callable[[], bool]) -> None:
-        self.app, self.metrics, self.body_bytes, self.full = app, metrics, body_bytes, full
+    def __init__(self, app: ASGIApp, metrics: Metrics, limits: Limits, full: Callable[[], bool]) -> None:
+        self.app, self.metrics, self.limits, self.full = app, metrics, limits, full
+        self.turnstile = Turnstile(A_TURN)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -60,14 +64,14 @@ class Edge:
             await send(message)
 
         try:
-            if int(headers.get("content-length") or 0) > self.body_bytes:
-                await response(ApiError(413, TOO_LARGE, code="payload_too_large"))(scope, receive, answer)
-                return
+            if scope["path"] != "/health":
+                await self.turnstile.enter()
             if scope["path"] in ANSWERING and self.full() and "last-event-id" not in headers:
                 self.metrics.rejected.labels("full").inc()
-                await response(server_full())(scope, receive, answer)
-                return
-            await self.app(scope, self._limited(receive), answer)
+                raise server_full()
+            await self.app(scope, await self._with_body(headers, receive), answer)
+        except ApiError as error:
+            await response(error)(scope, receive, answer)
         except Exception as error:
             _log_fault(request_id, error)
             if not started:
@@ -75,19 +79,35 @@ class Edge:
         finally:
             self._note(scope, request_id, status, time.monotonic() - began)
 
-    def _limited(self, receive: Receive) -> Receive:
-        """Count a body that does not say how long it is."""
-        size = 0
+    async def _with_body(self, headers: Headers, receive: Receive) -> Receive:
+        """What gives the whole body at once. Raises ApiError 413 and 408 for one that is too large or too slow."""
+        if int(headers.get("content-length") or 0) > self.limits.body_bytes:
+            raise ApiError(413, TOO_LARGE, code="payload_too_large")
+        message = await receive()
+        if message.get("more_body"):
+            message = await self._gathered(message["body"], receive)
+        whole: list[Message] = [message]
 
-        async def counted() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > self.body_bytes:
-                raise HTTPException(413)  # the one kind that FastAPI's reader of bodies lets through
-            return message
+        async def gathered() -> Message:
+            return whole.pop() if whole else await receive()
 
-        return counted
+        return gathered
+
+    async def _gathered(self, first: bytes, receive: Receive) -> Message:
+        parts, size, more = [first], len(first), True
+        try:
+            async with asyncio.timeout(self.limits.receive_s):
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ApiError(499, GONE, code="client_gone")
+                    parts.append(message["body"])
+                    size, more = size + len(parts[-1]), message["more_body"]
+                    if size > self.limits.body_bytes:
+                        raise ApiError(413, TOO_LARGE, code="payload_too_large")
+        except TimeoutError:
+            raise ApiError(408, TOO_SLOW, code="body_timeout") from None
+        return {"type": "http.request", "body": b"".join(parts), "more_body": False}
 
     def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")

@@ -5,7 +5,10 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from types import FrameType
+
+import torch
 
 from resonance.errors import ResonanceError
 from serve.app import build
@@ -16,6 +19,7 @@ from serve.leases import LeaseTable
 from serve.limits import Quotas
 from serve.metrics import Metrics
 from serve.models import open_models
+from serve.protocol import BoundedProtocol
 from serve.rag import build_retriever
 from serve.roster import Roster
 from serve.server import Server
@@ -45,8 +49,8 @@ def main(overrides: list[str]) -> None:
         generate_client_file=False,
         access_log=False,
         server_header=False,
-        http="h11",  # httptools puts no bound on headers
-        h11_max_incomplete_event_size=32768,
+        http=partial(BoundedProtocol, head_seconds=settings.limits.receive_s),
+        ws="none",
         backlog=2048,
     )
     if server.failed:
@@ -60,19 +64,15 @@ def make_server(settings: Settings) -> Server:
     models = open_models(settings.engine.checkpoints, settings.context_length)
     retriever = build_retriever(**settings.search) if settings.search else None
     places = settings.engine.max_batch_size * len(models) + settings.max_queue
-    # LitServe decides how many devices there are, and with them workers, only in its constructor.
-    from litserve.connector import _Connector  # pyright: ignore[reportPrivateUsage]
-
-    connector = _Connector(accelerator=settings.device, devices="auto")
-    workers = connector.devices if isinstance(connector.devices, int) else len(connector.devices)
+    device, workers = _devices(settings.device)
     table = LeaseTable(places, workers)
     roster = Roster(settings.engine.checkpoints, workers)
     spec = ApiSpec(table)
-    server = Server(settings, table, EngineWorker(settings.engine, table, roster, spec))
+    server = Server(settings, table, EngineWorker(settings.engine, table, roster, spec), device, workers)
     server.service = Service(
         settings=settings,
         fleet=Fleet(settings, models, roster, table),
-        device=server.devices[0] if isinstance(server.devices[0], str) else server.devices[0][0],
+        device=device,
         table=table,
         spec=spec,
         keys=KeyRing(settings.api_keys, keys_file(), open=not settings.asks_for_keys),
@@ -83,6 +83,14 @@ def make_server(settings: Settings) -> Server:
     )
     build(server.app, server.service)
     return server
+
+
+def _devices(wanted: str) -> tuple[str, int]:
+    """The kind of device, and how many of it there are: each has a worker. Raises ServeError for one that is not."""
+    found = 0 if wanted == "cpu" else torch.cuda.device_count()
+    if wanted == "cuda" and not found:
+        raise ServeError("device=cuda: there is no GPU here that torch can use; say device=cpu or device=auto.")
+    return ("cuda", found) if found else ("cpu", 1)
 
 
 def _check_port(host: str, port: int) -> None:

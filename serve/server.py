@@ -36,10 +36,11 @@ STABLE_SECONDS = 60.0  # a worker that has run for so long starts again from the
 class Server(LitServer):
     """Workers are watched and replaced; the HTTP process answers from the first moment on."""
 
-    def __init__(self, settings: Settings, table: LeaseTable, worker: EngineWorker) -> None:
+    def __init__(self, settings: Settings, table: LeaseTable, worker: EngineWorker, device: str, workers: int) -> None:
         super().__init__(
             worker,
-            accelerator=settings.device,  # type: ignore[arg-type]
+            accelerator=device,  # type: ignore[arg-type]
+            devices=workers,
             timeout=False,
             restart_workers=True,
         )

@@ -92,7 +92,7 @@ class Service:
             await asyncio.sleep(PURGE_EVERY)
 
 
-def service(request: Request) -> Service:
+async def service(request: Request) -> Service:  # a plain function would run on another thread
     """The service of the app that a request has reached."""
     return request.app.state.service
 

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from resonance.checkpoint import Checkpoint
 from resonance.config import ConfigError, compose
 from resonance.paths import CHECKPOINTS, home
+from serve.bounds import check
 from serve.keys import read_keys
 
 HOSTS = {"localhost": "127.0.0.1", "127.0.0.1": "127.0.0.1", "0.0.0.0": "0.0.0.0", "::": "::"}  # as LitServe takes them
@@ -60,6 +61,7 @@ class Limits:
     """How much one request, and one client, may ask for."""
 
     body_bytes: int
+    receive_s: float
     messages: int
     message_chars: int
     requests_per_minute: int | None
@@ -144,12 +146,10 @@ def _api_keys(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 def _settings(config: DictConfig, api_keys: tuple[str, ...]) -> Settings:
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    _check_numbers(values)
+    check(config)
     host = HOSTS.get(str(values["host"]))
     if host is None:
         raise ConfigError(f"host must be one of {', '.join(HOSTS)}, not {values['host']!r}.")
-    if values["auth"] not in ("auto", "none"):
-        raise ConfigError(f"auth must be auto or none, not {values['auth']!r}.")
     asks_for_keys = values["auth"] == "auto" and bool(api_keys or read_keys())
     if values["auth"] == "auto" and host != "127.0.0.1" and not asks_for_keys:
         raise ConfigError(
@@ -158,8 +158,6 @@ def _settings(config: DictConfig, api_keys: tuple[str, ...]) -> Settings:
         )
     if "*" in values["cors_origins"]:
         raise ConfigError("cors_origins must name the origins, https://chat.example.org for example, not '*'.")
-    if values["log"] not in ("debug", "info", "warning", "error"):
-        raise ConfigError(f"log must be debug, info, warning or error, not {values['log']!r}.")
     runs = CHECKPOINTS if values["root"] is None else Path(values["root"]).expanduser()
     return Settings(
         engine=EngineSettings(
@@ -189,29 +187,6 @@ def _settings(config: DictConfig, api_keys: tuple[str, ...]) -> Settings:
         retention_days=values["store"]["retention_days"],
         log=values["log"],
     )
-
-
-def _check_numbers(values: Mapping[str, Any]) -> None:
-    whole: dict[str, tuple[int, int]] = {
-        "port": (1024, 65535),
-        "max_batch_size": (1, 4096),
-        "max_queue": (0, 1_000_000),
-        "max_new_tokens": (1, 1_000_000),
-        "grace_s": (0, 86_400),
-        "top_k": (0, 1_000_000),
-    }
-    memory = values["memory_gb"]
-    if memory is not None and (not isinstance(memory, int | float) or memory <= 0):
-        raise ConfigError(f"memory_gb must be a number above 0, or null, not {memory!r}.")
-    for key, (low, high) in whole.items():
-        if not isinstance(values[key], int) or not low <= values[key] <= high:
-            raise ConfigError(f"{key} must be a whole number from {low} to {high}, not {values[key]!r}.")
-    context = values["context_length"]
-    if context is not None and (not isinstance(context, int) or context < 16):
-        raise ConfigError(f"context_length must be a whole number from 16 up, not {context!r}.")
-    for key, low in (("temperature", 0.0), ("timeout_s", 0.001), ("hang_s", 1.0), ("resume_s", 0.0)):
-        if not isinstance(values[key], int | float) or values[key] < low:
-            raise ConfigError(f"{key} must be a number from {low:g} up, not {values[key]!r}.")
 
 
 def _checkpoints(what: object, runs: Path) -> dict[str, str]:

@@ -43,7 +43,7 @@ class EngineWorker(LitAPI):
         self.worker = int(os.environ["LITSERVE_WORKER_ID"])
         self.table.set_state(self.worker, WorkerState.LOADING)
         try:
-            self.engines = Engines(self.settings, self.roster, self.worker)
+            self.engines = Engines(self.settings, self.roster, self.worker, device)
             self.engines.load()
         except Exception:
             self.table.set_state(self.worker, WorkerState.FAILED)

@@ -1,10 +1,12 @@
 """Limits by key, by time, and what a database that does not answer takes down with it; one strict server for all."""
 
+import contextlib
 import json
 import resource
 import socket
 import sqlite3
 import threading
+import time
 
 import httpx
 import pytest
@@ -21,6 +23,7 @@ def strict(launch):
         "max_batch_size=4",
         "timeout_s=6.0",
         "resume_s=30",
+        "limits.receive_s=4",
         "limits.requests_per_minute=6",
         "limits.tokens_per_minute=100",
         "limits.streams=2",
@@ -129,23 +132,66 @@ def test_a_full_disk_takes_down_only_what_needs_it_until_there_is_room(strict):
     assert strict.client.get("/v1/conversations/full", headers=key(11)).json()["message_count"] == 4
 
 
-def test_half_a_request_holds_nobody_up(strict):
-    host, port = strict.base.removeprefix("http://").split(":")
-    idle = []
-    for _ in range(50):
-        connection = socket.create_connection((host, int(port)))
-        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n")
-        idle.append(connection)
+def connect(server, data: bytes) -> socket.socket:
+    """A connection on which this much of a request was sent."""
+    host, port = server.base.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=60)
+    connection.sendall(data)
+    return connection
+
+
+def rest(connection: socket.socket) -> bytes:
+    """What the server still sends until it hangs up."""
+    received = b""
+    with connection:
+        while data := connection.recv(65536):
+            received += data
+    return received
+
+
+HALF_A_HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
+
+
+def test_half_requests_hold_nobody_up_and_are_given_up_after_a_while(strict):
+    heads = [connect(strict, HALF_A_HEAD) for _ in range(50)]
+    bodies = [connect(strict, HALF_A_HEAD + f"Authorization: {key(7)['Authorization']}\r\n\r\n{{".encode())]
+    bodies += [connect(strict, HALF_A_HEAD + b"\r\n{") for _ in range(49)]
+    silent = connect(strict, b"")
     assert strict.client.get("/health").status_code == 200
     assert strict.client.post("/v1/chat/completions", json=SHORT, headers=key(7)).status_code == 200
-    for connection in idle:
-        connection.close()
+    assert strict.metric("resonance_queued_requests", key(7)) == 0
+    assert all(rest(connection) == b"" for connection in (*heads, silent))
+    for connection in bodies:
+        answer = rest(connection)
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b"body_timeout" in answer
 
 
-def test_headers_without_end_are_refused(strict):
+def test_a_head_that_comes_a_byte_at_a_time_is_given_up_as_well(strict):
+    first = connect(strict, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"200 OK" in first.recv(65536)
+    with pytest.raises(OSError), first:  # a reset or a broken pipe, as it happens
+        for byte in HALF_A_HEAD * 20:
+            first.sendall(bytes([byte]))
+            time.sleep(0.02)
+
+
+def test_heads_without_end_are_refused(strict):
     response = strict.client.get("/health", headers={"X-Long": "a" * 200_000})
-    assert response.status_code in (400, 431)
-    assert strict.client.get("/health").status_code == 200
+    assert (response.status_code, response.json()["error"]["code"]) == (431, "head_too_large")
+    many = strict.client.get("/health", headers={f"X-{i}": "a" * 100 for i in range(1000)})
+    assert many.status_code == 431
+    endless = connect(strict, b"GET /health HTTP/1.1\r\nX-Long: ")
+    with contextlib.suppress(OSError):
+        for _ in range(1000):
+            endless.sendall(b"a" * 1000)
+    assert strict.client.get("/health", headers={"X-Long": "a" * 20_000}).status_code == 200
+
+
+def test_what_is_no_http_is_refused_in_the_same_form(strict):
+    answer = rest(connect(strict, b"\x16\x03\x01 hello\r\n\r\n"))
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "invalid_http"
 
 
 def test_an_answer_that_takes_too_long_is_ended_by_504_or_a_last_event(strict):

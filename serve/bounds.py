@@ -1,0 +1,77 @@
+"""Which values the keys of `configs/serve.yaml` may have."""
+
+from collections.abc import Sequence
+from math import inf
+from typing import TypeGuard
+
+from omegaconf import DictConfig, OmegaConf
+
+from resonance.config import ConfigError
+
+CHOICES: dict[str, tuple[str | None, ...]] = {
+    "auth": ("auto", "none"),
+    "device": ("auto", "cpu", "cuda"),
+    "dtype": ("auto", "fp32", "bf16"),
+    "quantize": (None, "int8", "int4"),
+    "log": ("debug", "info", "warning", "error"),
+}
+WHOLE: dict[str, tuple[int, int]] = {
+    "port": (1024, 65535),
+    "max_batch_size": (1, 4096),
+    "max_queue": (0, 1_000_000),
+    "max_new_tokens": (1, 1_000_000),
+    "grace_s": (0, 86_400),
+    "top_k": (0, 1_000_000),
+    "limits.body_bytes": (1024, 1 << 30),
+    "limits.messages": (1, 1_000_000),
+    "limits.message_chars": (1, 1 << 30),
+}
+MAYBE_WHOLE: dict[str, tuple[int, int]] = {
+    "context_length": (16, 1_000_000),
+    "limits.requests_per_minute": (1, 1_000_000_000),
+    "limits.tokens_per_minute": (1, 1_000_000_000),
+    "limits.streams": (1, 1_000_000),
+    "store.retention_days": (1, 1_000_000),
+}
+"""Those that may also be null."""
+NUMBERS: dict[str, tuple[float, float]] = {
+    "temperature": (0.0, 2.0),
+    "top_p": (0.0, 1.0),
+    "min_p": (0.0, 1.0),
+    "repetition_penalty": (0.01, 10.0),
+    "timeout_s": (0.001, inf),
+    "hang_s": (1.0, inf),
+    "resume_s": (0.0, inf),
+    "limits.receive_s": (0.1, inf),
+}
+
+
+def check(config: DictConfig) -> None:
+    """Raise ConfigError, in one sentence, for the first value that cannot be."""
+    for key, known in CHOICES.items():
+        if OmegaConf.select(config, key) not in known:
+            raise ConfigError(f"{key} must be {_listed(known)}, not {OmegaConf.select(config, key)!r}.")
+    memory = config.memory_gb
+    if memory is not None and (not _is_number(memory) or memory <= 0):
+        raise ConfigError(f"memory_gb must be a number above 0, or null, not {memory!r}.")
+    for key, (least, most) in (WHOLE | MAYBE_WHOLE).items():
+        value: object = OmegaConf.select(config, key)
+        if value is None and key in MAYBE_WHOLE:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            otherwise = ", or null" if key in MAYBE_WHOLE else ""
+            raise ConfigError(f"{key} must be a whole number from {least} to {most}{otherwise}, not {value!r}.")
+    for key, (low, high) in NUMBERS.items():
+        value = OmegaConf.select(config, key)
+        if not _is_number(value) or not low <= value <= high:
+            bounds = f"from {low:g} up" if high == inf else f"from {low:g} to {high:g}"
+            raise ConfigError(f"{key} must be a number {bounds}, not {value!r}.")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _listed(choices: Sequence[str | None]) -> str:
+    *first, last = ("null" if choice is None else choice for choice in choices)
+    return f"{', '.join(first)} or {last}"
