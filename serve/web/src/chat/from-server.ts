@@ -1,5 +1,13 @@
 import type { Conversation, StoredMessage } from "@/api/types";
-import { append, childrenOf, choose, emptyThread, type Message, type Thread } from "./tree";
+import {
+  append,
+  childrenOf,
+  choose,
+  emptyThread,
+  type Message,
+  nameQuestion,
+  type Thread,
+} from "./tree";
 
 function sameQuestion(thread: Thread, parentId: string | null, content: string): string | null {
   const same = childrenOf(thread, parentId).find((id) => {
@@ -32,7 +40,7 @@ export function threadFromServer(conversation: Conversation): Thread {
     }
     const twin = stored.role === "user" ? sameQuestion(thread, parentId, stored.content) : null;
     if (twin) {
-      thread = choose(thread, twin);
+      thread = nameQuestion(choose(thread, twin), twin, stored.id);
       shownAs.set(stored.id, twin);
       continue;
     }

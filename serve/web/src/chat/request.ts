@@ -1,5 +1,6 @@
 import type { ChatRequest } from "@/api/types";
 import type { Sampling, SearchMode } from "@/settings/store";
+import { ancestry, type Message, type Thread } from "./tree";
 
 /** Whether to search; an object says for what. */
 export type SearchChoice = SearchMode | { query: string };
@@ -29,4 +30,25 @@ export function requestSettings(choices: Choices): Omit<ChatRequest, "messages">
 
 function searchField(search: Exclude<SearchChoice, "auto">): ChatRequest["search"] {
   return typeof search === "object" ? search : search === "on";
+}
+
+/** What stands where a question is asked: the new messages, and the stored one that they follow. */
+export function placeOf(
+  thread: Thread,
+  question: Message,
+  system: string,
+): Pick<ChatRequest, "messages" | "parent_id"> {
+  const messages: ChatRequest["messages"] = [];
+  if (system.trim() && question.parentId === null) {
+    messages.push({ role: "system", content: system.trim() });
+  }
+  messages.push({ role: "user", content: question.content });
+  return { messages, parent_id: newestStored(thread, question) };
+}
+
+/** An answer that failed was not stored; what follows it hangs on the one before. */
+function newestStored(thread: Thread, question: Message): string | null {
+  const before = ancestry(thread, question.parentId);
+  const answer = before.findLast((message) => message.role === "assistant" && message.serverId);
+  return answer?.serverId ?? null;
 }

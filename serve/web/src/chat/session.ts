@@ -1,13 +1,23 @@
-import { ApiError } from "@/api/client";
-import { queryClient } from "@/api/queries";
+import { toast } from "sonner";
+import { ApiError, request } from "@/api/client";
+import { conversationPath, queryClient } from "@/api/queries";
 import { type StreamEvent, streamAnswer } from "@/api/stream";
 import type { ChatRequest, Health } from "@/api/types";
+import { words } from "@/i18n";
 import { useSettings } from "@/settings/store";
 import { reportError, sentenceOf } from "./errors";
 import { receive } from "./receive";
-import { requestSettings, type SearchChoice } from "./request";
+import { placeOf, requestSettings, type SearchChoice } from "./request";
 import { getThread, useChat } from "./store";
-import { ancestry, append, choose, type Message, pathOf, update } from "./tree";
+import { type Beginning, givenToken } from "./tokens";
+import { append, choose, type Message, nameQuestion, pathOf, update } from "./tree";
+
+/** What of an answer differs from what the settings say. */
+interface Override {
+  search?: SearchChoice;
+  model?: string | null;
+  beginning?: Beginning;
+}
 
 const connections = new Map<string, AbortController>();
 
@@ -26,10 +36,62 @@ export function editAndResend(conversation: string, id: string, text: string): P
 export function regenerate(
   conversation: string,
   answerId: string,
-  override: { search?: SearchChoice } = {},
+  override: Pick<Override, "search"> = {},
 ): Promise<void> {
   const question = getThread(conversation).byId[answerId]?.parentId;
   return question ? answer(conversation, question, override) : Promise.resolve();
+}
+
+/** Answers a question that has no answer, or none any more. */
+export function answerQuestion(conversation: string, questionId: string): Promise<void> {
+  return answer(conversation, questionId);
+}
+
+/** Writes another answer that begins as `beginning` says; the old one stays as a sibling. */
+export function forkAnswer(
+  conversation: string,
+  answerId: string,
+  beginning: Beginning,
+): Promise<void> {
+  const old = getThread(conversation).byId[answerId];
+  if (!old?.parentId) return Promise.resolve();
+  return answer(conversation, old.parentId, { ...sameGround(old), beginning });
+}
+
+/**
+ * Goes on with an answer where it was cut off.
+ *
+ * The server keeps what comes of it as an answer of its own, which takes the old one's place.
+ */
+export async function continueAnswer(conversation: string, answerId: string): Promise<void> {
+  const { byId } = getThread(conversation);
+  const old = byId[answerId];
+  const question = old?.parentId ? byId[old.parentId] : undefined;
+  if (!old || !question || connections.has(conversation)) return;
+  const beginning = { content: old.content, tokens: old.tokens };
+  const body = requestFor(conversation, question, { ...sameGround(old), beginning });
+  useChat.getState().change(conversation, (thread) =>
+    update(thread, answerId, {
+      status: "streaming",
+      tokens: tokensOf(beginning, body),
+      finishReason: null,
+      error: undefined,
+    }),
+  );
+  await write(conversation, answerId, body);
+  const { serverId } = getThread(conversation).byId[answerId] ?? {};
+  if (old.serverId && serverId !== old.serverId) await drop(conversation, old.serverId);
+}
+
+/** The model and the sources of an answer that another one is to go on from. */
+function sameGround({ model, sources }: Message): Override {
+  return { model, search: sources?.query ? { query: sources.query } : "off" };
+}
+
+/** The tokens to show before those that the request's answer brings, when it brings any. */
+function tokensOf({ content, tokens }: Beginning, body: ChatRequest): Message["tokens"] {
+  if (!body.logprobs || content === "") return undefined;
+  return tokens ?? [givenToken(content)];
 }
 
 /** Closes the connection, on which the server stops decoding; what has come is kept. */
@@ -52,24 +114,26 @@ function newMessage(given: Pick<Message, "role" | "parentId" | "content" | "stat
 }
 
 /** What the server needs beyond what it has: the question, and which answer it follows. */
-function buildRequest(
+export function requestFor(
   conversation: string,
   question: Message,
-  override: { search?: SearchChoice },
+  { beginning, search, model }: Override,
 ): ChatRequest {
   const settings = useSettings.getState();
-  const health = queryClient.getQueryData<Health>(["health"]);
-  const search = health?.search?.enabled ? settings.search : "off";
-  const messages: ChatRequest["messages"] = [];
-  const system = settings.system.trim();
-  if (system && question.parentId === null) messages.push({ role: "system", content: system });
-  messages.push({ role: "user", content: question.content });
-  return {
-    ...requestSettings({ ...settings, search, ...override }),
-    messages,
-    session_id: conversation,
-    parent_id: newestStored(conversation, question),
-  };
+  const searches = queryClient.getQueryData<Health>(["health"])?.search?.enabled;
+  const choices = requestSettings({
+    ...settings,
+    model: model ?? settings.model,
+    search: searches ? (search ?? settings.search) : "off",
+  });
+  const place = placeOf(getThread(conversation), question, settings.system);
+  const request = { ...choices, ...place, session_id: conversation };
+  if (!beginning) return request;
+  const begun = { role: "assistant" as const, content: beginning.content };
+  // A question that the server knows is not sent once more.
+  return question.serverId
+    ? { ...request, messages: [begun], parent_id: question.serverId }
+    : { ...request, messages: [...request.messages, begun] };
 }
 
 /**
@@ -87,38 +151,40 @@ async function* patiently(body: ChatRequest, signal: AbortSignal): AsyncGenerato
   }
 }
 
-/** An answer that failed was not stored; what follows it hangs on the one before. */
-function newestStored(conversation: string, question: Message): string | null {
-  const before = ancestry(getThread(conversation), question.parentId);
-  const answer = before.findLast((message) => message.role === "assistant" && message.serverId);
-  return answer?.serverId ?? null;
-}
-
 async function answer(
   conversation: string,
   questionId: string,
-  override: { search?: SearchChoice } = {},
+  override: Override = {},
 ): Promise<void> {
-  const { change, setLive } = useChat.getState();
   const question = getThread(conversation).byId[questionId];
   if (!question || connections.has(conversation)) return;
-  const body = buildRequest(conversation, question, override);
+  const body = requestFor(conversation, question, override);
+  const { beginning } = override;
   const message = newMessage({
     role: "assistant",
     parentId: questionId,
-    content: "",
+    content: beginning?.content ?? "",
     status: "streaming",
   });
-  const { id } = message;
-  change(conversation, (thread) => append(thread, { ...message, model: body.model ?? null }));
-  setLive(conversation, id);
+  const tokens = beginning && tokensOf(beginning, body);
+  useChat
+    .getState()
+    .change(conversation, (thread) =>
+      append(thread, { ...message, tokens, model: body.model ?? null }),
+    );
+  await write(conversation, message.id, body);
+}
 
+/** Streams what the request brings into message `id`. */
+async function write(conversation: string, id: string, body: ChatRequest): Promise<void> {
+  const { change, setLive } = useChat.getState();
   const controller = new AbortController();
   connections.set(conversation, controller);
+  setLive(conversation, id);
   const patch = (part: Partial<Message>) =>
     change(conversation, (thread) => update(thread, id, part));
   try {
-    const events = announce(patiently(body, controller.signal), refreshLists);
+    const events = observe(patiently(body, controller.signal), conversation, id);
     const ended = await receive(events, (make) =>
       change(conversation, (thread) => {
         const written = thread.byId[id];
@@ -126,6 +192,7 @@ async function answer(
       }),
     );
     patch({ status: ended ? "done" : "dropped" });
+    if (!ended) toast.error(words().connectionLost);
   } catch (reason) {
     if (controller.signal.aborted) patch({ status: "stopped" });
     else {
@@ -139,16 +206,43 @@ async function answer(
   refreshLists();
 }
 
+/** Takes a message off the server; the one that was stopped a moment ago may still be stored. */
+export async function drop(conversation: string, serverId: string): Promise<void> {
+  const path = `${conversationPath(conversation)}/messages/${encodeURIComponent(serverId)}`;
+  for (let tries = 0; ; tries += 1) {
+    try {
+      await request(path, { method: "DELETE", keepalive: true });
+      return;
+    } catch (reason) {
+      const status = reason instanceof ApiError ? reason.status : null;
+      if (status === 404) return;
+      if (status !== 409 || tries === 20) throw reason;
+      await new Promise((resolve) => setTimeout(resolve, 300));
+    }
+  }
+}
+
 function refreshLists(): void {
   void queryClient.invalidateQueries({ queryKey: ["conversations"] });
 }
 
-/** Calls `then` at the first event: by then the server has stored the question. */
-async function* announce<T>(events: AsyncIterable<T>, then: () => void): AsyncGenerator<T> {
+/** By the first event the server has stored the question, and says under which id. */
+async function* observe(
+  events: AsyncIterable<StreamEvent>,
+  conversation: string,
+  answerId: string,
+): AsyncGenerator<StreamEvent> {
   let first = true;
   for await (const event of events) {
-    if (first) then();
+    if (first) refreshLists();
     first = false;
+    if (event.type === "id" && event.question) {
+      const stored = event.question;
+      useChat.getState().change(conversation, (thread) => {
+        const question = thread.byId[answerId]?.parentId;
+        return question ? nameQuestion(thread, question, stored) : thread;
+      });
+    }
     yield event;
   }
 }

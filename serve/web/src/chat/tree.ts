@@ -16,6 +16,8 @@ export interface Message {
   id: string;
   /** The id under which the server keeps it; absent until that is known. */
   serverId?: string;
+  /** Of a question: further ids, as the server keeps it once more for an answer made anew. */
+  copies?: string[];
   parentId: string | null;
   role: Role;
   content: string;
@@ -95,6 +97,25 @@ export function choose(thread: Thread, id: string): Thread {
   const message = thread.byId[id];
   if (!message) return thread;
   return { ...thread, chosen: { ...thread.chosen, [message.parentId ?? ROOT]: id } };
+}
+
+/** Notes an id under which the server keeps a question. */
+export function nameQuestion(thread: Thread, id: string, serverId: string): Thread {
+  const question = thread.byId[id];
+  if (!question || question.serverId === serverId) return thread;
+  if (!question.serverId) return update(thread, id, { serverId });
+  const copies = [...(question.copies ?? []).filter((other) => other !== serverId), serverId];
+  return update(thread, id, { copies });
+}
+
+/** Puts back messages that were taken away, each at its old place in `order`. */
+export function restore(thread: Thread, before: Thread): Thread {
+  const added = thread.order.filter((id) => !before.byId[id]);
+  return {
+    byId: { ...before.byId, ...thread.byId },
+    order: [...before.order, ...added],
+    chosen: { ...before.chosen, ...thread.chosen },
+  };
 }
 
 /** Takes a message away with everything that follows it. */

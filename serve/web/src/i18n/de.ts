@@ -77,13 +77,12 @@ export const de: Dictionary = {
     count === 1
       ? "1 frühere Nachricht passt nicht mehr hinein und fehlt"
       : `${count} frühere Nachrichten passen nicht mehr hinein und fehlen`,
-  promptMarks: "Besondere Token und die Worte der Vorlage",
+  promptMarks: "Von der Vorlage und der Suche hinzugefügt",
   promptFailed: "Der Prompt konnte nicht gezeigt werden.",
   promptEmpty: "Hier ist noch keine Antwort, deren Prompt sich zeigen ließe.",
   viewTokens: "Token",
   viewText: "Text",
   shownAs: "Darstellung",
-  system: "System",
   copy: "Kopieren",
   copied: "Kopiert",
   copyFailed: "Kopieren ist hier nicht erlaubt.",

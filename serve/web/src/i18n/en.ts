@@ -76,13 +76,12 @@ export const en = {
     count === 1
       ? "1 earlier message no longer fits and is left out"
       : `${count} earlier messages no longer fit and are left out`,
-  promptMarks: "Special tokens and the template's own words",
+  promptMarks: "Added by the template and the search",
   promptFailed: "The prompt could not be shown.",
   promptEmpty: "There is no answer here yet whose prompt could be shown.",
   viewTokens: "Tokens",
   viewText: "Text",
   shownAs: "Shown as",
-  system: "System",
   copy: "Copy",
   copied: "Copied",
   copyFailed: "Copying is not allowed here.",

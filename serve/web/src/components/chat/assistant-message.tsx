@@ -1,15 +1,18 @@
-import { CircleAlert, RefreshCw } from "lucide-react";
+import { RefreshCw } from "lucide-react";
 import { useMemo } from "react";
-import { regenerate } from "@/chat/session";
+import type { TokenAlternative } from "@/api/types";
+import { forkAnswer, regenerate } from "@/chat/session";
+import { forkAt } from "@/chat/tokens";
 import type { Message } from "@/chat/tree";
-import { Button } from "@/components/ui/button";
 import { useLanguage, useWords } from "@/i18n";
 import { formatNumber, formatTime } from "@/lib/format";
 import { useSettings } from "@/settings/store";
 import { ActionButton } from "./action-button";
+import { AnswerEnding } from "./answer-ending";
 import { Answer } from "./answer-text";
 import { CopyButton } from "./copy-button";
 import { FeedbackButtons } from "./feedback-buttons";
+import { MessageMenu } from "./message-menu";
 import { SearchTrail } from "./sources-list";
 import { TokenText } from "./token-text";
 import { VersionSwitch } from "./version-switch";
@@ -33,6 +36,10 @@ export function AssistantMessage({ conversation, message, newest, busy }: Assist
         : undefined,
     [found, message.id],
   );
+  function fork(index: number, alternative: TokenAlternative) {
+    const beginning = forkAt(message.tokens ?? [], index, alternative);
+    if (beginning) void forkAnswer(conversation, message.id, beginning);
+  }
   return (
     <div className="flex flex-col gap-1">
       <SearchTrail
@@ -43,13 +50,13 @@ export function AssistantMessage({ conversation, message, newest, busy }: Assist
       />
       <div className={live ? "live" : undefined}>
         {tokenView && message.tokens?.length ? (
-          <TokenText tokens={message.tokens} />
+          <TokenText tokens={message.tokens} onFork={busy ? undefined : fork} />
         ) : (
           <Answer text={message.content} live={live} citations={citations} />
         )}
         {live && message.content === "" && <Waiting />}
       </div>
-      <Ending conversation={conversation} message={message} busy={busy} />
+      <AnswerEnding conversation={conversation} message={message} newest={newest} busy={busy} />
       {!live && (
         <div className={`-ml-2 flex flex-wrap items-center ${newest ? "" : "quiet-actions -mb-3"}`}>
           <VersionSwitch conversation={conversation} id={message.id} />
@@ -64,6 +71,7 @@ export function AssistantMessage({ conversation, message, newest, busy }: Assist
             </ActionButton>
           )}
           {message.serverId && <FeedbackButtons conversation={conversation} message={message} />}
+          <MessageMenu conversation={conversation} message={message} busy={busy} />
           <Facts message={message} />
         </div>
       )}
@@ -79,40 +87,6 @@ function Waiting() {
       <span className="waiting-dot [animation-delay:320ms]" />
     </div>
   );
-}
-
-/** How an answer ended, where it did not simply end. */
-function Ending({ conversation, message, busy }: Omit<AssistantMessageProps, "newest">) {
-  const t = useWords();
-  if (message.status === "failed" || message.status === "dropped") {
-    return (
-      <div
-        role="alert"
-        className="mt-1 flex flex-wrap items-center gap-3 rounded-xl border border-destructive/30 bg-destructive/8 px-4 py-2.5 text-sm"
-      >
-        <CircleAlert className="size-4 shrink-0 text-destructive" />
-        <span className="min-w-0 flex-1">{message.error ?? t.connectionLost}</span>
-        <Button
-          variant="outline"
-          size="sm"
-          disabled={busy}
-          onClick={() => void regenerate(conversation, message.id)}
-        >
-          {t.retry}
-        </Button>
-      </div>
-    );
-  }
-  const note =
-    message.status === "stopped"
-      ? t.stoppedHere
-      : message.status === "done" && message.finishReason === "length"
-        ? t.lengthReached
-        : null;
-  const dropped = message.usage?.messages_dropped;
-  const notes = [note, dropped ? t.messagesDropped(dropped) : null].filter(Boolean);
-  if (notes.length === 0) return null;
-  return <p className="text-muted-foreground text-xs">{notes.join(" · ")}</p>;
 }
 
 /** When it was written, and how fast. */

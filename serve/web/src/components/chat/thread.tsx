@@ -83,10 +83,10 @@ const MessageRow = memo(function MessageRow({ conversation, id, newest, busy }: 
     <article
       data-role={message.role}
       aria-label={user ? t.you : (message.model ?? t.model)}
-      className="rise group/message"
+      className={`rise group/message ${newest ? "" : "settled"}`}
     >
       {user ? (
-        <UserMessage conversation={conversation} message={message} busy={busy} />
+        <UserMessage conversation={conversation} message={message} newest={newest} busy={busy} />
       ) : (
         <AssistantMessage
           conversation={conversation}

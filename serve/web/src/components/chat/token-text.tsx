@@ -1,6 +1,6 @@
 import { GitBranch } from "lucide-react";
 import { type KeyboardEvent, memo, useState } from "react";
-import type { TokenLogprob } from "@/api/types";
+import type { TokenAlternative, TokenLogprob } from "@/api/types";
 import { Button } from "@/components/ui/button";
 import { Popover, PopoverAnchor, PopoverContent } from "@/components/ui/popover";
 import { useLanguage, useWords } from "@/i18n";
@@ -12,7 +12,7 @@ interface TokenTextProps {
   /** Stands in a line of other text, without a legend. */
   inline?: boolean;
   /** Offers to go on from token `index` with another one in its place. */
-  onFork?: (index: number, token: string) => void;
+  onFork?: (index: number, alternative: TokenAlternative) => void;
 }
 
 export function TokenText({ tokens, inline = false, onFork }: TokenTextProps) {
@@ -60,9 +60,9 @@ export function TokenText({ tokens, inline = false, onFork }: TokenTextProps) {
             token={shown}
             onFork={
               onFork &&
-              ((token) => {
+              ((alternative) => {
                 setOpen(null);
-                onFork(open as number, token);
+                onFork(open as number, alternative);
               })
             }
           />
@@ -89,6 +89,7 @@ interface TokenProps {
 const Token = memo(function Token({ token, index, open }: TokenProps) {
   const percent = usePercent();
   const probability = Math.exp(token.logprob);
+  if (token.given) return <span>{token.token}</span>;
   return (
     // biome-ignore lint/a11y/useSemanticElements: a real button does not break across lines
     <span
@@ -111,7 +112,7 @@ function Alternatives({
   onFork,
 }: {
   token: TokenLogprob;
-  onFork?: (token: string) => void;
+  onFork?: (alternative: TokenAlternative) => void;
 }) {
   const t = useWords();
   const percent = usePercent();
@@ -145,7 +146,7 @@ function Alternatives({
                 size="icon-sm"
                 className="size-6"
                 aria-label={t.forkHere(visible(other.token))}
-                onClick={() => onFork(other.token)}
+                onClick={() => onFork(other)}
               >
                 <GitBranch />
               </Button>

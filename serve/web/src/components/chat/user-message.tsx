@@ -1,6 +1,6 @@
-import { Pencil } from "lucide-react";
+import { CornerDownRight, Pencil } from "lucide-react";
 import { useState } from "react";
-import { editAndResend } from "@/chat/session";
+import { answerQuestion, editAndResend } from "@/chat/session";
 import type { Message } from "@/chat/tree";
 import { Button } from "@/components/ui/button";
 import { Textarea } from "@/components/ui/textarea";
@@ -8,16 +8,19 @@ import { useWords } from "@/i18n";
 import { focusComposer } from "@/lib/focus";
 import { ActionButton } from "./action-button";
 import { CopyButton } from "./copy-button";
+import { MessageMenu } from "./message-menu";
 import { VersionSwitch } from "./version-switch";
 
 interface UserMessageProps {
   conversation: string;
   message: Message;
+  /** It stands at the end: there is no answer to it. */
+  newest: boolean;
   /** An answer is being written, so nothing can be sent. */
   busy: boolean;
 }
 
-export function UserMessage({ conversation, message, busy }: UserMessageProps) {
+export function UserMessage({ conversation, message, newest, busy }: UserMessageProps) {
   const t = useWords();
   const [editing, setEditing] = useState(false);
   if (editing) {
@@ -38,12 +41,25 @@ export function UserMessage({ conversation, message, busy }: UserMessageProps) {
       <div className="max-w-[85%] whitespace-pre-wrap break-words rounded-3xl rounded-br-lg bg-bubble px-4.5 py-2.5 leading-relaxed">
         {message.content}
       </div>
-      <div className="quiet-actions -mb-4 flex items-center">
+      <div className={`flex items-center ${newest ? "" : "quiet-actions -mb-4"}`}>
         <VersionSwitch conversation={conversation} id={message.id} />
         <CopyButton text={message.content} label={t.copy} />
         <ActionButton label={t.edit} disabled={busy} onClick={() => setEditing(true)}>
           <Pencil />
         </ActionButton>
+        <MessageMenu conversation={conversation} message={message} busy={busy} />
+        {newest && (
+          <Button
+            variant="outline"
+            size="sm"
+            className="ml-2"
+            disabled={busy}
+            onClick={() => void answerQuestion(conversation, message.id)}
+          >
+            <CornerDownRight />
+            {t.answerNow}
+          </Button>
+        )}
       </div>
     </div>
   );

@@ -1,6 +1,6 @@
 import { PenLine, Play, Square } from "lucide-react";
 import { useState } from "react";
-import type { TokenLogprob } from "@/api/types";
+import type { TokenAlternative } from "@/api/types";
 import { TokenText } from "@/components/chat/token-text";
 import { useShownModel } from "@/components/shell/model-picker";
 import { Button } from "@/components/ui/button";
@@ -41,7 +41,7 @@ export default function CompleteView() {
     });
   }
 
-  function fork(index: number, token: TokenLogprob["token"]) {
+  function fork(index: number, { token }: TokenAlternative) {
     go(
       text +
         tokens

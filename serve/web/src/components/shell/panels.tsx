@@ -5,6 +5,7 @@ const loaders: Partial<Record<Panel, () => Promise<{ default: ComponentType }>>>
   settings: () => import("@/components/settings/settings-sheet"),
   key: () => import("@/components/settings/api-key-dialog"),
   palette: () => import("@/components/palette/command-palette"),
+  prompt: () => import("@/components/instrument/prompt-sheet"),
   help: () => import("@/components/palette/help-dialog"),
 };
 
