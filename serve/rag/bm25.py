@@ -35,4 +35,4 @@ def scores(index: bm25s.BM25, query: str) -> NDArray[np.float32] | None:
     if len(about) in (0, len(known)):
         return whole
     matter = np.asarray(index.get_scores(about), dtype=np.float32)
-    return matter + _WEIGHT_OF_ASKING * (whole - matter)
+    return np.asarray(matter + _WEIGHT_OF_ASKING * (whole - matter), dtype=np.float32)

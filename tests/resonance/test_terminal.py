@@ -6,6 +6,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,10 +16,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from resonance.chat import ContextOverflow
+from resonance.chat import ContextOverflow, Message
 from resonance.checkpoint import Checkpoint, Metadata
+from resonance.config import compose, make
 from resonance.dialogue import Conversation, DialogueError
 from resonance.engine import Engine, EngineError, SamplingParams
+from resonance.errors import ResonanceError
 from resonance.model import GPT2, GPT2Config
 from resonance.terminal import Chat, Screen, TerminalError, main, printable
 from resonance.tokenizer import Tokenizer
@@ -172,6 +175,143 @@ def test_a_model_cannot_command_the_terminal() -> None:
     assert printable("a\x1b[2Jb\x07\r\n\tc\x9b") == "a[2Jb\n\tc"
 
 
+@pytest.fixture(scope="module")
+def roomy(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """One whose window has room for sources."""
+    return save(
+        tmp_path_factory.mktemp("runs") / "roomy",
+        GPT2Config(context_length=384, n_layer=1, n_head=2, n_embd=16, dropout=0.0),
+    )
+
+
+@pytest.fixture
+def documents(tmp_path: Path) -> list[str]:
+    """Settings of a chat that answers from a folder."""
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    (folder / "mountains.md").write_text("# Mountains\n\nThe Zugspitze has a height of 2962 metres.\n")
+    (folder / "rivers.txt").write_text("The Isar is a river that flows through Munich.\n")
+    return ["search=documents", f"search.path={folder}", f"search.index={tmp_path / 'index'}"]
+
+
+def asked_from(
+    roomy: Checkpoint, settings: list[str], capsys: pytest.CaptureFixture[str], question: str
+) -> tuple[str, str]:
+    """What one question brings to the two outputs."""
+    main([f"checkpoint={roomy.folder}", "max_new_tokens=5", "seed=1", f"prompt={question}", *settings])
+    printed = capsys.readouterr()
+    return printed.out, printed.err
+
+
+def test_an_answer_from_documents_has_its_numbered_sources_below_it(
+    roomy: Checkpoint, documents: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, err = asked_from(roomy, documents, capsys, "How high is the Zugspitze?")
+    assert len(out.strip()) > 0
+    assert err.splitlines() == ["Found in documents for 'How high Zugspitze':", "[1] Mountains · mountains.md"]
+
+
+def test_what_a_search_does_not_find_is_said(
+    roomy: Checkpoint, documents: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert asked_from(roomy, documents, capsys, "Who painted the Mona Lisa?")[1] == "The search found nothing.\n"
+    assert asked_from(roomy, documents, capsys, "Hello!")[1] == ""
+
+
+def test_with_the_provider_down_the_chat_answers_and_says_so(
+    roomy: Checkpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    nowhere = ["search=duckduckgo", f"search.search_url=http://127.0.0.1:{port}/", "search.cache=null"]
+    out, err = asked_from(roomy, nowhere, capsys, "Who is the mayor of Paris?")
+    assert out.strip()
+    assert err == "The search cannot be reached; this answer goes on without sources.\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["search=foo"], "There is no search 'foo'"),
+        (["search=documents"], "search=documents needs search.path=PATH"),
+        (["search=documents", "search.path=/no/such/folder"], "/no/such/folder does not exist"),
+        (["search=documents", "search.pth=x"], "did you mean 'search.path'"),
+    ],
+)
+def test_a_search_that_cannot_work_is_a_sentence(tiny: Checkpoint, settings: list[str], message: str) -> None:
+    with pytest.raises(ResonanceError, match=re.escape(message)):
+        main([f"checkpoint={tiny.folder}", *settings])
+
+
+def saying(*words: str) -> SamplingParams:
+    """Settings with which any model says these tokens in this order."""
+    ids = [Tokenizer.gpt2().encode(word) for word in words]
+    assert all(len(token) == 1 for token in ids)
+    bias = {token[0]: 100 - 0.4 * place for place, token in enumerate(ids)}
+    return SamplingParams(max_new_tokens=len(words), temperature=0.0, frequency_penalty=2.0, logit_bias=bias)
+
+
+def searching(roomy: Checkpoint, documents: list[str], sampling: SamplingParams) -> Conversation:
+    config = compose("chat", documents)
+    search = make(config.searching, _convert_="all")
+    engine = Engine.from_checkpoint(roomy, dtype="fp32")
+    return Conversation(engine, roomy.template(), sampling, roomy.config.context_length, search=search)
+
+
+def test_a_source_that_holds_the_answer_is_marked(
+    roomy: Checkpoint, documents: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    conversation = searching(roomy, documents, saying(" height", " metres", " [", "1", "]"))
+    Chat(conversation, Screen(interactive=False)).run(["How high is the Zugspitze?"])
+    printed = capsys.readouterr()
+    assert printed.out == " height metres [1]\n"
+    assert "[1] Mountains · mountains.md · holds what is said" in printed.err
+    assert conversation.turns == [
+        Message("user", "How high is the Zugspitze?"),  # sources are for one answer
+        Message("assistant", "height metres [1]"),
+    ]
+
+
+def test_a_number_that_no_source_has_is_never_shown(
+    roomy: Checkpoint, documents: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    conversation = searching(roomy, documents, saying(" height", " metres", " [", "9", "]"))
+    Chat(conversation, Screen(interactive=False)).run(["How high is the Zugspitze?"])
+    assert capsys.readouterr().out == " height metres\n"
+    assert conversation.turns[-1].content == "height metres"
+
+
+def test_a_search_can_be_switched_off_and_on(
+    roomy: Checkpoint, documents: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    chat = Chat(searching(roomy, documents, SamplingParams(max_new_tokens=2)), Screen(interactive=False))
+
+    def said(*lines: str) -> str:
+        chat.run(lines)
+        return capsys.readouterr().err
+
+    assert said("/search") == "Search in documents is auto.\n"
+    assert said("Write a poem about the Isar") == ""
+    assert said("/search on", "Write a poem about the Isar").endswith("[1] Rivers · rivers.txt\n")
+    assert said("/search off", "How high is the Zugspitze?") == "Search in documents is off.\n"
+    assert "[1] Mountains" in said("/search auto", "/retry")
+    with pytest.raises(TerminalError, match="/search takes on, off, auto, not 'maybe'"):
+        said("/search maybe")
+
+
+def test_a_chat_that_is_to_search_for_everything_does(roomy: Checkpoint, documents: list[str]) -> None:
+    conversation = searching(roomy, [*documents, "search.when=always"], SamplingParams(max_new_tokens=2))
+    assert conversation.searching == "on"
+    assert conversation.ask("Write a poem about the Isar", lambda _: True).found is not None
+    conversation.searching = "auto"
+    assert conversation.ask("Write a poem about the Isar", lambda _: True).found is None
+
+
+def test_without_a_search_there_is_none_to_switch_on(conversation: Conversation) -> None:
+    with pytest.raises(TerminalError, match="start it with search=documents"):
+        Chat(conversation, Screen(interactive=False)).run(["/search on"])
+
+
 def chat_command(checkpoint: Checkpoint, *settings: str) -> list[str]:
     return [sys.executable, "-m", "resonance.cli", "chat", f"checkpoint={checkpoint.folder}", *settings]
 
@@ -252,6 +392,24 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(terminal: Terminal) -> None
     terminal.wait_for("There is no command '/nonsense'.*> ")
     terminal.type("/quit\n")
     assert terminal.exit_code() == 0
+
+
+def test_ctrl_c_stops_a_search_at_once_and_not_the_program(slow: Checkpoint) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never answers
+        url = f"search.search_url=http://127.0.0.1:{silent.getsockname()[1]}/"
+        patient = ["search.limits.deadline=60", "search.limits.attempt=5", "search.cache=null"]
+        chat = Terminal(chat_command(slow, "dtype=fp32", "search=duckduckgo", url, *patient))
+        try:
+            chat.wait_for("Search in duckduckgo is auto.*> ")
+            chat.type("Who is the mayor of Paris?\n")
+            silent.settimeout(60)
+            silent.accept()
+            chat.type("\x03")
+            chat.wait_for("0 tokens · stopped.*> ", seconds=20)
+            chat.type("/quit\n")
+            assert chat.exit_code() == 0
+        finally:
+            chat.close()
 
 
 def test_a_second_ctrl_c_leaves(terminal: Terminal) -> None:
