@@ -45,6 +45,7 @@ class Server:
 
     folder: Path
     port: int
+    environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] = field(init=False)
 
     @property
@@ -54,7 +55,7 @@ class Server:
     def start(self) -> None:
         command = [sys.executable, "-m", "resonance.cli", "serve", f"root={self.folder / 'runs'}", f"port={self.port}"]
         command += ["checkpoint=[tiny,other]", "search=documents", f"search.path={self.folder / 'documents'}"]
-        env = os.environ | {"RESONANCE_HOME": str(self.folder / "home"), "OMP_NUM_THREADS": "1"}
+        env = os.environ | {"RESONANCE_HOME": str(self.folder / "home"), "OMP_NUM_THREADS": "1"} | self.environment
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=env, cwd=self.folder, start_new_session=True
@@ -79,6 +80,17 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that lets everybody in."""
+    yield from _serving(tmp_path_factory, {})
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that asks for a key: `open sesame`, or `another`."""
+    yield from _serving(tmp_path_factory, {"RESONANCE_API_KEYS": "open sesame,another"})
+
+
+def _serving(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Iterator[Server]:
     if not (WEB / "dist" / "index.html").is_file():
         pytest.skip("the page has not been built (make web)")
     if CHROMIUM is None:
@@ -93,7 +105,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (folder / "documents" / "lighthouses.md").write_text(DOCUMENT)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        running = Server(folder, probe.getsockname()[1])
+        running = Server(folder, probe.getsockname()[1], environment)
     running.start()
     yield running
     running.kill()
@@ -122,7 +134,7 @@ def open_page(server: Server, browser: "sync_api.Browser") -> Iterator[Open]:
     def start(
         path: str = "/", *, sampling: dict | None = None, settings: dict | None = None, **options
     ) -> "sync_api.Page":
-        context = browser.new_context(base_url=server.base, locale="en-US", **options)
+        context = browser.new_context(**{"base_url": server.base, "locale": "en-US"} | options)
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
         state = json.dumps({"state": {"sampling": SHORT | (sampling or {})} | (settings or {}), "version": 2})

@@ -1,6 +1,7 @@
 import { Globe, GlobeLock, Pencil } from "lucide-react";
 import type { ReactNode } from "react";
-import { useState } from "react";
+import { useRef, useState } from "react";
+import { flushSync } from "react-dom";
 import type { Source } from "@/api/types";
 import type { SearchChoice } from "@/chat/request";
 import { regenerate } from "@/chat/session";
@@ -9,6 +10,7 @@ import { Button } from "@/components/ui/button";
 import { Input } from "@/components/ui/input";
 import { useWords } from "@/i18n";
 import { reasonIn } from "@/i18n/reasons";
+import { focusComposer } from "@/lib/focus";
 
 interface SearchTrailProps {
   conversation: string;
@@ -23,7 +25,10 @@ interface SearchTrailProps {
 export function SearchTrail({ conversation, message, anchor, open }: SearchTrailProps) {
   const t = useWords();
   const { sources, unsearched } = message;
-  const again = (search: SearchChoice) => void regenerate(conversation, message.id, { search });
+  function again(search: SearchChoice) {
+    focusComposer();
+    void regenerate(conversation, message.id, { search });
+  }
   if (!sources) {
     if (!unsearched) return null;
     return (
@@ -89,10 +94,16 @@ function QueryChip({
 }) {
   const t = useWords();
   const [draft, setDraft] = useState<string | null>(null);
+  const chip = useRef<HTMLButtonElement>(null);
+  function leave() {
+    flushSync(() => setDraft(null));
+    chip.current?.focus();
+  }
   if (!open) return <span className="font-medium text-foreground/80">{t.searchedFor(query)}</span>;
   if (draft === null) {
     return (
       <button
+        ref={chip}
         type="button"
         aria-label={`${t.editQuery}: ${query}`}
         className="flex min-w-0 items-center gap-1.5 rounded-full border bg-card/70 py-1 pr-2.5 pl-3 font-medium text-foreground transition-colors hover:bg-accent"
@@ -110,7 +121,7 @@ function QueryChip({
       onSubmit={(event) => {
         event.preventDefault();
         if (!wanted) return;
-        setDraft(null);
+        leave();
         if (wanted !== query) onAsk(wanted);
       }}
     >
@@ -123,13 +134,13 @@ function QueryChip({
         onFocus={(event) => event.target.select()}
         onChange={(event) => setDraft(event.target.value)}
         onKeyDown={(event) => {
-          if (event.key === "Escape") setDraft(null);
+          if (event.key === "Escape") leave();
         }}
       />
       <Button type="submit" size="sm" disabled={!wanted}>
         {t.searchAgain}
       </Button>
-      <Button variant="ghost" size="sm" onClick={() => setDraft(null)}>
+      <Button variant="ghost" size="sm" onClick={leave}>
         {t.cancel}
       </Button>
     </form>

@@ -129,7 +129,7 @@ export default function CompareView() {
           ) : (
             <Button type="submit" className="rounded-full" disabled={prompt.trim() === ""}>
               <Play />
-              {t.run}
+              <span className="max-xs:sr-only">{t.run}</span>
             </Button>
           )}
         </form>

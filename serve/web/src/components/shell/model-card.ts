@@ -20,9 +20,9 @@ export function cardLines(card: ModelCard | undefined, t: Dictionary): [string, 
   return lines.filter((line): line is [string, string] => line[1] !== null);
 }
 
-/** A name as it is, or the name inside of an object. */
+/** A name as it is, the end of a path, or the name inside of an object. */
 function textOf(value: unknown): string | null {
-  if (typeof value === "string" && value) return value;
+  if (typeof value === "string" && value) return value.replace(/^.*\/(?=[^/]+\/[^/]+$)/, "…/");
   if (value && typeof value === "object" && "name" in value) return textOf(value.name);
   return null;
 }
