@@ -10,7 +10,7 @@ from serve import admin, chat, completions, conversations, errors, exchange, pre
 from serve.answers import Citations, ErrorBody, NotSearched
 from serve.middleware import Edge
 from serve.page import add_docs, add_page
-from serve.service import Service
+from serve.service import VERSION, Service
 
 ABOUT = "GPT-2 from scratch behind OpenAI's API, with stored conversations. Errors always have one form."
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -31,7 +31,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 def build(app: FastAPI, service: Service) -> None:
     """Put everything on the app that LitServe has made."""
     app.state.service = service
-    app.title, app.version, app.description = "Resonance", system.VERSION, ABOUT
+    app.title, app.version, app.description = "Resonance", VERSION, ABOUT
     errors.install(app)
     app.include_router(system.router, responses={code: ERRORS[code] for code in (401, 404)})
     app.include_router(
@@ -50,7 +50,13 @@ def build(app: FastAPI, service: Service) -> None:
         allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
         expose_headers=["X-Request-ID", "Retry-After"],
     )
-    app.add_middleware(Edge, metrics=service.metrics, limits=service.settings.limits, full=service.full)
+    app.add_middleware(
+        Edge,
+        metrics=service.metrics,
+        limits=service.settings.limits,
+        full=service.full,
+        tracing=lambda: service.tracing,
+    )
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
 
 

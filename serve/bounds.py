@@ -1,6 +1,7 @@
 """Which values the keys of `configs/serve.yaml` may have."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from math import inf
 from typing import TypeGuard
 
@@ -51,6 +52,11 @@ def check(config: DictConfig) -> None:
     for key, known in CHOICES.items():
         if OmegaConf.select(config, key) not in known:
             raise ConfigError(f"{key} must be {_listed(known)}, not {OmegaConf.select(config, key)!r}.")
+    tracing = config.tracing
+    if tracing is not None and not str(tracing).startswith(("http://", "https://")):
+        raise ConfigError(f"tracing must be a collector's address, http://localhost:4318 for example, not {tracing!r}.")
+    if tracing is not None and not _can_trace():
+        raise ConfigError("tracing needs packages that are not here: pip install 'resonance[otel]'.")
     memory = config.memory_gb
     if memory is not None and (not _is_number(memory) or memory <= 0):
         raise ConfigError(f"memory_gb must be a number above 0, or null, not {memory!r}.")
@@ -66,6 +72,13 @@ def check(config: DictConfig) -> None:
         if not _is_number(value) or not low <= value <= high:
             bounds = f"from {low:g} up" if high == inf else f"from {low:g} to {high:g}"
             raise ConfigError(f"{key} must be a number {bounds}, not {value!r}.")
+
+
+def _can_trace() -> bool:
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -105,6 +105,8 @@ class _Job:
         """Give back the place and the quota."""
         self.service.quotas.spend(self.caller.client, sum(len(c.pieces) for c in self.continued))
         self.stack.close()
+        reasons = [continued.finish_reason for continued in self.continued]
+        self.service.trace_answer(self.answer, self.id, self.model, self.usage(), reasons)
 
 
 def _begin(service: Service, caller: Caller, body: CompletionRequest) -> _Job:
@@ -220,9 +222,8 @@ class _Tokens:
             self._add(token_id, *(score or (None, None)))
 
     def add(self, token: Token) -> None:
-        """One generated token; the one that ends a text is none of it."""
-        ends = (self._job.model.template.end_id, self._job.model.tokenizer.eot_id)
-        if token.token_id is not None and not (token.finish_reason == "stop" and token.token_id in ends):
+        """One generated token; also the one that ends a text, as programs count on an entry for each token made."""
+        if token.token_id is not None:
             self._add(token.token_id, token.logprob, token.top_logprobs)
 
     def _add(self, token_id: int, logprob: float | None, top: tuple[tuple[int, float], ...] | None) -> None:

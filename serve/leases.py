@@ -3,7 +3,7 @@
 It knows numbers only. Every cell has one writer at a time, so nothing locks:
 
 - the HTTP process writes `seq` (which request holds a slot; 0: none) and `submitted`;
-- a worker writes `owner` (which request it has taken), its heartbeat and its counters;
+- a worker writes `owner` (which request it has taken), when it did, its heartbeat and its counters;
 - the main process writes a worker's `epoch`, `state` and `restarts` while that worker does not run.
 
 Releasing a lease is the cancellation: the worker drops what is no longer live before its next step.
@@ -62,6 +62,7 @@ class LeaseTable:
         self.slots, self.workers = slots, workers
         self._seq = array("q", slots)
         self._owner = array("q", slots)
+        self._claimed = array("q", slots)
         self._submitted = array("q", 1)
         self._epoch = array("q", workers)
         self._state = array("q", workers)
@@ -106,6 +107,10 @@ class LeaseTable:
         """Whether a worker has taken the request."""
         return self._owner[lease.slot] >> _OWNER_BITS == lease.seq
 
+    def claimed_at(self, lease: Lease) -> float | None:
+        """When a worker took the request, in seconds of the monotonic clock; None when none has."""
+        return self._claimed[lease.slot] / 1e9 if self.claimed(lease) else None
+
     def orphaned(self, lease: Lease) -> bool:
         """Whether the worker that took the request has died since."""
         owner = self._owner[lease.slot]
@@ -126,6 +131,7 @@ class LeaseTable:
 
     def claim(self, lease: Lease, worker: int) -> None:
         """Say that this worker has taken the request."""
+        self._claimed[lease.slot] = time.monotonic_ns()
         self._owner[lease.slot] = lease.seq << _OWNER_BITS | (self._epoch[worker] & 0xFFFF) << 8 | worker
 
     def submitted(self) -> int:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve.errors import GONE, TOO_LARGE, TOO_SLOW, ApiError, response, server_full
 from serve.metrics import Metrics
 from serve.settings import Limits
+from serve.tracing import TRACE, UNTRACED, Trace, Tracing
 from serve.turnstile import Turnstile
 
 log = logging.getLogger("resonance.serve.access")
@@ -42,8 +43,15 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 class Edge:
     """The outermost layer around the app."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, limits: Limits, full: Callable[[], bool]) -> None:
-        self.app, self.metrics, self.limits, self.full = app, metrics, limits, full
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        limits: Limits,
+        full: Callable[[], bool],
+        tracing: Callable[[], Tracing | None],
+    ) -> None:
+        self.app, self.metrics, self.limits, self.full, self.tracing = app, metrics, limits, full, tracing
         self.turnstile = Turnstile(A_TURN)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,6 +62,7 @@ class Edge:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        trace = self._trace(scope, headers, request_id)
         began, status, started = time.monotonic(), 499, False
 
         async def answer(message: Message) -> None:
@@ -77,7 +86,13 @@ class Edge:
             if not started:
                 await response(ApiError(500, MISTAKE, code="internal_error"))(scope, receive, answer)
         finally:
-            self._note(scope, request_id, status, time.monotonic() - began)
+            self._note(scope, request_id, status, time.monotonic() - began, trace)
+
+    def _trace(self, scope: Scope, headers: Headers, request_id: str) -> Trace | None:
+        tracing = None if scope["path"] in UNTRACED else self.tracing()
+        trace = None if tracing is None else tracing.begin(scope["method"], headers, request_id)
+        TRACE.set(trace)  # for this request's task, and those that it starts
+        return trace
 
     async def _with_body(self, headers: Headers, receive: Receive) -> Receive:
         """What gives the whole body at once. Raises ApiError 413 and 408 for one that is too large or too slow."""
@@ -109,21 +124,21 @@ class Edge:
             raise ApiError(408, TOO_SLOW, code="body_timeout") from None
         return {"type": "http.request", "body": b"".join(parts), "more_body": False}
 
-    def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+    def _note(self, scope: Scope, request_id: str, status: int, seconds: float, trace: Trace | None) -> None:
         route = getattr(scope.get("route"), "path", "other")
         self.metrics.http.labels(route, scope["method"], str(status)).inc()
         self.metrics.http_seconds.labels(route).observe(seconds)
-        log.info(
-            json.dumps(
-                {
-                    "request_id": request_id,
-                    "method": scope["method"],
-                    "route": route,
-                    "status": status,
-                    "ms": round(seconds * 1000, 1),
-                }
-            )
-        )
+        line = {
+            "request_id": request_id,
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "ms": round(seconds * 1000, 1),
+        }
+        if trace is not None:
+            trace.end(route, status)
+            line["trace_id"] = trace.id
+        log.info(json.dumps(line))
 
 
 def _log_fault(request_id: str, error: Exception) -> None:

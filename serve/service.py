@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
+from serve.answers import Usage
 from serve.auth import KeyRing
 from serve.errors import ApiError, server_full
 from serve.fleet import Fleet
@@ -20,10 +22,12 @@ from serve.settings import Settings
 from serve.spec import Answer, ApiSpec, Full
 from serve.sse import EventLogs
 from serve.store import Store, StoreUnavailable
+from serve.tracing import TRACE, Answered, Tracing
 
 if TYPE_CHECKING:
     from serve.rag.retriever import Retriever
 
+VERSION = metadata.version("resonance")
 PURGE_EVERY = 3600.0  # seconds between two looks for conversations that are too old
 
 
@@ -43,6 +47,7 @@ class Service:
     quotas: Quotas
     logs: EventLogs = field(default_factory=EventLogs)
     busy_sessions: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    tracing: Tracing | None = None
     started: float = field(default_factory=time.monotonic)
 
     def model(self, name: str | None) -> ServedModel:
@@ -66,9 +71,34 @@ class Service:
             self.metrics.rejected.labels("full").inc()
             raise server_full() from None
 
+    def trace_answer(
+        self, answer: Answer, id: str, model: ServedModel, usage: Usage, reasons: Sequence[str | None]
+    ) -> None:
+        """Tell the trace of the request at hand, where there is one, what became of an answer that is closed."""
+        trace = TRACE.get()
+        if trace is not None:
+            trace.answered(
+                Answered(
+                    id=id,
+                    model=model.name,
+                    prompt_tokens=usage.prompt_tokens,
+                    completion_tokens=usage.completion_tokens,
+                    finish_reasons=tuple(reason or "cancelled" for reason in reasons),
+                    sent_at=answer.sent_at,
+                    claimed_at=answer.claimed_at,
+                    first_at=answer.first_at,
+                    ended_at=time.monotonic(),
+                    failure=None if answer.failure is None else answer.failure.code,
+                )
+            )
+
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Open what must be opened in the process that uses it; close it afterwards."""
+        if self.settings.tracing is not None:
+            from serve.otlp import OtlpTracing
+
+            self.tracing = OtlpTracing(self.settings.tracing, VERSION)
         with suppress(StoreUnavailable):  # conversations answer 503 until the database is back; the rest lives
             await self.store.open()
         tasks = [
@@ -84,6 +114,8 @@ class Service:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.store.close()
+            if self.tracing is not None:
+                await asyncio.to_thread(self.tracing.close)
 
     async def _purge(self, days: int) -> None:
         while True:

@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "SEARCH_ENABLED": "search",
     "SEARCH_MAX_RESULTS": "search.max_results",
     "DATABASE_URL": "store.url",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "tracing",
 }
 """Which key each variable sets. RESONANCE_API_KEYS is read by itself: secrets stay out of configs."""
 
@@ -93,6 +94,7 @@ class Settings:
     hang_s: float
     store_url: str
     retention_days: int | None
+    tracing: str | None
     log: Literal["debug", "info", "warning", "error"]
 
 
@@ -185,6 +187,7 @@ def _settings(config: DictConfig, api_keys: tuple[str, ...]) -> Settings:
         hang_s=values["hang_s"],
         store_url=values["store"]["url"] or f"sqlite+aiosqlite:///{home() / 'conversations.sqlite'}",
         retention_days=values["store"]["retention_days"],
+        tracing=values["tracing"],
         log=values["log"],
     )
 

@@ -16,7 +16,7 @@ from litserve.utils import ResponseBufferItem
 
 from serve.leases import Lease, LeaseTable, WorkerState
 from serve.loop import STEP
-from serve.wire import Event, Failure, Finished, Idle, Job, Prompt
+from serve.wire import Event, Failure, Finished, Idle, Job, Prompt, Token
 
 if TYPE_CHECKING:
     from litserve import LitServer
@@ -39,6 +39,10 @@ class Answer:
         self.message: tuple[Any, ...] | None = None  # what was put on the queue
         self.epochs = 0  # the table's, when it was put there
         self.heard_at = time.monotonic()
+        self.sent_at: float | None = None  # these are of the monotonic clock, in seconds
+        self.claimed_at: float | None = None  # known once the place is given back
+        self.first_at: float | None = None
+        self.failure: Failure | None = None
         self._table, self._inbox = table, inbox
         self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
@@ -46,6 +50,10 @@ class Answer:
     def add(self, event: Event) -> None:
         """Called by the inbox for each event of this job."""
         self.heard_at = time.monotonic()
+        if self.first_at is None and isinstance(event, Token):
+            self.first_at = self.heard_at
+        elif isinstance(event, Failure):
+            self.failure = event
         self._events.append(event)
         self._arrived.set()
 
@@ -62,8 +70,9 @@ class Answer:
 
     def close(self) -> None:
         """Give the place back; what is unfinished stops before the worker's next step. Twice is harmless."""
-        self._table.release(self.lease)
-        self._inbox.answers.pop(self.lease.uid, None)
+        if self._inbox.answers.pop(self.lease.uid, None) is not None:
+            self.claimed_at = self._table.claimed_at(self.lease)
+            self._table.release(self.lease)
 
 
 class Inbox:
@@ -129,7 +138,8 @@ class ApiSpec(LitSpec):
     def send(self, answer: Answer, model: str, prompts: list[Prompt]) -> None:
         """Hand a job to the workers, in a place that was reserved for it."""
         job = pickle.dumps(Job(answer.lease, model, answer.deadline, prompts))
-        answer.message = (0, answer.lease.uid, time.monotonic(), job)
+        answer.sent_at = time.monotonic()
+        answer.message = (0, answer.lease.uid, answer.sent_at, job)
         answer.epochs = self.table.epochs()
         self._put(answer)
 

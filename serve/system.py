@@ -1,7 +1,6 @@
 """The endpoints about the server itself: health, models, metrics."""
 
 import time
-from importlib import metadata
 from typing import Literal
 
 from fastapi import APIRouter, Response
@@ -11,10 +10,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from serve.answers import Health, HealthModel, HealthSearch, Model, ModelList
 from serve.auth import Known
 from serve.leases import WorkerState
-from serve.service import Service, Shared
+from serve.service import VERSION, Service, Shared
 
 router = APIRouter()
-VERSION = metadata.version("resonance")
 
 
 @router.get("/health", response_model=Health, responses={503: {"model": Health}}, tags=["server"])

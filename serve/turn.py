@@ -129,6 +129,7 @@ class Turn:
     def close(self) -> None:
         """Give back the place, the session and the quota."""
         self.stack.close()
+        self.service.trace_answer(self.answer, self.id, self.model, self.usage(), [s.finish_reason for s in self.said])
 
 
 async def begin(service: Service, caller: Caller, body: ChatRequest) -> Turn:

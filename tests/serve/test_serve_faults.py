@@ -218,9 +218,10 @@ def test_a_killed_worker_is_replaced_and_everybody_is_told(launch, alive):
     assert "Talk" not in server.log.read_text()
 
 
-def serve(runs, *overrides: str) -> subprocess.CompletedProcess[str]:
+def serve(runs, *overrides: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "resonance.cli", "serve", f"root={runs}", *overrides]
-    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    env = os.environ | environment
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, env=env)
 
 
 def test_a_start_that_cannot_be_is_one_clear_line_and_exit_code_2(runs, tmp_path):
@@ -231,6 +232,10 @@ def test_a_start_that_cannot_be_is_one_clear_line_and_exit_code_2(runs, tmp_path
         done = serve(runs, "checkpoint=tiny", f"port={port}")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert str(port) in done.stderr
+
+    done = serve(runs, "checkpoint=tiny", "port=18000", "device=cuda", CUDA_VISIBLE_DEVICES="")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "no GPU" in done.stderr
 
     broken = tmp_path / "broken"
     shutil.copytree(runs / "tiny", broken)

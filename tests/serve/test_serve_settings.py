@@ -73,6 +73,7 @@ def test_the_number_of_results_says_nothing_while_there_is_no_search(read):
         (["checkpoint=tiny", "quantize=int2"], {}, "null, int8 or int4"),
         (["checkpoint=tiny", "temperature=-1"], {}, "from 0 to 2"),
         (["checkpoint=tiny", "limits.streams=0"], {}, "or null, not 0"),
+        (["checkpoint=tiny", "tracing=collector:4318"], {}, "a collector's address"),
         (["checkpoint=tiny", "limits.receive_s=0"], {}, "from 0.1 up, not 0"),
         (["checkpoint=tiny"], {"SEARCH_ENABLED": "perhaps"}, "SEARCH_ENABLED must be true or false"),
         (["checkpoint=tiny"], {"PORT": "many"}, "port"),
