@@ -120,6 +120,7 @@ export const de: Dictionary = {
   reasonSum: "eine Rechnung",
   reasonWords: "arbeitet mit Worten, die schon da sind",
   reasonGiven: "deine eigenen Worte",
+  reasonEmpty: "es ist nichts gefragt",
   reasonAsked: "eine Suche ist verlangt",
   reasonOwnText: "die Nachricht bringt ihren Text mit",
   reasonEvent: "fragt, wer, wann oder wo etwas war",

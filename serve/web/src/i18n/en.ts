@@ -119,6 +119,7 @@ export const en = {
   reasonSum: "a calculation",
   reasonWords: "works on words that it already has",
   reasonGiven: "your own words",
+  reasonEmpty: "nothing is asked",
   reasonAsked: "a search is asked for",
   reasonOwnText: "the message brings its own text",
   reasonEvent: "asks who, when or where something was",

@@ -17,6 +17,7 @@ const whole = {
   "a calculation": "reasonSum",
   "works on words or text that it already has": "reasonWords",
   "the query was given": "reasonGiven",
+  "nothing is asked": "reasonEmpty",
   "a search is asked for": "reasonAsked",
   "the message brings its own text": "reasonOwnText",
   "asks who, when or where something was": "reasonEvent",

@@ -31,7 +31,6 @@ export function SearchMenu() {
     <Button
       variant="ghost"
       size="sm"
-      aria-label={`${t.searchToggle}: ${named}`}
       aria-disabled={!available}
       className={cn(
         "rounded-full",
@@ -40,8 +39,9 @@ export function SearchMenu() {
       )}
     >
       <Globe />
-      {t.searchToggle}
-      <span className="font-normal">{named}</span>
+      <span>
+        {t.searchToggle}: <span className="font-normal">{named}</span>
+      </span>
     </Button>
   );
   if (!available) return <Tooltip content={t.searchUnavailable}>{button}</Tooltip>;

@@ -4,6 +4,7 @@ import type { ComponentProps } from "react";
 import { useWords } from "@/i18n";
 import { cn } from "@/lib/utils";
 import { Button } from "./button";
+import { useReturnFocus } from "./return-focus";
 
 export const Dialog = Primitive.Root;
 export const DialogTrigger = Primitive.Trigger;
@@ -21,8 +22,11 @@ export function DialogOverlay({ className, ...props }: ComponentProps<typeof Pri
 export function DialogContent({
   className,
   children,
+  onOpenAutoFocus,
+  onCloseAutoFocus,
   ...props
 }: ComponentProps<typeof Primitive.Content>) {
+  const focus = useReturnFocus({ onOpenAutoFocus, onCloseAutoFocus });
   return (
     <Primitive.Portal>
       <DialogOverlay />
@@ -33,6 +37,7 @@ export function DialogContent({
           className,
         )}
         {...props}
+        {...focus}
       >
         {children}
       </Primitive.Content>

@@ -1,0 +1,31 @@
+import { useRef } from "react";
+import { focusComposer } from "@/lib/focus";
+
+interface FocusEvents {
+  onOpenAutoFocus?: (event: Event) => void;
+  onCloseAutoFocus?: (event: Event) => void;
+}
+
+/**
+ * For panels that no button of theirs opens: Radix would then leave the focus nowhere.
+ *
+ * It goes back to where it was before, or into the message field when that is gone.
+ */
+export function useReturnFocus({ onOpenAutoFocus, onCloseAutoFocus }: FocusEvents): FocusEvents {
+  const before = useRef<Element>(null);
+  return {
+    onOpenAutoFocus(event) {
+      before.current = document.activeElement;
+      onOpenAutoFocus?.(event);
+    },
+    onCloseAutoFocus(event) {
+      onCloseAutoFocus?.(event);
+      if (event.defaultPrevented) return;
+      event.preventDefault();
+      const place = before.current;
+      if (place instanceof HTMLElement && place.isConnected && place !== document.body) {
+        place.focus();
+      } else focusComposer();
+    },
+  };
+}
