@@ -1,4 +1,4 @@
-import { type ComponentType, lazy, Suspense, useState } from "react";
+import { type ComponentType, lazy, Suspense, useEffect, useState } from "react";
 import { type Panel, useUi } from "@/lib/ui-store";
 
 const loaders: Partial<Record<Panel, () => Promise<{ default: ComponentType }>>> = {
@@ -9,6 +9,9 @@ const loaders: Partial<Record<Panel, () => Promise<{ default: ComponentType }>>>
   help: () => import("@/components/palette/help-dialog"),
 };
 
+/** Milliseconds after which the page is not busy with its own start any more. */
+const PRELOAD = 2_000;
+
 const panels = Object.entries(loaders).map(([name, load]) => ({
   name: name as Panel,
   Component: lazy(load),
@@ -16,6 +19,11 @@ const panels = Object.entries(loaders).map(([name, load]) => ({
 
 /** The panels that lie over the page. Each is loaded when it is first opened, and stays. */
 export function Panels() {
+  useEffect(() => {
+    // Who types right after Ctrl+K does not wait for the palette.
+    const timer = setTimeout(() => void loaders.palette?.(), PRELOAD);
+    return () => clearTimeout(timer);
+  }, []);
   return panels.map(({ name, Component }) => (
     <OnceOpened key={name} name={name} Component={Component} />
   ));
