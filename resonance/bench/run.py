@@ -1,24 +1,18 @@
 """`resonance bench`: programs take turns on the same weights; medians, spread, and shares of the machine's limits."""
 
-import json
 import os
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
 from typing import cast
 
 import torch
 from omegaconf import DictConfig, ListConfig
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Column, Table
 
 from resonance.bench import machine as limits
-from resonance.bench.machine import Machine
+from resonance.bench import report
 from resonance.bench.peers import MODULES, PRECISIONS
 from resonance.bench.rounds import KINDS, OWN, Figures, Job, Setting, measure, takes_part
 from resonance.checkpoint import Checkpoint
@@ -31,44 +25,10 @@ from resonance.tokenizer import Tokenizer
 WHAT = ("decode", "prefill", *OWN, *KINDS)
 PEERS = {"transformers": "transformers", "ctranslate2": "ctranslate2", "llamacpp": "llama.cpp"}
 SIZES = ("n_layer", "n_head", "n_embd", "context_length", "tie_weights", "initializer_range")
-FILE_WIDTH = 120  # of what is printed into a file
 
 
 class BenchError(ResonanceError):
     """A measurement that cannot be made."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One program's figures for one job, beside what the machine could do."""
-
-    figures: Figures
-    ceiling: float | None
-
-    @property
-    def share(self) -> float | None:
-        """The median's share of the ceiling."""
-        return median(self.figures.rates) / self.ceiling if self.ceiling else None
-
-    @property
-    def more(self) -> dict[str, float]:
-        """Medians of what was measured besides the speed."""
-        return {name: median(values) for name, values in self.figures.more.items()}
-
-    def as_json(self) -> dict[str, object]:
-        """In the form of the design; what else a job measures stands after it."""
-        rates = self.figures.rates
-        return {
-            "what": self.figures.job.what,
-            "who": self.figures.who,
-            "batch": self.figures.job.batch,
-            "precision": self.figures.precision,
-            "tokens_per_s": {"median": median(rates), "min": min(rates), "max": max(rates)},
-            "ceiling_share": self.share,
-            "peak_rss_mb": self.figures.peak_rss_mb,
-            "load_seconds": round(self.figures.load_seconds, 2),
-            **self.more,
-        }
 
 
 def main(overrides: list[str]) -> None:
@@ -76,12 +36,10 @@ def main(overrides: list[str]) -> None:
     config = compose("bench", overrides)
     jobs, programs, precisions = _jobs(config), _programs(config), _precisions(config)
     threads = config.threads or len(os.sched_getaffinity(0))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=FILE_WIDTH)
+    console = report.make_console()
     console.print(f"Measuring the machine with {threads} threads ...")
     machine = limits.measure(threads)
-    _print_machine(console, machine)
+    report.print_machine(console, machine)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with tempfile.TemporaryDirectory() as work, Progress(*columns, console=console, transient=True) as progress:
         console.print(f"Writing {config.checkpoint or config.model.name} for all programs ...")
@@ -97,10 +55,11 @@ def main(overrides: list[str]) -> None:
                 if not any(figures is known for known in told):
                     told.append(figures)
                 progress.advance(task)
-                _write(config, machine, _rows(told, sizes, machine))
+                if config.json is not None:
+                    report.write_json(Path(config.json), machine, report.rows(told, sizes, machine))
         finally:  # what was measured before an interruption is worth seeing
             progress.stop()
-            _print(console, _rows(told, sizes, machine))
+            report.print_table(console, report.rows(told, sizes, machine), WHAT)
 
 
 def _listed(value: object) -> list[object]:
@@ -161,63 +120,3 @@ def _weights(config: DictConfig, work: Path) -> tuple[Path, GPT2Config]:
     sizes = {name: config.model[name] for name in SIZES}
     model = GPT2(GPT2Config(**sizes))
     return Checkpoint.save(work / "model", model, Tokenizer.gpt2()).folder, model.config
-
-
-def _rows(told: Sequence[Figures], sizes: GPT2Config, machine: Machine) -> list[Row]:
-    def ceiling(figures: Figures) -> float | None:
-        job = figures.job
-        if job.what == "decode":
-            position = job.prompt_tokens + job.new_tokens // 2
-            return limits.decode_ceiling(machine, sizes, figures.precision, job.batch, position)
-        if job.what == "prefill":
-            return limits.prefill_ceiling(machine, sizes, figures.precision, job.prompt_tokens)
-        return None
-
-    return [Row(figures, ceiling(figures)) for figures in told]
-
-
-def _write(config: DictConfig, machine: Machine, rows: Sequence[Row]) -> None:
-    if config.json is not None:
-        figures = {"machine": machine.as_json(), "rows": [row.as_json() for row in rows]}
-        Path(config.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-
-
-def _print_machine(console: Console, machine: Machine) -> None:
-    console.print(f"{machine.processor}, {machine.threads} threads, torch {machine.torch}")
-    for what, rates, unit in (
-        ("reads GB/s", machine.read_gb_per_s, "over MB"),
-        ("multiplies GFLOP/s", machine.matmul_gflop_per_s, "in"),
-    ):
-        console.print(f"{what}: " + ", ".join(f"{rate:.0f} {unit} {name}" for name, rate in rates.items()))
-
-
-def _print(console: Console, rows: Sequence[Row]) -> None:
-    table = Table(
-        "what",
-        "batch",
-        "precision",
-        "who",
-        "tokens/s",
-        "min - max",
-        "ceiling",
-        "share",
-        "peak MB",
-        "load s",
-        Column("", overflow="fold"),
-    )
-    for row in sorted(rows, key=lambda row: (WHAT.index(row.figures.job.what), row.figures.job.batch)):
-        figures = row.figures
-        table.add_row(
-            figures.job.what,
-            str(figures.job.batch),
-            figures.precision,
-            figures.who,
-            f"{median(figures.rates):.0f}",
-            f"{min(figures.rates):.0f} - {max(figures.rates):.0f}",
-            f"{row.ceiling:.0f}" if row.ceiling else "",
-            f"{row.share:.0%}" if row.share else "",
-            str(figures.peak_rss_mb),
-            f"{figures.load_seconds:.1f}",
-            ", ".join(f"{name} {value:.2f}" for name, value in row.more.items()),
-        )
-    console.print(table)
