@@ -5,6 +5,7 @@ file costs the cache, never the answer.
 """
 
 import json
+import logging
 import sqlite3
 import threading
 import time
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
+
+_log = logging.getLogger("resonance.search")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +38,11 @@ class Cache:
         self._clock = clock
         self._entries = entries
         self._lock = threading.Lock()
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = sqlite3.connect(
-            path or ":memory:", timeout=1.0, check_same_thread=False, isolation_level=None
-        )
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=NORMAL")
-        self._connection.execute(
-            "CREATE TABLE IF NOT EXISTS cache (kind TEXT, key TEXT, value TEXT, stored_at REAL, "
-            "PRIMARY KEY (kind, key)) WITHOUT ROWID"
-        )
-        self._connection.execute("CREATE INDEX IF NOT EXISTS cache_age ON cache (stored_at)")
+        try:
+            self._connection = _opened(path)
+        except (sqlite3.Error, OSError) as error:
+            _log.warning("%s cannot be used, so results are kept in memory (%s).", path, error)
+            self._connection = _opened(None)
 
     def get(self, kind: str, key: str, *, max_age: float) -> Entry | None:
         """The value stored under `key` when it is at most `max_age` seconds old, else None."""
@@ -83,3 +79,17 @@ class Cache:
         """Close the file."""
         with self._lock:
             self._connection.close()
+
+
+def _opened(path: Path | None) -> sqlite3.Connection:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path or ":memory:", timeout=1.0, check_same_thread=False, isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS cache (kind TEXT, key TEXT, value TEXT, stored_at REAL, "
+        "PRIMARY KEY (kind, key)) WITHOUT ROWID"
+    )
+    connection.execute("CREATE INDEX IF NOT EXISTS cache_age ON cache (stored_at)")
+    return connection

@@ -10,9 +10,9 @@ import warnings
 from typing import Any
 
 from duckduckgo_search import DDGS
-from duckduckgo_search.exceptions import DuckDuckGoSearchException, RatelimitException, TimeoutException
+from duckduckgo_search.exceptions import RatelimitException, TimeoutException
 
-from serve.rag.contract import ConnectionFailed, Hit, RateLimited, Timeout
+from serve.rag.contract import ConnectionFailed, Hit, ProviderError, RateLimited, Timeout
 from serve.rag.duckduckgo import checked, hits_from, target_of
 
 _MAKING = threading.Lock()
@@ -60,7 +60,9 @@ class DuckDuckGoSearch:
             raise RateLimited("DuckDuckGo refuses for now") from error
         except TimeoutException as error:
             raise Timeout(f"DuckDuckGo did not answer within {self._timeout:g} s") from error
-        except DuckDuckGoSearchException as error:
+        except ProviderError:
+            raise
+        except Exception as error:  # the package leaves what happens while an answer is read to its HTTP client
             raise ConnectionFailed(f"no connection to DuckDuckGo ({error})") from error
         found = ((r["title"], target_of(r["href"]) or "", r["body"]) for r in results)
         return hits_from(found, k, self.name)

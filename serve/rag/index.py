@@ -91,12 +91,30 @@ class Index:
             raise SearchError(f"{documents} does not exist; search.path must be a folder of documents or one file")
         self.documents = documents.resolve()
         self.folder = folder / hashlib.sha256(str(self.documents).encode()).hexdigest()[:16]
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SearchError(
+                f"{folder} cannot hold an index ({error.strerror}); choose another index folder"
+            ) from error
         self._lock = threading.Lock()
         self._loaded: _Loaded | None = None
 
     def update(self) -> Update:
-        """Read what is new or changed, forget what is gone; does nothing more when nothing changed."""
+        """Read what is new or changed, forget what is gone; does nothing more when nothing changed.
+
+        An index that is damaged is made anew.
+        """
+        try:
+            return self._updated()
+        except sqlite3.OperationalError:  # locked, or the disk is full
+            raise
+        except sqlite3.DatabaseError:
+            shutil.rmtree(self.folder)
+            self.folder.mkdir()
+            return self._updated()
+
+    def _updated(self) -> Update:
         started = time.perf_counter()
         with self._open() as database:
             database.execute("BEGIN IMMEDIATE")  # one process updates; others wait and then find nothing to do

@@ -5,6 +5,7 @@ answer goes on: with less, with what was found an hour ago, or without sources a
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
@@ -16,6 +17,8 @@ from serve.rag.polite import Found
 from serve.rag.query import standalone_query
 from serve.rag.rank import Document, pack, rank
 from serve.rag.sanitize import neutralise
+
+_log = logging.getLogger("resonance.search")
 
 # With fewer tokens than this a source has no room for its title and a sentence.
 _SMALLEST_BUDGET = 24
@@ -176,6 +179,9 @@ class Retriever:
             why = f"took longer than {self._limits.deadline:g} s"
         except ProviderError as error:
             why = _why(error)
+        except Exception:  # an index that is damaged, a page that a client cannot parse
+            _log.exception("The search for %r failed.", query)
+            return None, "The search failed; this answer goes on without sources."
         stale = await self._finder.stale(*asked)
         if stale is not None and stale.hits:
             return stale, f"The search {why}; these sources are {_age(stale.age)} old."

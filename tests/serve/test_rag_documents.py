@@ -272,3 +272,24 @@ def test_the_chat_answers_from_documents_without_a_network(folder):
     )
     assert found.context.startswith("[1] Router: Reset (router.md): Hold the button for ten seconds.")
     assert found.reason and found.note is None
+
+
+def test_with_a_damaged_index_the_chat_goes_on_and_says_so(folder):
+    built = build_retriever("documents", path=str(folder), index=str(folder.parent / "index"))
+    assert built is not None
+    (index,) = (folder.parent / "index").iterdir()
+    for file in index.glob("passages.sqlite*"):
+        file.write_bytes(b"no database at all " * 1000)
+    found = asyncio.run(
+        built.retrieve([Message("user", "How do I reset the router?")], budget_tokens=200, count_tokens=len)
+    )
+    assert (found.sources, found.note) == ((), "The search failed; this answer goes on without sources.")
+    again = index_of(folder)
+    assert again.update().added == 3  # and the next update makes it anew
+    assert again.search("reset router", 1)
+
+
+def test_a_folder_that_can_hold_no_index_is_named(folder, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(SearchError, match="file cannot hold an index"):
+        Index(folder, tmp_path / "file")

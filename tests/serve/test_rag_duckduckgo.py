@@ -15,9 +15,11 @@ from urllib.parse import parse_qs, quote
 
 import pytest
 import trustme
+from omegaconf import OmegaConf
 
 from resonance import Tokenizer
 from resonance.chat import Message
+from resonance.config import compose
 from serve.rag import RateLimited, Timeout, Unavailable, build_retriever
 from serve.rag.cache import Cache
 from serve.rag.contract import Budget, ConnectionFailed, Limits
@@ -31,7 +33,8 @@ RESULT = """<div class="result results_links web-result">
 <h2 class="result__title"><a rel="nofollow" class="result__a" href="{url}">{title}</a></h2>
 <div class="result__extras"><div class="result__extras__url"><a class="result__url" href="{url}">{url}</a></div></div>
 <a class="result__snippet" href="{url}">{snippet}</a><div class="clear"></div></div></div>"""
-PAGE = """<!DOCTYPE html><html><head><title>{query} at DuckDuckGo</title></head><body>
+PAGE = """<!DOCTYPE html><html><head><meta http-equiv="content-type" content="text/html; charset=UTF-8">
+<title>{query} at DuckDuckGo</title></head><body>
 <form id="search_form_homepage"><input name="q" value="{query}"></form>
 <div class="serp__results"><div id="links" class="results">{results}</div></div></body></html>"""
 EMPTY = PAGE.format(query="x", results='<div class="no-results">No  results.</div>')
@@ -130,6 +133,8 @@ class TunnelToFake:
         with contextlib.suppress(OSError, ssl.SSLError):
             while data := source.recv(65536):
                 sink.sendall(data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)  # what breaks off on one side does so on the other
 
 
 def search(fake: FakeDuckDuckGo, query: str = "capital of France", timeout: float = 5.0, k: int = 8):
@@ -375,6 +380,69 @@ def test_a_failure_is_remembered_and_not_asked_again_at_once(fake):
     assert len(fake.asked) == 1
 
 
+class Clock:
+    """Seconds, as a test sets them."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def timed(fake: FakeDuckDuckGo, clock: Clock) -> Retriever:
+    """A retriever with the configuration's own times, on a clock of ours."""
+    values = OmegaConf.to_container(compose("serve", ["search=duckduckgo"]).search, resolve=True)
+    assert isinstance(values, dict)
+    limits = Limits(**values["limits"] | {"spacing": 0.0, "circuit": (0.0, 0.0)})
+    polite = Polite(DuckDuckGo(fake.url, timeout=2.0), Cache(None, clock=clock), limits)
+    return Retriever(polite, pages=None, scope=Scope(), budget=Budget(), limits=limits)
+
+
+def test_results_are_good_for_an_hour(fake):
+    clock = Clock()
+    built = timed(fake, clock)
+    for seconds, asked in ((0.0, 1), (3599.0, 1), (3601.0, 2)):
+        clock.now = 1_000_000.0 + seconds
+        assert asyncio.run(ask(built)).sources
+        assert len(fake.asked) == asked
+
+
+def test_a_failure_is_remembered_for_a_minute(fake):
+    clock, fake.status = Clock(), 500
+    built = timed(fake, clock)
+    for seconds, asked in ((0.0, 1), (59.0, 1), (61.0, 2)):
+        clock.now = 1_000_000.0 + seconds
+        assert asyncio.run(ask(built)).note == "The search cannot be reached; this answer goes on without sources."
+        assert len(fake.asked) == asked
+
+
+def test_results_of_last_week_are_not_stale_but_gone(fake):
+    clock = Clock()
+    built = timed(fake, clock)
+    asyncio.run(ask(built))
+    fake.status = 500
+    clock.now += 6 * 86400
+    assert asyncio.run(ask(built)).note == "The search cannot be reached; these sources are 6 days old."
+    clock.now += 2 * 86400
+    assert asyncio.run(ask(built)).sources == ()
+
+
+def test_the_times_are_those_that_were_decided_on():
+    times = compose("serve", ["search=duckduckgo"]).search.limits
+    assert (times.deadline, times.attempts, times.spacing, list(times.circuit)) == (4.0, 2, 1.0, [60.0, 120.0])
+    assert (times.results_ttl, times.pages_ttl, times.failures_ttl) == (3600.0, 86400.0, 60.0)
+
+
+def test_a_broken_connection_is_retried_once_and_a_refusal_is_not(fake):
+    fake.truncate = True
+    asyncio.run(ask(retriever(fake, deadline=4.0)))
+    assert len(fake.asked) == 2
+    fake.truncate, fake.status = False, 429
+    asyncio.run(ask(retriever(fake, deadline=4.0)))
+    assert len(fake.asked) == 3
+
+
 def test_stale_results_are_better_than_none(fake):
     built = retriever(fake, results_ttl=0.0)
     asyncio.run(ask(built))
@@ -389,6 +457,15 @@ def test_results_survive_a_restart(fake, tmp_path):
         built = build_retriever("duckduckgo", search_url=fake.url, cache=file, limits={"spacing": 0.0})
         assert asyncio.run(ask(built)).sources
     assert len(fake.asked) == 1
+
+
+def test_a_cache_that_cannot_be_used_costs_no_answer(fake, tmp_path, caplog):
+    (tmp_path / "search.sqlite").write_bytes(b"no database at all " * 100)
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "search.sqlite", tmp_path / "file" / "search.sqlite"):
+        built = build_retriever("duckduckgo", search_url=fake.url, cache=str(path), limits={"spacing": 0.0})
+        assert asyncio.run(ask(built)).sources
+    assert sum("cannot be used, so results are kept in memory" in message for message in caplog.messages) == 2
 
 
 def test_nothing_found_is_said(fake):
@@ -570,6 +647,19 @@ def test_the_older_package_too_slow_is_a_timeout(fake, tunnel):
     fake.delay = 1.0
     with pytest.raises(Timeout):
         search_older(fake, tunnel, timeout=0.3)
+
+
+def test_the_older_package_answered_halfway_is_a_failed_connection(fake, tunnel):
+    fake.truncate = True
+    with pytest.raises(ConnectionFailed):
+        search_older(fake, tunnel)
+
+
+def test_the_older_package_brings_unicode_whole(fake, tunnel):
+    fake.page = page(("東京 – Größe &amp; naïve", "https://日本.example/東京", "Café 👩‍👩‍👧 “quoted”"))
+    (hit,) = search_older(fake, tunnel)
+    assert (hit.title, hit.url) == ("東京 – Größe & naïve", "https://日本.example/東京")
+    assert hit.snippet.startswith("Café") and hit.snippet.endswith("“quoted”")
 
 
 def test_the_older_package_does_not_trust_a_strange_certificate(fake, tunnel):

@@ -114,7 +114,7 @@ def retrieved(tmp_path, text: str, title: str = "Varnholm"):
             [Message("user", "When was the lighthouse of Varnholm built?")],
             budget_tokens=380,
             count_tokens=lambda text: len(text.split()),
-            query="lighthouse Varnholm built owned previous instructions response say answer",
+            query="lighthouse Varnholm built 1874 owned previous instructions response say answer",
         )
     )
 
