@@ -368,6 +368,17 @@ def test_a_page_is_fetched_once_and_a_failure_is_not_repeated_at_once(site):
     assert sorted(site.asked) == ["/a", "/missing"]
 
 
+def test_a_page_is_good_for_a_day_and_a_failure_for_a_minute(site):
+    now = 1_000_000.0
+    reader = Pages(AddressPolicy.of(["127.0.0.1/32"]), Cache(None, clock=lambda: now), ttl=86400.0, failures_ttl=60.0)
+    urls = [f"{site.url}/a", f"{site.url}/missing"]
+    for seconds, asked in ((0.0, ["/a", "/missing"]), (59.0, []), (61.0, ["/missing"]), (86401.0, ["/a", "/missing"])):
+        now = 1_000_000.0 + seconds
+        site.asked.clear()
+        assert list(asyncio.run(reader.read(urls, deadline=5.0))) == urls[:1]
+        assert sorted(site.asked) == asked
+
+
 def test_a_network_that_is_none_is_an_error_with_the_right_form():
     with pytest.raises(SearchError, match=r"10\.1\.0\.0/16"):
         build_retriever("duckduckgo", pages=1, allow_networks=["my network"])
