@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, computed_field
 
 
 def rfc3339(moment: datetime) -> str:
@@ -83,6 +83,12 @@ class Sentence(BaseModel):
     end: int
     cited: list[int]
     sources: list[int] = Field(description="Sources whose passages hold the sentence's words, best first.")
+
+    @computed_field(description="Whether there is such a source.")
+    @property
+    def matched(self) -> bool:
+        """Whether a source holds the sentence."""
+        return bool(self.sources)
 
 
 class Citations(BaseModel):

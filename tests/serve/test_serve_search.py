@@ -94,7 +94,7 @@ def test_the_answers_sentences_are_held_against_the_sources_and_kept_with_them(s
     assert text_of(answer) == " height metres [1]"
     assert answer["sources"]["supports"] == {"1": [0]}
     (sentence,) = answer["sources"]["sentences"]
-    assert (sentence["cited"], sentence["sources"]) == ([1], [1])
+    assert (sentence["cited"], sentence["sources"], sentence["matched"]) == ([1], [1], True)
     assert text_of(answer)[sentence["start"] : sentence["end"]] == sentence["text"]
     kept = searching.client.get("/v1/conversations/supported").json()["messages"][1]
     assert kept["sources"] == answer["sources"]
