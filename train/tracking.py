@@ -22,6 +22,6 @@ def wandb_logger(*, folder: Path, name: str, project: str, entity: str | None, t
         resume="allow" if online else None,
         settings=wandb.Settings(silent=True, console="off"),
     )
-    if run.url:  # on line: the served model's card links to it
+    if online and run.url:  # the served model's card links to it
         (folder / "wandb" / "url.txt").write_text(run.url + "\n", encoding="utf-8")
     return WandbLogger(experiment=run)
