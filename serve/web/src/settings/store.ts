@@ -46,6 +46,12 @@ interface SettingsState {
   set: (patch: Partial<Omit<SettingsState, "set">>) => void;
 }
 
+/** The search was a switch, off at first. */
+export function fromFirstVersion(stored: unknown): SettingsState {
+  const old = stored as Omit<SettingsState, "search"> & { search?: boolean };
+  return { ...old, search: old.search ? "on" : "auto" };
+}
+
 /** What this browser remembers of the reader's choices. */
 export const useSettings = create<SettingsState>()(
   persist(
@@ -63,10 +69,7 @@ export const useSettings = create<SettingsState>()(
     {
       name: "resonance.settings",
       version: 2,
-      migrate: (stored) => {
-        const old = stored as Omit<SettingsState, "search"> & { search?: boolean };
-        return { ...old, search: old.search ? "on" : "auto" } as SettingsState;
-      },
+      migrate: fromFirstVersion,
     },
   ),
 );

@@ -1,5 +1,5 @@
 import { Ellipsis, FileDown, Pencil, Trash2 } from "lucide-react";
-import { useState } from "react";
+import { useId, useState } from "react";
 import { toast } from "sonner";
 import { useRenameConversation } from "@/api/queries";
 import type { ListedConversation } from "@/api/types";
@@ -30,6 +30,7 @@ export function ConversationItem({ conversation, active, onNavigate }: Conversat
   const t = useWords();
   const [renaming, setRenaming] = useState(false);
   const title = conversation.title || t.untitled;
+  const passageId = useId();
   const href = conversationHref(conversation.id);
   if (renaming) {
     return (
@@ -48,7 +49,9 @@ export function ConversationItem({ conversation, active, onNavigate }: Conversat
       <a
         href={href}
         aria-current={active ? "page" : undefined}
-        className="block rounded-lg py-2 pr-9 pl-2.5 text-sm"
+        aria-describedby={conversation.snippet ? passageId : undefined}
+        // The link covers its row, the passage included, and is called by the title alone.
+        className="block truncate py-2 pr-9 pl-2.5 text-sm after:absolute after:inset-0 after:rounded-lg focus-visible:outline-none focus-visible:after:outline-2 focus-visible:after:outline-ring"
         onClick={(event) => {
           if (event.metaKey || event.ctrlKey || event.shiftKey || event.button !== 0) return;
           event.preventDefault();
@@ -56,9 +59,13 @@ export function ConversationItem({ conversation, active, onNavigate }: Conversat
           onNavigate?.();
         }}
       >
-        <span className="block truncate">{title}</span>
-        {conversation.snippet && <Passage snippet={conversation.snippet} />}
+        {title}
       </a>
+      {conversation.snippet && (
+        <p id={passageId} className="-mt-1.5 pr-2.5 pb-2 pl-2.5">
+          <Passage snippet={conversation.snippet} />
+        </p>
+      )}
       <ItemMenu
         conversation={conversation}
         title={title}
@@ -88,7 +95,7 @@ function ItemMenu({
           variant="ghost"
           size="icon-sm"
           aria-label={t.moreActions(title)}
-          className="absolute top-1 right-1 size-7 opacity-0 focus-visible:opacity-100 group-focus-within/item:opacity-100 group-hover/item:opacity-100 data-[state=open]:opacity-100 pointer-coarse:opacity-100"
+          className="absolute top-1 right-1 z-10 size-7 opacity-0 focus-visible:opacity-100 group-focus-within/item:opacity-100 group-hover/item:opacity-100 data-[state=open]:opacity-100 pointer-coarse:opacity-100"
         >
           <Ellipsis />
         </Button>
