@@ -170,7 +170,7 @@ async def begin(service: Service, caller: Caller, body: ChatRequest) -> Turn:
             grounding=grounding,
             unsearched=prompt.unsearched,
             parent_id=parent_id,
-            said=[Said(CitationFilter(()) if grounding is None else grounding.filter()) for _ in range(n)],
+            said=[Said(CitationFilter(None) if grounding is None else grounding.filter()) for _ in range(n)],
             began=began,
             stack=stack.pop_all(),
         )

@@ -13,8 +13,9 @@ from serve.rag.text import sentence_spans, terms
 
 # Share of a sentence's content words that a passage must hold for the sentence to count as drawn from it.
 MATCHED = 0.6
-# Content words below which a sentence says too little to be compared ("Yes.").
+# Content words below which a sentence says too little to be compared ("Yes."), and below which each word counts.
 FEWEST = 2
+SHORT = 4
 # Numbers in words; "one" is left out, which mostly counts nothing.
 _NUMBER_WORDS = frozenset(
     terms(
@@ -96,16 +97,17 @@ def without_unknown(text: str, sources: Sequence[Source]) -> str:
 class CitationFilter:
     """`without_unknown` for a stream: holds back what may become a citation until it is seen to be one or none.
 
-    Without sources nothing is held back and nothing removed: `[1]` may then be a list of the answer's own.
+    Where no search was made (`sources` None) nothing is held back and nothing removed: `[1]` may then be a list of the
+    answer's own. Where one found nothing, every number leads nowhere.
     """
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[Source] | None) -> None:
         self._sources = sources
         self._held = ""
 
     def feed(self, text: str) -> str:
         """Take the next piece of the answer; return what can be shown now."""
-        if not self._sources:
+        if self._sources is None:
             return text
         waiting = self._held + text
         opened = _OPEN.search(waiting)
@@ -116,7 +118,7 @@ class CitationFilter:
     def flush(self) -> str:
         """What is left when the answer has ended."""
         held, self._held = self._held, ""
-        return without_unknown(held, self._sources) if self._sources else held
+        return held if self._sources is None else without_unknown(held, self._sources)
 
 
 def _spans(text: str) -> list[tuple[int, int]]:
@@ -150,6 +152,6 @@ def _drawn_from(sentence: str, sources: Sequence[Source]) -> tuple[int, ...]:
     for source in sources:
         held = set(terms(f"{source.title} {source.passage}"))
         share = len(words & held) / len(words)
-        if share >= MATCHED and figures <= held:
+        if share >= (MATCHED if len(words) >= SHORT else 1.0) and figures <= held:
             scored.append((-share, source.id))
     return tuple(number for _, number in sorted(scored))

@@ -74,9 +74,21 @@ def test_a_number_that_no_source_has_counts_as_a_wrong_citation_where_it_is_kept
     assert align(answer, SOURCES, keep_unknown=True).citations() == (1, 2)
 
 
-def test_without_sources_the_stream_is_left_as_it_is():
-    filtered = CitationFilter(())
+def test_without_a_search_the_stream_is_left_as_it_is():
+    filtered = CitationFilter(None)
     assert filtered.feed("a[1") + filtered.feed("] = 2") + filtered.flush() == "a[1] = 2"
+
+
+def test_where_a_search_found_nothing_no_number_leads_anywhere():
+    filtered = CitationFilter(())
+    assert filtered.feed("It opens at six [") + filtered.feed("1].") + filtered.flush() == "It opens at six."
+
+
+def test_of_a_short_sentence_each_word_must_be_in_the_source():
+    museum, zoo = source(1, "Museum", "The museum opens at nine."), source(2, "Zoo", "The zoo opens at ten.")
+    aligned = align("The zoo opens at nine [2].", [museum, zoo])
+    assert not aligned.sentences[0].matched
+    assert align("The zoo opens at ten [2].", [museum, zoo]).supports() == {2: [0]}
 
 
 PIECES = st.lists(

@@ -111,6 +111,15 @@ def test_a_number_that_no_source_has_is_never_shown_nor_kept(searching):
     assert text_of(plain) == " height metres [9]"  # without sources it is none of our business
 
 
+def test_where_a_search_found_nothing_no_number_is_shown(searching):
+    said = {"messages": [{"role": "user", "content": "Who painted the Mona Lisa?"}]} | saying(
+        " Leonardo", " [", "1", "]"
+    )
+    answer = searching.client.post("/v1/chat/completions", json=said).json()
+    assert answer["sources"]["note"] == "The search found nothing."
+    assert text_of(answer) == " Leonardo"
+
+
 def events_of(response) -> list[tuple[str | None, dict]]:
     """The stream's events but the last, each as its name and data."""
     events, name = [], None
