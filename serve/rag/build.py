@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     from serve.rag.retriever import Retriever
 
 _T = TypeVar("_T", Budget, Limits)
+# Numbers of a budget and of limits below which nothing could be found.
+_LEAST = {
+    "max_tokens": 1,
+    "history_tokens": 0,
+    "max_sources": 1,
+    "per_site": 1,
+    "sentences_per_source": 1,
+    "deadline": 0.2,
+    "attempt": 0.01,
+    "attempts": 1,
+}
 PROVIDERS = ("off", "duckduckgo", "duckduckgo-search", "documents")
 
 
@@ -116,4 +127,7 @@ def _values(kind: type[_T], given: Mapping[str, Any] | None, name: str) -> _T:
     if isinstance(values.get("circuit"), Sequence):
         low, high = cast(Sequence[float], values["circuit"])
         values["circuit"] = (low, high)
+    for key, least in _LEAST.items():
+        if key in values and values[key] < least:
+            raise SearchError(f"search.{name}.{key} is {values[key]}; it must be at least {least:g}")
     return kind(**values)

@@ -88,7 +88,7 @@ class Index:
 
     def __init__(self, documents: Path, folder: Path) -> None:
         if not documents.exists():
-            raise SearchError(f"{documents} does not exist; search.path must be a folder of documents or one file")
+            raise SearchError(f"{documents} does not exist; give a folder of documents, or one file")
         self.documents = documents.resolve()
         self.folder = folder / hashlib.sha256(str(self.documents).encode()).hexdigest()[:16]
         try:

@@ -177,6 +177,8 @@ def test_a_site_is_its_plain_host(url, site):
         ({"provider": "duckduckgo", "max_results": 0}, "max_results"),
         ({"provider": "duckduckgo", "budget": {"tokens": 3}}, "tokens"),
         ({"provider": "duckduckgo", "limits": {"dead": 3}}, "dead"),
+        ({"provider": "duckduckgo", "limits": {"deadline": 0}}, "search.limits.deadline is 0; it must be at least 0.2"),
+        ({"provider": "duckduckgo", "budget": {"max_tokens": -1}}, "search.budget.max_tokens is -1"),
     ],
 )
 def test_a_setting_that_cannot_work_is_named(values, message):
