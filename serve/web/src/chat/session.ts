@@ -4,6 +4,7 @@ import { conversationPath, queryClient } from "@/api/queries";
 import { type StreamEvent, streamAnswer } from "@/api/stream";
 import type { ChatRequest, Health } from "@/api/types";
 import { words } from "@/i18n";
+import { focusComposer } from "@/lib/focus";
 import { useSettings } from "@/settings/store";
 import { reportError, sentenceOf } from "./errors";
 import { receive } from "./receive";
@@ -83,9 +84,9 @@ export async function continueAnswer(conversation: string, answerId: string): Pr
   if (old.serverId && serverId !== old.serverId) await drop(conversation, old.serverId);
 }
 
-/** The model and the sources of an answer that another one is to go on from. */
-function sameGround({ model, sources }: Message): Override {
-  return { model, search: sources?.query ? { query: sources.query } : "off" };
+/** The model and the sources of an answer, for another one to stand on. */
+export function sameGround({ model, sources }: Message): Override {
+  return { model, search: sources?.sources.length ? { query: sources.query } : "off" };
 }
 
 /** The tokens to show before those that the request's answer brings, when it brings any. */
@@ -177,6 +178,7 @@ async function answer(
 
 /** Streams what the request brings into message `id`. */
 async function write(conversation: string, id: string, body: ChatRequest): Promise<void> {
+  focusComposer();
   const { change, setLive } = useChat.getState();
   const controller = new AbortController();
   connections.set(conversation, controller);

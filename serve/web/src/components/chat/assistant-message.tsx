@@ -5,7 +5,7 @@ import { forkAnswer, regenerate } from "@/chat/session";
 import { forkAt } from "@/chat/tokens";
 import type { Message } from "@/chat/tree";
 import { useLanguage, useWords } from "@/i18n";
-import { formatNumber, formatTime } from "@/lib/format";
+import { formatClock, formatNumber, formatTime } from "@/lib/format";
 import { useSettings } from "@/settings/store";
 import { ActionButton } from "./action-button";
 import { AnswerEnding } from "./answer-ending";
@@ -58,7 +58,7 @@ export function AssistantMessage({ conversation, message, newest, busy }: Assist
       </div>
       <AnswerEnding conversation={conversation} message={message} newest={newest} busy={busy} />
       {!live && (
-        <div className={`-ml-2 flex flex-wrap items-center ${newest ? "" : "quiet-actions -mb-3"}`}>
+        <div className={`-ml-2 flex flex-wrap items-center ${newest ? "" : "quiet-actions"}`}>
           <VersionSwitch conversation={conversation} id={message.id} />
           <CopyButton text={message.content} label={t.copy} />
           {newest && (
@@ -99,11 +99,11 @@ function Facts({ message }: { message: Message }) {
     timing && t.firstTokenAfter(formatNumber(timing.firstToken, language)),
   ].filter(Boolean);
   return (
-    <span
-      className="ml-2 text-muted-foreground text-xs tabular-nums"
-      title={formatTime(message.createdAt, language)}
-    >
-      {parts.join(" · ")}
+    <span className="ml-2 text-muted-foreground text-xs tabular-nums">
+      <time dateTime={message.createdAt} title={formatTime(message.createdAt, language)}>
+        {formatClock(message.createdAt, language)}
+      </time>
+      {parts.map((part) => ` · ${part}`)}
     </span>
   );
 }

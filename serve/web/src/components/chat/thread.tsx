@@ -30,7 +30,7 @@ export function Thread({ conversation, footer }: { conversation: string; footer:
         role="log"
         aria-label={t.thread}
         aria-busy={live !== undefined}
-        className="mx-auto flex w-full max-w-3xl grow flex-col gap-4 px-4 py-6 sm:px-6"
+        className="mx-auto flex w-full max-w-3xl grow flex-col gap-1 px-4 py-6 sm:px-6"
       >
         {path.map((id, i) => (
           <MessageRow

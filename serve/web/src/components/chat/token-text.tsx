@@ -1,12 +1,11 @@
 import { GitBranch } from "lucide-react";
-import { type KeyboardEvent, memo, useState } from "react";
+import { type KeyboardEvent, memo, useEffect, useRef, useState } from "react";
 import type { TokenAlternative, TokenLogprob } from "@/api/types";
 import { Button } from "@/components/ui/button";
 import { Popover, PopoverAnchor, PopoverContent } from "@/components/ui/popover";
 import { useLanguage, useWords } from "@/i18n";
 import { cn } from "@/lib/utils";
 
-/** An answer token by token, each coloured by how sure the model was; one shows what else was likely. */
 interface TokenTextProps {
   tokens: TokenLogprob[];
   /** Stands in a line of other text, without a legend. */
@@ -15,11 +14,33 @@ interface TokenTextProps {
   onFork?: (index: number, alternative: TokenAlternative) => void;
 }
 
+/** How long the pointer rests on a token before its alternatives come, and goes before they leave (ms). */
+const REST = 140;
+
+/** An answer token by token, each coloured by how sure the model was; one shows what else was likely. */
 export function TokenText({ tokens, inline = false, onFork }: TokenTextProps) {
   const t = useWords();
   const [open, setOpen] = useState<number | null>(null);
   const [anchor, setAnchor] = useState<HTMLElement | null>(null);
+  /** Opened by pointing only: the focus stays where it is. */
+  const glance = useRef(false);
+  const timer = useRef<ReturnType<typeof setTimeout>>(undefined);
   const shown = open === null ? undefined : tokens[open];
+  const first = tokens.findIndex((token) => !token.given);
+  useEffect(() => () => clearTimeout(timer.current), []);
+
+  function show(token: HTMLElement) {
+    clearTimeout(timer.current);
+    setAnchor(token);
+    setOpen(Number(token.dataset.token));
+  }
+
+  /** What is opened by pointing closes when the pointer leaves both the token and the card. */
+  function later(then: () => void) {
+    clearTimeout(timer.current);
+    timer.current = setTimeout(then, REST);
+  }
+  const leave = () => glance.current && later(() => setOpen(null));
 
   /** One stop for the Tab key; the arrows go from token to token. */
   function onKeyDown(event: KeyboardEvent<HTMLElement>) {
@@ -44,28 +65,53 @@ export function TokenText({ tokens, inline = false, onFork }: TokenTextProps) {
           className={cn("whitespace-pre-wrap break-words leading-8", inline && "inline")}
           onKeyDown={onKeyDown}
           onClick={(event) => {
-            const token = (event.target as HTMLElement).closest<HTMLElement>("[data-token]");
+            const token = tokenAt(event.target);
             if (!token) return;
-            setAnchor(token);
-            setOpen(Number(token.dataset.token));
+            glance.current = false;
+            show(token);
+          }}
+          onPointerOver={(event) => {
+            const token = tokenAt(event.target);
+            if (!token || event.pointerType !== "mouse" || (shown && !glance.current)) return;
+            later(() => {
+              glance.current = true;
+              show(token);
+            });
+          }}
+          onPointerLeave={() => {
+            clearTimeout(timer.current);
+            leave();
           }}
         >
           {tokens.map((token, i) => (
             // biome-ignore lint/suspicious/noArrayIndexKey: tokens are only ever added at the end
-            <Token key={i} index={i} token={token} open={i === open} />
+            <Token key={i} index={i} token={token} open={i === open} stop={i === first} />
           ))}
         </div>
         {shown && (
-          <Alternatives
-            token={shown}
-            onFork={
-              onFork &&
-              ((alternative) => {
-                setOpen(null);
-                onFork(open as number, alternative);
-              })
-            }
-          />
+          <PopoverContent
+            className="w-72 p-3"
+            aria-label={t.alternatives}
+            onOpenAutoFocus={(event) => glance.current && event.preventDefault()}
+            onCloseAutoFocus={(event) => {
+              event.preventDefault();
+              if (!glance.current) anchor?.focus();
+            }}
+            onPointerEnter={() => clearTimeout(timer.current)}
+            onPointerLeave={leave}
+          >
+            <Alternatives
+              token={shown}
+              onFork={
+                onFork &&
+                ((alternative) => {
+                  glance.current = true; // what comes next takes the focus
+                  setOpen(null);
+                  onFork(open as number, alternative);
+                })
+              }
+            />
+          </PopoverContent>
         )}
       </Popover>
       {!inline && (
@@ -80,13 +126,19 @@ export function TokenText({ tokens, inline = false, onFork }: TokenTextProps) {
   );
 }
 
+function tokenAt(target: EventTarget): HTMLElement | null {
+  return (target as HTMLElement).closest<HTMLElement>("[data-token]");
+}
+
 interface TokenProps {
   token: TokenLogprob;
   index: number;
   open: boolean;
+  /** The Tab key stops here. */
+  stop: boolean;
 }
 
-const Token = memo(function Token({ token, index, open }: TokenProps) {
+const Token = memo(function Token({ token, index, open, stop }: TokenProps) {
   const percent = usePercent();
   const probability = Math.exp(token.logprob);
   if (token.given) return <span>{token.token}</span>;
@@ -94,13 +146,12 @@ const Token = memo(function Token({ token, index, open }: TokenProps) {
     // biome-ignore lint/a11y/useSemanticElements: a real button does not break across lines
     <span
       role="button"
-      tabIndex={index === 0 ? 0 : -1}
+      tabIndex={stop ? 0 : -1}
       aria-expanded={open}
       className="token"
       data-token={index}
       data-level={Math.min(9, Math.floor(probability * 10))}
       aria-label={`${visible(token.token)} ${percent(probability)}`}
-      title={percent(probability)}
     >
       {token.token.replaceAll("\n", "⏎\n")}
     </span>
@@ -119,7 +170,7 @@ function Alternatives({
   const known = token.top_logprobs.some((other) => other.token === token.token);
   const rows = known ? token.top_logprobs : [token, ...token.top_logprobs];
   return (
-    <PopoverContent className="w-72 p-3" aria-label={t.alternatives}>
+    <>
       <p className="mb-2 text-muted-foreground text-xs">{t.alternatives}</p>
       <ul className="flex flex-col gap-1.5 text-xs">
         {rows.map((other) => (
@@ -154,7 +205,7 @@ function Alternatives({
           </li>
         ))}
       </ul>
-    </PopoverContent>
+    </>
   );
 }
 

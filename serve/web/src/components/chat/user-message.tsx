@@ -41,7 +41,7 @@ export function UserMessage({ conversation, message, newest, busy }: UserMessage
       <div className="max-w-[85%] whitespace-pre-wrap break-words rounded-3xl rounded-br-lg bg-bubble px-4.5 py-2.5 leading-relaxed">
         {message.content}
       </div>
-      <div className={`flex items-center ${newest ? "" : "quiet-actions -mb-4"}`}>
+      <div className={`flex items-center ${newest ? "" : "quiet-actions"}`}>
         <VersionSwitch conversation={conversation} id={message.id} />
         <CopyButton text={message.content} label={t.copy} />
         <ActionButton label={t.edit} disabled={busy} onClick={() => setEditing(true)}>

@@ -3,7 +3,7 @@ import { useState } from "react";
 import { requestJson } from "@/api/client";
 import type { RenderedPrompt } from "@/api/types";
 import { sentenceOf } from "@/chat/errors";
-import { requestFor } from "@/chat/session";
+import { requestFor, sameGround } from "@/chat/session";
 import { getThread } from "@/chat/store";
 import { ancestry, type Message, pathOf, type Thread } from "@/chat/tree";
 import { CopyButton } from "@/components/chat/copy-button";
@@ -50,11 +50,8 @@ function PromptOf({ target, open }: { target: PromptTarget; open: boolean }) {
     gcTime: 0,
     retry: false,
     queryFn: ({ signal }) => {
-      const query = answer?.sources?.query;
-      const body = requestFor(target.conversation, question as Message, {
-        model: answer?.model,
-        search: query ? { query } : "off",
-      });
+      const ground = answer ? sameGround(answer) : {};
+      const body = requestFor(target.conversation, question as Message, ground);
       const init = { method: "POST", body: JSON.stringify(body), signal };
       return requestJson<RenderedPrompt>("/v1/chat/prompt", init);
     },

@@ -1,0 +1,87 @@
+"""What one does with the messages of a chat: delete them, look into them; against a real server."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = sync_api.expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+Open = Callable[..., "sync_api.Page"]
+
+
+def ask(page: "sync_api.Page", text: str) -> None:
+    page.get_by_role("textbox", name="Message").fill(text)
+    page.keyboard.press("Enter")
+    wait_for_answer(page)
+
+
+def wait_for_answer(page: "sync_api.Page") -> None:
+    expect(page.get_by_role("log")).to_have_attribute("aria-busy", "false")
+    expect(page.get_by_role("button", name="Regenerate")).to_be_visible()
+
+
+def answers(page: "sync_api.Page") -> "sync_api.Locator":
+    return page.get_by_role("log").locator("article[data-role=assistant]")
+
+
+def choose(page: "sync_api.Page", message: "sync_api.Locator", action: str) -> None:
+    message.hover()
+    message.get_by_role("button", name="More").click()
+    page.get_by_role("menuitem", name=action).click()
+
+
+def test_pointing_at_a_token_shows_what_else_was_likely(open_page: Open) -> None:
+    page = open_page(settings={"tokenView": True})
+    ask(page, "Only look")
+    page.get_by_role("toolbar").get_by_role("button").nth(1).hover()
+    card = page.get_by_role("dialog", name="What else was likely")
+    expect(card.get_by_role("listitem")).to_have_count(5)
+    page.mouse.move(5, 5)
+    expect(card).to_have_count(0)
+
+
+def test_a_deleted_answer_comes_back_with_undo_and_is_gone_without(open_page: Open) -> None:
+    page = open_page()
+    ask(page, "An answer to lose")
+    choose(page, answers(page), "Delete from here on")
+    expect(answers(page)).to_have_count(0)
+    page.get_by_role("button", name="Undo").click()
+    expect(answers(page)).to_have_count(1)
+    choose(page, answers(page), "Delete from here on")
+    expect(answers(page)).to_have_count(0)
+    page.wait_for_function(
+        "() => fetch(`/v1/conversations/${location.pathname.slice(3)}`)"
+        ".then(r => r.json()).then(c => c.messages.length === 1)"
+    )
+    page.reload()
+    page.get_by_role("button", name="Answer", exact=True).click()
+    wait_for_answer(page)
+    expect(answers(page)).to_have_count(1)
+
+
+def test_deleting_the_first_question_deletes_the_conversation(open_page: Open) -> None:
+    page = open_page()
+    ask(page, "The only question here")
+    choose(page, page.get_by_role("log").locator("article[data-role=user]"), "Delete from here on")
+    expect(page).to_have_url(re.compile(r"/$"))
+    expect(page.get_by_role("link", name="The only question here")).to_have_count(0)
+
+
+def test_the_prompt_view_shows_every_token_that_the_model_read(open_page: Open) -> None:
+    page = open_page()
+    ask(page, "What do you read?")
+    choose(page, answers(page), "Show the prompt")
+    panel = page.get_by_role("dialog", name="Prompt")
+    expect(panel).to_contain_text("What do you read?")
+    expect(panel.get_by_text(re.compile(r"^\d+ of 2048 tokens"))).to_be_visible()
+    template = panel.locator("[data-added]").all_inner_texts()
+    assert any("Response" in text for text in template)
+    panel.get_by_role("radio", name="Text").click()
+    expect(panel).to_contain_text("### Response:")
+    page.keyboard.press("Escape")
+    expect(panel).to_have_count(0)
+    expect(answers(page).get_by_role("button", name="More")).to_be_focused()
