@@ -75,14 +75,16 @@ def test_the_query_is_a_chip_whose_words_can_be_changed(open_page: Open) -> None
 def test_the_composer_turns_the_search_off_and_on_by_keyboard(open_page: Open) -> None:
     page = open_page()
     toggle = page.get_by_role("button", name=re.compile("^Search: "))
-    for key, expected in (("Home", False), ("End", True)):
+    for key, mode, expected in (("Home", "Off", False), ("End", "On", True)):
         expect(toggle).to_have_attribute("aria-haspopup", "menu")
         toggle.focus()
         page.keyboard.press("Enter")
         expect(page.get_by_role("menuitemradio", name="Off")).to_be_focused()
         page.keyboard.press(key)
+        expect(page.get_by_role("menuitemradio", name=re.compile(f"^{mode} "))).to_be_focused()
         page.keyboard.press("Enter")
         expect(page.get_by_role("menu")).to_have_count(0)
+        expect(toggle).to_have_text(f"Search: {mode}")
         page.get_by_role("textbox", name="Message").fill(BRAKK)
         with page.expect_request("**/v1/chat/stream") as sent:
             page.keyboard.press("Enter")
