@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from resonance import Tokenizer
 from resonance.chat import Message
 from resonance.config import compose
+from resonance.terminal import main as chat
 from serve.rag import RateLimited, Timeout, Unavailable, build_retriever
 from serve.rag.cache import Cache
 from serve.rag.contract import Budget, ConnectionFailed, Limits
@@ -590,6 +591,17 @@ def test_whatever_the_provider_does_the_server_answers_and_says_so(online, web, 
     assert (found["sources"], found["note"]) == ([], note)
     assert any('"content"' in line for line in lines)
     assert lines[-1] == "data: [DONE]"
+
+
+def test_the_terminal_answers_from_the_web_too(runs, fake, capsys):
+    settings = ["search=duckduckgo", f"search.search_url={fake.url}", "search.cache=null", "search.pages=0"]
+    chat([f"checkpoint={runs / 'tiny'}", "max_new_tokens=3", "prompt=What is the capital of France?", *settings])
+    printed = capsys.readouterr()
+    assert printed.out.strip()
+    assert printed.err.splitlines()[:2] == [
+        "Found in duckduckgo for 'capital of France':",
+        "[1] Paris - Encyclopedia · https://en.encyclopedia.example/Paris",
+    ]
 
 
 # The older package, through a CONNECT proxy.

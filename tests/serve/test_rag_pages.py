@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gzip
 import ipaddress
+import socket
 import ssl
 import threading
 import time
@@ -18,7 +19,7 @@ from resonance.chat import Message
 from serve.rag import SearchError, build_retriever
 from serve.rag.addresses import AddressPolicy, ForbiddenAddress, is_public
 from serve.rag.cache import Cache
-from serve.rag.pages import LARGEST, PageError, Pages, article_text
+from serve.rag.pages import LARGEST, CheckedTransport, PageError, Pages, article_text
 
 ARTICLE = """<html><head><title>Varnholm</title></head><body><nav>Home News Shop Login</nav><article>
 <h1>The lighthouse of Varnholm</h1><p>The lighthouse of Varnholm was built in 1874 by the harbour board.
@@ -271,6 +272,33 @@ def test_a_certificate_that_nobody_vouches_for_is_refused():
         fetch(f"{secure.url}/a")
     assert secure.asked == []
     secure.close()
+
+
+def test_pages_are_asked_for_by_http_2_where_the_server_speaks_it():
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    heard: list[bytes] = []
+
+    def listen(listener: socket.socket) -> None:
+        client, _ = listener.accept()
+        with context.wrap_socket(client, server_side=True) as secure:
+            heard.append(secure.recv(24))
+
+    async def ask(port: int) -> None:
+        transport = CheckedTransport(AddressPolicy.of(["127.0.0.1/32"]), trusting)
+        async with httpx.AsyncClient(transport=transport, timeout=10) as client:
+            with contextlib.suppress(httpx.HTTPError):
+                await client.get(f"https://127.0.0.1:{port}/")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=listen, args=(listener,))
+        server.start()
+        asyncio.run(ask(listener.getsockname()[1]))
+        server.join(10)
+    assert heard == [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
 
 
 def test_the_article_comes_without_navigation_and_hidden_text(site):
