@@ -3,6 +3,7 @@
 It overrides a few of LitServe 0.2.19's own methods; the version is pinned for their sake.
 """
 
+import asyncio
 import gc
 import logging
 import multiprocessing as mp
@@ -15,6 +16,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from multiprocessing.connection import wait
 from multiprocessing.managers import SyncManager
+from types import FrameType
 from typing import Any
 
 from fastapi import FastAPI
@@ -30,6 +32,7 @@ from serve.worker import EngineWorker
 log = logging.getLogger("resonance.serve")
 
 RESTART_AFTER = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before a worker's first, second, ... restart in a row
+LAST_WORDS = 3  # seconds past the grace time, in which answers that are ended say so
 STABLE_SECONDS = 60.0  # a worker that has run for so long starts again from the first
 
 
@@ -45,7 +48,7 @@ class Server(LitServer):
             restart_workers=True,
         )
         self.settings, self.table = settings, table
-        self.uvicorn_graceful_timeout = settings.grace_s
+        self.uvicorn_graceful_timeout = settings.grace_s + LAST_WORDS
         self.ending = self.failed = False
         self.service: Service | None = None
         self._main = os.getpid()
@@ -77,8 +80,21 @@ class Server(LitServer):
         exit_with_parent()
         assert self.service is not None
         async with super().lifespan(app), self.service.running():
+            self._end_answers_in_time()
             gc.freeze()  # what stays for good is not gone through again while requests wait
             yield
+
+    def _end_answers_in_time(self) -> None:
+        """From SIGTERM on, answers have the grace time; uvicorn would cut them off without a word."""
+        loop, ending = asyncio.get_running_loop(), signal.getsignal(signal.SIGTERM)
+        assert self.service is not None and callable(ending)
+        spec, grace, uvicorns = self.service.spec, self.settings.grace_s, ending
+
+        def drain(number: int, frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(loop.call_later, grace, spec.end)
+            uvicorns(number, frame)
+
+        signal.signal(signal.SIGTERM, drain)
 
     def _start_worker_monitoring(self, manager: Any, uvicorn_workers: dict[str, Any]) -> None:
         self.uvicorn_graceful_timeout += 5  # from here on it is how long LitServe waits for the HTTP process to end

@@ -1,6 +1,7 @@
 """What the endpoints share in the HTTP process, and how it is put in order and cleared away."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -27,6 +28,7 @@ from serve.tracing import TRACE, Answered, Tracing
 if TYPE_CHECKING:
     from serve.rag.retriever import Retriever
 
+log = logging.getLogger("resonance.serve")
 VERSION = metadata.version("resonance")
 PURGE_EVERY = 3600.0  # seconds between two looks for conversations that are too old
 
@@ -99,8 +101,10 @@ class Service:
             from serve.otlp import OtlpTracing
 
             self.tracing = OtlpTracing(self.settings.tracing, VERSION)
-        with suppress(StoreUnavailable):  # conversations answer 503 until the database is back; the rest lives
+        try:
             await self.store.open()
+        except StoreUnavailable as error:
+            log.warning("the conversations cannot be reached (%s); they answer 503 until they can be", error)
         tasks = [
             asyncio.create_task(self.spec.watch(), name="watch"),
             asyncio.create_task(self.metrics.watch(), name="rate"),

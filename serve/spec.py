@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 LOST = Failure(503, "worker_lost", "The model's process died while it was answering; please send the request again.")
 LATE = Failure(504, "timeout", "The answer took longer than the server allows.")
+ENDING = Failure(503, "shutting_down", "The server is shutting down, and the answer took longer than it waits.")
 IDLE_AFTER = 15.0  # seconds without an event until a stream is told to show that it lives
 LATE_BY = 2.0  # seconds past the deadline that a worker has to say so itself
 
@@ -146,6 +147,11 @@ class ApiSpec(LitSpec):
     def ready(self) -> bool:
         """Whether some worker takes jobs."""
         return any(self.table.state(worker) == WorkerState.READY for worker in range(self.table.workers))
+
+    def end(self) -> None:
+        """End all answers that are under way: the server waits for them no longer."""
+        for answer in list(self.inbox.answers.values()):
+            answer.add(ENDING)
 
     async def watch(self) -> None:
         """Notice what no worker can report: its own death, time that ran out, streams gone quiet. Runs for ever."""

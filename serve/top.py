@@ -51,11 +51,14 @@ def main(overrides: list[str]) -> None:
     every = values["every_s"]
     if not isinstance(every, int | float) or every < 0.1:
         raise TopError(f"every_s must be a number from 0.1 up, not {every!r}.")
+    url = str(values["url"])
+    if not url.startswith(("http://", "https://")):
+        raise TopError(f"url must be a server's address, http://127.0.0.1:8000 for example, not {url!r}.")
     key = os.environ.get("RESONANCE_API_KEYS", "").split(",")[0].strip()
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     console = Console()
     try:
-        client = httpx.Client(base_url=values["url"], headers=headers, timeout=PATIENCE)
+        client = httpx.Client(base_url=url, headers=headers, timeout=PATIENCE)
     except httpx.InvalidURL as error:
         raise TopError(f"url must be a server's address, http://127.0.0.1:8000 for example ({error}).") from error
     with client:
@@ -66,7 +69,10 @@ def main(overrides: list[str]) -> None:
         with Live(shown, console=console, auto_refresh=False, screen=console.is_terminal) as live:
             while True:
                 time.sleep(every)
-                live.update(show(look(client)), refresh=True)
+                try:
+                    live.update(show(look(client)), refresh=True)
+                except TopError as error:  # it may be starting again
+                    live.update(str(error), refresh=True)
 
 
 def look(client: httpx.Client) -> Look:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -216,6 +217,30 @@ def test_a_killed_worker_is_replaced_and_everybody_is_told(launch, alive):
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{server.base}/health")
     assert "Talk" not in server.log.read_text()
+
+
+def test_answers_that_outlast_the_grace_time_are_told_so_and_kept(launch):
+    server = launch("checkpoint=tiny", "max_batch_size=1", "grace_s=1")
+    with server.client.stream("POST", "/v1/chat/stream", json=LONG | {"session_id": "kept"}) as response:
+        lines = response.iter_lines()
+        first_token(lines)
+        queued = socket.create_connection(("127.0.0.1", int(server.base.rpartition(":")[2])), timeout=200)
+        data = json.dumps(LONG | {"stream": False})
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        queued.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n{data}".encode())
+        assert server.until(lambda: server.metric("resonance_queued_requests") == 1)
+        server.process.send_signal(signal.SIGTERM)
+        rest = list(lines)
+    error = next(rest[i + 1] for i, line in enumerate(rest) if line == "event: error")
+    assert json.loads(error.removeprefix("data: "))["error"]["code"] == "shutting_down"
+    assert rest[-2] == "data: [DONE]"
+    with queued:
+        assert queued.recv(65536).startswith(b"HTTP/1.1 503")
+    assert server.process.wait(timeout=200) == 0
+    assert "Traceback" not in server.log.read_text()
+    with contextlib.closing(sqlite3.connect(next(server.log.parent.glob("*.sqlite")))) as database:
+        kept = database.execute("SELECT role, finish_reason FROM messages ORDER BY position").fetchall()
+    assert kept == [("user", None), ("assistant", "error")]
 
 
 def serve(runs, *overrides: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -27,6 +27,8 @@ def test_a_server_that_is_not_there_is_said_in_one_sentence():
         main(["url=http://127.0.0.1:9", "once=true"])
     with pytest.raises(ResonanceError, match=r"every_s must be"):
         main(["every_s=0"])
+    with pytest.raises(ResonanceError, match="a server's address"):
+        main(["url=127.0.0.1:8000"])
 
 
 def test_another_program_is_told_apart(server):
