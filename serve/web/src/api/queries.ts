@@ -8,13 +8,16 @@ import {
   useQueryClient,
 } from "@tanstack/react-query";
 import { useUi } from "@/lib/ui-store";
-import { ApiError, request, requestJson } from "./client";
+import { ApiError, OfflineError, request, requestJson } from "./client";
 import type { Conversation, ConversationPage, Feedback, Health, Model } from "./types";
 
 export const queryClient = new QueryClient({
   queryCache: new QueryCache({
     onError: (error) => {
       if (error instanceof ApiError && error.status === 401) useUi.getState().open("key");
+      // The banner need not wait for the next look at the server's health.
+      if (error instanceof OfflineError)
+        void queryClient.invalidateQueries({ queryKey: ["health"] });
     },
   }),
   defaultOptions: {
@@ -60,6 +63,12 @@ export function useModels() {
     queryFn: () => requestJson<{ data: Model[] }>("/v1/models").then((list) => list.data),
     staleTime: 60_000,
   });
+}
+
+/** The reader's choice while it is served, as far as that is known; else none, for the server's first. */
+export function servedModel(chosen: string | null): string | null {
+  const models = queryClient.getQueryData<Model[]>(["models"]);
+  return !models || models.some((model) => model.id === chosen) ? chosen : null;
 }
 
 const PAGE = 40;

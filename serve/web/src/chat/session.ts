@@ -1,6 +1,6 @@
 import { toast } from "sonner";
 import { ApiError, request } from "@/api/client";
-import { conversationPath, queryClient } from "@/api/queries";
+import { conversationPath, queryClient, servedModel } from "@/api/queries";
 import { type StreamEvent, streamAnswer } from "@/api/stream";
 import type { ChatRequest, Health } from "@/api/types";
 import { words } from "@/i18n";
@@ -124,8 +124,8 @@ export function requestFor(
   const searches = queryClient.getQueryData<Health>(["health"])?.search?.enabled;
   const choices = requestSettings({
     ...settings,
-    model: model ?? settings.model,
-    search: searches ? (search ?? settings.search) : "off",
+    model: model ?? servedModel(settings.model),
+    search: searches === false ? "off" : (search ?? settings.search),
   });
   const place = placeOf(getThread(conversation), question, settings.system);
   const request = { ...choices, ...place, session_id: conversation };

@@ -49,7 +49,7 @@ export function Sidebar({ current, onClose, onNavigate }: SidebarProps) {
           <Input
             type="search"
             aria-label={t.searchConversations}
-            placeholder={t.searchConversations}
+            placeholder={t.searchToggle}
             className="pl-9"
             value={search}
             onChange={(event) => setSearch(event.target.value)}
