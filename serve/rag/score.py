@@ -1,8 +1,9 @@
 """How good retrieval is on small labelled corpora: recall, reciprocal rank, discounted gain, answers in context.
 
-Two corpora of this project's own, each a folder of documents with `questions.jsonl`: `labelled/` in ordinary prose,
-`plain/` in short sentences as a very small model reads them. Nothing of either is in the training data. A question
-names the one document, and the words in it, that answer it, or neither where no document does.
+Three corpora of this project's own, each a folder of documents with `questions.jsonl`: `labelled/` in ordinary prose,
+`plain/` in short sentences with one fact each, `familiar/` in sentences and words of the built-in training data, for
+models that know no others. None of the documents is trained on. A question names the one document, and the words in
+it, that answer it, or neither where no document does.
 """
 
 import asyncio
@@ -20,10 +21,12 @@ from serve.rag.contract import Retrieved, SearchError
 from serve.rag.documents import Documents
 from serve.rag.index import Index
 from serve.rag.query import standalone_query
+from serve.rag.reading import read_passages
 from serve.rag.text import sentences
 
 LABELLED = Path(__file__).parent / "labelled"
 PLAIN = Path(__file__).parent / "plain"
+FAMILIAR = Path(__file__).parent / "familiar"
 RANKED = 20  # passages whose order is judged
 
 
@@ -70,11 +73,11 @@ class LabelledRetrieval:
 
     Args:
         budget_tokens: what the sources may take of a prompt.
-        kinds: names of corpora: plain, prose.
+        kinds: names of corpora: familiar, plain, prose.
     """
 
     budget_tokens: int = 380
-    kinds: Sequence[str] = ("plain", "prose")
+    kinds: Sequence[str] = ("familiar", "plain", "prose")
 
     def __post_init__(self) -> None:
         """Raise SearchError for a corpus that there is not."""
@@ -96,7 +99,7 @@ class LabelledRetrieval:
         ]
 
 
-_FOLDERS = {"plain": PLAIN, "prose": LABELLED}
+_FOLDERS = {"familiar": FAMILIAR, "plain": PLAIN, "prose": LABELLED}
 
 
 def labelled_questions(folder: Path = LABELLED) -> list[Labelled]:
@@ -178,8 +181,8 @@ def _ranks(labelled: Labelled, ranking: Sequence[str], context: str) -> dict[str
 def _sentence(folder: Path, labelled: Labelled) -> str | None:
     if labelled.document is None or labelled.answer is None:
         return None
-    text = (folder / labelled.document).read_text("utf-8")
-    return next((sentence for sentence in sentences(text) if labelled.answer in sentence), None)
+    told = (sentence for passage in read_passages(folder / labelled.document) for sentence in sentences(passage.text))
+    return next((sentence for sentence in told if labelled.answer in sentence), None)
 
 
 def _mean(values: Sequence[float]) -> float:
