@@ -96,7 +96,7 @@ function Facts({ message }: { message: Message }) {
   const timing = message.timing;
   const parts = [
     timing?.tokensPerSecond && t.tokensPerSecond(formatNumber(timing.tokensPerSecond, language)),
-    timing && t.firstTokenAfter(formatNumber(timing.firstToken, language)),
+    timing && t.firstTokenAfter(formatNumber(Math.round(timing.firstToken * 100) / 100, language)),
   ].filter(Boolean);
   return (
     <span className="ml-2 text-muted-foreground text-xs tabular-nums">
