@@ -21,7 +21,8 @@ const panels = Object.entries(loaders).map(([name, load]) => ({
 export function Panels() {
   useEffect(() => {
     // Who types right after Ctrl+K does not wait for the palette.
-    const timer = setTimeout(() => void loaders.palette?.(), PRELOAD);
+    const load = () => loaders.palette?.().catch(() => {}); // offline: when it is opened
+    const timer = setTimeout(load, PRELOAD);
     return () => clearTimeout(timer);
   }, []);
   return panels.map(({ name, Component }) => (
