@@ -71,8 +71,8 @@ class Retrieval(Protocol):
 class Rag:
     """Greedy answers to questions about documents, with the sources that retrieval finds and without any.
 
-    - `exact_match`: with sources, the words of the answer or of the sentence that holds it, and no others.
     - `contains`, `contains_without_sources`: the words of the answer stand in what the model says.
+    - `exact_match`: with sources, the words of the answer or of the sentence that holds it, and no others.
     - `says_when_absent`: it says that the sources do not hold the answer, where they do not; `says_so_wrongly`:
       where they do.
     - `citation_precision`: the share of cited numbers whose source holds the sentence that cites it.
@@ -171,8 +171,8 @@ def _result(judged: Sequence[_Judged], missing: int) -> Result:
     note = f"{missing} of {len(judged)} questions do not fit into the context with their sources and count as wrong."
     return Result(
         measures={
-            "exact_match": _share((each.exact for each in judged), held),
             "contains": _share((each.right for each in judged), held),
+            "exact_match": _share((each.exact for each in judged), held),
             "contains_without_sources": _share(alone, held),
             "says_when_absent": _share((each.right for each in judged), absent),
             "says_so_wrongly": _share((declines(each.said) for each in judged), held, higher_is_better=False),
