@@ -4,10 +4,12 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
 from starlette.middleware.cors import CORSMiddleware
 
 from serve import admin, chat, completions, conversations, errors, exchange, preview, system, votes
 from serve.answers import Citations, ErrorBody, NotSearched
+from serve.judged import Example, Preference
 from serve.middleware import Edge
 from serve.page import add_docs, add_page
 from serve.service import VERSION, Service
@@ -47,7 +49,7 @@ def build(app: FastAPI, service: Service) -> None:
         CORSMiddleware,
         allow_origins=list(service.settings.cors_origins),
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
+        allow_headers=["*"],  # OpenAI's client for browsers sends a dozen of its own
         expose_headers=["X-Request-ID", "Retry-After"],
     )
     app.add_middleware(
@@ -72,9 +74,11 @@ def _document(app: FastAPI) -> dict[str, Any]:
                     operation.pop("security", None)
         for name in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(name, None)
-        # Only events have these forms, and FastAPI knows nothing of those.
-        citations = Citations.model_json_schema(ref_template="#/components/schemas/{model}")
-        citations.pop("$defs")
-        schema["components"]["schemas"] |= {"Citations": citations, "NotSearched": NotSearched.model_json_schema()}
+        # Only events and lines have these forms, and FastAPI knows nothing of those.
+        _, described = models_json_schema(
+            [(model, "serialization") for model in (Citations, NotSearched, Example, Preference)],
+            ref_template="#/components/schemas/{model}",
+        )
+        schema["components"]["schemas"] = described["$defs"] | schema["components"]["schemas"]
         app.openapi_schema = schema
     return app.openapi_schema

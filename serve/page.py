@@ -28,6 +28,7 @@ again.</p>
 DOCS = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Resonance API</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="/docs/static/favicon.png">
 <link rel="stylesheet" href="/docs/static/swagger-ui.css"></head>
 <body><div id="swagger-ui"></div>
 <script src="/docs/static/swagger-ui-bundle.js"></script><script src="/docs/start.js"></script>

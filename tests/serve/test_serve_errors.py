@@ -154,7 +154,13 @@ def test_every_answer_has_a_request_id_and_security_headers(server):
 def test_the_docs_page_loads_nothing_from_elsewhere_and_its_parts_are_there(server):
     page = server.client.get("/docs").text
     assert "http" not in page
-    for path in ("/docs/static/swagger-ui.css", "/docs/static/swagger-ui-bundle.js", "/docs/start.js", "/openapi.json"):
+    for path in (
+        "/docs/static/favicon.png",
+        "/docs/static/swagger-ui.css",
+        "/docs/static/swagger-ui-bundle.js",
+        "/docs/start.js",
+        "/openapi.json",
+    ):
         assert server.client.get(path).status_code == 200
 
 

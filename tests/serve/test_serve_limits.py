@@ -23,6 +23,7 @@ def strict(launch):
         "max_batch_size=4",
         "timeout_s=6.0",
         "resume_s=30",
+        "cors_origins=['https://chat.example.org']",
         "limits.receive_s=4",
         "limits.requests_per_minute=6",
         "limits.tokens_per_minute=100",
@@ -186,6 +187,21 @@ def test_heads_without_end_are_refused(strict):
         for _ in range(1000):
             endless.sendall(b"a" * 1000)
     assert strict.client.get("/health", headers={"X-Long": "a" * 20_000}).status_code == 200
+
+
+def test_pages_of_the_origins_that_were_named_may_call_and_no_others(strict):
+    wanted = "authorization,content-type,x-stainless-os"  # as OpenAI's client for browsers asks
+    asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": wanted}
+    named = asks | {"Origin": "https://chat.example.org"}
+    allowed = strict.client.options("/v1/chat/completions", headers=named)
+    assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, named["Origin"])
+    assert "x-stainless-os" in allowed.headers["access-control-allow-headers"]
+    assert "access-control-allow-credentials" not in allowed.headers
+    models = strict.client.get("/v1/models", headers=named | key(7))
+    assert (models.status_code, models.headers["access-control-allow-origin"]) == (200, named["Origin"])
+    stranger = strict.client.options("/v1/chat/completions", headers=asks | {"Origin": "https://evil.example"})
+    assert stranger.status_code == 400
+    assert "access-control-allow-origin" not in stranger.headers
 
 
 def test_what_is_no_http_is_refused_in_the_same_form(strict):
