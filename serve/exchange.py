@@ -25,6 +25,12 @@ PAGE = 100
 router = APIRouter(prefix="/v1", tags=["conversations"])
 
 
+def lines_of(model: str) -> dict[str, Any]:
+    """How the schema describes an answer of lines, each of which has one of its forms."""
+    line = {"$ref": f"#/components/schemas/{model}"}
+    return {"content": {JSONL: {"schema": {"type": "string"}, "x-line": line}}, "description": f"One {model} a line."}
+
+
 class ImportedMessage(BaseModel):
     """One message of a conversation that comes in."""
 
@@ -83,7 +89,7 @@ class Imported(BaseModel):
     skipped: int
 
 
-@router.get("/conversations.jsonl", response_class=StreamingResponse, responses={200: {"content": {JSONL: {}}}})
+@router.get("/conversations.jsonl", response_class=StreamingResponse, responses={200: lines_of("Conversation")})
 async def export_conversations(shared: Shared, caller: Known) -> StreamingResponse:
     """All of the caller's conversations, newest first, one a line."""
     with stored():
@@ -96,7 +102,7 @@ async def _whole(shared: Service, caller: Known) -> AsyncIterator[str]:
         yield shown(row, messages).model_dump_json() + "\n"
 
 
-@router.get("/training.jsonl", response_class=StreamingResponse, responses={200: {"content": {JSONL: {}}}})
+@router.get("/training.jsonl", response_class=StreamingResponse, responses={200: lines_of("Example")})
 async def export_training(
     shared: Shared,
     caller: Known,

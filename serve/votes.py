@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from serve import ballots
 from serve.auth import Known
 from serve.conversations import missing, stored
-from serve.exchange import JSONL, attachment, conversations
+from serve.exchange import attachment, conversations, lines_of
 from serve.judged import (
     Candidate,
     CheckpointNote,
@@ -73,7 +73,7 @@ async def delete_vote(vote_id: Annotated[str, Path(max_length=64)], shared: Shar
     return DeletedVote(id=vote_id)
 
 
-@router.get("/preferences.jsonl", response_class=StreamingResponse, responses={200: {"content": {JSONL: {}}}})
+@router.get("/preferences.jsonl", response_class=StreamingResponse, responses={200: lines_of("Preference")})
 async def export_preferences(shared: Shared, caller: Known) -> StreamingResponse:
     """Preference data, one Preference a line: every vote that is no tie, and every corrected answer."""
     with stored():

@@ -116,6 +116,14 @@ def test_data_reads_both_exports_as_instruction_data(server, session, tmp_path):
         assert {example.family for example in splits.train} == {"feedback" if name == "training" else None}
 
 
+def test_the_schema_describes_the_lines(server):
+    schema = server.client.get("/openapi.json").json()
+    for path, name in (("training", "Example"), ("preferences", "Preference"), ("conversations", "Conversation")):
+        content = schema["paths"][f"/v1/{path}.jsonl"]["get"]["responses"]["200"]["content"]
+        assert content["application/x-ndjson"]["x-line"] == {"$ref": f"#/components/schemas/{name}"}
+        assert schema["components"]["schemas"][name]["properties"]["messages"]
+
+
 def test_a_vote_keeps_the_prompt_both_answers_their_checkpoints_settings_and_the_choice(server, session):
     given = vote(server, "b").json()
     assert given["b"]["checkpoint"]["steps"] == 7
