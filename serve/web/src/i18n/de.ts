@@ -194,6 +194,7 @@ export const de: Dictionary = {
   apiKeyHint: "In diesem Browser gespeichert und nur an diesen Server gesandt.",
   apiKeyNeeded: "Dieser Server verlangt einen API-Schlüssel.",
   apiKeySaved: "API-Schlüssel gespeichert",
+  apiKeyRemoved: "API-Schlüssel aus diesem Browser entfernt",
   reset: "Zurücksetzen",
   probability: "Wahrscheinlichkeit",
   alternatives: "Was sonst nahelag",

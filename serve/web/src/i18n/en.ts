@@ -197,6 +197,7 @@ export const en = {
   apiKeyHint: "Kept in this browser and sent only to this server.",
   apiKeyNeeded: "This server asks for an API key.",
   apiKeySaved: "API key saved",
+  apiKeyRemoved: "API key removed from this browser",
   reset: "Reset",
   // Token view
   probability: "Probability",

@@ -27,7 +27,7 @@ export default function ApiKeyDialog() {
           onSave={(key) => {
             setApiKey(key || null);
             close();
-            toast.success(t.apiKeySaved);
+            toast.success(key ? t.apiKeySaved : t.apiKeyRemoved);
             void queryClient.invalidateQueries();
           }}
         />

@@ -3,6 +3,7 @@ import { useId, useState } from "react";
 import { toast } from "sonner";
 import { useRenameConversation } from "@/api/queries";
 import type { ListedConversation } from "@/api/types";
+import { sentenceOf } from "@/chat/errors";
 import { exportConversation, exportFormats } from "@/chat/export";
 import { Button } from "@/components/ui/button";
 import {
@@ -111,7 +112,9 @@ function ItemMenu({
           <DropdownMenuItem
             key={format}
             onSelect={() =>
-              exportConversation(conversation.id, format).catch(() => toast.error(t.exportFailed))
+              exportConversation(conversation.id, format).catch((reason) =>
+                toast.error(`${t.exportFailed} ${sentenceOf(reason)}`),
+              )
             }
           >
             <FileDown />
@@ -141,7 +144,12 @@ function RenameForm({ id, title, onClose }: { id: string; title: string; onClose
   function save() {
     const wanted = draft.trim();
     if (wanted && wanted !== title) {
-      mutate({ id, title: wanted }, { onError: () => toast.error(t.renameFailed) });
+      mutate(
+        { id, title: wanted },
+        {
+          onError: (reason) => toast.error(`${t.renameFailed} ${sentenceOf(reason)}`),
+        },
+      );
     }
     onClose();
   }

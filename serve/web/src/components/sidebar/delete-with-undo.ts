@@ -1,6 +1,7 @@
 import { toast } from "sonner";
 import { request } from "@/api/client";
 import { conversationPath, patchConversationLists, queryClient } from "@/api/queries";
+import { sentenceOf } from "@/chat/errors";
 import { useChat } from "@/chat/store";
 import { words } from "@/i18n";
 
@@ -28,8 +29,8 @@ export function deleteWithUndo(id: string): void {
       await request(conversationPath(id), { method: "DELETE", keepalive: true });
       useChat.getState().forget(id);
       queryClient.removeQueries({ queryKey: ["conversation", id] });
-    } catch {
-      toast.error(words().deleteFailed);
+    } catch (reason) {
+      toast.error(`${words().deleteFailed} ${sentenceOf(reason)}`);
     }
     void restore();
   }
