@@ -3,13 +3,14 @@ import { QueryClientProvider } from "@tanstack/react-query";
 import { render, screen, waitFor, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import axe from "axe-core";
+import { Toaster } from "sonner";
 import { beforeEach, expect, test, vi } from "vitest";
 import { fakeServer, health } from "../tests/fake-server";
 import { queryClient } from "./api/queries";
 import { App } from "./app";
 import { useChat } from "./chat/store";
 import { TooltipProvider } from "./components/ui/tooltip";
-import { useUi } from "./lib/ui-store";
+import { openPromptView, useUi } from "./lib/ui-store";
 import { useSettings } from "./settings/store";
 
 function open(address: string, server = fakeServer()) {
@@ -19,6 +20,7 @@ function open(address: string, server = fakeServer()) {
     <QueryClientProvider client={queryClient}>
       <TooltipProvider>
         <App />
+        <Toaster />
       </TooltipProvider>
     </QueryClientProvider>,
   );
@@ -97,6 +99,44 @@ test("Edit opens the question, and sending it opens a branch", async () => {
   await screen.findByText("Hello!");
   const sent = server.sent.find((one) => one.path === "/v1/chat/stream");
   expect(sent?.body.messages).toEqual([{ role: "user", content: "What is the capital of Spain?" }]);
+});
+
+test("an answer that was cut off goes on where it ended, after the question that the server has", async () => {
+  const user = userEvent.setup();
+  const server = open("/", fakeServer({ answer: ["One,", " two"], finish: "length" }));
+  await user.type(box(), "Count{Enter}");
+  await user.click(await screen.findByRole("button", { name: "Continue" }));
+  await screen.findByText("One, twoOne, two");
+  const [, sent] = server.sent.filter((one) => one.path === "/v1/chat/stream");
+  expect(sent?.body).toMatchObject({
+    parent_id: "q-1",
+    messages: [{ role: "assistant", content: "One, two" }],
+  });
+  expect(screen.getAllByRole("article")).toHaveLength(2);
+});
+
+test("a deleted answer comes back with Undo", async () => {
+  const user = userEvent.setup();
+  const server = open("/c/first");
+  await screen.findByText("Paris");
+  const [, answer] = screen.getAllByRole("article");
+  await user.click(within(answer as HTMLElement).getByRole("button", { name: "More" }));
+  await user.click(await screen.findByRole("menuitem", { name: "Delete from here on" }));
+  expect(screen.queryByText("Paris")).toBeNull();
+  await user.click(await screen.findByRole("button", { name: "Undo" }));
+  await screen.findByText("Paris");
+  expect(server.sent.some((one) => one.method === "DELETE")).toBe(false);
+});
+
+test("the prompt view tells the template from the message, and says how full the window is", async () => {
+  open("/c/first");
+  await screen.findByText("Paris");
+  openPromptView({ conversation: "first" });
+  const panel = await screen.findByRole("dialog", { name: "Prompt" });
+  await within(panel).findByText(/^3 of 512 tokens/);
+  const added = panel.querySelectorAll(".prompt-token[data-added][title]");
+  expect([...added].map((token) => token.textContent)).toEqual(["<|user|>"]);
+  await expectNoViolations();
 });
 
 test("the thumbs are stored under the server's own id of the message", async () => {

@@ -1,4 +1,4 @@
-import type { Conversation, Health } from "@/api/types";
+import type { Conversation, Health, RenderedPrompt } from "@/api/types";
 
 export const health: Health = {
   status: "ok",
@@ -46,7 +46,9 @@ export interface Sent {
 }
 
 /** A server in place of the network; `answer` gives the pieces of every streamed answer. */
-export function fakeServer(options: { answer?: string[]; health?: Health; key?: string } = {}) {
+export function fakeServer(
+  options: { answer?: string[]; finish?: string; health?: Health; key?: string } = {},
+) {
   const sent: Sent[] = [];
   const json = (body: unknown, status = 200) => Response.json(body, { status });
   async function respond(input: RequestInfo | URL, init: RequestInit = {}): Promise<Response> {
@@ -65,18 +67,35 @@ export function fakeServer(options: { answer?: string[]; health?: Health; key?: 
     }
     if (path === "/v1/conversations/first") return json(conversation);
     if (path.startsWith("/v1/votes")) return json({ object: "list", data: [], has_more: false });
-    if (path.endsWith("/stream")) return new Response(events(options.answer ?? ["Hello", "!"]));
+    if (path.endsWith("/stream")) {
+      return new Response(events(options.answer ?? ["Hello", "!"], options.finish));
+    }
+    if (path === "/v1/chat/prompt") return json(prompt);
     if (path.endsWith("/feedback")) return json({});
     return json({ error: { message: "There is no such conversation.", code: "not_found" } }, 404);
   }
   return { sent, respond };
 }
 
-function events(pieces: string[]): string {
-  const chunk = (more: object) => `data: ${JSON.stringify({ id: "chatcmpl-1", ...more })}\n\n`;
+const prompt: RenderedPrompt = {
+  text: "<|user|>What is the capital of France?",
+  tokens: [
+    { id: 50257, text: "<|user|>" },
+    { id: 1, text: "What is the capital of" },
+    { id: 2, text: " France?" },
+  ],
+  prompt_tokens: 3,
+  messages_kept: 1,
+  messages_dropped: 0,
+  context_length: 512,
+};
+
+function events(pieces: string[], finish = "stop"): string {
+  const chunk = (more: object) =>
+    `data: ${JSON.stringify({ id: "chatcmpl-1", parent_id: "q-1", ...more })}\n\n`;
   return [
     ...pieces.map((content) => chunk({ choices: [{ delta: { content } }] })),
-    chunk({ choices: [{ delta: {}, finish_reason: "stop" }] }),
+    chunk({ choices: [{ delta: {}, finish_reason: finish }] }),
     chunk({
       choices: [],
       usage: { prompt_tokens: 5, completion_tokens: pieces.length, total_tokens: 7 },

@@ -33,4 +33,5 @@ if (typeof window !== "undefined") {
   Element.prototype.scrollIntoView = () => {};
   Element.prototype.scrollTo = () => {};
   Element.prototype.hasPointerCapture = () => false;
+  Element.prototype.setPointerCapture = () => {};
 }

@@ -5,8 +5,10 @@ import {
   choose,
   emptyThread,
   type Message,
+  nameQuestion,
   pathOf,
   remove,
+  restore,
   siblingsOf,
   update,
 } from "./tree";
@@ -68,4 +70,20 @@ test("changing one message leaves the other ones the very same objects", () => {
   const changed = update(thread, "a1", { content: "new" });
   expect(changed.byId.q1).toBe(thread.byId.q1);
   expect(changed.byId.a1?.content).toBe("new");
+});
+
+test("what was taken away comes back at its place, beside what has come since", () => {
+  const before = build(["q1", null], ["a1", "q1"], ["q2", "a1"], ["a2", "q2"]);
+  const since = append(remove(before, "q2"), message("q3", "a1"));
+  const thread = restore(since, before);
+  expect(thread.order).toEqual(["q1", "a1", "q2", "a2", "q3"]);
+  expect(siblingsOf(thread, "q3")).toEqual(["q2", "q3"]);
+});
+
+test("a question that the server keeps twice is known by both ids", () => {
+  const named = ["s1", "s1", "s2", "s2"].reduce(
+    (thread, id) => nameQuestion(thread, "q1", id),
+    build(["q1", null]),
+  );
+  expect(named.byId.q1).toMatchObject({ serverId: "s1", copies: ["s2"] });
 });
