@@ -52,7 +52,7 @@ $(STAMPS)/setup: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,web-test,notebook,duckduckgo-search]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,web-test,notebook,duckduckgo-search,otel]'
 	@touch $@
 
 # npm in the page's folder, on the Node of the wheel: the same everywhere.
