@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 DIST = Path(__file__).resolve().parents[2] / "serve" / "web" / "dist"
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 TOKENS, PER_SECOND = 1_000, 200
+CUTS: list[int] = []
 TRIES = 4  # the machine may be busy with something else just then: the best of these counts
 SECTION = """## Part {n}: what the harbour keeps
 
@@ -78,6 +79,7 @@ class Replay(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     answer: list[tuple[str, int]]
+    cuts: list[int]  # the tokens before which the connection breaks, once each
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -99,9 +101,14 @@ class Replay(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
         self.end_headers()
+        self.close_connection = True
         began = time.perf_counter()
-        for i, (text, token) in enumerate(self.answer):
-            time.sleep(max(0.0, began + i / PER_SECOND - time.perf_counter()))
+        seen = int((self.headers["Last-Event-ID"] or "r:-1").split(":")[1]) + 1
+        for i, (text, token) in enumerate(self.answer[seen:], seen):
+            time.sleep(max(0.0, began + (i - seen) / PER_SECOND - time.perf_counter()))
+            if i in self.cuts:
+                self.cuts.remove(i)
+                return
             choice: dict[str, object] = {"index": 0, "delta": {"content": text}, "finish_reason": None}
             if body.get("logprobs"):
                 others = [{"token": f" {token}{j}", "logprob": -0.5 - j, "bytes": []} for j in range(5)]
@@ -110,7 +117,6 @@ class Replay(BaseHTTPRequestHandler):
             self.event({"choices": [choice]}, i)
         self.event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}, TOKENS)
         self.wfile.write(b"data: [DONE]\n\n")
-        self.close_connection = True
 
     def event(self, more: dict[str, object], number: int) -> None:
         head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 0, "model": "replay"}
@@ -142,7 +148,8 @@ def browser() -> Iterator["sync_api.Browser"]:
 def replay() -> Iterator[str]:
     if not (DIST / "index.html").is_file():
         pytest.skip("the page has not been built (make web)")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("WithAnswer", (Replay,), {"answer": pieces()}))
+    handler = type("WithAnswer", (Replay,), {"answer": pieces(), "cuts": CUTS})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -209,3 +216,19 @@ def test_a_long_answer_is_written_without_jank(
         if tries[-1].median < 17.5 and tries[-1].late < 0.02 and not tries[-1].tasks:
             return
     pytest.fail("\n".join(map(str, tries)))
+
+
+def test_an_answer_whose_connection_breaks_is_taken_up_where_it_broke(browser: "sync_api.Browser", replay: str) -> None:
+    CUTS.extend((150, 400))
+    page = browser.new_page(base_url=replay)
+    page.goto("/")
+    page.get_by_role("textbox", name="Message").fill("Write at length")
+    page.keyboard.press("Enter")
+    answer = page.locator("article[data-role=assistant]")
+    answer.get_by_role("button", name="Copy", exact=True).wait_for(timeout=60_000)
+    assert CUTS == []
+    assert answer.get_by_role("alert").count() == 0
+    headings = answer.get_by_role("heading").all_inner_texts()
+    assert headings == [f"Part {n}: what the harbour keeps" for n in range(len(headings))]
+    assert len(headings) > 2
+    page.close()

@@ -1,6 +1,7 @@
 import { GitBranch } from "lucide-react";
 import { type KeyboardEvent, memo, useEffect, useRef, useState } from "react";
 import type { TokenAlternative, TokenLogprob } from "@/api/types";
+import { linesOf } from "@/chat/token-lines";
 import { Button } from "@/components/ui/button";
 import { Popover, PopoverAnchor, PopoverContent } from "@/components/ui/popover";
 import { useLanguage, useWords } from "@/i18n";
@@ -45,12 +46,11 @@ export function TokenText({ tokens, inline = false, onFork }: TokenTextProps) {
   /** One stop for the Tab key; the arrows go from token to token. */
   function onKeyDown(event: KeyboardEvent<HTMLElement>) {
     const target = event.target as HTMLElement;
-    const next = {
-      ArrowRight: target.nextElementSibling,
-      ArrowLeft: target.previousElementSibling,
-    }[event.key];
-    if (next instanceof HTMLElement) next.focus();
-    else if (event.key === "Enter" || event.key === " ") target.click();
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (step) {
+      const to = Number(target.dataset.token) + step;
+      event.currentTarget.querySelector<HTMLElement>(`[data-token="${to}"]`)?.focus();
+    } else if (event.key === "Enter" || event.key === " ") target.click();
     else return;
     event.preventDefault();
   }
@@ -83,9 +83,16 @@ export function TokenText({ tokens, inline = false, onFork }: TokenTextProps) {
             leave();
           }}
         >
-          {tokens.map((token, i) => (
-            // biome-ignore lint/suspicious/noArrayIndexKey: tokens are only ever added at the end
-            <Token key={i} index={i} token={token} open={i === open} stop={i === first} />
+          {linesOf(tokens).map(({ from, to }) => (
+            <Line
+              key={from}
+              tokens={tokens}
+              from={from}
+              to={to}
+              inline={inline && from === 0}
+              open={open !== null && open >= from && open < to ? open : null}
+              stop={first}
+            />
           ))}
         </div>
         {shown && (
@@ -129,6 +136,45 @@ export function TokenText({ tokens, inline = false, onFork }: TokenTextProps) {
 function tokenAt(target: EventTarget): HTMLElement | null {
   return (target as HTMLElement).closest<HTMLElement>("[data-token]");
 }
+
+interface LineProps {
+  /** All tokens of the text; those of a line never change, others may be added after it. */
+  tokens: TokenLogprob[];
+  from: number;
+  to: number;
+  /** It goes on in a line of other text. */
+  inline: boolean;
+  open: number | null;
+  stop: number;
+}
+
+const Line = memo(
+  function Line({ tokens, from, to, inline, open, stop }: LineProps) {
+    const Element = inline ? "span" : "div";
+    return (
+      <Element>
+        {tokens.slice(from, to).map((token, i) => (
+          <Token
+            // biome-ignore lint/suspicious/noArrayIndexKey: tokens are only ever added at the end
+            key={i}
+            index={from + i}
+            token={token}
+            open={from + i === open}
+            stop={from + i === stop}
+          />
+        ))}
+      </Element>
+    );
+  },
+  (before, now) =>
+    before.from === now.from &&
+    before.to === now.to &&
+    before.open === now.open &&
+    before.stop === now.stop &&
+    before.inline === now.inline &&
+    before.tokens[now.from] === now.tokens[now.from] &&
+    before.tokens[now.to - 1] === now.tokens[now.to - 1],
+);
 
 interface TokenProps {
   token: TokenLogprob;
