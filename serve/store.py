@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Select, and_, delete, event, exists, func, or_, select, update
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from resonance.errors import ResonanceError
@@ -187,6 +187,14 @@ class Store:
 
     async def restore(self, conversation: ConversationRow, messages: Sequence[MessageRow]) -> bool:
         """Store a whole conversation as it was; False when the owner has one of that id, or any of its messages."""
+        try:
+            return await self._restore(conversation, messages)
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, IntegrityError):  # it came in by another request meanwhile
+                return False
+            raise
+
+    async def _restore(self, conversation: ConversationRow, messages: Sequence[MessageRow]) -> bool:
         async with self.session() as session:
             if await session.get(ConversationRow, (conversation.owner, conversation.id)) is not None:
                 return False

@@ -106,12 +106,18 @@ def test_a_search_in_the_sidebar_shows_the_passage_with_its_words_marked(open_pa
     expect(page.get_by_role("option").locator("mark")).to_have_text("sitatunga")
 
 
+def bring_in(page: "sync_api.Page", file: Path) -> dict[str, int]:
+    with page.expect_response("**/v1/conversations.jsonl") as answer:
+        page.get_by_label("Import a file").set_input_files(file)
+    return answer.value.json()
+
+
 def test_training_data_and_the_pages_own_export_come_in_again(open_page: Open, server, tmp_path: Path) -> None:
     examples = tmp_path / "examples.jsonl"
     turns = [{"role": "user", "content": "Name a quokka."}, {"role": "assistant", "content": "Gino."}]
     examples.write_text(json.dumps({"messages": turns}) + "\n")
     page = open_page()
-    page.get_by_label("Import a file").set_input_files(examples)
+    assert bring_in(page, examples)["imported"] == 1
     expect(page.get_by_text("1 imported", exact=True)).to_be_visible()
     conversations(page).filter(has_text="Name a quokka.").click()
     expect(page.get_by_role("log")).to_contain_text("Gino.")
@@ -122,9 +128,8 @@ def test_training_data_and_the_pages_own_export_come_in_again(open_page: Open, s
     exported = tmp_path / "exported.json"
     found.value.save_as(exported)
     httpx.delete(f"{server.base}/v1/conversations/{address.removeprefix('/c/')}").raise_for_status()
-    page.get_by_label("Import a file").set_input_files(exported)
-    expect(page.get_by_text("1 imported", exact=True).last).to_be_visible()
-    page.get_by_label("Import a file").set_input_files(exported)
+    assert bring_in(page, exported)["imported"] == 1
+    assert bring_in(page, exported) == {"imported": 0, "skipped": 1}
     expect(page.get_by_text("0 imported, 1 there already")).to_be_visible()
     expect(open_page(address).get_by_role("log")).to_contain_text("Gino.")
 

@@ -245,6 +245,22 @@ def test_training_data_comes_in_as_conversations_and_the_same_only_once(server):
     assert say(server, found["id"], "Go on")["usage"]["messages_kept"] == 4
 
 
+def test_the_same_line_from_many_at_once_comes_in_once(server):
+    line = json.dumps({"messages": [{"role": "user", "content": uuid.uuid4().hex}]})
+    answers: list[dict] = []
+    threads = [
+        threading.Thread(
+            target=lambda: answers.append(server.client.post("/v1/conversations.jsonl", content=line).json())
+        )
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answer["imported"] for answer in answers) == [0] * 7 + [1]
+
+
 def test_all_conversations_are_deleted_at_once(server, session):
     say(server, session, "One")
     say(server, f"{session}-2", "Two")
