@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from data.basics.family import Family, Task
-from data.basics.registry import FAMILIES
+from data.basics.registry import FAMILIES, MIX_IN
 from data.errors import DataError
 from data.examples import Example, Splits
 from resonance.chat import Message
@@ -27,7 +27,8 @@ CHAIN = "chain"  # the family of conversations that join several tasks
 class BasicsSettings:
     """How much data to make, and of what.
 
-    Sizes count conversations. `families` names those to include (None: all). `chain_share` of the training
+    Sizes count conversations. `families` names those to include (None: all but
+    those for mixing in). `chain_share` of the training
     conversations join 2 to `max_turns` tasks; `system_share` of all conversations open with a system message.
     """
 
@@ -41,9 +42,10 @@ class BasicsSettings:
     system_share: float = 0.1
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.families or ()) - set(FAMILIES))
+        there = FAMILIES | MIX_IN
+        unknown = sorted(set(self.families or ()) - set(there))
         if unknown:
-            raise DataError(f"There is no family {unknown[0]!r} in basics; there are: {', '.join(FAMILIES)}.")
+            raise DataError(f"There is no family {unknown[0]!r} in basics; there are: {', '.join(there)}.")
         if self.families is not None and not self.families:
             raise DataError("`families` of basics is empty; leave it null for all of them.")
         for name in ("chain_share", "system_share"):
@@ -66,7 +68,7 @@ def generate(settings: BasicsSettings) -> Splits:
         DataError: a split is larger than the combinations that can be held out.
     """
     names = settings.families or tuple(FAMILIES)
-    families = [FAMILIES[name] for name in names]
+    families = [(FAMILIES | MIX_IN)[name] for name in names]
     drawn: dict[str, Iterator[tuple[Message, ...]]] = {}
     validation: list[Example] = []
     test: list[Example] = []

@@ -1,8 +1,8 @@
-"""The list of all built-in families."""
+"""The list of all built-in families, and of those that are there for being mixed into other data."""
 
 from __future__ import annotations
 
-from data.basics import facts, numbers, reading, talk, words
+from data.basics import cited, copying, facts, notes, numbers, reading, talk, words
 
 FAMILIES = {
     family.name: family
@@ -34,3 +34,7 @@ FAMILIES = {
         reading.sources,
     )
 }
+
+# Harder ones, made where they are asked for by name: too much for the few minutes of the demo, and what a pretrained
+# model needs to see among other data before it answers from sources.
+MIX_IN = {family.name: family for family in (notes.notes, cited.cited, copying.copying)}
