@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from serve.judged import Contender, Example, ExampleTurn, Preference
 from serve.rag.contract import Source
-from serve.rag.rank import context_of
 from serve.tables import MessageRow
 
 Which = Literal["rated", "all"]
@@ -100,6 +99,8 @@ def _turns(branch: Sequence[MessageRow]) -> list[ExampleTurn]:
 
 def _context(sources: Mapping[str, Any]) -> str:
     """What stood in the prompt of an answer that drew on a search."""
+    from serve.rag.rank import context_of  # ranking's libraries stay away from a server that searches nothing
+
     return context_of(
         [
             Source(found["id"], found["title"], found["url"], found.get("site") or found["url"], passage, 0.0)
