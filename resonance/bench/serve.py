@@ -4,6 +4,7 @@ Answers are of equal length: the tokens that would end one are forbidden, to all
 that are one token each, which every server reads as the same tokens.
 """
 
+import os
 import random
 import re
 import subprocess
@@ -39,9 +40,9 @@ class Server:
         self._process = subprocess.Popen(
             [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT
         )
-        deadline = time.monotonic() + STARTING_SECONDS
+        deadline, parent = time.monotonic() + STARTING_SECONDS, os.getppid()
         while not is_up(port, path):
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if self._process.poll() is not None or time.monotonic() > deadline or os.getppid() != parent:
                 self._log.seek(0)
                 lines = self._log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
                 self.close()

@@ -100,27 +100,28 @@ def test_who_takes_part_depends_on_the_job_and_the_precision() -> None:
     assert not takes_part("llama.cpp", "mixed", "int8")
 
 
-def test_a_killed_bench_leaves_no_server(folder: Path) -> None:
+@pytest.mark.parametrize("when", ["Loading resonance", "round 1 of"])
+def test_a_killed_bench_leaves_no_server(folder: Path, when: str) -> None:
     overrides = ["what=serve", "batch=1", "precision=fp32", *QUICK[1:], "rounds=1000"]
     running = subprocess.Popen(
         command(f"checkpoint={folder}", *overrides), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     assert running.stdout
-    own = ""
-    for line in running.stdout:
-        if line.startswith("round 1 of"):
-            break
-    for pid in processes_naming("resonance.bench.worker"):
-        status = Path(f"/proc/{pid}/status").read_text()
-        if f"PPid:\t{running.pid}\n" in status:
-            own = str(pid)
-    [server] = [pid for pid in processes_naming("resonance.cli serve") if _parent(pid) == own]
+    assert any(line.startswith(when) for line in running.stdout)
+    deadline = time.monotonic() + 120
+    while not (servers := _grandchildren(running.pid, "resonance.cli serve")) and time.monotonic() < deadline:
+        time.sleep(0.05)
     running.send_signal(signal.SIGKILL)
     running.wait()
-    deadline = time.monotonic() + 60
-    while _is_alive(server) and time.monotonic() < deadline:
+    assert servers
+    while any(map(_is_alive, servers)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not _is_alive(server)
+    assert not any(map(_is_alive, servers))
+
+
+def _grandchildren(pid: int, words: str) -> list[int]:
+    children = [child for child in processes_naming("resonance.bench.worker") if _parent(child) == str(pid)]
+    return [server for server in processes_naming(words) if _parent(server) in map(str, children)]
 
 
 def _parent(pid: int) -> str:
