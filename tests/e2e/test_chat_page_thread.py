@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ expect = sync_api.expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
+AXE = Path(__file__).resolve().parents[2] / "serve" / "web" / "node_modules" / "axe-core" / "axe.min.js"
 Open = Callable[..., "sync_api.Page"]
 
 
@@ -85,3 +87,26 @@ def test_the_prompt_view_shows_every_token_that_the_model_read(open_page: Open) 
     page.keyboard.press("Escape")
     expect(panel).to_have_count(0)
     expect(answers(page).get_by_role("button", name="More")).to_be_focused()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_the_token_and_prompt_views(open_page: Open, scheme: str) -> None:
+    if not AXE.is_file():
+        pytest.skip("axe-core is not installed (npm ci in serve/web)")
+    page = open_page(color_scheme=scheme, reduced_motion="reduce", settings={"tokenView": True})
+    ask(page, "What do you read?")
+
+    def check(screen: str) -> None:
+        page.wait_for_timeout(500)
+        page.evaluate(AXE.read_text())
+        found = page.evaluate("axe.run(document, {resultTypes: ['violations']}).then(r => r.violations)")
+        serious = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
+        assert serious == [], screen
+
+    page.get_by_role("toolbar").get_by_role("button").nth(1).hover()
+    expect(page.get_by_role("dialog", name="What else was likely")).to_be_visible()
+    check("tokens")
+    page.mouse.move(5, 5)
+    choose(page, answers(page), "Show the prompt")
+    expect(page.get_by_role("dialog", name="Prompt").get_by_text("of 2048")).to_be_visible()
+    check("prompt")

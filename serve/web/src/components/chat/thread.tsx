@@ -25,6 +25,7 @@ export function Thread({ conversation, footer }: { conversation: string; footer:
 
   return (
     <div ref={areaRef} className="scroll-quiet flex h-full flex-col overflow-y-auto pt-16">
+      <h1 className="sr-only">{t.thread}</h1>
       <div
         ref={contentRef}
         role="log"
