@@ -11,23 +11,23 @@ from types import FrameType
 import torch
 
 from resonance.errors import ResonanceError
-from serve.app import build
-from serve.auth import KeyRing
-from serve.fleet import Fleet
+from serve.http.app import build
+from serve.http.auth import KeyRing
+from serve.http.fleet import Fleet
+from serve.http.limits import Quotas
+from serve.http.metrics import Metrics
+from serve.http.models import open_models
+from serve.http.protocol import BoundedProtocol
+from serve.http.service import Service
+from serve.inference.leases import LeaseTable
+from serve.inference.roster import Roster
+from serve.inference.spec import ApiSpec
+from serve.inference.worker import EngineWorker
 from serve.keys import keys_file
-from serve.leases import LeaseTable
-from serve.limits import Quotas
-from serve.metrics import Metrics
-from serve.models import open_models
-from serve.protocol import BoundedProtocol
 from serve.rag import build_retriever
-from serve.roster import Roster
 from serve.server import Server
-from serve.service import Service
 from serve.settings import Settings, read_settings
-from serve.spec import ApiSpec
-from serve.store import Store
-from serve.worker import EngineWorker
+from serve.storage.store import Store
 
 
 class ServeError(ResonanceError):

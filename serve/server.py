@@ -23,11 +23,11 @@ from fastapi import FastAPI
 from litserve import LitServer
 from litserve.transport.factory import create_transport_from_config
 
-from serve.leases import LeaseTable, WorkerState
-from serve.parent import exit_with_parent
-from serve.service import Service
+from serve.http.service import Service
+from serve.inference.leases import LeaseTable, WorkerState
+from serve.inference.parent import exit_with_parent
+from serve.inference.worker import EngineWorker
 from serve.settings import Settings
-from serve.worker import EngineWorker
 
 log = logging.getLogger("resonance.serve")
 

@@ -3,7 +3,7 @@
 import json
 
 from resonance import GPT2, Checkpoint, GPT2Config, Tokenizer
-from serve.models import ServedModel
+from serve.http.models import ServedModel
 
 
 def save(folder):

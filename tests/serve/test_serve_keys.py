@@ -5,7 +5,7 @@ import json
 import pytest
 
 from resonance.errors import ResonanceError
-from serve.auth import KeyRing
+from serve.http.auth import KeyRing
 from serve.keys import keys_file, main
 
 

@@ -10,7 +10,7 @@ import uuid
 import httpx
 import pytest
 
-from serve.store import Store
+from serve.storage.store import Store
 
 
 class Talker:

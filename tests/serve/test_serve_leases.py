@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from serve.leases import Lease, LeaseTable, WorkerState
+from serve.inference.leases import Lease, LeaseTable, WorkerState
 
 SLOTS, WORKERS = 3, 2
 

@@ -5,7 +5,7 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.sse import EventLog, EventLogs
+from serve.http.sse import EventLog, EventLogs
 
 
 def numbers(data: bytes) -> list[int]:

@@ -14,9 +14,9 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from serve import ballots
-from serve.store import NewMessage, Store, StoreError, StoreUnavailable, new_message_id
-from serve.tables import Base, VoteRow
+from serve.storage import ballots
+from serve.storage.store import NewMessage, Store, StoreError, StoreUnavailable, new_message_id
+from serve.storage.tables import Base, VoteRow
 
 
 @pytest.fixture(scope="module")

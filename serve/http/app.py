@@ -1,0 +1,84 @@
+"""The HTTP application: every endpoint, the form of errors, and the document that describes them."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+from starlette.middleware.cors import CORSMiddleware
+
+from serve.http import admin, chat, completions, conversations, errors, exchange, preview, system, votes
+from serve.http.answers import Citations, ErrorBody, NotSearched
+from serve.http.judged import Example, Preference
+from serve.http.middleware import Edge
+from serve.http.page import add_docs, add_page
+from serve.http.service import VERSION, Service
+
+ABOUT = "GPT-2 from scratch behind OpenAI's API, with stored conversations. Errors always have one form."
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorBody, "description": "The request says something that cannot be."},
+    401: {"model": ErrorBody, "description": "An API key is missing or unknown."},
+    403: {"model": ErrorBody, "description": "An admin key is needed."},
+    404: {"model": ErrorBody, "description": "There is no such thing."},
+    408: {"model": ErrorBody, "description": "The request did not come in time."},
+    409: {"model": ErrorBody, "description": "The conversation is busy."},
+    413: {"model": ErrorBody, "description": "The request is too large."},
+    429: {"model": ErrorBody, "description": "Too much at once; Retry-After says when to come again."},
+    500: {"model": ErrorBody, "description": "The server has made a mistake."},
+    503: {"model": ErrorBody, "description": "What this needs is not there at the moment."},
+    504: {"model": ErrorBody, "description": "The answer took too long."},
+}
+
+
+def build(app: FastAPI, service: Service) -> None:
+    """Put everything on the app that LitServe has made."""
+    app.state.service = service
+    app.title, app.version, app.description = "Resonance", VERSION, ABOUT
+    errors.install(app)
+    app.include_router(system.router, responses={code: ERRORS[code] for code in (401, 404)})
+    app.include_router(
+        admin.router, responses={code: ERRORS[code] for code in (400, 401, 403, 404, 408, 409, 413, 500, 503)}
+    )
+    for router in (chat.router, preview.router, completions.router):
+        app.include_router(router, responses={code: ERRORS[code] for code in ERRORS if code != 403})
+    for router in (exchange.router, conversations.router, votes.router):
+        app.include_router(router, responses={code: ERRORS[code] for code in (400, 401, 404, 408, 409, 413, 500, 503)})
+    add_docs(app)
+    add_page(app)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(service.settings.cors_origins),
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=["*"],  # OpenAI's client for browsers sends a dozen of its own
+        expose_headers=["X-Request-ID", "Retry-After"],
+    )
+    app.add_middleware(
+        Edge,
+        metrics=service.metrics,
+        limits=service.settings.limits,
+        full=service.full,
+        tracing=lambda: service.tracing,
+    )
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document without the 422 that this server never gives, and without keys where it asks for none."""
+    if app.openapi_schema is None:
+        open_to_all = app.state.service.keys.open
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        for path in schema["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+                if open_to_all:
+                    operation.pop("security", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            schema["components"]["schemas"].pop(name, None)
+        # Only events and lines have these forms, and FastAPI knows nothing of those.
+        _, described = models_json_schema(
+            [(model, "serialization") for model in (Citations, NotSearched, Example, Preference)],
+            ref_template="#/components/schemas/{model}",
+        )
+        schema["components"]["schemas"] = described["$defs"] | schema["components"]["schemas"]
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,136 @@
+"""What the endpoints share in the HTTP process, and how it is put in order and cleared away."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Request
+
+from serve.http.answers import Usage
+from serve.http.auth import KeyRing
+from serve.http.errors import ApiError, server_full
+from serve.http.fleet import Fleet
+from serve.http.limits import Quotas
+from serve.http.metrics import Metrics
+from serve.http.models import ServedModel
+from serve.http.sse import EventLogs
+from serve.http.tracing import TRACE, Answered, Tracing
+from serve.inference.leases import LeaseTable
+from serve.inference.spec import Answer, ApiSpec, Full
+from serve.settings import Settings
+from serve.storage.store import Store, StoreUnavailable
+
+if TYPE_CHECKING:
+    from serve.rag.retriever import Retriever
+
+log = logging.getLogger("resonance.serve")
+VERSION = metadata.version("resonance")
+PURGE_EVERY = 3600.0  # seconds between two looks for conversations that are too old
+
+
+@dataclass(slots=True)
+class Service:
+    """Everything that an endpoint may need."""
+
+    settings: Settings
+    fleet: Fleet
+    device: str
+    table: LeaseTable
+    spec: ApiSpec
+    keys: KeyRing
+    store: Store
+    retriever: "Retriever | None"
+    metrics: Metrics
+    quotas: Quotas
+    logs: EventLogs = field(default_factory=EventLogs)
+    busy_sessions: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    tracing: Tracing | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    def model(self, name: str | None) -> ServedModel:
+        """The model that a request names, or the first. Raises ApiError 404 for a name that is not served."""
+        if name is None:
+            return self.fleet.first()
+        return self.fleet.get(name)
+
+    def full(self) -> bool:
+        """Whether a request would find no place."""
+        return self.table.taken() >= self.table.slots
+
+    def reserve(self) -> Answer:
+        """A place for a request. Raises ApiError 503 while no worker runs, 429 when all places are taken."""
+        if not self.spec.ready():
+            self.metrics.rejected.labels("not_ready").inc()
+            raise ApiError(503, "The model is being loaded.", code="not_ready", retry_after=2)
+        try:
+            return self.spec.reserve(self.settings.timeout_s)
+        except Full:
+            self.metrics.rejected.labels("full").inc()
+            raise server_full() from None
+
+    def trace_answer(
+        self, answer: Answer, id: str, model: ServedModel, usage: Usage, reasons: Sequence[str | None]
+    ) -> None:
+        """Tell the trace of the request at hand, where there is one, what became of an answer that is closed."""
+        trace = TRACE.get()
+        if trace is not None:
+            trace.answered(
+                Answered(
+                    id=id,
+                    model=model.name,
+                    prompt_tokens=usage.prompt_tokens,
+                    completion_tokens=usage.completion_tokens,
+                    finish_reasons=tuple(reason or "cancelled" for reason in reasons),
+                    sent_at=answer.sent_at,
+                    claimed_at=answer.claimed_at,
+                    first_at=answer.first_at,
+                    ended_at=time.monotonic(),
+                    failure=None if answer.failure is None else answer.failure.code,
+                )
+            )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Open what must be opened in the process that uses it; close it afterwards."""
+        if self.settings.tracing is not None:
+            from serve.http.otlp import OtlpTracing
+
+            self.tracing = OtlpTracing(self.settings.tracing, VERSION)
+        try:
+            await self.store.open()
+        except StoreUnavailable as error:
+            log.warning("the conversations cannot be reached (%s); they answer 503 until they can be", error)
+        tasks = [
+            asyncio.create_task(self.spec.watch(), name="watch"),
+            asyncio.create_task(self.metrics.watch(), name="rate"),
+        ]
+        if self.settings.retention_days is not None:
+            tasks.append(asyncio.create_task(self._purge(self.settings.retention_days), name="purge"))
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.store.close()
+            if self.tracing is not None:
+                await asyncio.to_thread(self.tracing.close)
+
+    async def _purge(self, days: int) -> None:
+        while True:
+            with suppress(StoreUnavailable):
+                await self.store.forget(days)
+            await asyncio.sleep(PURGE_EVERY)
+
+
+async def service(request: Request) -> Service:  # a plain function would run on another thread
+    """The service of the app that a request has reached."""
+    return request.app.state.service
+
+
+Shared = Annotated[Service, Depends(service)]

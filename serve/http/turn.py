@@ -1,0 +1,204 @@
+"""One turn of a chat: a job that is under way, and the answer that is kept.
+
+It knows conversations and places; how a prompt is made and an answer written down is others' business.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+
+from resonance.chat import Fitted
+from serve.http.answers import Sources, Usage
+from serve.http.auth import Caller
+from serve.http.errors import ApiError, no_store
+from serve.http.grounding import Grounding, Unsearched
+from serve.http.models import ServedModel
+from serve.http.prompt import check, make_prompt, read_conversation
+from serve.http.sampling import engine_params
+from serve.http.schemas import ChatRequest
+from serve.http.service import Service
+from serve.inference.spec import Answer
+from serve.inference.wire import Failure, Idle, Prompt, Token
+from serve.rag.citations import CitationFilter
+from serve.storage.store import NewMessage, StoreUnavailable
+
+
+@dataclass(slots=True)
+class Said:
+    """One answer so far; `filter` holds its citations to the sources that there are."""
+
+    filter: CitationFilter
+    text: list[str] = field(default_factory=list[str])
+    tokens: list[Token] = field(default_factory=list[Token])
+    finish_reason: str | None = None
+
+    def add(self, token: Token) -> Token:
+        """Take the next token; return it with the text that can be shown now."""
+        text = self.filter.feed(token.text)
+        if token.finish_reason:
+            text += self.filter.flush()
+        token = token if text == token.text else replace(token, text=text)
+        self.text.append(text)
+        self.finish_reason = token.finish_reason
+        if token.token_id is not None:
+            self.tokens.append(token)
+        return token
+
+    def whole(self) -> str:
+        """The text so far."""
+        return "".join(self.text)
+
+
+@dataclass(slots=True)
+class Turn:
+    """A chat request under way. `close()` must be called, whatever happens."""
+
+    id: str
+    created: int
+    service: Service
+    caller: Caller
+    body: ChatRequest
+    model: ServedModel
+    answer: Answer
+    fitted: Fitted
+    grounding: Grounding | None
+    unsearched: Unsearched | None
+    parent_id: str | None  # of the answer: the last stored message
+    said: list[Said]
+    began: float
+    stack: ExitStack
+
+    async def events(self) -> AsyncIterator[Token | Idle]:
+        """The tokens of all answers, and signs of life in between. Raises ApiError when the work fails."""
+        first = True
+        async for event in self.answer.events():
+            if isinstance(event, Token):
+                if first:
+                    self.service.metrics.first_token.observe(time.monotonic() - self.began)
+                    first = False
+                yield self.said[event.index].add(event)
+            elif isinstance(event, Idle):
+                yield event
+            elif isinstance(event, Failure):
+                raise ApiError(event.status, event.message, code=event.code, retry_after=1)
+        self.service.metrics.answer_seconds.observe(time.monotonic() - self.began)
+
+    def sources(self) -> Sources | None:
+        """What was found, and which sentences of the first answer, as far as it goes, each source supports."""
+        return None if self.grounding is None else self.grounding.sources(self.said[0].whole())
+
+    def usage(self) -> Usage:
+        """Counts so far."""
+        prompt, made = len(self.fitted.prompt_ids), sum(len(said.tokens) for said in self.said)
+        return Usage(
+            prompt_tokens=prompt,
+            completion_tokens=made,
+            total_tokens=prompt + made,
+            messages_kept=len(self.fitted.messages),
+            messages_dropped=self.fitted.dropped,
+        )
+
+    async def keep(self, reason: str | None = None) -> None:
+        """Store the answer as far as it goes, where there is a conversation. Raises ApiError 503 when that fails.
+
+        `reason` says why it goes no further, when the model itself has not ended it.
+        """
+        self.answer.close()
+        self.service.quotas.spend(self.caller.client, sum(len(said.tokens) for said in self.said))
+        if self.body.session_id is None:
+            return
+        said, sources = self.said[0], self.sources()
+        message = NewMessage(
+            role="assistant",
+            content=said.whole(),
+            id=self.id,
+            model=self.model.name,
+            finish_reason=reason or said.finish_reason,
+            sources=None if sources is None else sources.model_dump(mode="json"),
+            usage=self.usage().model_dump(),
+        )
+        storing = self.service.store.append(self.caller.owner, self.body.session_id, [message], self.parent_id)
+        try:
+            await asyncio.shield(asyncio.ensure_future(storing))
+        except StoreUnavailable as error:
+            raise no_store() from error
+
+    def close(self) -> None:
+        """Give back the place, the session and the quota."""
+        self.stack.close()
+        self.service.trace_answer(self.answer, self.id, self.model, self.usage(), [s.finish_reason for s in self.said])
+
+
+async def begin(service: Service, caller: Caller, body: ChatRequest) -> Turn:
+    """Put a request's job under way; the user's words are stored before. Raises ApiError."""
+    began = time.monotonic()
+    model = service.model(body.model)
+    check(service, body)
+    with ExitStack() as stack:
+        stack.enter_context(service.quotas.one_more(caller.client))
+        if body.session_id is not None:
+            stack.enter_context(_alone(service, caller.owner, body.session_id))
+        answer = service.reserve()  # before anything is waited for, so that a full server is seen as full at once
+        stack.callback(answer.close)
+        conversation = await read_conversation(service, caller, body)
+        prompt = await make_prompt(service, model, body, conversation.messages)
+        params = engine_params(
+            body,
+            service.settings.sampling,
+            model,
+            max_new_tokens=prompt.max_new_tokens,
+            logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        )
+        parent_id = None
+        if body.session_id is not None:
+            parent_id = await _store(service, caller.owner, body.session_id, conversation.fresh, conversation.parent_id)
+        n = body.n or 1
+        service.spec.send(answer, model.key, [Prompt(prompt.fitted.prompt_ids, params, n=n)])
+        grounding = prompt.grounding
+        return Turn(
+            id=f"chatcmpl-{secrets.token_hex(12)}",
+            created=int(time.time()),
+            service=service,
+            caller=caller,
+            body=body,
+            model=model,
+            answer=answer,
+            fitted=prompt.fitted,
+            grounding=grounding,
+            unsearched=prompt.unsearched,
+            parent_id=parent_id,
+            said=[Said(CitationFilter(None) if grounding is None else grounding.filter()) for _ in range(n)],
+            began=began,
+            stack=stack.pop_all(),
+        )
+
+
+@contextmanager
+def _alone(service: Service, owner: str, session_id: str) -> Generator[None]:
+    session = (owner, session_id)
+    if session in service.busy_sessions:
+        raise ApiError(
+            409,
+            "An answer in this conversation is still under way.",
+            param="session_id",
+            code="session_busy",
+            retry_after=1,
+        )
+    service.busy_sessions.add(session)
+    try:
+        yield
+    finally:
+        service.busy_sessions.discard(session)
+
+
+async def _store(
+    service: Service, owner: str, session_id: str, messages: Sequence[NewMessage], parent_id: str | None
+) -> str:
+    try:
+        await service.store.append(owner, session_id, messages, parent_id)
+    except StoreUnavailable as error:
+        raise no_store() from error
+    return messages[-1].id

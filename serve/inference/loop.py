@@ -1,0 +1,66 @@
+"""The worker's loop: take what there is room for, compute one step, send what it brought.
+
+LitServe's own continuous loop prefills on another thread than it decodes on, spins when idle and never cancels;
+this one is synchronous. Nothing may escape from it but what should end the process.
+"""
+
+import pickle
+from queue import Empty, Queue
+from typing import TYPE_CHECKING, Any, cast
+
+from litserve.loops import ContinuousBatchingLoop
+from litserve.transport.base import MessageTransport
+from litserve.utils import LitAPIStatus, LoopResponseType
+
+from serve.inference.wire import Event
+
+if TYPE_CHECKING:
+    from serve.inference.worker import EngineWorker
+
+STEP = "step"
+"""The name under which the events of a whole step travel in one message."""
+STATUS_OK = cast(LitAPIStatus, LitAPIStatus.OK)  # a plain string, whatever LitServe says of it
+IDLE_WAIT = 0.5  # seconds; how long an idle worker sleeps on the queue between two heartbeats
+
+
+class EngineLoop(ContinuousBatchingLoop):
+    """Continuous batching over the engines of an EngineWorker."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen = 0  # messages on the queue that were known of when it was last empty
+
+    def run(  # pyright: ignore[reportIncompatibleMethodOverride]  # LitServe calls a plain function in its loop
+        self,
+        lit_api: "EngineWorker",
+        device: str,
+        worker_id: int,
+        request_queue: "Queue[Any]",
+        transport: MessageTransport,
+        workers_setup_status: dict[int, str],
+        callback_runner: object,
+    ) -> None:
+        """One turn: LitServe calls it for ever."""
+        lit_api.follow()
+        events = self._take(lit_api, request_queue)
+        if lit_api.has_active_requests():
+            events += lit_api.step()
+        if events:
+            self.put_response(transport, 0, STEP, pickle.dumps(events), STATUS_OK, LoopResponseType.STREAMING)
+
+    def _take(self, lit_api: "EngineWorker", request_queue: "Queue[Any]") -> list[tuple[str, Event]]:
+        """Jobs from the queue while there is room; sleeps on the queue when there is nothing else to do."""
+        events: list[tuple[str, Event]] = []
+        lit_api.table.beat(lit_api.worker)
+        while lit_api.has_capacity():
+            idle = not lit_api.has_active_requests() and not events
+            known = lit_api.table.submitted()
+            if not idle and known == self._seen:
+                break
+            try:
+                _, uid, _, request = request_queue.get(True, IDLE_WAIT) if idle else request_queue.get(False)
+            except Empty:
+                self._seen = known
+                break
+            events += lit_api.add_request(uid, request)
+        return events

@@ -1,0 +1,194 @@
+"""The inference worker: LitServe's LitAPI whose model is our engine, one engine a checkpoint.
+
+It knows token ids and leases, and nothing of HTTP, messages or text.
+"""
+
+import logging
+import os
+import pickle
+import signal
+import time
+from typing import Any
+
+from litserve import LitAPI
+
+from resonance.engine import EngineError, Piece, SamplingParams
+from serve.inference.engines import Engines
+from serve.inference.leases import LeaseTable, WorkerState
+from serve.inference.loop import EngineLoop
+from serve.inference.parent import exit_with_parent
+from serve.inference.roster import Roster
+from serve.inference.spec import ApiSpec
+from serve.inference.wire import Event, Failure, Finished, Job, Progress, Scored, Token
+from serve.settings import EngineSettings
+
+log = logging.getLogger("resonance.serve.inference.worker")
+
+BROKEN = Failure(500, "generation_failed", "The model failed on this request; the server goes on.")
+UNLOADED = Failure(404, "model_not_found", "The model was unloaded before the answer began.")
+TOO_LATE = Failure(504, "timeout", "The answer took longer than the server allows.")
+
+
+class EngineWorker(LitAPI):
+    """Takes jobs, lets the engines step, and reports what each step brought."""
+
+    def __init__(self, settings: EngineSettings, table: LeaseTable, roster: Roster, spec: ApiSpec) -> None:
+        super().__init__(max_batch_size=settings.max_batch_size, spec=spec, loop=EngineLoop())
+        self.settings, self.table, self.roster = settings, table, roster
+
+    def setup(self, device: str) -> None:
+        """Load every checkpoint; called once in the worker's process."""
+        exit_with_parent()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process decides
+        self.worker = int(os.environ["LITSERVE_WORKER_ID"])
+        self.table.set_state(self.worker, WorkerState.LOADING)
+        try:
+            self.engines = Engines(self.settings, self.roster, self.worker, device)
+            self.engines.load()
+        except Exception:
+            self.table.set_state(self.worker, WorkerState.FAILED)
+            raise
+        self.jobs: dict[str, Progress] = {}
+        self.cached_tokens = 0
+        first = next(iter(self.engines.running.values()))
+        self.table.set_precision(self.worker, first.stats().precision)
+        self.table.set_state(self.worker, WorkerState.READY)
+
+    def follow(self) -> None:
+        """Load and drop checkpoints as the roster says."""
+        self.engines.follow({progress.job.model for progress in self.jobs.values()})
+
+    def has_active_requests(self) -> bool:
+        """Whether any job is unfinished."""
+        return bool(self.jobs)
+
+    def has_capacity(self) -> bool:
+        """Whether another job could start at once: an engine has a free place in its batch."""
+        busy = dict.fromkeys(self.engines.running, 0)
+        for progress in self.jobs.values():
+            busy[progress.job.model] += progress.answers_left
+        return any(count < self.settings.max_batch_size for count in busy.values())
+
+    def add_request(self, uid: str, request: bytes) -> list[tuple[str, Event]]:
+        """Take a job. One whose client has gone, or that a worker has already, is dropped without a word."""
+        job: Job = pickle.loads(request)
+        if self.table.claimed(job.lease):
+            return []
+        if not self.table.live(job.lease):
+            self.table.count("cancelled", self.worker)
+            return []
+        if job.model not in self.engines.running:
+            return [(uid, UNLOADED)]
+        self.table.claim(job.lease, self.worker)
+        progress = self.jobs[uid] = Progress(job)
+        self.table.set("active", self.worker, len(self.jobs))
+        try:
+            events = self._start(uid, progress)
+        except EngineError as error:
+            return [(uid, self._fail(uid, Failure(400, "invalid_request", str(error))))]
+        except Exception:
+            log.exception("a request could not be started")
+            return [(uid, self._fail(uid, BROKEN))]
+        return [(uid, event) for event in events]
+
+    def _start(self, uid: str, progress: Progress) -> list[Event]:
+        engine = self.engines.running[progress.job.model]
+        events: list[Event] = []
+        first = 0
+        for number, prompt in enumerate(progress.job.prompts):
+            if prompt.score_top is not None:
+                scores = engine.prompt_logprobs(prompt.ids, prompt.score_top)
+                events.append(Scored(number, [(token.logprob, token.top_logprobs) for token in scores]))
+            if prompt.params is not None:
+                request_id = f"{uid}/{number}"
+                engine.submit(prompt.ids, SamplingParams(**prompt.params, n=prompt.n), request_id=request_id)
+                progress.open[request_id] = first
+                progress.waiting[request_id] = len(prompt.ids)
+                progress.answers_left += prompt.n
+            first += prompt.n
+        if not progress.answers_left:
+            events.append(self._finish(uid))
+        return events
+
+    def step(self) -> list[tuple[str, Event]]:
+        """Let every engine compute one step; return what became of it, in order."""
+        self.table.beat(self.worker)
+        events = self._drop_unwanted()
+        batch = 0
+        for name, engine in self.engines.running.items():
+            if not engine.has_work:
+                continue
+            try:
+                pieces = engine.step()
+            except Exception:
+                log.exception("a step failed")
+                events += [(uid, self._fail(uid, BROKEN)) for uid in self._jobs_of(name)]
+                continue
+            self.table.count("steps", self.worker)
+            batch += len(pieces)
+            for request_id, piece in pieces:
+                events += self._report(request_id, piece)
+        self.table.set("batch", self.worker, batch if self.jobs else 0)
+        return events
+
+    def _report(self, request_id: str, piece: Piece) -> list[tuple[str, Event]]:
+        uid = request_id.partition("/")[0]
+        progress = self.jobs.get(uid)
+        if progress is None:  # cancelled a moment ago
+            return []
+        if piece.token_id is not None:
+            self.table.count("generated_tokens", self.worker)
+            self.table.count("prompt_tokens", self.worker, progress.waiting.pop(request_id, 0))
+        token = Token(
+            index=progress.open[request_id] + piece.index,
+            token_id=piece.token_id,
+            text=piece.text,
+            logprob=piece.logprob,
+            top_logprobs=piece.top_logprobs,
+            finish_reason=piece.finish_reason,
+        )
+        events: list[tuple[str, Event]] = [(uid, token)]
+        if piece.finish_reason:
+            progress.answers_left -= 1
+            if not progress.answers_left:
+                events.append((uid, self._finish(uid)))
+        return events
+
+    def _drop_unwanted(self) -> list[tuple[str, Event]]:
+        """Cancel what nobody waits for any more, before any time is spent on it."""
+        events: list[tuple[str, Event]] = []
+        now = time.monotonic()
+        for uid, progress in list(self.jobs.items()):
+            gone = not self.table.live(progress.job.lease)
+            if gone or now > progress.job.deadline:
+                failure = self._fail(uid, TOO_LATE)
+                self.table.count("cancelled", self.worker)
+                if not gone:
+                    events.append((uid, failure))
+        return events
+
+    def _jobs_of(self, model: str) -> list[str]:
+        return [uid for uid, progress in self.jobs.items() if progress.job.model == model]
+
+    def _fail(self, uid: str, failure: Failure) -> Failure:
+        progress = self.jobs[uid]
+        for request_id in progress.open:
+            self.engines.running[progress.job.model].cancel(request_id)
+        self._finish(uid)
+        return failure
+
+    def _finish(self, uid: str) -> Finished:
+        del self.jobs[uid]
+        self.table.set("active", self.worker, len(self.jobs))
+        cached = sum(engine.stats().cached_tokens for engine in self.engines.running.values())
+        self.table.count("cached_tokens", self.worker, cached - self.cached_tokens)
+        self.cached_tokens = cached
+        return Finished()
+
+    def decode_request(self, request: Any, **_: Any) -> Any:
+        """Nothing: requests arrive ready for the engine."""
+        return request
+
+    def encode_response(self, output: Any, **_: Any) -> Any:
+        """Nothing: what a step brings is written by the HTTP process."""
+        return output

@@ -1,0 +1,38 @@
+"""Votes on disk, in the store's database."""
+
+from sqlalchemy import and_, or_, select
+
+from serve.storage.store import Store
+from serve.storage.tables import VoteRow
+
+
+async def add_vote(store: Store, vote: VoteRow) -> None:
+    """Keep a vote."""
+    async with store.session() as session:
+        session.add(vote)
+
+
+async def votes(store: Store, owner: str, *, limit: int, after: str | None) -> tuple[list[VoteRow], bool]:
+    """An owner's votes, newest first, and whether there are more; `after` is the last id of the page before."""
+    async with store.session() as session:
+        statement = select(VoteRow).where(VoteRow.owner == owner)
+        if after is not None:
+            last = await session.get(VoteRow, (owner, after))
+            if last is None:
+                return [], False
+            earlier = VoteRow.created_at < last.created_at
+            at_once = and_(VoteRow.created_at == last.created_at, VoteRow.id < last.id)
+            statement = statement.where(or_(earlier, at_once))
+        newest_first = statement.order_by(VoteRow.created_at.desc(), VoteRow.id.desc())
+        rows = list(await session.scalars(newest_first.limit(limit + 1)))
+        return rows[:limit], len(rows) > limit
+
+
+async def delete_vote(store: Store, owner: str, vote_id: str) -> bool:
+    """Delete a vote; False when there is none of that id."""
+    async with store.session() as session:
+        vote = await session.get(VoteRow, (owner, vote_id))
+        if vote is None:
+            return False
+        await session.delete(vote)
+        return True

@@ -1,0 +1,347 @@
+"""Conversations and votes on disk: what is asked of them, in any database that SQLAlchemy speaks to without blocking.
+
+It knows messages and who owns them, and nothing of HTTP or models.
+"""
+
+import secrets
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Select, and_, delete, event, exists, func, or_, select, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from resonance.errors import ResonanceError
+from serve.storage.migrations import upgrade
+from serve.storage.tables import ConversationRow, MessageRow, VoteRow
+
+DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
+BUSY_SECONDS = 5.0  # how long SQLite waits for another process's lock
+
+
+class StoreError(ResonanceError):
+    """A `store.url` that cannot be used."""
+
+
+class StoreUnavailable(Exception):
+    """The database does not answer as it should: locked, full, broken or gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message to be stored."""
+
+    role: str
+    content: str
+    id: str
+    model: str | None = None
+    finish_reason: str | None = None
+    sources: dict[str, Any] | None = None
+    usage: dict[str, Any] | None = None
+
+
+def new_message_id() -> str:
+    """An id for a message that did not bring one."""
+    return f"msg-{secrets.token_hex(12)}"
+
+
+class Store:
+    """The conversations of all owners; `open` before use, in the process that uses it."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            parsed = make_url(url)
+        except ArgumentError as error:
+            raise StoreError(
+                "store.url is not a database's URL; write sqlite:///PATH or postgresql://HOST/NAME."
+            ) from error
+        self.url = parsed.set(drivername=DRIVERS.get(parsed.drivername, parsed.drivername))
+        self._engine: AsyncEngine | None = None
+
+    async def open(self) -> None:
+        """Connect, and bring the tables to the present form. Raises StoreUnavailable."""
+        engine = _engine(self.url)
+        try:
+            with _translated():
+                async with engine.begin() as connection:
+                    await connection.run_sync(upgrade)
+        except BaseException:
+            await engine.dispose()
+            raise
+        self._engine = engine
+        self._sessions = async_sessionmaker(engine, expire_on_commit=False)
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        if self._engine is not None:
+            await self._engine.dispose()
+
+    @asynccontextmanager
+    async def session(self) -> AsyncGenerator[AsyncSession]:
+        """A transaction, which is committed at its end. Raises StoreUnavailable for whatever a database can raise."""
+        with _translated():
+            if self._engine is None:
+                await self.open()
+            async with self._sessions() as session, session.begin():
+                yield session
+
+    async def append(
+        self, owner: str, conversation_id: str, messages: Sequence[NewMessage], parent_id: str | None
+    ) -> None:
+        """Store messages one after another behind `parent_id`; the conversation begins with its first message."""
+        now = datetime.now(UTC)
+        async with self.session() as session:
+            conversation = await session.get(ConversationRow, (owner, conversation_id))
+            if conversation is None:
+                conversation = ConversationRow(
+                    owner=owner, id=conversation_id, title=_title(messages), created_at=now, updated_at=now
+                )
+                session.add(conversation)
+                await session.flush()
+            conversation.updated_at = now
+            if not conversation.title:
+                conversation.title = _title(messages)
+            last = await session.scalar(select(func.max(MessageRow.position)).where(*_of(owner, conversation_id)))
+            for position, message in enumerate(messages, start=(last or 0) + 1):
+                session.add(
+                    MessageRow(
+                        owner=owner,
+                        conversation_id=conversation_id,
+                        id=message.id,
+                        parent_id=parent_id,
+                        position=position,
+                        role=message.role,
+                        content=storable(message.content),
+                        created_at=now,
+                        model=message.model,
+                        finish_reason=message.finish_reason,
+                        sources=message.sources,
+                        usage=message.usage,
+                    )
+                )
+                parent_id = message.id
+
+    async def messages(self, owner: str, conversation_id: str) -> list[MessageRow]:
+        """All messages of a conversation in the order of their arrival; none when there is no such conversation."""
+        async with self.session() as session:
+            rows = await session.scalars(
+                select(MessageRow).where(*_of(owner, conversation_id)).order_by(MessageRow.position)
+            )
+            return list(rows)
+
+    async def conversation(self, owner: str, conversation_id: str) -> tuple[ConversationRow, list[MessageRow]] | None:
+        """A conversation with its messages; None when the owner has none of that id."""
+        async with self.session() as session:
+            conversation = await session.get(ConversationRow, (owner, conversation_id))
+            if conversation is None:
+                return None
+            rows = await session.scalars(
+                select(MessageRow).where(*_of(owner, conversation_id)).order_by(MessageRow.position)
+            )
+            return conversation, list(rows)
+
+    async def page(
+        self, owner: str, *, limit: int, after: str | None, query: str | None
+    ) -> tuple[list[tuple[ConversationRow, int]], bool]:
+        """Conversations with their message counts, newest first, and whether there are more.
+
+        `after` is the last id of the page before; `query` is looked for in titles and messages, in any case of
+        letters that the database knows of.
+        """
+        async with self.session() as session:
+            statement = _newest_first(owner, query)
+            if after is not None:
+                last = await session.get(ConversationRow, (owner, after))
+                if last is None:
+                    return [], False
+                statement = statement.where(
+                    or_(
+                        ConversationRow.updated_at < last.updated_at,
+                        and_(ConversationRow.updated_at == last.updated_at, ConversationRow.id < last.id),
+                    )
+                )
+            rows = (await session.execute(statement.limit(limit + 1))).all()
+            return [(row[0], row[1]) for row in rows[:limit]], len(rows) > limit
+
+    async def found(self, owner: str, conversation_ids: Sequence[str], query: str) -> dict[str, MessageRow]:
+        """The newest message of each of these conversations that has the words in it, by the conversation's id."""
+        newest = (
+            select(MessageRow.conversation_id, func.max(MessageRow.position).label("position"))
+            .where(
+                MessageRow.owner == owner,
+                MessageRow.conversation_id.in_(conversation_ids),
+                MessageRow.role != "system",
+                MessageRow.content.icontains(query, autoescape=True),
+            )
+            .group_by(MessageRow.conversation_id)
+            .subquery()
+        )
+        same = and_(MessageRow.conversation_id == newest.c.conversation_id, MessageRow.position == newest.c.position)
+        async with self.session() as session:
+            rows = await session.scalars(select(MessageRow).join(newest, same).where(MessageRow.owner == owner))
+            return {row.conversation_id: row for row in rows}
+
+    async def restore(self, conversation: ConversationRow, messages: Sequence[MessageRow]) -> bool:
+        """Store a whole conversation as it was; False when the owner has one of that id, or any of its messages."""
+        try:
+            return await self._restore(conversation, messages)
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, IntegrityError):  # it came in by another request meanwhile
+                return False
+            raise
+
+    async def _restore(self, conversation: ConversationRow, messages: Sequence[MessageRow]) -> bool:
+        async with self.session() as session:
+            if await session.get(ConversationRow, (conversation.owner, conversation.id)) is not None:
+                return False
+            ids = [message.id for message in messages]
+            known = select(func.count()).where(MessageRow.owner == conversation.owner, MessageRow.id.in_(ids))
+            if await session.scalar(known):
+                return False
+            session.add(conversation)
+            await session.flush()
+            session.add_all(messages)
+            return True
+
+    async def rename(self, owner: str, conversation_id: str, title: str) -> bool:
+        """Give a conversation another title; False when there is none of that id."""
+        async with self.session() as session:
+            conversation = await session.get(ConversationRow, (owner, conversation_id))
+            if conversation is None:
+                return False
+            conversation.title = storable(title)
+            return True
+
+    async def delete(self, owner: str, conversation_id: str) -> bool:
+        """Delete a conversation and its messages; False when there is none of that id."""
+        async with self.session() as session:
+            conversation = await session.get(ConversationRow, (owner, conversation_id))
+            if conversation is None:
+                return False
+            await session.execute(delete(MessageRow).where(*_of(owner, conversation_id)))
+            await session.delete(conversation)
+            return True
+
+    async def delete_all(self, owner: str) -> int:
+        """Delete all of an owner's conversations; return how many there were."""
+        async with self.session() as session:
+            count = await session.scalar(select(func.count()).where(ConversationRow.owner == owner))
+            await session.execute(delete(MessageRow).where(MessageRow.owner == owner))
+            await session.execute(delete(ConversationRow).where(ConversationRow.owner == owner))
+            return count or 0
+
+    async def delete_message(self, owner: str, conversation_id: str, message_id: str) -> bool:
+        """Delete one message, and let what follows it follow its parent; False when there is no such message."""
+        async with self.session() as session:
+            message = await session.get(MessageRow, (owner, message_id))
+            if message is None or message.conversation_id != conversation_id:
+                return False
+            following = (*_of(owner, conversation_id), MessageRow.parent_id == message_id)
+            await session.execute(update(MessageRow).where(*following).values(parent_id=message.parent_id))
+            await session.delete(message)
+            return True
+
+    async def rate(
+        self,
+        owner: str,
+        conversation_id: str,
+        message_id: str,
+        rating: int,
+        comment: str | None,
+        correction: str | None,
+    ) -> bool:
+        """Keep what a reader thinks of an answer; False when there is no such answer."""
+        async with self.session() as session:
+            message = await session.get(MessageRow, (owner, message_id))
+            if message is None or message.role != "assistant":
+                return False
+            if message.conversation_id != conversation_id:
+                return False
+            message.rating = rating
+            message.comment = None if comment is None else storable(comment)
+            message.correction = None if correction is None else storable(correction)
+            return True
+
+    async def forget(self, days: int) -> None:
+        """Delete the conversations that nobody has touched for so many days, and votes as old."""
+        async with self.session() as session:
+            old = ConversationRow.updated_at < datetime.now(UTC) - timedelta(days=days)
+            of_old = and_(
+                ConversationRow.owner == MessageRow.owner, ConversationRow.id == MessageRow.conversation_id, old
+            )
+            await session.execute(delete(MessageRow).where(exists().where(of_old)))
+            await session.execute(delete(ConversationRow).where(old))
+            aged = VoteRow.created_at < datetime.now(UTC) - timedelta(days=days)
+            await session.execute(delete(VoteRow).where(aged))
+
+
+def _engine(url: Any) -> AsyncEngine:
+    if url.get_backend_name() != "sqlite":
+        return create_async_engine(url, pool_pre_ping=True)
+    engine = create_async_engine(url, connect_args={"timeout": BUSY_SECONDS})
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _(connection: Any, _: object) -> None:
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+        # SQLite's own knows ASCII only, and searches compare in lower case.
+        connection.create_function("lower", 1, _lower, deterministic=True)
+
+    return engine
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
+
+
+@contextmanager
+def _translated() -> Generator[None]:
+    """Turn whatever a database can raise into StoreUnavailable."""
+    try:
+        yield
+    except (SQLAlchemyError, OSError) as error:
+        raise StoreUnavailable(type(error).__name__) from error
+
+
+def _of(owner: str, conversation_id: str) -> tuple[Any, Any]:
+    return MessageRow.owner == owner, MessageRow.conversation_id == conversation_id
+
+
+def _newest_first(owner: str, query: str | None) -> Select[ConversationRow, int]:
+    count = (
+        select(func.count())
+        .where(MessageRow.owner == ConversationRow.owner, MessageRow.conversation_id == ConversationRow.id)
+        .scalar_subquery()
+    )
+    statement = select(ConversationRow, count).where(ConversationRow.owner == owner)
+    if query:
+        said = exists().where(
+            MessageRow.owner == ConversationRow.owner,
+            MessageRow.conversation_id == ConversationRow.id,
+            MessageRow.content.icontains(query, autoescape=True),
+        )
+        statement = statement.where(or_(ConversationRow.title.icontains(query, autoescape=True), said))
+    return statement.order_by(ConversationRow.updated_at.desc(), ConversationRow.id.desc())
+
+
+def _title(messages: Sequence[NewMessage]) -> str:
+    """What a user said first makes the title; empty while nobody has said anything."""
+    return title_of(next((message.content for message in messages if message.role == "user"), ""))
+
+
+def title_of(text: str) -> str:
+    """The first words of a text, on one line."""
+    words = " ".join(text.split())
+    title = words if len(words) <= 60 else words[:60].rsplit(" ", 1)[0] + "…"
+    return storable(title)
+
+
+def storable(text: str) -> str:
+    """PostgreSQL keeps no NUL in a text."""
+    return text.replace("\x00", "\ufffd")
