@@ -133,7 +133,7 @@ async def _collect(turn: Turn) -> ChatCompletion:
     choices = [
         ChatChoice(
             index=i,
-            message=AnswerMessage(content=said.whole()),
+            message=AnswerMessage(content=said.written()),
             logprobs=Logprobs(content=[logprob_of(token, tokenizer) for token in said.tokens if _counts(token, turn)])
             if turn.body.logprobs
             else None,

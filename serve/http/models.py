@@ -87,9 +87,13 @@ class ServedModel:
         """How many tokens a prompt may have: an answer keeps what it asks for, but at most a quarter of the window."""
         return self.context_length - max(1, min(max_new_tokens, self.context_length // 4))
 
-    def fit(self, messages: Sequence[Message], max_new_tokens: int) -> Fitted:
-        """The newest turns that fit, as a prompt. Raises ApiError when the system prompt and newest turn do not."""
-        budget = self.prompt_budget(max_new_tokens)
+    def fit(self, messages: Sequence[Message], max_new_tokens: int, beginning: str = "") -> Fitted:
+        """The newest turns that fit, as a prompt that ends with the answer's beginning.
+
+        Raises ApiError when the system prompt, the newest turn and the beginning do not fit.
+        """
+        begun = self.tokenizer.encode(beginning)
+        budget = self.prompt_budget(max_new_tokens) - len(begun)
         recent = self._recent(messages, budget)
         try:
             fitted = self.template.fit(recent, budget=budget)
@@ -97,7 +101,8 @@ class ServedModel:
             raise ApiError(400, str(error), param="messages", code="context_length_exceeded") from error
         except ResonanceError as error:
             raise ApiError(400, str(error), param="messages", code="invalid_messages") from error
-        return replace(fitted, dropped=fitted.dropped + len(messages) - len(recent))
+        dropped = fitted.dropped + len(messages) - len(recent)
+        return replace(fitted, prompt_ids=[*fitted.prompt_ids, *begun], dropped=dropped)
 
     def _recent(self, messages: Sequence[Message], budget: int) -> Sequence[Message]:
         """Drop the old turns that cannot possibly fit; what `fit` does costs far more for each of them."""

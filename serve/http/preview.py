@@ -18,7 +18,7 @@ async def chat_prompt(body: ChatRequest, shared: Shared, caller: Known) -> Rende
     check(shared, body)
     with shared.quotas.one_more(caller.client):
         conversation = await read_conversation(shared, caller, body)
-        prompt = await make_prompt(shared, model, body, conversation.messages)
+        prompt = await make_prompt(shared, model, body, conversation)
     ids = prompt.fitted.prompt_ids
     return RenderedPrompt(
         text=model.tokenizer.decode(ids),

@@ -19,11 +19,15 @@ LONG_CHARS = 20_000  # texts longer than this are tokenised on a thread, so that
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """All messages of a prompt; `fresh` are those new to the store, which follow the stored message `parent_id`."""
+    """All messages of a prompt; `fresh` are those new to the store, which follow the stored message `parent_id`.
+
+    The answer begins with `beginning`, which the request has given.
+    """
 
     messages: list[Message]
     fresh: list[NewMessage]
     parent_id: str | None
+    beginning: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +55,14 @@ def check(service: Service, body: ChatRequest) -> None:
                 param=f"messages.{i}.content",
                 code="message_too_long",
             )
-    if body.messages[-1].role != "user":
-        raise ApiError(400, "The last message must be the user's.", param="messages", code="invalid_messages")
+    asked = body.messages[:-1] if body.messages[-1].role == "assistant" else body.messages
+    if (asked and asked[-1].role != "user") or not (asked or body.parent_id):
+        raise ApiError(
+            400,
+            "The last message must be the user's, or the beginning of the answer to it.",
+            param="messages",
+            code="invalid_messages",
+        )
     if body.top_logprobs and not body.logprobs:
         raise ApiError(400, "top_logprobs needs logprobs: true.", param="top_logprobs", code="invalid_value")
     if body.session_id is None and body.parent_id is not None:
@@ -71,20 +81,26 @@ async def read_conversation(service: Service, caller: Caller, body: ChatRequest)
     if body.session_id is not None:
         history = await _history(service, caller.owner, body.session_id, body)
     messages, fresh = _joined(history, body)
-    return Conversation(messages, fresh, history[-1].id if history else None)
+    if messages[-1].role != "user":
+        raise ApiError(400, "There is no question at that place to answer.", param="parent_id", code="invalid_messages")
+    last = body.messages[-1]
+    beginning = last.text() if last.role == "assistant" else ""
+    return Conversation(messages, fresh, history[-1].id if history else None, beginning)
 
 
-async def make_prompt(service: Service, model: ServedModel, body: ChatRequest, messages: Sequence[Message]) -> Prompt:
+async def make_prompt(service: Service, model: ServedModel, body: ChatRequest, conversation: Conversation) -> Prompt:
     """Search where the request wants it, and keep the newest turns that fit. Raises ApiError when they do not."""
+    messages: Sequence[Message] = conversation.messages
     wanted = body.max_completion_tokens or body.max_tokens or service.settings.sampling.max_new_tokens
     found = await ground(service, model, body, messages, wanted)
     grounding = found if isinstance(found, Grounding) else None
     if grounding is not None:
         messages = grounding.with_context(messages)
-    if sum(len(message.content) for message in messages) > LONG_CHARS:
-        fitted = await asyncio.to_thread(model.fit, messages, wanted)
+    beginning = conversation.beginning
+    if sum(len(message.content) for message in messages) + len(beginning) > LONG_CHARS:
+        fitted = await asyncio.to_thread(model.fit, messages, wanted, beginning)
     else:
-        fitted = model.fit(messages, wanted)
+        fitted = model.fit(messages, wanted, beginning)
     unsearched = found if isinstance(found, Unsearched) else None
     return Prompt(fitted, grounding, unsearched, min(wanted, model.context_length - len(fitted.prompt_ids)))
 
@@ -122,7 +138,7 @@ def _joined(history: Sequence[MessageRow], body: ChatRequest) -> tuple[list[Mess
     ]
     spoken = [
         Message("user" if m.role == "user" else "assistant", m.text())
-        for m in body.messages
+        for m in (body.messages[:-1] if body.messages[-1].role == "assistant" else body.messages)
         if m.role in ("user", "assistant")
     ]
     messages = ([] if system is None else [Message("system", system)]) + past + spoken

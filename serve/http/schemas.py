@@ -116,7 +116,9 @@ class SamplingFields(Strict):
 class ChatRequest(SamplingFields):
     """OpenAI's chat completion request, and ours on top."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1)] = Field(
+        description="The newest last; an assistant's message at the end is how the answer begins, and it goes on there."
+    )
     max_completion_tokens: NewTokens | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = None

@@ -28,9 +28,10 @@ from serve.storage.store import NewMessage, StoreUnavailable
 
 @dataclass(slots=True)
 class Said:
-    """One answer so far; `filter` holds its citations to the sources that there are."""
+    """One answer so far; `filter` holds its citations to the sources that there are, `beginning` was given."""
 
     filter: CitationFilter
+    beginning: str = ""
     text: list[str] = field(default_factory=list[str])
     tokens: list[Token] = field(default_factory=list[Token])
     finish_reason: str | None = None
@@ -47,9 +48,13 @@ class Said:
             self.tokens.append(token)
         return token
 
-    def whole(self) -> str:
-        """The text so far."""
+    def written(self) -> str:
+        """What the model has written so far."""
         return "".join(self.text)
+
+    def whole(self) -> str:
+        """The text so far, from its beginning on."""
+        return self.beginning + self.written()
 
 
 @dataclass(slots=True)
@@ -144,7 +149,7 @@ async def begin(service: Service, caller: Caller, body: ChatRequest) -> Turn:
         answer = service.reserve()  # before anything is waited for, so that a full server is seen as full at once
         stack.callback(answer.close)
         conversation = await read_conversation(service, caller, body)
-        prompt = await make_prompt(service, model, body, conversation.messages)
+        prompt = await make_prompt(service, model, body, conversation)
         params = engine_params(
             body,
             service.settings.sampling,
@@ -170,7 +175,10 @@ async def begin(service: Service, caller: Caller, body: ChatRequest) -> Turn:
             grounding=grounding,
             unsearched=prompt.unsearched,
             parent_id=parent_id,
-            said=[Said(CitationFilter(None) if grounding is None else grounding.filter()) for _ in range(n)],
+            said=[
+                Said(CitationFilter(None) if grounding is None else grounding.filter(), conversation.beginning)
+                for _ in range(n)
+            ],
             began=began,
             stack=stack.pop_all(),
         )
@@ -196,7 +204,10 @@ def _alone(service: Service, owner: str, session_id: str) -> Generator[None]:
 
 async def _store(
     service: Service, owner: str, session_id: str, messages: Sequence[NewMessage], parent_id: str | None
-) -> str:
+) -> str | None:
+    """Store what is new; return the id of the message that the answer follows."""
+    if not messages:
+        return parent_id
     try:
         await service.store.append(owner, session_id, messages, parent_id)
     except StoreUnavailable as error:

@@ -1,9 +1,10 @@
-"""What one does with the messages of a chat: delete them, look into them; against a real server."""
+"""What one does with the messages of a chat: continue, fork, delete, look into; against a real server."""
 
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -30,10 +31,53 @@ def answers(page: "sync_api.Page") -> "sync_api.Locator":
     return page.get_by_role("log").locator("article[data-role=assistant]")
 
 
+def text_of(page: "sync_api.Page") -> str:
+    return answers(page).last.locator(".prose-calm, [role=toolbar]").inner_text().replace("⏎", "").strip()
+
+
+def stored(page: "sync_api.Page", server) -> list[dict]:
+    conversation = httpx.URL(page.url).path.removeprefix("/c/")
+    return httpx.get(f"{server.base}/v1/conversations/{conversation}").json()["messages"]
+
+
 def choose(page: "sync_api.Page", message: "sync_api.Locator", action: str) -> None:
     message.hover()
     message.get_by_role("button", name="More").click()
     page.get_by_role("menuitem", name=action).click()
+
+
+def test_an_answer_that_was_cut_off_goes_on_and_stays_one_answer(open_page: Open, server) -> None:
+    page = open_page(sampling={"max_tokens": 6})
+    ask(page, "Go on when I say so")
+    begun = text_of(page)
+    page.get_by_role("button", name="Continue").click()
+    wait_for_answer(page)
+    whole = text_of(page)
+    assert whole.startswith(begun)
+    assert len(whole) > len(begun)
+    expect(page.get_by_role("textbox", name="Message")).to_be_focused()
+    page.wait_for_function(
+        "() => fetch(`/v1/conversations/${location.pathname.slice(3)}`)"
+        ".then(r => r.json()).then(c => c.messages.length === 2)"
+    )
+    page.reload()
+    expect(answers(page)).to_have_count(1)
+    assert text_of(page) == whole
+    expect(page.get_by_text("of 2", exact=False)).to_have_count(0)
+
+
+def test_an_alternative_begins_an_answer_beside_the_first(open_page: Open, server) -> None:
+    page = open_page(settings={"tokenView": True})
+    ask(page, "Take another way")
+    page.get_by_role("toolbar").get_by_role("button").nth(2).click()
+    card = page.get_by_role("dialog", name="What else was likely")
+    other = card.get_by_role("listitem").nth(1).locator("code").inner_text().replace("␣", " ")
+    card.get_by_role("button", name=re.compile("^Go on with")).nth(1).click()
+    expect(page.get_by_text("2 of 2")).to_be_attached()
+    wait_for_answer(page)
+    tokens = page.get_by_role("toolbar").get_by_role("button")
+    assert tokens.nth(2).inner_text().strip() == other.strip()
+    assert [message["role"] for message in stored(page, server)] == ["user", "assistant", "assistant"]
 
 
 def test_pointing_at_a_token_shows_what_else_was_likely(open_page: Open) -> None:
@@ -46,7 +90,7 @@ def test_pointing_at_a_token_shows_what_else_was_likely(open_page: Open) -> None
     expect(card).to_have_count(0)
 
 
-def test_a_deleted_answer_comes_back_with_undo_and_is_gone_without(open_page: Open) -> None:
+def test_a_deleted_answer_comes_back_with_undo_and_is_gone_without(open_page: Open, server) -> None:
     page = open_page()
     ask(page, "An answer to lose")
     choose(page, answers(page), "Delete from here on")
