@@ -32,6 +32,7 @@ test: setup web ## every test but the slow ones, the page's own among them
 	$(NPM) run size
 
 test-slow: setup web ## the slow tests
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lm-eval]'
 	$(BIN)/python -m pytest -m slow
 
 check: setup web-deps ## formatting, lint, types, import rules, and the page's own checks
