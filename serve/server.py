@@ -21,10 +21,10 @@ from typing import Any
 
 from fastapi import FastAPI
 from litserve import LitServer
-from litserve.transport.factory import create_transport_from_config
 
 from serve.http.service import Service
 from serve.inference.leases import LeaseTable, WorkerState
+from serve.inference.line import Line
 from serve.inference.parent import exit_with_parent
 from serve.inference.worker import EngineWorker
 from serve.settings import Settings
@@ -33,6 +33,7 @@ log = logging.getLogger("resonance.serve")
 
 RESTART_AFTER = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before a worker's first, second, ... restart in a row
 LAST_WORDS = 3  # seconds past the grace time, in which answers that are ended say so
+SPINS = "20000"  # of a worker's idle thread before it sleeps (GNU OpenMP): about as long as between two calls
 STABLE_SECONDS = 60.0  # a worker that has run for so long starts again from the first
 
 
@@ -40,6 +41,7 @@ class Server(LitServer):
     """Workers are watched and replaced; the HTTP process answers from the first moment on."""
 
     def __init__(self, settings: Settings, table: LeaseTable, worker: EngineWorker, device: str, workers: int) -> None:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # far more is usual, and taken from the HTTP process
         super().__init__(
             worker,
             accelerator=device,  # type: ignore[arg-type]
@@ -67,7 +69,7 @@ class Server(LitServer):
         self.workers_setup_status = manager.dict()
         self._shutdown_event = manager.Event()
         self.litapi_request_queues = {api.api_path: manager.Queue() for api in self.litapi_connector}
-        self._transport = create_transport_from_config(self.transport_config)  # type: ignore[arg-type]
+        self._transport = Line()
         self._manager = manager
         return manager
 

@@ -31,7 +31,8 @@ class Scheduler:
     """Waiting texts get slots by priority, then in order of arrival; all that have one share each step.
 
     A step holds every decoding text's newest token, and prompts' tokens in chunks: up to `prefill_tokens` when
-    nobody is decoding, up to `mixed_tokens` otherwise, so that a long prompt does not stall running streams.
+    nobody is decoding, otherwise `mixed_tokens`, so that a long prompt does not stall running streams; more where
+    those are few beside the prompts.
     `copy_prefix(source_slot, target_slot, length)` moves a shared prefix's cache; `drafter` guesses tokens that
     decoding texts will say.
     """
@@ -88,8 +89,10 @@ class Scheduler:
         while self._waiting and any(slot.text is None for slot in self.slots):
             self._admit(heapq.heappop(self._waiting)[2])
         decoding = [text for text in self._running if text.is_decoding]
-        budget = self._mixed_tokens if decoding else self._prefill_tokens
-        prefilling = (text for text in self._running if not text.is_decoding)
+        prefilling = [text for text in self._running if not text.is_decoding]
+        budget = self._prefill_tokens
+        if decoding:  # the fewer would be held up, and the more would wait, the more of prompts
+            budget = min(budget, max(1, 2 * len(prefilling) // len(decoding)) * self._mixed_tokens)
         return [*self._next_tokens(decoding), *self._next_chunks(prefilling, budget)]
 
     def _next_tokens(self, texts: Sequence[Text]) -> Iterator[Chunk]:
@@ -102,7 +105,7 @@ class Scheduler:
         for text, guesses in zip(texts, drafted, strict=True):
             yield Chunk(text, text.computed, [text.token_ids[-1], *guesses], 1 + len(guesses), guesses)
 
-    def _next_chunks(self, texts: Iterator[Text], budget: int) -> Iterator[Chunk]:
+    def _next_chunks(self, texts: Sequence[Text], budget: int) -> Iterator[Chunk]:
         for text in texts:
             start, end = text.computed, min(len(text.token_ids), text.computed + budget)
             if start < end:
