@@ -70,6 +70,8 @@ class Metadata:
     def from_json(cls, text: str) -> "Metadata":
         """Read what `to_json` wrote; keys of later versions are passed over. Raises ValueError or TypeError."""
         values = json.loads(text)
+        if not isinstance(values, dict):
+            raise TypeError(f"an object was expected, not {text.strip()[:20]!r}")
         known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
         if known.get("monitor"):
             known["monitor"] = Monitor(**known["monitor"])

@@ -92,6 +92,14 @@ def test_a_damaged_file_is_refused(tmp_path: Path, model: GPT2) -> None:
             Checkpoint.open(tmp_path / "run").load_model()
 
 
+@pytest.mark.parametrize("text", ["[]", "{", '{"steps"', "null"])
+def test_metadata_that_cannot_be_read_is_refused(text: str, tmp_path: Path, model: GPT2) -> None:
+    folder = save(tmp_path, "run", model).folder
+    (folder / "resonance.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"resonance\.json cannot be read"):
+        Checkpoint.open(folder)
+
+
 def test_half_a_checkpoint_is_no_checkpoint(tmp_path: Path, model: GPT2) -> None:
     folder = save(tmp_path, "run", model).folder
     (folder / "model.safetensors").unlink()
