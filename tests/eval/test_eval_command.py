@@ -42,7 +42,7 @@ def test_eval_json_has_the_form_of_the_design(learned: Path) -> None:
     assert list(document) == ["checkpoint", "created_at", "tasks"]
     assert document["checkpoint"] == "learned"
     assert datetime.fromisoformat(document["created_at"]).utcoffset() is not None
-    assert set(document["tasks"]) == {"instruct", "perplexity", "rag"}
+    assert set(document["tasks"]) == {"instruct", "perplexity"}
     instruct, perplexity = document["tasks"]["instruct"], document["tasks"]["perplexity"]
     assert set(instruct) == {"exact_match", "token_f1", "rouge_l", "by_family"}
     assert set(perplexity) == {"perplexity", "bits_per_byte"}
