@@ -30,7 +30,7 @@ def error_of(response: httpx.Response, status: int) -> dict:
         (chat(messages=[{"role": "user"}]), "messages.0.content"),
         (chat(messages=[{"role": "user", "content": 5}]), "messages.0.content"),
         (chat(messages=[{"role": "user", "content": [{"type": "image_url"}]}]), "messages.0.content.0.type"),
-        (chat(messages=[*HELLO, {"role": "assistant", "content": "Hi"}]), "messages"),
+        (chat(messages=[*HELLO, *2 * [{"role": "assistant", "content": "Hi"}]]), "messages"),
         (chat(messages=HELLO * 300), "messages"),
         (chat(messages=[{"role": "user", "content": "a" * 70_000}]), "messages.0.content"),
         (chat(messages=[{"role": "user", "content": "word " * 12000}]), "messages"),
