@@ -44,7 +44,7 @@ class Server(LitServer):
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # far more is usual, and taken from the HTTP process
         super().__init__(
             worker,
-            accelerator=device,  # type: ignore[arg-type]
+            accelerator=device,  # type: ignore[arg-type]  # a Literal there; configs/serve.yaml's value was checked
             devices=workers,
             timeout=False,
             restart_workers=True,

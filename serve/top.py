@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf, isfinite
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from omegaconf import OmegaConf
@@ -47,7 +47,7 @@ class Look:
 
 def main(overrides: list[str]) -> None:
     """Show a server until Ctrl-C. Raises TopError when it cannot be reached or does not let us in."""
-    values: dict[str, Any] = OmegaConf.to_container(compose("top", overrides), resolve=True)  # type: ignore[assignment]
+    values = cast("dict[str, Any]", OmegaConf.to_container(compose("top", overrides), resolve=True))
     every = values["every_s"]
     if not isinstance(every, int | float) or every < 0.1:
         raise TopError(f"every_s must be a number from 0.1 up, not {every!r}.")

@@ -28,7 +28,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0  # of the head that is being received, or more: of all that came with it
         self._patience: TimerHandle | None = None
 
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # uvicorn narrows it so as well
         """Wait for the first head."""
         super().connection_made(transport)
         self._await_head()
