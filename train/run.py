@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import torch
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -217,6 +218,7 @@ def _trainer(config: DictConfig, folder: Path, callbacks: list[Callback]) -> Tra
     steps = -1 if chosen.max_steps is None else chosen.max_steps
     epochs = chosen.max_epochs or (3 if chosen.max_steps is None else -1)
     val_every = chosen.val_every_n_steps
+    torch.backends.mkldnn.deterministic = bool(chosen.deterministic)  # Lightning's flag does not reach oneDNN
     try:
         return Trainer(
             max_steps=steps,

@@ -221,7 +221,8 @@ def start_update(folder: Path) -> subprocess.Popen[bytes]:
 def test_a_killed_update_leaves_the_index_whole(folder):
     index = index_of(folder)
     index.update()
-    for number in range(1200):
+    files = 1200
+    for number in range(files):
         (folder / f"n{number}.txt").write_text(f"Otter number {number} holds hands. " * 40)
     log = index.folder / "passages.sqlite-wal"
     for delay in (0.0, 0.05, 0.2):
@@ -233,9 +234,12 @@ def test_a_killed_update_leaves_the_index_whole(folder):
                 time.sleep(0.005)
             time.sleep(delay)
             process.send_signal(signal.SIGKILL)
-            assert process.wait() == -signal.SIGKILL
+            process.wait()
         assert index.search("cats", 1)[0].path == "deep/er/cats.txt"
-        assert index.search("otter", 1) == []
+        found = len(index.search("otter", 2 * files))
+        assert found in (0, files)  # a fast machine may be done before the kill: all or nothing, never a part
+        if found:
+            break
     index.update()
     assert index.search("otter 1199", 1)[0].path == "n1199.txt"
 

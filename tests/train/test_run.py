@@ -3,10 +3,12 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -55,10 +57,24 @@ def curve(root: Path, run: str) -> list[tuple[str, ...]]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoints folder with one run that nothing disturbed."""
+    """The checkpoints folder with one run that nothing disturbed.
+
+    Once in CI, and never in 50,000 steps made to find it, the processor's bf16 products came out a last bit
+    different for one step of this run. All that is compared with it would fail: two of three runs decide.
+    """
     root = tmp_path_factory.mktemp("checkpoints")
-    run = train(root, "run=whole", *SMALL)
-    assert run.returncode == 0, run.stderr
+
+    def undisturbed(name: str) -> list[tuple[str, ...]]:
+        run = train(root, f"run={name}", *SMALL)
+        assert run.returncode == 0, run.stderr
+        return curve(root, name)
+
+    if undisturbed("whole") != undisturbed("again"):
+        warnings.warn("two undisturbed runs have different curves on this machine", stacklevel=1)
+        if undisturbed("third") != curve(root, "whole"):
+            assert curve(root, "third") == curve(root, "again"), "three undisturbed runs have three different curves"
+            shutil.rmtree(root / "whole")
+            shutil.copytree(root / "again", root / "whole")
     return root
 
 
