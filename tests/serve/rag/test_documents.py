@@ -214,7 +214,7 @@ Index(Path(sys.argv[1]), Path(sys.argv[2])).update()
 
 def start_update(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(folder), str(folder.parent / "index")], cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", WORKER, str(folder), str(folder.parent / "index")], cwd=Path(__file__).parents[3]
     )
 
 
