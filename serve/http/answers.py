@@ -41,6 +41,15 @@ class Usage(BaseModel):
     messages_dropped: int | None = None
 
 
+class Timing(BaseModel):
+    """How fast an answer was written, as the server saw it."""
+
+    first_token_s: Annotated[float, Field(ge=0, description="Seconds from the request to the first token.")]
+    tokens_per_s: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="After the first one; absent where there is one alone."
+    )
+
+
 class Alternative(BaseModel):
     """A token with its natural log-probability and its bytes."""
 
@@ -270,6 +279,7 @@ class StoredMessage(BaseModel):
     finish_reason: str | None = Field(None, description="stop, length, cancelled or error")
     sources: Sources | None = None
     usage: Usage | None = None
+    timing: Timing | None = None
     feedback: Feedback | None = None
 
 

@@ -163,6 +163,7 @@ def _message(row: MessageRow) -> StoredMessage:
             "finish_reason": row.finish_reason,
             "sources": row.sources,
             "usage": row.usage,
+            "timing": row.timing,
             "feedback": feedback,
         }
     )

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from serve.http.answers import Feedback, Sources, Usage
+from serve.http.answers import Feedback, Sources, Timing, Usage
 from serve.http.auth import Known
 from serve.http.conversations import shown, stored
 from serve.http.errors import ApiError
@@ -45,6 +45,7 @@ class ImportedMessage(BaseModel):
     finish_reason: Annotated[str, Field(max_length=32)] | None = None
     sources: Sources | None = None
     usage: Usage | None = None
+    timing: Timing | None = None
     feedback: Feedback | None = None
 
 
@@ -232,6 +233,7 @@ def _rows(owner: str, conversation: ImportedConversation) -> tuple[ConversationR
             finish_reason=message.finish_reason,
             sources=_plain(message.sources),
             usage=_plain(message.usage),
+            timing=_plain(message.timing),
             rating=message.feedback.rating if message.feedback else None,
             comment=message.feedback.comment if message.feedback else None,
             correction=message.feedback.correction if message.feedback else None,

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 from resonance.chat import Fitted
-from serve.http.answers import Sources, Usage
+from serve.http.answers import Sources, Timing, Usage
 from serve.http.auth import Caller
 from serve.http.errors import ApiError, no_store
 from serve.http.grounding import Grounding, Unsearched
@@ -75,15 +75,17 @@ class Turn:
     said: list[Said]
     began: float
     stack: ExitStack
+    first_token: float | None = None  # when it came, as `began`
+    last_token: float = 0.0
 
     async def events(self) -> AsyncIterator[Token | Idle]:
         """The tokens of all answers, and signs of life in between. Raises ApiError when the work fails."""
-        first = True
         async for event in self.answer.events():
             if isinstance(event, Token):
-                if first:
-                    self.service.metrics.first_token.observe(time.monotonic() - self.began)
-                    first = False
+                self.last_token = time.monotonic()
+                if self.first_token is None:
+                    self.first_token = self.last_token
+                    self.service.metrics.first_token.observe(self.first_token - self.began)
                 yield self.said[event.index].add(event)
             elif isinstance(event, Idle):
                 yield event
@@ -106,6 +108,16 @@ class Turn:
             messages_dropped=self.fitted.dropped,
         )
 
+    def timing(self) -> Timing | None:
+        """How fast the first answer was written so far."""
+        if self.first_token is None:
+            return None
+        more, seconds = len(self.said[0].tokens) - 1, self.last_token - self.first_token
+        return Timing(
+            first_token_s=round(self.first_token - self.began, 4),
+            tokens_per_s=round(more / seconds, 2) if more > 0 and seconds > 0 else None,
+        )
+
     async def keep(self, reason: str | None = None) -> None:
         """Store the answer as far as it goes, where there is a conversation. Raises ApiError 503 when that fails.
 
@@ -115,7 +127,7 @@ class Turn:
         self.service.quotas.spend(self.caller.client, sum(len(said.tokens) for said in self.said))
         if self.body.session_id is None:
             return
-        said, sources = self.said[0], self.sources()
+        said, sources, timing = self.said[0], self.sources(), self.timing()
         message = NewMessage(
             role="assistant",
             content=said.whole(),
@@ -124,6 +136,7 @@ class Turn:
             finish_reason=reason or said.finish_reason,
             sources=None if sources is None else sources.model_dump(mode="json"),
             usage=self.usage().model_dump(),
+            timing=None if timing is None else timing.model_dump(),
         )
         storing = self.service.store.append(self.caller.owner, self.body.session_id, [message], self.parent_id)
         try:

@@ -42,6 +42,7 @@ class NewMessage:
     finish_reason: str | None = None
     sources: dict[str, Any] | None = None
     usage: dict[str, Any] | None = None
+    timing: dict[str, Any] | None = None
 
 
 def new_message_id() -> str:
@@ -121,6 +122,7 @@ class Store:
                         finish_reason=message.finish_reason,
                         sources=message.sources,
                         usage=message.usage,
+                        timing=message.timing,
                     )
                 )
                 parent_id = message.id

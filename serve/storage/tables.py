@@ -55,6 +55,7 @@ class MessageRow(Base):
     finish_reason: Mapped[str | None] = mapped_column(Text)
     sources: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     usage: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    timing: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     rating: Mapped[int | None]
     comment: Mapped[str | None] = mapped_column(Text)
     correction: Mapped[str | None] = mapped_column(Text)

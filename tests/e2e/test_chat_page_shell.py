@@ -106,6 +106,24 @@ def test_a_search_in_the_sidebar_shows_the_passage_with_its_words_marked(open_pa
     expect(page.get_by_role("option").locator("mark")).to_have_text("sitatunga")
 
 
+def test_what_a_search_found_is_shown_where_it_stands(open_page: Open, tmp_path: Path) -> None:
+    words = ["A long story of many things. " * 30, "I like the bongo best. " + "It lives in woods. " * 30]
+    turns = [{"role": role, "content": text} for text in (*words, *words[:1] * 8) for role in ("user", "assistant")]
+    file = tmp_path / "long.jsonl"
+    file.write_text(json.dumps({"messages": turns}) + "\n")
+    page = open_page()
+    bring_in(page, file)
+    page.get_by_role("searchbox", name="Search conversations").fill("bongo")
+    expect(conversations(page)).to_have_count(1)
+    conversations(page).click()
+    expect(page.locator("article:focus")).to_be_in_viewport()
+    expect(page.locator("article:focus")).to_contain_text("bongo")
+    page.reload()
+    expect(page.locator("article:focus")).to_be_in_viewport()
+    page.get_by_role("button", name="Scroll to the newest message").click()
+    expect(page.get_by_role("article").last).to_be_in_viewport()
+
+
 def bring_in(page: "sync_api.Page", file: Path) -> dict[str, int]:
     with page.expect_response("**/v1/conversations.jsonl") as answer:
         page.get_by_label("Import a file").set_input_files(file)

@@ -54,6 +54,14 @@ def test_a_stored_question_is_answered_again_without_being_stored_again(server, 
     assert stored[2]["content"].startswith("The North")
 
 
+def test_an_empty_beginning_asks_for_another_answer_to_a_stored_question(server, session):
+    first = complete(server, [user("Name a sea.")], session_id=session)
+    question = messages_of(server, session)[0]["id"]
+    second = complete(server, [assistant("")], session_id=session, parent_id=question)
+    assert second["choices"][0]["message"] == first["choices"][0]["message"]
+    assert [message["parent_id"] for message in messages_of(server, session)] == [None, question, question]
+
+
 @pytest.mark.parametrize("messages", [[assistant("x")], [user("a"), assistant("b"), assistant("c")]])
 def test_a_beginning_without_a_question_is_refused(server, messages):
     response = server.client.post("/v1/chat/completions", json={"messages": messages})

@@ -39,6 +39,9 @@ def test_both_turns_are_kept_with_the_answers_id_model_usage_and_reason(server, 
     assert assistant["finish_reason"] == answer["choices"][0]["finish_reason"]
     assert assistant["model"] == "tiny"
     assert assistant["usage"]["completion_tokens"] == answer["usage"]["completion_tokens"]
+    assert 0 <= assistant["timing"]["first_token_s"] < 60
+    assert assistant["timing"]["tokens_per_s"] > 0
+    assert user["timing"] is None
     assert assistant["created_at"].endswith("Z")
     assert user["created_at"] <= assistant["created_at"]
 

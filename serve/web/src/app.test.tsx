@@ -64,7 +64,7 @@ test("a message is sent with Enter, its answer streams into the log, and the add
   await screen.findByRole("button", { name: "Regenerate" });
 });
 
-test("regenerating asks the same question at the same place and keeps both answers", async () => {
+test("regenerating asks for another answer to the question that is stored, and keeps both", async () => {
   const user = userEvent.setup();
   const server = open("/c/first");
   await user.click(await screen.findByRole("button", { name: "Regenerate" }));
@@ -72,8 +72,8 @@ test("regenerating asks the same question at the same place and keeps both answe
   const sent = server.sent.find((one) => one.path === "/v1/chat/stream");
   expect(sent?.body).toMatchObject({
     session_id: "first",
-    parent_id: null,
-    messages: [{ role: "user", content: "What is the capital of France?" }],
+    parent_id: "m1",
+    messages: [{ role: "assistant", content: "" }],
   });
   await user.click(await screen.findByRole("button", { name: "Previous version" }));
   await screen.findByText("Paris");

@@ -130,7 +130,14 @@ export interface StoredMessage {
   finish_reason?: string | null;
   sources?: Sources | null;
   usage?: Usage | null;
+  timing?: StoredTiming | null;
   feedback?: Feedback | null;
+}
+
+/** How fast an answer was written, as the server saw it. */
+export interface StoredTiming {
+  first_token_s: number;
+  tokens_per_s?: number | null;
 }
 
 export interface Conversation extends ConversationSummary {

@@ -55,6 +55,17 @@ test("the system prompt is not shown, and the question after it comes first", ()
     ),
   );
   expect(pathOf(thread)).toEqual(["q1", "a1"]);
+  expect(thread.byId.q1?.system).toBe("Be brief.");
+});
+
+test("how fast an answer was written is still known", () => {
+  const thread = threadFromServer(
+    conversation(stored("q1", null, "Hi"), {
+      ...stored("a1", "q1", "Hello"),
+      timing: { first_token_s: 0.25, tokens_per_s: 80 },
+    }),
+  );
+  expect(thread.byId.a1?.timing).toEqual({ firstToken: 0.25, tokensPerSecond: 80 });
 });
 
 test("a stopped answer is known as stopped", () => {

@@ -26,16 +26,19 @@ function readStatus(message: StoredMessage): Message["status"] {
 /**
  * Puts a stored conversation into a tree.
  *
- * The server keeps a question once more for each answer to it; the same words after the same
- * message are one question here, and its answers are siblings. System prompts are not shown.
+ * A question may be stored more than once, as when it was asked again under another system prompt;
+ * the same words after the same message are one question here, and its answers are siblings.
+ * System prompts are not shown.
  */
 export function threadFromServer(conversation: Conversation): Thread {
   let thread = emptyThread;
   const shownAs = new Map<string, string | null>();
+  const systems = new Map<string, string>();
   for (const stored of conversation.messages) {
     const parentId = stored.parent_id ? (shownAs.get(stored.parent_id) ?? null) : null;
     if (stored.role === "system") {
       shownAs.set(stored.id, parentId);
+      systems.set(stored.id, stored.content);
       continue;
     }
     const twin = stored.role === "user" ? sameQuestion(thread, parentId, stored.content) : null;
@@ -50,12 +53,19 @@ export function threadFromServer(conversation: Conversation): Thread {
       serverId: stored.id,
       parentId,
       role: stored.role,
+      system: systems.get(stored.parent_id ?? ""),
       content: stored.content,
       createdAt: stored.created_at,
       status: readStatus(stored),
       model: stored.model,
       sources: stored.sources,
       usage: stored.usage,
+      timing: stored.timing
+        ? {
+            firstToken: stored.timing.first_token_s,
+            tokensPerSecond: stored.timing.tokens_per_s ?? null,
+          }
+        : undefined,
       finishReason: stored.finish_reason,
       feedback: stored.feedback,
     });

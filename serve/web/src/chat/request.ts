@@ -32,17 +32,28 @@ function searchField(search: Exclude<SearchChoice, "auto">): ChatRequest["search
   return typeof search === "object" ? search : search === "on";
 }
 
-/** What stands where a question is asked: the new messages, and the stored one that they follow. */
+/**
+ * What stands where a question is asked: the new messages, and the stored one that they follow.
+ *
+ * A question that the server has, under the same system prompt, is not sent once more: what it
+ * gets is how the answer begins, which may be with nothing.
+ */
 export function placeOf(
   thread: Thread,
   question: Message,
   system: string,
+  beginning?: string,
 ): Pick<ChatRequest, "messages" | "parent_id"> {
-  const messages: ChatRequest["messages"] = [];
-  if (system.trim() && question.parentId === null) {
-    messages.push({ role: "system", content: system.trim() });
+  const begun = { role: "assistant" as const, content: beginning ?? "" };
+  const above = question.parentId === null ? system.trim() : "";
+  const asBefore = beginning !== undefined || above === (question.system ?? "");
+  if (question.serverId && asBefore) {
+    return { messages: [begun], parent_id: question.serverId };
   }
+  const messages: ChatRequest["messages"] = [];
+  if (above) messages.push({ role: "system", content: above });
   messages.push({ role: "user", content: question.content });
+  if (beginning !== undefined) messages.push(begun);
   return { messages, parent_id: newestStored(thread, question) };
 }
 

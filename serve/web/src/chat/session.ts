@@ -76,6 +76,7 @@ export async function continueAnswer(conversation: string, answerId: string): Pr
       status: "streaming",
       tokens: tokensOf(beginning, body),
       finishReason: null,
+      feedback: null,
       error: undefined,
     }),
   );
@@ -105,7 +106,11 @@ export function showVersion(conversation: string, id: string): void {
 }
 
 function ask(conversation: string, parentId: string | null, text: string): Promise<void> {
-  const question = newMessage({ role: "user", parentId, content: text, status: "done" });
+  const system = (parentId === null && useSettings.getState().system.trim()) || undefined;
+  const question = {
+    ...newMessage({ role: "user", parentId, content: text, status: "done" }),
+    system,
+  };
   useChat.getState().change(conversation, (thread) => append(thread, question));
   return answer(conversation, question.id);
 }
@@ -127,14 +132,9 @@ export function requestFor(
     model: model ?? servedModel(settings.model),
     search: searches === false ? "off" : (search ?? settings.search),
   });
-  const place = placeOf(getThread(conversation), question, settings.system);
-  const request = { ...choices, ...place, session_id: conversation };
-  if (!beginning) return request;
-  const begun = { role: "assistant" as const, content: beginning.content };
-  // A question that the server knows is not sent once more.
-  return question.serverId
-    ? { ...request, messages: [begun], parent_id: question.serverId }
-    : { ...request, messages: [...request.messages, begun] };
+  const thread = getThread(conversation);
+  const place = placeOf(thread, question, settings.system, beginning?.content);
+  return { ...choices, ...place, session_id: conversation };
 }
 
 /**

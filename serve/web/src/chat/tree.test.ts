@@ -9,6 +9,8 @@ import {
   pathOf,
   remove,
   restore,
+  reveal,
+  shownAs,
   siblingsOf,
   update,
 } from "./tree";
@@ -86,4 +88,14 @@ test("a question that the server keeps twice is known by both ids", () => {
     build(["q1", null]),
   );
   expect(named.byId.q1).toMatchObject({ serverId: "s1", copies: ["s2"] });
+});
+
+test("a message on a branch that is not shown can be brought out", () => {
+  const thread = build(["q1", null], ["a1", "q1"], ["q2", "a1"], ["a2", "q2"], ["b1", "q1"]);
+  expect(pathOf(reveal(thread, "q2"))).toEqual(["q1", "a1", "q2", "a2"]);
+});
+
+test("a message is found by any id under which the server keeps it", () => {
+  const named = nameQuestion(nameQuestion(build(["q1", null]), "q1", "s1"), "q1", "s2");
+  expect(["s1", "s2", "s3"].map((id) => shownAs(named, id))).toEqual(["q1", "q1", undefined]);
 });

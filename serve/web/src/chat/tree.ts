@@ -16,6 +16,8 @@ export interface Message {
   id: string;
   /** The id under which the server keeps it; absent until that is known. */
   serverId?: string;
+  /** Of the first question: the system prompt above it. */
+  system?: string;
   /** Of a question: further ids, as the server keeps it once more for an answer made anew. */
   copies?: string[];
   parentId: string | null;
@@ -97,6 +99,19 @@ export function choose(thread: Thread, id: string): Thread {
   const message = thread.byId[id];
   if (!message) return thread;
   return { ...thread, chosen: { ...thread.chosen, [message.parentId ?? ROOT]: id } };
+}
+
+/** The id on the page of what the server keeps under an id. */
+export function shownAs(thread: Thread, serverId: string): string | undefined {
+  return thread.order.find((id) => {
+    const message = thread.byId[id];
+    return message?.serverId === serverId || message?.copies?.includes(serverId);
+  });
+}
+
+/** Chooses the branches on which a message stands. */
+export function reveal(thread: Thread, id: string): Thread {
+  return ancestry(thread, id).reduce((shown, message) => choose(shown, message.id), thread);
 }
 
 /** Notes an id under which the server keeps a question. */

@@ -6,7 +6,7 @@ const NEAR = 32;
 /**
  * Keeps a scroll area at its end while its content grows, until the reader scrolls up.
  *
- * Scrolling back to the end, or `stick()`, takes hold again.
+ * Scrolling back to the end, or `stick()`, takes hold again; `release()` lets go.
  */
 export function useStickToBottom() {
   const [area, setArea] = useState<HTMLElement | null>(null);
@@ -49,5 +49,7 @@ export function useStickToBottom() {
     [area, hold],
   );
 
-  return { areaRef: setArea, contentRef: setContent, stuck, stick };
+  const release = useCallback(() => hold(false), [hold]);
+
+  return { areaRef: setArea, contentRef: setContent, stuck, stick, release };
 }

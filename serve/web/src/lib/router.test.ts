@@ -3,11 +3,18 @@ import { conversationHref, parseRoute } from "./router";
 
 test("a deep link names its conversation, whatever characters its id has", () => {
   const id = "a.b_c-1";
-  expect(parseRoute(conversationHref(id), "")).toEqual({ mode: "chat", conversation: id });
+  expect(parseRoute(conversationHref(id), "")).toMatchObject({ mode: "chat", conversation: id });
 });
 
 test("an unknown address is the new chat", () => {
-  expect(parseRoute("/elsewhere", "?x=1")).toEqual({ mode: "chat", conversation: null });
+  expect(parseRoute("/elsewhere", "?x=1")).toMatchObject({ mode: "chat", conversation: null });
+  expect(parseRoute("/c/%E0%A4%A", "").conversation).toBeNull();
+});
+
+test("a link may name a message", () => {
+  const [pathname, hash] = conversationHref("a", "m 1").split("#");
+  expect(parseRoute(pathname ?? "", "", `#${hash}`).message).toBe("m 1");
+  expect(parseRoute("/c/a", "").message).toBeNull();
 });
 
 test("the tools have addresses of their own", () => {

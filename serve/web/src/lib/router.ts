@@ -4,18 +4,30 @@ import { useMemo, useSyncExternalStore } from "react";
 export interface Route {
   mode: "chat" | "compare" | "complete";
   conversation: string | null;
+  /** The message to show, where it is not the newest. */
+  message: string | null;
 }
 
-/** `/`, `/c/<id>`, `/?mode=compare`, `/?mode=complete`; anything else is the new chat. */
-export function parseRoute(pathname: string, search: string): Route {
+/** `/`, `/c/<id>`, `/c/<id>#<message>`, `/?mode=compare`, `/?mode=complete`; all else is the new chat. */
+export function parseRoute(pathname: string, search: string, hash = ""): Route {
   const mode = new URLSearchParams(search).get("mode");
-  if (mode === "compare" || mode === "complete") return { mode, conversation: null };
+  if (mode === "compare" || mode === "complete") return { mode, conversation: null, message: null };
   const match = /^\/c\/([^/]+)\/?$/.exec(pathname);
-  return { mode: "chat", conversation: match?.[1] ? decodeURIComponent(match[1]) : null };
+  const conversation = match?.[1] ? decode(match[1]) : null;
+  return { mode: "chat", conversation, message: (conversation && decode(hash.slice(1))) || null };
 }
 
-export function conversationHref(id: string): string {
-  return `/c/${encodeURIComponent(id)}`;
+/** What a part of an address says; one that is broken says nothing. */
+function decode(part: string): string | null {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return null;
+  }
+}
+
+export function conversationHref(id: string, message?: string): string {
+  return `/c/${encodeURIComponent(id)}${message ? `#${encodeURIComponent(message)}` : ""}`;
 }
 
 const listeners = new Set<() => void>();
@@ -29,7 +41,7 @@ function subscribe(listener: () => void): () => void {
   };
 }
 
-const current = () => window.location.pathname + window.location.search;
+const current = () => window.location.pathname + window.location.search + window.location.hash;
 
 /** Goes to another of the page's addresses without loading it anew. */
 export function navigate(href: string, { replace = false } = {}): void {
@@ -43,6 +55,6 @@ export function useRoute(): Route {
   const address = useSyncExternalStore(subscribe, current);
   return useMemo(() => {
     const url = new URL(address, window.location.origin);
-    return parseRoute(url.pathname, url.search);
+    return parseRoute(url.pathname, url.search, url.hash);
   }, [address]);
 }

@@ -3,8 +3,10 @@ import { memo, type ReactNode, useEffect, useRef } from "react";
 import { useLive, useMessage, usePath } from "@/chat/store";
 import { Appear } from "@/components/ui/appear";
 import { Button } from "@/components/ui/button";
+import { articleId, useLinkedMessage } from "@/hooks/use-linked-message";
 import { useStickToBottom } from "@/hooks/use-stick-to-bottom";
 import { useWords } from "@/i18n";
+import { cn } from "@/lib/utils";
 import { AssistantMessage } from "./assistant-message";
 import { StatusLine } from "./status-line";
 import { UserMessage } from "./user-message";
@@ -14,7 +16,8 @@ export function Thread({ conversation, footer }: { conversation: string; footer:
   const t = useWords();
   const path = usePath(conversation);
   const live = useLive(conversation);
-  const { areaRef, contentRef, stuck, stick } = useStickToBottom();
+  const { areaRef, contentRef, stuck, stick, release } = useStickToBottom();
+  const linked = useLinkedMessage(conversation, release);
 
   // Sending takes hold of the end again, wherever the reader was.
   const wasLive = useRef(live);
@@ -40,6 +43,7 @@ export function Thread({ conversation, footer }: { conversation: string; footer:
             id={id}
             newest={i === path.length - 1}
             busy={live !== undefined}
+            linked={id === linked}
           />
         ))}
       </div>
@@ -73,18 +77,28 @@ interface MessageRowProps {
   id: string;
   newest: boolean;
   busy: boolean;
+  /** Whether the address names it. */
+  linked: boolean;
 }
 
-const MessageRow = memo(function MessageRow({ conversation, id, newest, busy }: MessageRowProps) {
+const MessageRow = memo(function MessageRow({
+  conversation,
+  id,
+  newest,
+  busy,
+  linked,
+}: MessageRowProps) {
   const t = useWords();
   const message = useMessage(conversation, id);
   if (!message) return null;
   const user = message.role === "user";
   return (
     <article
+      id={articleId(id)}
+      tabIndex={linked ? -1 : undefined}
       data-role={message.role}
       aria-label={user ? t.you : (message.model ?? t.model)}
-      className={`rise group/message ${newest ? "" : "settled"}`}
+      className={cn("rise group/message", !newest && "settled", linked && "linked")}
     >
       {user ? (
         <UserMessage conversation={conversation} message={message} newest={newest} busy={busy} />

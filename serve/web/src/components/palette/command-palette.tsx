@@ -40,7 +40,7 @@ function useMatches(query: string): Command[] {
       id: `conversation-${conversation.id}`,
       label: conversation.title || t.untitled,
       passage: conversation.snippet,
-      run: () => navigate(conversationHref(conversation.id)),
+      run: () => navigate(conversationHref(conversation.id, conversation.snippet?.message_id)),
     })),
   ];
 }

@@ -32,7 +32,7 @@ export function ConversationItem({ conversation, active, onNavigate }: Conversat
   const [renaming, setRenaming] = useState(false);
   const title = conversation.title || t.untitled;
   const passageId = useId();
-  const href = conversationHref(conversation.id);
+  const href = conversationHref(conversation.id, conversation.snippet?.message_id);
   if (renaming) {
     return (
       <li>
