@@ -6,7 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
-from serve.http.answers import (
+from serve.http.auth import Caller, Known
+from serve.http.errors import ApiError, no_store
+from serve.http.records import (
     Conversation,
     ConversationPage,
     ConversationSummary,
@@ -17,12 +19,10 @@ from serve.http.answers import (
     ListedConversation,
     StoredMessage,
 )
-from serve.http.auth import Caller, Known
-from serve.http.errors import ApiError, no_store
 from serve.http.schemas import FeedbackRequest, Rename
 from serve.http.service import Service, Shared
 from serve.http.snippets import snippet_of
-from serve.storage.store import StoreUnavailable
+from serve.storage.database import StoreUnavailable
 from serve.storage.tables import ConversationRow, MessageRow
 
 router = APIRouter(prefix="/v1/conversations", tags=["conversations"])

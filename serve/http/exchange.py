@@ -10,14 +10,15 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from serve.http.answers import Feedback, Sources, Timing, Usage
+from serve.http.answers import Sources, Timing, Usage
 from serve.http.auth import Known
 from serve.http.conversations import shown, stored
 from serve.http.errors import ApiError
+from serve.http.records import Feedback
 from serve.http.schemas import SessionId
 from serve.http.service import Service, Shared
 from serve.http.training import Which, examples_of
-from serve.storage.store import storable, title_of
+from serve.storage.store import title_of
 from serve.storage.tables import ConversationRow, MessageRow
 
 JSONL = "application/x-ndjson"
@@ -215,7 +216,7 @@ def _rows(owner: str, conversation: ImportedConversation) -> tuple[ConversationR
     row = ConversationRow(
         owner=owner,
         id=conversation.id,
-        title=storable(conversation.title),
+        title=conversation.title,
         created_at=conversation.created_at.astimezone(UTC),
         updated_at=conversation.updated_at.astimezone(UTC),
     )
@@ -227,7 +228,7 @@ def _rows(owner: str, conversation: ImportedConversation) -> tuple[ConversationR
             parent_id=message.parent_id,
             position=position,
             role=message.role,
-            content=storable(message.content),
+            content=message.content,
             created_at=message.created_at.astimezone(UTC),
             model=message.model,
             finish_reason=message.finish_reason,

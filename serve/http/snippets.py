@@ -2,7 +2,7 @@
 
 import re
 
-from serve.http.answers import Snippet
+from serve.http.records import Snippet
 from serve.storage.tables import MessageRow
 
 BEFORE, AFTER = 32, 96  # characters shown around the words: two lines of a narrow list

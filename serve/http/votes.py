@@ -26,7 +26,6 @@ from serve.http.judged import (
 from serve.http.service import Service, Shared
 from serve.http.training import corrections_of
 from serve.storage import ballots
-from serve.storage.store import storable
 from serve.storage.tables import VoteRow
 
 router = APIRouter(prefix="/v1", tags=["votes"])
@@ -40,7 +39,7 @@ async def vote(body: VoteRequest, shared: Shared, caller: Known) -> Vote:
         owner=caller.owner,
         id=f"vote-{secrets.token_hex(12)}",
         created_at=datetime.now(UTC),
-        prompt=[{"role": turn.role, "content": storable(turn.content)} for turn in body.prompt],
+        prompt=[{"role": turn.role, "content": turn.content} for turn in body.prompt],
         a=_noted(shared, body.a),
         b=_noted(shared, body.b),
         choice=body.choice,
@@ -97,7 +96,7 @@ async def _lines(shared: Service, caller: Known) -> AsyncIterator[str]:
 def _noted(shared: Service, side: Candidate) -> dict[str, Any]:
     metadata = shared.model(side.model).metadata
     note = CheckpointNote(created_at=metadata.created_at, steps=metadata.steps, base=metadata.base, data=metadata.data)
-    answer = VotedAnswer(model=side.model, checkpoint=note, settings=side.settings, content=storable(side.content))
+    answer = VotedAnswer(model=side.model, checkpoint=note, settings=side.settings, content=side.content)
     return answer.model_dump(mode="json")
 
 

@@ -1,20 +1,20 @@
-"""Votes on disk, in the store's database."""
+"""Votes on disk, in the conversations' database."""
 
 from sqlalchemy import and_, or_, select
 
-from serve.storage.store import Store
+from serve.storage.database import Database
 from serve.storage.tables import VoteRow
 
 
-async def add_vote(store: Store, vote: VoteRow) -> None:
+async def add_vote(database: Database, vote: VoteRow) -> None:
     """Keep a vote."""
-    async with store.session() as session:
+    async with database.session() as session:
         session.add(vote)
 
 
-async def votes(store: Store, owner: str, *, limit: int, after: str | None) -> tuple[list[VoteRow], bool]:
+async def votes(database: Database, owner: str, *, limit: int, after: str | None) -> tuple[list[VoteRow], bool]:
     """An owner's votes, newest first, and whether there are more; `after` is the last id of the page before."""
-    async with store.session() as session:
+    async with database.session() as session:
         statement = select(VoteRow).where(VoteRow.owner == owner)
         if after is not None:
             last = await session.get(VoteRow, (owner, after))
@@ -28,9 +28,9 @@ async def votes(store: Store, owner: str, *, limit: int, after: str | None) -> t
         return rows[:limit], len(rows) > limit
 
 
-async def delete_vote(store: Store, owner: str, vote_id: str) -> bool:
+async def delete_vote(database: Database, owner: str, vote_id: str) -> bool:
     """Delete a vote; False when there is none of that id."""
-    async with store.session() as session:
+    async with database.session() as session:
         vote = await session.get(VoteRow, (owner, vote_id))
         if vote is None:
             return False

@@ -1,34 +1,19 @@
-"""Conversations and votes on disk: what is asked of them, in any database that SQLAlchemy speaks to without blocking.
+"""Conversations on disk: what is asked of them, in whatever database.
 
 It knows messages and who owns them, and nothing of HTTP or models.
 """
 
 import secrets
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, event, exists, func, or_, select, update
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy import Select, and_, delete, exists, func, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
-from resonance.errors import ResonanceError
-from serve.storage.migrations import upgrade
+from serve.storage.database import Database, StoreUnavailable
 from serve.storage.tables import ConversationRow, MessageRow, VoteRow
-
-DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
-BUSY_SECONDS = 5.0  # how long SQLite waits for another process's lock
-
-
-class StoreError(ResonanceError):
-    """A `store.url` that cannot be used."""
-
-
-class StoreUnavailable(Exception):
-    """The database does not answer as it should: locked, full, broken or gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,45 +35,8 @@ def new_message_id() -> str:
     return f"msg-{secrets.token_hex(12)}"
 
 
-class Store:
-    """The conversations of all owners; `open` before use, in the process that uses it."""
-
-    def __init__(self, url: str) -> None:
-        try:
-            parsed = make_url(url)
-        except ArgumentError as error:
-            raise StoreError(
-                "store.url is not a database's URL; write sqlite:///PATH or postgresql://HOST/NAME."
-            ) from error
-        self.url = parsed.set(drivername=DRIVERS.get(parsed.drivername, parsed.drivername))
-        self._engine: AsyncEngine | None = None
-
-    async def open(self) -> None:
-        """Connect, and bring the tables to the present form. Raises StoreUnavailable."""
-        engine = _engine(self.url)
-        try:
-            with _translated():
-                async with engine.begin() as connection:
-                    await connection.run_sync(upgrade)
-        except BaseException:
-            await engine.dispose()
-            raise
-        self._engine = engine
-        self._sessions = async_sessionmaker(engine, expire_on_commit=False)
-
-    async def close(self) -> None:
-        """Give the connections back."""
-        if self._engine is not None:
-            await self._engine.dispose()
-
-    @asynccontextmanager
-    async def session(self) -> AsyncGenerator[AsyncSession]:
-        """A transaction, which is committed at its end. Raises StoreUnavailable for whatever a database can raise."""
-        with _translated():
-            if self._engine is None:
-                await self.open()
-            async with self._sessions() as session, session.begin():
-                yield session
+class Store(Database):
+    """The conversations of all owners, in a database."""
 
     async def append(
         self, owner: str, conversation_id: str, messages: Sequence[NewMessage], parent_id: str | None
@@ -116,7 +64,7 @@ class Store:
                         parent_id=parent_id,
                         position=position,
                         role=message.role,
-                        content=storable(message.content),
+                        content=message.content,
                         created_at=now,
                         model=message.model,
                         finish_reason=message.finish_reason,
@@ -215,7 +163,7 @@ class Store:
             conversation = await session.get(ConversationRow, (owner, conversation_id))
             if conversation is None:
                 return False
-            conversation.title = storable(title)
+            conversation.title = title
             return True
 
     async def delete(self, owner: str, conversation_id: str) -> bool:
@@ -263,9 +211,7 @@ class Store:
                 return False
             if message.conversation_id != conversation_id:
                 return False
-            message.rating = rating
-            message.comment = None if comment is None else storable(comment)
-            message.correction = None if correction is None else storable(correction)
+            message.rating, message.comment, message.correction = rating, comment, correction
             return True
 
     async def forget(self, days: int) -> None:
@@ -279,36 +225,6 @@ class Store:
             await session.execute(delete(ConversationRow).where(old))
             aged = VoteRow.created_at < datetime.now(UTC) - timedelta(days=days)
             await session.execute(delete(VoteRow).where(aged))
-
-
-def _engine(url: Any) -> AsyncEngine:
-    if url.get_backend_name() != "sqlite":
-        return create_async_engine(url, pool_pre_ping=True)
-    engine = create_async_engine(url, connect_args={"timeout": BUSY_SECONDS})
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def _(connection: Any, _: object) -> None:
-        cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-        # SQLite's own knows ASCII only, and searches compare in lower case.
-        connection.create_function("lower", 1, _lower, deterministic=True)
-
-    return engine
-
-
-def _lower(text: str | None) -> str | None:
-    return None if text is None else text.lower()
-
-
-@contextmanager
-def _translated() -> Generator[None]:
-    """Turn whatever a database can raise into StoreUnavailable."""
-    try:
-        yield
-    except (SQLAlchemyError, OSError) as error:
-        raise StoreUnavailable(type(error).__name__) from error
 
 
 def _of(owner: str, conversation_id: str) -> tuple[Any, Any]:
@@ -340,10 +256,4 @@ def _title(messages: Sequence[NewMessage]) -> str:
 def title_of(text: str) -> str:
     """The first words of a text, on one line."""
     words = " ".join(text.split())
-    title = words if len(words) <= 60 else words[:60].rsplit(" ", 1)[0] + "…"
-    return storable(title)
-
-
-def storable(text: str) -> str:
-    """PostgreSQL keeps no NUL in a text."""
-    return text.replace("\x00", "\ufffd")
+    return words if len(words) <= 60 else words[:60].rsplit(" ", 1)[0] + "…"

@@ -3,8 +3,20 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, ForeignKeyConstraint, Index, MetaData, Text
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKeyConstraint, Index, MetaData, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+
+class AnyText(TypeDecorator[str]):
+    """Text from anywhere, kept or looked for. PostgreSQL knows no NUL; U+FFFD stands in its place."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """The text as every database takes it."""
+        return None if value is None else value.replace("\x00", "\ufffd")
 
 
 class Base(DeclarativeBase):
@@ -25,9 +37,9 @@ class ConversationRow(Base):
     __tablename__ = "conversations"
     __table_args__ = (Index("ix_conversations_recent", "owner", "updated_at"),)
 
-    owner: Mapped[str] = mapped_column(Text, primary_key=True)
-    id: Mapped[str] = mapped_column(Text, primary_key=True)
-    title: Mapped[str] = mapped_column(Text)
+    owner: Mapped[str] = mapped_column(AnyText, primary_key=True)
+    id: Mapped[str] = mapped_column(AnyText, primary_key=True)
+    title: Mapped[str] = mapped_column(AnyText)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 
@@ -43,22 +55,22 @@ class MessageRow(Base):
         Index("ix_messages_conversation", "owner", "conversation_id", "position"),
     )
 
-    owner: Mapped[str] = mapped_column(Text, primary_key=True)
-    conversation_id: Mapped[str] = mapped_column(Text)
-    id: Mapped[str] = mapped_column(Text, primary_key=True)
-    parent_id: Mapped[str | None] = mapped_column(Text)
+    owner: Mapped[str] = mapped_column(AnyText, primary_key=True)
+    conversation_id: Mapped[str] = mapped_column(AnyText)
+    id: Mapped[str] = mapped_column(AnyText, primary_key=True)
+    parent_id: Mapped[str | None] = mapped_column(AnyText)
     position: Mapped[int]
-    role: Mapped[str] = mapped_column(Text)
-    content: Mapped[str] = mapped_column(Text)
+    role: Mapped[str] = mapped_column(AnyText)
+    content: Mapped[str] = mapped_column(AnyText)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
-    model: Mapped[str | None] = mapped_column(Text)
-    finish_reason: Mapped[str | None] = mapped_column(Text)
+    model: Mapped[str | None] = mapped_column(AnyText)
+    finish_reason: Mapped[str | None] = mapped_column(AnyText)
     sources: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     usage: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     timing: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     rating: Mapped[int | None]
-    comment: Mapped[str | None] = mapped_column(Text)
-    correction: Mapped[str | None] = mapped_column(Text)
+    comment: Mapped[str | None] = mapped_column(AnyText)
+    correction: Mapped[str | None] = mapped_column(AnyText)
 
 
 class VoteRow(Base):
@@ -67,10 +79,10 @@ class VoteRow(Base):
     __tablename__ = "votes"
     __table_args__ = (Index("ix_votes_recent", "owner", "created_at"),)
 
-    owner: Mapped[str] = mapped_column(Text, primary_key=True)
-    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    owner: Mapped[str] = mapped_column(AnyText, primary_key=True)
+    id: Mapped[str] = mapped_column(AnyText, primary_key=True)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     prompt: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
     a: Mapped[dict[str, Any]] = mapped_column(JSON)
     b: Mapped[dict[str, Any]] = mapped_column(JSON)
-    choice: Mapped[str] = mapped_column(Text)
+    choice: Mapped[str] = mapped_column(AnyText)

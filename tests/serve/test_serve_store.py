@@ -1,6 +1,7 @@
 """The store by itself, the same on SQLite and on PostgreSQL."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import socket
@@ -15,7 +16,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from serve.storage import ballots
-from serve.storage.store import NewMessage, Store, StoreError, StoreUnavailable, new_message_id
+from serve.storage.database import StoreError, StoreUnavailable
+from serve.storage.store import NewMessage, Store, new_message_id
 from serve.storage.tables import Base, VoteRow
 
 
@@ -45,12 +47,13 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = probe.getsockname()[1]
     command = [*as_user, initdb.parent / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", home, "-F"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for _ in range(200):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
+    url = f"postgresql://resonance@127.0.0.1:{port}/postgres"
+    for _ in range(300):
+        with contextlib.suppress(StoreUnavailable):  # its port is open a while before it takes anybody
+            run(url, lambda store: store.messages("", "c"))
+            break
         time.sleep(0.1)
-    yield f"postgresql://resonance@127.0.0.1:{port}/postgres"
+    yield url
     process.terminate()
     process.wait(timeout=20)
 
@@ -140,6 +143,27 @@ def test_search_knows_small_and_capital_letters_of_all_languages_and_the_newest_
         assert {row.id for row, _ in page} == {"a", "b"}
         found = await store.found(owner, ["a", "b"], "äpfel")
         assert {name: row.content for name, row in found.items()} == {"a": "Die ÄPFEL sind rot."}
+
+    run(url, use)
+
+
+def test_a_nul_in_whatever_is_stored_or_looked_for_is_a_sign_like_others(url, owner):
+    async def use(store: Store):
+        said = message("assistant", "one\x00two")
+        await store.append(owner, "c", [message("user", "x"), said], None)
+        assert await store.conversation(owner, "c\x00") is None
+        assert not await store.delete_message(owner, "c", "\x00")
+        assert await store.page(owner, limit=10, after="\x00", query=None) == ([], False)
+        page, _ = await store.page(owner, limit=10, after=None, query="one\x00")
+        assert [row.id for row, _ in page] == ["c"]
+        assert (await store.found(owner, ["c"], "E\x00TWO")).keys() == {"c"}
+        assert await store.rate(owner, "c", said.id, 1, "no\x00", None)
+        assert await store.rename(owner, "c", "a\x00")
+        vote = ballot(owner, "v", 0)
+        vote.prompt = [{"role": "user", "content": "\x00"}]
+        await ballots.add_vote(store, vote)
+        (kept,), _ = await ballots.votes(store, owner, limit=1, after=None)
+        assert kept.prompt == vote.prompt
 
     run(url, use)
 
