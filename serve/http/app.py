@@ -5,10 +5,11 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
-from starlette.middleware.cors import CORSMiddleware
 
 from serve.http import admin, chat, completions, conversations, errors, exchange, preview, system, votes
 from serve.http.answers import Citations, ErrorBody, NotSearched
+from serve.http.cors import METHODS, Cors
+from serve.http.gate import Gate
 from serve.http.judged import Example, Preference
 from serve.http.middleware import Edge
 from serve.http.page import add_docs, add_page
@@ -45,20 +46,17 @@ def build(app: FastAPI, service: Service) -> None:
         app.include_router(router, responses={code: ERRORS[code] for code in (400, 401, 404, 408, 409, 413, 500, 503)})
     add_docs(app)
     add_page(app)
+    # From the inside out.
+    app.add_middleware(Gate, metrics=service.metrics, limits=service.settings.limits, full=service.full)
     app.add_middleware(
-        CORSMiddleware,
-        allow_origins=list(service.settings.cors_origins),
-        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        Cors,
+        allow_origins=service.settings.cors_origins,
+        allow_methods=METHODS,
         allow_headers=["*"],  # OpenAI's client for browsers sends a dozen of its own
+        allow_private_network=True,  # a browser may ask, as servers are mostly on their users' machines
         expose_headers=["X-Request-ID", "Retry-After"],
     )
-    app.add_middleware(
-        Edge,
-        metrics=service.metrics,
-        limits=service.settings.limits,
-        full=service.full,
-        tracing=lambda: service.tracing,
-    )
+    app.add_middleware(Edge, metrics=service.metrics, tracing=lambda: service.tracing)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
 
 

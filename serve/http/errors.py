@@ -3,16 +3,22 @@
 Nothing of what a client sent is ever repeated in a message, but for the names of fields and models.
 """
 
+import json
+import logging
 import re
+import traceback
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+
+log = logging.getLogger("resonance.serve.access")
 
 TYPES = {
     400: "invalid_request_error",
@@ -61,9 +67,22 @@ def server_full() -> ApiError:
     return ApiError(429, "The server is answering as many requests as it can.", code="server_full", retry_after=1)
 
 
+def mistake(name: str, error: Exception) -> ApiError:
+    """The error of what nobody foresaw. The log has, under a request's or an answer's name, where it happened.
+
+    The error's own words are left out: they may repeat what a client has sent.
+    """
+    places = " < ".join(
+        f"{Path(f.filename).name}:{f.lineno}" for f in reversed(traceback.extract_tb(error.__traceback__))
+    )
+    log.error(json.dumps({"request_id": name, "fault": type(error).__name__, "at": places}))
+    return ApiError(500, "The server has made a mistake; it goes on.", code="internal_error")
+
+
 TOO_LARGE = "The request is larger than the server takes."
 GONE = "The client has gone."
 TOO_SLOW = "The request's body did not come in time."
+LONGEST_NAME = 80  # of a field that does not exist, to be repeated
 BRANCHES = frozenset(("str", "int", "float", "bool", "list", "dict", "none", "constrained-str"))
 """What pydantic puts into a location for the branches of a union; a reader only needs the field."""
 
@@ -149,8 +168,9 @@ def _from_validation(errors: Sequence[Mapping[str, Any]], request: Request) -> A
         case "missing":
             return ApiError(400, f"{param} is missing.", param=param, code="missing_field")
         case "extra_forbidden":
-            hint = _did_you_mean(str(path[-1]), request)
-            return ApiError(400, f"There is no field {param!r}{hint}", param=param, code="unknown_field")
+            known = param if param and len(param) <= LONGEST_NAME else None
+            name = f"field {known!r}{_did_you_mean(str(path[-1]), request)}" if known else "such field in a request."
+            return ApiError(400, f"There is no {name}", param=known, code="unknown_field")
         case "unsupported":
             return ApiError(
                 400, f"{param} is not supported by this server; leave it out.", param=param, code="unsupported_field"

@@ -156,7 +156,7 @@ HALF_A_HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length:
 def test_half_requests_hold_nobody_up_and_are_given_up_after_a_while(strict):
     heads = [connect(strict, HALF_A_HEAD) for _ in range(50)]
     bodies = [connect(strict, HALF_A_HEAD + f"Authorization: {key(7)['Authorization']}\r\n\r\n{{".encode())]
-    bodies += [connect(strict, HALF_A_HEAD + b"\r\n{") for _ in range(49)]
+    bodies += [connect(strict, HALF_A_HEAD + b"\r\n" + begun) for begun in (b"{", b"") for _ in range(25)]
     silent = connect(strict, b"")
     assert strict.client.get("/health").status_code == 200
     assert strict.client.post("/v1/chat/completions", json=SHORT, headers=key(7)).status_code == 200
@@ -199,9 +199,23 @@ def test_pages_of_the_origins_that_were_named_may_call_and_no_others(strict):
     assert "access-control-allow-credentials" not in allowed.headers
     models = strict.client.get("/v1/models", headers=named | key(7))
     assert (models.status_code, models.headers["access-control-allow-origin"]) == (200, named["Origin"])
-    stranger = strict.client.options("/v1/chat/completions", headers=asks | {"Origin": "https://evil.example"})
-    assert stranger.status_code == 400
-    assert "access-control-allow-origin" not in stranger.headers
+    refused = {
+        "origin_not_allowed": asks | {"Origin": "https://evil.example"},
+        "method_not_allowed": named | {"Access-Control-Request-Method": "TRACE"},
+    }
+    for code, headers in refused.items():
+        answer = strict.client.options("/v1/chat/completions", headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
+        assert "access-control-allow-origin" not in answer.headers
+        assert answer.headers["x-request-id"]
+
+
+def test_refusals_that_come_before_the_app_can_be_read_by_pages_of_other_origins_too(strict):
+    headers = key(7) | {"Origin": "https://chat.example.org", "Content-Type": "application/json"}
+    too_large = strict.client.post("/v1/chat/completions", content=b"x" * 1_100_000, headers=headers)
+    assert too_large.status_code == 413
+    assert too_large.headers["access-control-allow-origin"] == headers["Origin"]
+    assert "Retry-After" in too_large.headers["access-control-expose-headers"]
 
 
 def test_what_is_no_http_is_refused_in_the_same_form(strict):
