@@ -18,6 +18,7 @@ from serve.http.limits import Quotas
 from serve.http.metrics import Metrics
 from serve.http.models import open_models
 from serve.http.protocol import BoundedProtocol
+from serve.http.room import Room
 from serve.http.service import Service
 from serve.inference.leases import LeaseTable
 from serve.inference.roster import Roster
@@ -60,8 +61,11 @@ def main(overrides: list[str]) -> None:
 
 
 def make_server(settings: Settings) -> Server:
-    """The server for some settings, not yet running. Raises ResonanceError when a checkpoint is not whole."""
+    """The server for some settings, not yet running. Raises ResonanceError for checkpoints that cannot be served."""
     models = open_models(settings.engine.checkpoints, settings.context_length)
+    refusal = Room(settings.engine, settings.memory_gb).too_little_at_start([m.config for m in models.values()])
+    if refusal is not None:
+        raise ServeError(refusal)
     retriever = build_retriever(**settings.search) if settings.search else None
     places = settings.engine.max_batch_size * len(models) + settings.max_queue
     device, workers = _devices(settings.device)
@@ -71,7 +75,7 @@ def make_server(settings: Settings) -> Server:
     server = Server(settings, table, EngineWorker(settings.engine, table, roster, spec), device, workers)
     server.service = Service(
         settings=settings,
-        fleet=Fleet(settings, models, roster, table),
+        fleet=Fleet(settings, models, roster, table, spec),
         device=device,
         table=table,
         spec=spec,

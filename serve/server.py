@@ -6,7 +6,6 @@ It overrides a few of LitServe 0.2.19's own methods; the version is pinned for t
 import asyncio
 import gc
 import logging
-import multiprocessing as mp
 import os
 import signal
 import sys
@@ -14,8 +13,8 @@ import threading
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import wait
-from multiprocessing.managers import SyncManager
 from types import FrameType
 from typing import Any
 
@@ -24,7 +23,7 @@ from litserve import LitServer
 
 from serve.http.service import Service
 from serve.inference.leases import LeaseTable, WorkerState
-from serve.inference.line import Line
+from serve.inference.line import Jobs, Line
 from serve.inference.parent import exit_with_parent
 from serve.inference.worker import EngineWorker
 from serve.settings import Settings
@@ -60,18 +59,13 @@ class Server(LitServer):
     def _register_internal_endpoints(self) -> None:
         """None of LitServe's own: the app has its /health, and / is the page."""
 
-    def _init_manager(self, num_api_servers: int) -> SyncManager:
-        """As LitServe does it, with a manager that ends with this process."""
-        manager = SyncManager(ctx=mp.get_context("fork"))
-        manager.start(_in_manager)
-        self.transport_config.manager = manager  # type: ignore[union-attr]
-        self.transport_config.num_consumers = num_api_servers  # type: ignore[union-attr]
-        self.workers_setup_status = manager.dict()
-        self._shutdown_event = manager.Event()
-        self.litapi_request_queues = {api.api_path: manager.Queue() for api in self.litapi_connector}
-        self._transport = Line()
-        self._manager = manager
-        return manager
+    def _init_manager(self, num_api_servers: int) -> Jobs:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """What LitServe keeps in a process of its own, without it: two lines, and what only the main process asks."""
+        jobs, self._transport = Jobs(), Line()
+        self.litapi_request_queues = {api.api_path: jobs for api in self.litapi_connector}
+        self.workers_setup_status = {}  # the table has the workers' states
+        self._shutdown_event = threading.Event()
+        return jobs
 
     def verify_worker_status(self) -> None:
         """Do not wait for the model: /health says that it is being loaded."""
@@ -107,39 +101,42 @@ class Server(LitServer):
     # Watching
 
     def _watch(self, http: list[Any]) -> None:
-        """Replace workers that die, end those that hang, stop everything when another process is gone."""
-        started = [time.monotonic()] * len(self.inference_workers)
-        attempts = [0] * len(self.inference_workers)
+        """Replace workers that die, end those that hang, stop everything when the HTTP process is gone."""
+        lives = [_Life(time.monotonic()) for _ in self.inference_workers]
+        vital = [process.sentinel for process in http]
         greeted = False
         while not self.ending:
-            vital = [process.sentinel for process in http]
-            dead = wait([*vital, *(worker.sentinel for worker in self.inference_workers)], timeout=0.25)
+            running = [
+                worker.sentinel for worker, life in zip(self.inference_workers, lives, strict=True) if not life.over
+            ]
+            dead = wait([*vital, *running], timeout=0.25)
             if self.ending:
                 return
             if any(sentinel in vital for sentinel in dead):
                 self._stop("The HTTP process died; stopping.")
                 return
-            for i, worker in enumerate(self.inference_workers):
-                if worker.is_alive():
+            for i, (worker, life) in enumerate(zip(self.inference_workers, lives, strict=True)):
+                if life.over:
+                    self._start_again_when_due(i, life)
+                elif worker.is_alive():
                     self._end_if_hanging(i, worker)
-                    continue
-                failed_to_load = self.table.state(i) == WorkerState.FAILED
-                if failed_to_load and not greeted:
+                elif self.table.state(i) == WorkerState.FAILED and not greeted:
                     self._stop("The model could not be loaded; its error stands above.")
                     return
-                self.table.bury(i)
-                if time.monotonic() - started[i] > STABLE_SECONDS:
-                    attempts[i] = 0
-                delay = RESTART_AFTER[min(attempts[i], len(RESTART_AFTER) - 1)]
-                log.error("worker %d died with exit code %s; starting it again in %g s", i, worker.exitcode, delay)
-                time.sleep(delay)
-                attempts[i] += 1
-                self.table.set_state(i, WorkerState.LOADING)
-                self.inference_workers[i] = self.launch_single_inference_worker(self.lit_api, i)  # type: ignore[arg-type]
-                started[i] = time.monotonic()
+                else:
+                    self.table.bury(i)
+                    log.error(
+                        "worker %d died with exit code %s; starting it again in %g s", i, worker.exitcode, life.end()
+                    )
             if not greeted and self.table.state(0) == WorkerState.READY:
                 greeted = True
                 self._greet()
+
+    def _start_again_when_due(self, i: int, life: "_Life") -> None:
+        if time.monotonic() >= life.again_at:
+            self.table.set_state(i, WorkerState.LOADING)
+            self.inference_workers[i] = self.launch_single_inference_worker(self.lit_api, i)  # type: ignore[arg-type]
+            life.begin()
 
     def _end_if_hanging(self, i: int, worker: Any) -> None:
         ready = self.table.state(i) == WorkerState.READY
@@ -159,6 +156,24 @@ class Server(LitServer):
         print(f"Resonance serves {names} at {url} (API: {url}/docs). Ctrl-C ends it.", flush=True)
 
 
-def _in_manager() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process decides
-    exit_with_parent()
+@dataclass(slots=True)
+class _Life:
+    """A worker's present life, and how often in a row it was short; times are of the monotonic clock in seconds."""
+
+    began: float
+    over: bool = False
+    again_at: float = 0.0
+    short_ones: int = 0
+
+    def end(self) -> float:
+        """It died; return the seconds after which it should live again."""
+        now = time.monotonic()
+        if now - self.began > STABLE_SECONDS:
+            self.short_ones = 0
+        delay = RESTART_AFTER[min(self.short_ones, len(RESTART_AFTER) - 1)]
+        self.over, self.again_at, self.short_ones = True, now + delay, self.short_ones + 1
+        return delay
+
+    def begin(self) -> None:
+        """It lives again."""
+        self.began, self.over = time.monotonic(), False

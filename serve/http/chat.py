@@ -1,37 +1,21 @@
 """Chat completions: OpenAI's request and response, streamed or whole, and our own stream on top."""
 
-import asyncio
 import json
-from collections.abc import Awaitable
-from contextlib import suppress
-from typing import Annotated, Any, TypeVar
+from typing import Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 
-from resonance.tokenizer import Tokenizer
-from serve.http.answers import (
-    Alternative,
-    AnswerMessage,
-    ChatChoice,
-    ChatCompletion,
-    Logprobs,
-    NotSearched,
-    TokenLogprob,
-)
+from serve.http.answers import AnswerMessage, ChatChoice, ChatCompletion, Logprobs, NotSearched
 from serve.http.auth import Caller, Known
-from serve.http.errors import GONE, STORE_UNAVAILABLE, ApiError, error_body
+from serve.http.logprobs import logprob_of
 from serve.http.schemas import ChatRequest
 from serve.http.service import Service, Shared
 from serve.http.sse import EventLog, EventStream
+from serve.http.streaming import STREAMED, LastEventId, replay, stream, while_connected
 from serve.http.turn import Turn, begin
 from serve.inference.wire import Idle, Token
 
 router = APIRouter(tags=["chat"])
-LastEventId = Annotated[str | None, Header(description="Replay a stream's events after this one instead.")]
-STREAMED = {
-    "content": {"text/event-stream": {}},
-    "description": "The answer, or its events.",
-}
 OUR_EVENTS = {
     "content": {
         "text/event-stream": {
@@ -45,7 +29,6 @@ OUR_EVENTS = {
     },
     "description": "OpenAI's chunks, and events of our own by name.",
 }
-T = TypeVar("T")
 
 
 @router.post("/v1/chat/completions", response_model=ChatCompletion, responses={200: STREAMED})
@@ -78,57 +61,13 @@ async def _stream(
     if last_event_id:
         return replay(shared, caller, last_event_id)
     turn = await begin(shared, caller, body)
-    log = EventLog(turn.id, caller.owner, shared.settings.resume_s)
-    shared.logs.add(log)
-    log.write_with(lambda log: _write(turn, log, ours=ours))
-    return EventStream(log)
-
-
-def replay(shared: Service, caller: Caller, last_event_id: str) -> EventStream:
-    """What a client has missed of a stream since an event. Raises ApiError 404 when it is not kept any more."""
-    name, _, number = last_event_id.rpartition(":")
-    log = shared.logs.find(name, caller.owner)
-    if log is None or not number.isascii() or not number.isdigit():
-        raise ApiError(
-            404, "There is no stream with this event, or no longer.", param="Last-Event-ID", code="stream_gone"
-        )
-    return EventStream(log, after=int(number))
-
-
-async def while_connected(request: Request, work: Awaitable[T]) -> T:
-    """Do the work as long as the client is there; cancel it and raise ApiError 499 when it goes."""
-
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    working = asyncio.ensure_future(work)
-    watching = asyncio.create_task(gone())
-    try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ApiError(499, GONE, code="client_gone")
-        return working.result()
-    finally:
-        watching.cancel()
-        if not working.done():
-            working.cancel()
-            await asyncio.wait({working})
+    return stream(shared, caller, turn.id, lambda log: _write(turn, log, ours=ours))
 
 
 async def _collect(turn: Turn) -> ChatCompletion:
-    try:
+    async with turn.kept():
         async for _ in turn.events():
             pass
-    except asyncio.CancelledError:
-        with suppress(ApiError):
-            await turn.keep("cancelled")
-        raise
-    except ApiError:
-        with suppress(ApiError):
-            await turn.keep("error")
-        raise
-    await turn.keep()
     tokenizer = turn.model.tokenizer
     choices = [
         ChatChoice(
@@ -156,20 +95,8 @@ async def _write(turn: Turn, log: EventLog, *, ours: bool) -> None:
     """Write an answer's events into its log."""
     try:
         await _write_events(turn, log, ours=ours)
-    except asyncio.CancelledError:
-        log.add(json.dumps(error_body(499, "The answer was stopped.", code="cancelled")), event="error")
-        with suppress(ApiError):
-            await turn.keep("cancelled")
-        raise
-    except ApiError as error:
-        log.add(json.dumps(error.body()), event="error")
-        if error.code != STORE_UNAVAILABLE:
-            with suppress(ApiError):
-                await turn.keep("error")
     finally:
-        log.add("[DONE]")
         turn.close()
-        turn.service.logs.forget_later(log)
 
 
 async def _write_events(turn: Turn, log: EventLog, *, ours: bool) -> None:
@@ -182,18 +109,18 @@ async def _write_events(turn: Turn, log: EventLog, *, ours: bool) -> None:
     for i in range(len(turn.said)):
         log.add(chunk.line(i, {"role": "assistant", "content": ""}, **extra))
     ended: list[tuple[int, str]] = []
-    async for event in turn.events():
-        if isinstance(event, Idle):
-            log.comment()
-            continue
-        logprobs = None
-        if turn.body.logprobs and _counts(event, turn):
-            logprobs = {"content": [logprob_of(event, turn.model.tokenizer).model_dump()], "refusal": None}
-        if event.text or logprobs:
-            log.add(chunk.line(event.index, {"content": event.text}, logprobs=logprobs))
-        if event.finish_reason:
-            ended.append((event.index, event.finish_reason))
-    await turn.keep()  # who has read the end of an answer can rely on its being stored
+    async with turn.kept():  # who has read the end of an answer can rely on its being stored
+        async for event in turn.events():
+            if isinstance(event, Idle):
+                log.comment()
+                continue
+            logprobs = None
+            if turn.body.logprobs and _counts(event, turn):
+                logprobs = {"content": [logprob_of(event, turn.model.tokenizer).model_dump()], "refusal": None}
+            if event.text or logprobs:
+                log.add(chunk.line(event.index, {"content": event.text}, logprobs=logprobs))
+            if event.finish_reason:
+                ended.append((event.index, event.finish_reason))
     for index, reason in ended:
         _end(turn, log, chunk, index, reason, ours=ours)
     if include_usage:
@@ -251,17 +178,3 @@ def _counts(token: Token, turn: Turn) -> bool:
     """Whether a token is one of the text; the one that ends it is not."""
     ends = (turn.model.template.end_id, turn.model.tokenizer.eot_id)
     return token.logprob is not None and not (token.finish_reason == "stop" and token.token_id in ends)
-
-
-def logprob_of(token: Token, tokenizer: Tokenizer) -> TokenLogprob:
-    """One token's log-probabilities in OpenAI's form."""
-    assert token.token_id is not None and token.logprob is not None
-    chosen = alternative(token.token_id, token.logprob, tokenizer)
-    others = [alternative(token_id, logprob, tokenizer) for token_id, logprob in token.top_logprobs or ()]
-    return TokenLogprob(token=chosen.token, logprob=chosen.logprob, bytes=chosen.bytes, top_logprobs=others)
-
-
-def alternative(token_id: int, logprob: float, tokenizer: Tokenizer) -> Alternative:
-    """A token with its log-probability; JSON has no minus infinity."""
-    data = tokenizer.token_bytes(token_id)
-    return Alternative(token=data.decode("utf-8", "replace"), logprob=max(logprob, -9999.0), bytes=list(data))

@@ -4,7 +4,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,15 +13,17 @@ from fastapi import APIRouter, Request, Response
 
 from serve.http.answers import Completion, CompletionChoice, CompletionLogprobs, Usage
 from serve.http.auth import Caller, Known
-from serve.http.chat import STREAMED, LastEventId, alternative, replay, while_connected
-from serve.http.errors import ApiError, error_body
+from serve.http.errors import ApiError
+from serve.http.logprobs import TokenLists
 from serve.http.models import ServedModel
+from serve.http.prompt import LONG_CHARS
 from serve.http.sampling import engine_params
 from serve.http.schemas import CompletionRequest
 from serve.http.service import Service, Shared
-from serve.http.sse import EventLog, EventStream
+from serve.http.sse import EventLog
+from serve.http.streaming import STREAMED, LastEventId, replay, stream, while_connected
 from serve.inference.spec import Answer
-from serve.inference.wire import Failure, Idle, Prompt, Scored, Token
+from serve.inference.wire import Idle, Prompt, Scored, Token
 from serve.settings import Sampling
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
@@ -38,16 +40,13 @@ async def completions(
     """Continue texts or token ids as OpenAI's older API does, whole or with `stream: true` in pieces."""
     if body.stream and last_event_id:
         return replay(shared, caller, last_event_id)
-    job = _begin(shared, caller, body)
+    job = await _begin(shared, caller, body)
     if not body.stream:
         try:
             return await while_connected(request, _collect(job))
         finally:
             job.close()
-    log = EventLog(job.id, caller.owner, shared.settings.resume_s)
-    shared.logs.add(log)
-    log.write_with(lambda log: _write(job, log))
-    return EventStream(log)
+    return stream(shared, caller, job.id, lambda log: _write(job, log))
 
 
 @dataclass(slots=True)
@@ -78,12 +77,8 @@ class _Job:
 
     async def events(self) -> AsyncIterator[Token | Idle]:
         """The tokens of all continuations. Raises ApiError when the work fails."""
-        first = True
-        async for event in self.answer.events():
+        async for event in self.service.heard(self.answer, self.began):
             if isinstance(event, Token):
-                if first:
-                    self.service.metrics.first_token.observe(time.monotonic() - self.began)
-                    first = False
                 continued = self.continued[event.index]
                 continued.finish_reason = event.finish_reason
                 if event.token_id is not None:
@@ -91,11 +86,8 @@ class _Job:
                 yield event
             elif isinstance(event, Scored):
                 self.scores[event.prompt] = event
-            elif isinstance(event, Idle):
+            else:
                 yield event
-            elif isinstance(event, Failure):
-                raise ApiError(event.status, event.message, code=event.code, retry_after=1)
-        self.service.metrics.answer_seconds.observe(time.monotonic() - self.began)
 
     def usage(self) -> Usage:
         prompt, made = sum(map(len, self.prompts)), sum(len(c.pieces) for c in self.continued)
@@ -109,14 +101,19 @@ class _Job:
         self.service.trace_answer(self.answer, self.id, self.model, self.usage(), reasons)
 
 
-def _begin(service: Service, caller: Caller, body: CompletionRequest) -> _Job:
+async def _begin(service: Service, caller: Caller, body: CompletionRequest) -> _Job:
+    """Put a request's job under way. Raises ApiError."""
+    began = time.monotonic()
     model = service.model(body.model)
-    prompts = _prompts(body, model, service)
+    given = _given(body)
     n = body.n or 1
-    if len(prompts) * n > MOST_ANSWERS:
+    if len(given) * n > MOST_ANSWERS:
         raise ApiError(
             400, f"At most {MOST_ANSWERS} answers a request (prompts times n).", param="n", code="invalid_value"
         )
+    longest = service.settings.limits.message_chars
+    if any(isinstance(text, str) and len(text) > longest for text in given):
+        raise ApiError(400, f"A prompt has at most {longest} characters.", param="prompt", code="prompt_too_long")
     wanted = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     if not wanted and not body.echo:
         raise ApiError(
@@ -125,19 +122,23 @@ def _begin(service: Service, caller: Caller, body: CompletionRequest) -> _Job:
             param="max_tokens",
             code="invalid_value",
         )
-    jobs: list[Prompt] = []
-    for ids in prompts:
-        params = None
-        if wanted:
-            room = model.context_length - len(ids)
-            params = engine_params(body, AS_IT_IS, model, max_new_tokens=min(wanted, room), logprobs=body.logprobs)
-        score_top = body.logprobs if body.echo and len(ids) > 1 else None
-        jobs.append(Prompt(ids, params, n=n, score_top=score_top))
     with ExitStack() as stack:
         stack.enter_context(service.quotas.one_more(caller.client))
-        answer = service.reserve()
+        answer = service.reserve(model)  # before anything is waited for, so that a full server is seen as full at once
         stack.callback(answer.close)
-        service.spec.send(answer, model.key, jobs)
+        if sum(len(text) for text in given if isinstance(text, str)) > LONG_CHARS:
+            prompts = await asyncio.to_thread(_prompts, given, model, wanted)
+        else:
+            prompts = _prompts(given, model, wanted)
+        jobs: list[Prompt] = []
+        for ids in prompts:
+            params = None
+            if wanted:
+                room = model.context_length - len(ids)
+                params = engine_params(body, AS_IT_IS, model, max_new_tokens=min(wanted, room), logprobs=body.logprobs)
+            score_top = body.logprobs if body.echo and len(ids) > 1 else None
+            jobs.append(Prompt(ids, params, n=n, score_top=score_top))
+        service.spec.send(answer, jobs)
         return _Job(
             id=f"cmpl-{secrets.token_hex(12)}",
             created=int(time.time()),
@@ -149,20 +150,21 @@ def _begin(service: Service, caller: Caller, body: CompletionRequest) -> _Job:
             prompts=prompts,
             continued=[_Continued(ids) for ids in prompts for _ in range(n)],
             scores={},
-            began=time.monotonic(),
+            began=began,
             stack=stack.pop_all(),
         )
 
 
-def _prompts(body: CompletionRequest, model: ServedModel, service: Service) -> list[list[int]]:
+def _given(body: CompletionRequest) -> list[str | list[int]]:
+    """The prompts, of which a request may have one or several."""
+    given: Any = body.prompt
+    return [given] if isinstance(given, str) or isinstance(given[0], int) else list(given)
+
+
+def _prompts(given: Sequence[str | list[int]], model: ServedModel, wanted: int) -> list[list[int]]:
     """Every prompt as token ids; an empty text is the end-of-text token, as GPT-2 was trained. Raises ApiError."""
-    given = body.prompt
-    texts: list[Any] = [given] if isinstance(given, str) or isinstance(given[0], int) else list(given)
-    longest = service.settings.limits.message_chars
     prompts: list[list[int]] = []
-    for text in texts:
-        if isinstance(text, str) and len(text) > longest:
-            raise ApiError(400, f"A prompt has at most {longest} characters.", param="prompt", code="prompt_too_long")
+    for text in given:
         ids: list[int] = (model.tokenizer.encode(text) if isinstance(text, str) else text) or [model.tokenizer.eot_id]
         if max(ids) >= model.tokenizer.vocab_size:
             raise ApiError(
@@ -171,7 +173,7 @@ def _prompts(body: CompletionRequest, model: ServedModel, service: Service) -> l
                 param="prompt",
                 code="invalid_value",
             )
-        most = model.context_length - (0 if body.max_tokens == 0 else 1)
+        most = model.context_length - (1 if wanted else 0)
         if len(ids) > most:
             raise ApiError(
                 400,
@@ -195,7 +197,7 @@ def _choice(job: _Job, index: int, continued: _Continued) -> CompletionChoice:
     echoed = job.model.tokenizer.decode(continued.prompt_ids) if job.body.echo else ""
     logprobs = None
     if job.body.logprobs is not None:
-        logprobs = _Tokens(job)
+        logprobs = TokenLists(job.model.tokenizer)
         if job.body.echo:
             logprobs.add_prompt(continued.prompt_ids, job.scores.get(index // (job.body.n or 1)))
         for _, token in continued.pieces:
@@ -203,59 +205,16 @@ def _choice(job: _Job, index: int, continued: _Continued) -> CompletionChoice:
     return CompletionChoice(
         index=index,
         text=echoed + text,
-        logprobs=None if logprobs is None else logprobs.done(),
+        logprobs=None if logprobs is None else logprobs.lists,
         finish_reason="stop" if continued.finish_reason == "stop" else "length",
     )
-
-
-class _Tokens:
-    """Gathers OpenAI's parallel lists."""
-
-    def __init__(self, job: _Job, offset: int = 0) -> None:
-        self._job, self.offset = job, offset
-        self._lists = CompletionLogprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
-
-    def add_prompt(self, ids: list[int], scored: Scored | None) -> None:
-        """The prompt's own tokens; nothing comes before the first, so it has no probability."""
-        scores = [] if scored is None else scored.tokens
-        for token_id, score in zip(ids, [None, *scores], strict=True):
-            self._add(token_id, *(score or (None, None)))
-
-    def add(self, token: Token) -> None:
-        """One generated token; also the one that ends a text, as programs count on an entry for each token made."""
-        if token.token_id is not None:
-            self._add(token.token_id, token.logprob, token.top_logprobs)
-
-    def _add(self, token_id: int, logprob: float | None, top: tuple[tuple[int, float], ...] | None) -> None:
-        tokenizer = self._job.model.tokenizer
-        text = alternative(token_id, 0.0, tokenizer).token
-        best = (
-            {}
-            if logprob is None
-            else {a.token: a.logprob for a in (alternative(i, p, tokenizer) for i, p in top or ())}
-        )
-        self._lists.tokens.append(text)
-        self._lists.token_logprobs.append(logprob if logprob is None else max(logprob, -9999.0))
-        self._lists.top_logprobs.append(None if logprob is None else best)
-        self._lists.text_offset.append(self.offset)
-        self.offset += len(text)
-
-    def done(self) -> CompletionLogprobs:
-        return self._lists
 
 
 async def _write(job: _Job, log: EventLog) -> None:
     try:
         await _write_events(job, log)
-    except asyncio.CancelledError:
-        log.add(json.dumps(error_body(499, "The answer was stopped.", code="cancelled")), event="error")
-        raise
-    except ApiError as error:
-        log.add(json.dumps(error.body()), event="error")
     finally:
-        log.add("[DONE]")
         job.close()
-        job.service.logs.forget_later(log)
 
 
 async def _write_events(job: _Job, log: EventLog) -> None:
@@ -281,11 +240,11 @@ async def _write_events(job: _Job, log: EventLog) -> None:
             return
         echoed.add(index)
         continued = job.continued[index]
-        tokens = None if job.body.logprobs is None else _Tokens(job)
+        tokens = None if job.body.logprobs is None else TokenLists(job.model.tokenizer)
         if tokens is not None:
             tokens.add_prompt(continued.prompt_ids, job.scores.get(index // (job.body.n or 1)))
             offsets[index] = tokens.offset
-        add(index, job.model.tokenizer.decode(continued.prompt_ids), tokens and tokens.done(), None)
+        add(index, job.model.tokenizer.decode(continued.prompt_ids), tokens and tokens.lists, None)
 
     async for event in job.events():
         if isinstance(event, Idle):
@@ -294,11 +253,11 @@ async def _write_events(job: _Job, log: EventLog) -> None:
         echo(event.index)
         tokens = None
         if job.body.logprobs is not None:
-            tokens = _Tokens(job, offsets[event.index])
+            tokens = TokenLists(job.model.tokenizer, offsets[event.index])
             tokens.add(event)
             offsets[event.index] = tokens.offset
-        if event.text or event.finish_reason or (tokens is not None and tokens.done().tokens):
-            add(event.index, event.text, tokens and tokens.done(), event.finish_reason)
+        if event.text or event.finish_reason or (tokens is not None and tokens.lists.tokens):
+            add(event.index, event.text, tokens and tokens.lists, event.finish_reason)
     for index in range(len(job.continued)):
         if index not in echoed and job.body.echo:
             echo(index)

@@ -6,31 +6,44 @@ A checkpoint is known here (tokenizer, template) and held by the workers (weight
 import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from resonance.checkpoint import Checkpoint
 from resonance.errors import ResonanceError
 from serve.http.errors import ApiError
 from serve.http.models import ServedModel
+from serve.http.room import Room
 from serve.inference.leases import LeaseTable, WorkerState
 from serve.inference.roster import Roster
+from serve.inference.spec import ApiSpec
 from serve.settings import Settings
 
 LOAD_SECONDS = 600.0  # how long workers may take to load a checkpoint
-BYTES = {"fp32": 4.0, "auto": 4.0, "bf16": 2.0, "int8": 1.25, "int4": 0.75}  # a parameter, with its scales
-MEMINFO = Path("/proc/meminfo")
+LOOK_EVERY = 0.05  # seconds between two looks at what the workers have done
 
 
 class Fleet:
     """The served models by name; the first answers when a request names none."""
 
     def __init__(
-        self, settings: Settings, models: Mapping[str, ServedModel], roster: Roster, table: LeaseTable
+        self,
+        settings: Settings,
+        models: Mapping[str, ServedModel],
+        roster: Roster,
+        table: LeaseTable,
+        spec: ApiSpec,
     ) -> None:
-        self._settings, self._models, self._roster, self._table = settings, dict(models), roster, table
-        self._folders = dict(settings.engine.checkpoints)  # by the roster's keys
+        self._settings, self._models, self._roster, self._table, self._spec = (
+            settings,
+            dict(models),
+            roster,
+            table,
+            spec,
+        )
+        self._held = {model.key: model for model in models.values()}  # by the workers: also for answers under way
+        self._room = Room(settings.engine, settings.memory_gb)
         self._readings = 0
         self._changing = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())
@@ -53,62 +66,68 @@ class Fleet:
     async def load(self, what: str) -> ServedModel:
         """Serve one more of the runs or base models. Raises ApiError when it cannot be read or has no room."""
         async with self._changing:
-            model = await self._open(what)
-            if model.name in self._models:
+            checkpoint = await self._find(what)
+            if checkpoint.name in self._models:
                 raise ApiError(409, "This checkpoint is served already.", param="checkpoint", code="already_loaded")
-            await self._hold(model)
+            model = await self._open(checkpoint, checkpoint.name)
             self._models[model.name] = model
             return model
 
     async def reload(self, name: str) -> ServedModel:
-        """Read a served checkpoint again. Answers under way go on with the old weights. Raises ApiError."""
+        """Read a served checkpoint again. What was asked before goes on with the old weights. Raises ApiError."""
         async with self._changing:
             old = self.get(name)
-            model = replace(await self._open(old.folder), name=old.name)
-            model = await self._hold(model)
+            model = await self._open(await self._find(old.folder), name)
             self._models[name] = model
-            self._drop(old.key)
-            return model
+        self._retire(old)
+        return model
 
     async def unload(self, name: str) -> None:
-        """Serve a checkpoint no more. Answers under way finish. Raises ApiError 409 for the last one."""
+        """Serve a checkpoint no more. What was asked before is answered. Raises ApiError 409 for the last one."""
         async with self._changing:
             model = self.get(name)
             if len(self._models) == 1:
                 raise ApiError(409, "The last model stays; load another one first.", code="last_model")
             del self._models[name]
-            self._drop(model.key)
+        self._retire(model)
 
-    async def _open(self, what: str) -> ServedModel:
-        def find() -> ServedModel:
-            checkpoint = Checkpoint.find(what, self._settings.root)
-            return ServedModel.open(checkpoint.name, str(checkpoint.folder.resolve()), self._settings.context_length)
-
+    async def _find(self, what: str) -> Checkpoint:
         try:
-            model = await asyncio.to_thread(find)
+            return await asyncio.to_thread(Checkpoint.find, what, self._settings.root)
         except ResonanceError as error:
-            raise ApiError(400, str(error), param="checkpoint", code="checkpoint_unusable") from error
-        self._readings += 1
-        return replace(model, key=f"{model.name}#{self._readings}")
+            raise _unusable(error) from error
 
-    async def _hold(self, model: ServedModel) -> ServedModel:
+    async def _open(self, checkpoint: Checkpoint, name: str) -> ServedModel:
+        """Read a checkpoint here, and let every worker hold it."""
+        folder = str(checkpoint.folder.resolve())
+        try:
+            refusal = self._room.too_little_for(name, checkpoint.config, [m.config for m in self._held.values()])
+            if refusal is not None:
+                raise ApiError(409, refusal, param="checkpoint", code="memory_budget")
+            model = await asyncio.to_thread(ServedModel.open, name, folder, self._settings.context_length)
+        except ResonanceError as error:
+            raise _unusable(error) from error
+        self._readings += 1
+        model = replace(model, key=f"{name}#{self._readings}")
+        await self._hold(model)
+        return model
+
+    async def _hold(self, model: ServedModel) -> None:
         """Let every worker load the model; take it back when one cannot."""
-        self._check_room(model)
-        self._folders[model.key] = model.folder
-        version = self._roster.write(self._folders)
+        self._held[model.key] = model
+        version = self._write()
         try:
             async with asyncio.timeout(LOAD_SECONDS):
                 while not all(self._roster.applied(worker, version) for worker in self._ready()):
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(LOOK_EVERY)
         except BaseException as error:
-            self._drop(model.key)
+            self._drop(model)
             if isinstance(error, TimeoutError):
                 raise ApiError(503, "The workers did not load it in time.", code="load_failed") from error
             raise
         if any(self._roster.failed(worker, version) for worker in self._ready()):
-            self._drop(model.key)
+            self._drop(model)
             raise ApiError(503, "A worker could not load it; the server's log says why.", code="load_failed")
-        return model
 
     def _ready(self) -> list[int]:
         ready = [w for w in range(self._table.workers) if self._table.state(w) == WorkerState.READY]
@@ -116,33 +135,25 @@ class Fleet:
             raise ApiError(503, "The model is being loaded.", code="not_ready", retry_after=2)
         return ready
 
-    def _drop(self, key: str) -> None:
-        self._folders.pop(key, None)
-        self._roster.write(self._folders)
+    def _retire(self, model: ServedModel) -> None:
+        """Let the workers drop a model that is served no more, once nothing is asked of it."""
+        task = asyncio.create_task(self._drop_when_idle(model), name=f"retire {model.key}")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
 
-    def _check_room(self, model: ServedModel) -> None:
-        needed, budget = self._bytes(model), self._settings.memory_gb
-        room = _available() if budget is None else budget * 1e9 - sum(map(self._bytes, self))
-        if needed > room:
-            raise ApiError(
-                409,
-                f"It needs about {needed / 1e9:.2f} GB and there is room for {max(0.0, room) / 1e9:.2f} GB; unload "
-                "another one first.",
-                param="checkpoint",
-                code="memory_budget",
-            )
+    async def _drop_when_idle(self, model: ServedModel) -> None:
+        while self._spec.asks_for(model.key):
+            await asyncio.sleep(LOOK_EVERY)
+        async with self._changing:
+            self._drop(model)
 
-    def _bytes(self, model: ServedModel) -> float:
-        """What a model takes at most: its weights, and keys and values of a full batch."""
-        engine = self._settings.engine
-        weights = model.parameters * BYTES[engine.quantize or engine.dtype]
-        cached = 2 * model.config.n_layer * model.config.n_embd * model.context_length * engine.max_batch_size
-        return weights + cached * 4.0
+    def _drop(self, model: ServedModel) -> None:
+        self._held.pop(model.key, None)
+        self._write()
+
+    def _write(self) -> int:
+        return self._roster.write({key: model.folder for key, model in self._held.items()})
 
 
-def _available() -> float:
-    """Bytes that new processes may take without swapping; unknown is endless."""
-    if not MEMINFO.is_file():
-        return float("inf")
-    lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines() if ":" in line)
-    return float(lines["MemAvailable"].split()[0]) * 1024
+def _unusable(error: ResonanceError) -> ApiError:
+    return ApiError(400, str(error), param="checkpoint", code="checkpoint_unusable")

@@ -11,7 +11,8 @@ from serve.http.grounding import Grounding, Unsearched, ground
 from serve.http.models import ServedModel
 from serve.http.schemas import ChatRequest
 from serve.http.service import Service
-from serve.storage.store import NewMessage, StoreUnavailable, new_message_id
+from serve.storage.database import StoreUnavailable
+from serve.storage.store import NewMessage, new_message_id
 from serve.storage.tables import MessageRow
 
 LONG_CHARS = 20_000  # texts longer than this are tokenised on a thread, so that nobody else waits

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -22,8 +22,10 @@ from serve.http.sse import EventLogs
 from serve.http.tracing import TRACE, Answered, Tracing
 from serve.inference.leases import LeaseTable
 from serve.inference.spec import Answer, ApiSpec, Full
+from serve.inference.wire import Failure, Finished, Idle, Scored, Token
 from serve.settings import Settings
-from serve.storage.store import Store, StoreUnavailable
+from serve.storage.database import StoreUnavailable
+from serve.storage.store import Store
 
 if TYPE_CHECKING:
     from serve.rag.retriever import Retriever
@@ -62,16 +64,30 @@ class Service:
         """Whether a request would find no place."""
         return self.table.taken() >= self.table.slots
 
-    def reserve(self) -> Answer:
-        """A place for a request. Raises ApiError 503 while no worker runs, 429 when all places are taken."""
+    def reserve(self, model: ServedModel) -> Answer:
+        """A place for a request to a model. Raises ApiError 503 while no worker runs, 429 when all places are taken."""
         if not self.spec.ready():
             self.metrics.rejected.labels("not_ready").inc()
             raise ApiError(503, "The model is being loaded.", code="not_ready", retry_after=2)
         try:
-            return self.spec.reserve(self.settings.timeout_s)
+            return self.spec.reserve(model.key, self.settings.timeout_s)
         except Full:
             self.metrics.rejected.labels("full").inc()
             raise server_full() from None
+
+    async def heard(self, answer: Answer, began: float) -> AsyncIterator[Token | Scored | Idle]:
+        """What becomes of an answer that was asked for at `began`, and its times. Raises ApiError when it fails."""
+        timed = False
+        async for event in answer.events():
+            if isinstance(event, Failure):
+                raise ApiError(event.status, event.message, code=event.code, retry_after=1)
+            if isinstance(event, Finished):
+                self.metrics.answer_seconds.observe(time.monotonic() - began)
+                return
+            if answer.first_at is not None and not timed:
+                timed = True
+                self.metrics.first_token.observe(answer.first_at - began)
+            yield event
 
     def trace_answer(
         self, answer: Answer, id: str, model: ServedModel, usage: Usage, reasons: Sequence[str | None]

@@ -6,8 +6,8 @@ It knows conversations and places; how a prompt is made and an answer written do
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from resonance.chat import Fitted
@@ -21,9 +21,10 @@ from serve.http.sampling import engine_params
 from serve.http.schemas import ChatRequest
 from serve.http.service import Service
 from serve.inference.spec import Answer
-from serve.inference.wire import Failure, Idle, Prompt, Token
+from serve.inference.wire import Idle, Prompt, Token
 from serve.rag.citations import CitationFilter
-from serve.storage.store import NewMessage, StoreUnavailable
+from serve.storage.database import StoreUnavailable
+from serve.storage.store import NewMessage
 
 
 @dataclass(slots=True)
@@ -75,23 +76,16 @@ class Turn:
     said: list[Said]
     began: float
     stack: ExitStack
-    first_token: float | None = None  # when it came, as `began`
-    last_token: float = 0.0
+    last_token: float = 0.0  # when it came, as `began`
 
     async def events(self) -> AsyncIterator[Token | Idle]:
         """The tokens of all answers, and signs of life in between. Raises ApiError when the work fails."""
-        async for event in self.answer.events():
+        async for event in self.service.heard(self.answer, self.began):
             if isinstance(event, Token):
                 self.last_token = time.monotonic()
-                if self.first_token is None:
-                    self.first_token = self.last_token
-                    self.service.metrics.first_token.observe(self.first_token - self.began)
                 yield self.said[event.index].add(event)
             elif isinstance(event, Idle):
                 yield event
-            elif isinstance(event, Failure):
-                raise ApiError(event.status, event.message, code=event.code, retry_after=1)
-        self.service.metrics.answer_seconds.observe(time.monotonic() - self.began)
 
     def sources(self) -> Sources | None:
         """What was found, and which sentences of the first answer, as far as it goes, each source supports."""
@@ -110,19 +104,32 @@ class Turn:
 
     def timing(self) -> Timing | None:
         """How fast the first answer was written so far."""
-        if self.first_token is None:
+        first_token = self.answer.first_at
+        if first_token is None:
             return None
-        more, seconds = len(self.said[0].tokens) - 1, self.last_token - self.first_token
+        more, seconds = len(self.said[0].tokens) - 1, self.last_token - first_token
         return Timing(
-            first_token_s=round(self.first_token - self.began, 4),
+            first_token_s=round(first_token - self.began, 4),
             tokens_per_s=round(more / seconds, 2) if more > 0 and seconds > 0 else None,
         )
 
-    async def keep(self, reason: str | None = None) -> None:
-        """Store the answer as far as it goes, where there is a conversation. Raises ApiError 503 when that fails.
+    @asynccontextmanager
+    async def kept(self) -> AsyncGenerator[None]:
+        """Store the answer after the block, as far as it goes. Raises ApiError 503 when a whole one cannot be."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            with suppress(ApiError):
+                await self._keep("cancelled")
+            raise
+        except Exception:
+            with suppress(ApiError):
+                await self._keep("error")
+            raise
+        await self._keep()
 
-        `reason` says why it goes no further, when the model itself has not ended it.
-        """
+    async def _keep(self, reason: str | None = None) -> None:
+        """Store the answer where there is a conversation; `reason` says why the model itself has not ended it."""
         self.answer.close()
         self.service.quotas.spend(self.caller.client, sum(len(said.tokens) for said in self.said))
         if self.body.session_id is None:
@@ -159,7 +166,7 @@ async def begin(service: Service, caller: Caller, body: ChatRequest) -> Turn:
         stack.enter_context(service.quotas.one_more(caller.client))
         if body.session_id is not None:
             stack.enter_context(_alone(service, caller.owner, body.session_id))
-        answer = service.reserve()  # before anything is waited for, so that a full server is seen as full at once
+        answer = service.reserve(model)  # before anything is waited for, so that a full server is seen as full at once
         stack.callback(answer.close)
         conversation = await read_conversation(service, caller, body)
         prompt = await make_prompt(service, model, body, conversation)
@@ -174,7 +181,7 @@ async def begin(service: Service, caller: Caller, body: ChatRequest) -> Turn:
         if body.session_id is not None:
             parent_id = await _store(service, caller.owner, body.session_id, conversation.fresh, conversation.parent_id)
         n = body.n or 1
-        service.spec.send(answer, model.key, [Prompt(prompt.fitted.prompt_ids, params, n=n)])
+        service.spec.send(answer, [Prompt(prompt.fitted.prompt_ids, params, n=n)])
         grounding = prompt.grounding
         return Turn(
             id=f"chatcmpl-{secrets.token_hex(12)}",

@@ -2,7 +2,7 @@
 
 It knows numbers only. Every cell has one writer at a time, so nothing locks:
 
-- the HTTP process writes `seq` (which request holds a slot; 0: none) and `submitted`;
+- the HTTP process writes `seq` (which request holds a slot; 0: none);
 - a worker writes `owner` (which request it has taken), when it did, its heartbeat and its counters;
 - the main process writes a worker's `epoch`, `state` and `restarts` while that worker does not run.
 
@@ -63,7 +63,6 @@ class LeaseTable:
         self._seq = array("q", slots)
         self._owner = array("q", slots)
         self._claimed = array("q", slots)
-        self._submitted = array("q", 1)
         self._epoch = array("q", workers)
         self._state = array("q", workers)
         self._beat = array("q", workers)
@@ -94,10 +93,6 @@ class LeaseTable:
         if self._free is not None and self._seq[lease.slot] == lease.seq:
             self._seq[lease.slot] = 0
             self._free.append(lease.slot)
-
-    def announce(self) -> None:
-        """Tell the workers that a message was put on the queue."""
-        self._submitted[0] += 1
 
     def taken(self) -> int:
         """How many places are held."""
@@ -133,10 +128,6 @@ class LeaseTable:
         """Say that this worker has taken the request."""
         self._claimed[lease.slot] = time.monotonic_ns()
         self._owner[lease.slot] = lease.seq << _OWNER_BITS | (self._epoch[worker] & 0xFFFF) << 8 | worker
-
-    def submitted(self) -> int:
-        """How many messages were ever put on the queue."""
-        return self._submitted[0]
 
     def beat(self, worker: int) -> None:
         """Show that the worker is alive."""

@@ -5,13 +5,13 @@ this one is synchronous. Nothing may escape from it but what should end the proc
 """
 
 import pickle
-from queue import Empty, Queue
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from litserve.loops import ContinuousBatchingLoop
 from litserve.transport.base import MessageTransport
 from litserve.utils import LitAPIStatus, LoopResponseType
 
+from serve.inference.line import Jobs
 from serve.inference.wire import Event
 
 if TYPE_CHECKING:
@@ -20,22 +20,18 @@ if TYPE_CHECKING:
 STEP = "step"
 """The name under which the events of a whole step travel in one message."""
 STATUS_OK = cast(LitAPIStatus, LitAPIStatus.OK)  # a plain string, whatever LitServe says of it
-IDLE_WAIT = 0.5  # seconds; how long an idle worker sleeps on the queue between two heartbeats
+IDLE_WAIT = 0.5  # seconds; how long an idle worker waits for a job between two heartbeats
 
 
 class EngineLoop(ContinuousBatchingLoop):
     """Continuous batching over the engines of an EngineWorker."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._seen = 0  # messages on the queue that were known of when it was last empty
 
     def run(  # pyright: ignore[reportIncompatibleMethodOverride]  # LitServe calls a plain function in its loop
         self,
         lit_api: "EngineWorker",
         device: str,
         worker_id: int,
-        request_queue: "Queue[Any]",
+        request_queue: Jobs,
         transport: MessageTransport,
         workers_setup_status: dict[int, str],
         callback_runner: object,
@@ -48,19 +44,14 @@ class EngineLoop(ContinuousBatchingLoop):
         if events:
             self.put_response(transport, 0, STEP, pickle.dumps(events), STATUS_OK, LoopResponseType.STREAMING)
 
-    def _take(self, lit_api: "EngineWorker", request_queue: "Queue[Any]") -> list[tuple[str, Event]]:
-        """Jobs from the queue while there is room; sleeps on the queue when there is nothing else to do."""
+    def _take(self, lit_api: "EngineWorker", jobs: Jobs) -> list[tuple[str, Event]]:
+        """Jobs while there is room; waits for one when there is nothing else to do."""
         events: list[tuple[str, Event]] = []
         lit_api.table.beat(lit_api.worker)
         while lit_api.has_capacity():
             idle = not lit_api.has_active_requests() and not events
-            known = lit_api.table.submitted()
-            if not idle and known == self._seen:
+            job = jobs.get(IDLE_WAIT if idle else 0.0)
+            if job is None:
                 break
-            try:
-                _, uid, _, request = request_queue.get(True, IDLE_WAIT) if idle else request_queue.get(False)
-            except Empty:
-                self._seen = known
-                break
-            events += lit_api.add_request(uid, request)
+            events += lit_api.add_request(job)
         return events

@@ -1,7 +1,7 @@
 """The HTTP process's end of the line to the workers: hand in a job, read what becomes of it, take it back.
 
-It is the one LitSpec of the server, so that LitServe connects it to the request queue and the response buffer. It
-knows jobs and events, and nothing of HTTP.
+It is the one LitSpec of the server, so that LitServe connects it to the jobs' line and the response buffer. It knows
+jobs and events, and nothing of HTTP.
 """
 
 import asyncio
@@ -9,12 +9,13 @@ import pickle
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from litserve.specs.base import LitSpec
 from litserve.utils import ResponseBufferItem
 
 from serve.inference.leases import Lease, LeaseTable, WorkerState
+from serve.inference.line import Jobs
 from serve.inference.loop import STEP
 from serve.inference.wire import Event, Failure, Finished, Idle, Job, Prompt, Token
 
@@ -35,16 +36,16 @@ class Full(Exception):
 class Answer:
     """The events of one job, as they come; `close()` gives its place back and stops the work that is left."""
 
-    def __init__(self, table: LeaseTable, inbox: "Inbox", lease: Lease, deadline: float) -> None:
-        self.lease, self.deadline = lease, deadline
-        self.message: tuple[Any, ...] | None = None  # what was put on the queue
-        self.epochs = 0  # the table's, when it was put there
+    def __init__(self, spec: "ApiSpec", model: str, lease: Lease, deadline: float) -> None:
+        self.model, self.lease, self.deadline = model, lease, deadline
+        self.job = b""  # as it was handed in
+        self.epochs = 0  # the table's, when the job was handed in
         self.heard_at = time.monotonic()
         self.sent_at: float | None = None  # these are of the monotonic clock, in seconds
         self.claimed_at: float | None = None  # known once the place is given back
         self.first_at: float | None = None
         self.failure: Failure | None = None
-        self._table, self._inbox = table, inbox
+        self._spec = spec
         self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
 
@@ -71,9 +72,7 @@ class Answer:
 
     def close(self) -> None:
         """Give the place back; what is unfinished stops before the worker's next step. Twice is harmless."""
-        if self._inbox.answers.pop(self.lease.uid, None) is not None:
-            self.claimed_at = self._table.claimed_at(self.lease)
-            self._table.release(self.lease)
+        self._spec.close(self)
 
 
 class Inbox:
@@ -106,9 +105,11 @@ class ApiSpec(LitSpec):
         self.api_path = "/v1/chat/completions"  # LitServe names the request queue after it
         self.table = table
         self.inbox = Inbox()
+        self._waiting: dict[str, Answer] = {}  # whose jobs found no room on the line
+        self._jobs: Jobs | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"response_buffer": None, "inbox": None}
+        return super().__getstate__() | {"response_buffer": None, "request_queue": None, "_jobs": None, "inbox": None}
 
     @property
     def stream(self) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]  # LitSpec says Literal[False]
@@ -116,8 +117,9 @@ class ApiSpec(LitSpec):
         return True
 
     def setup(self, server: "LitServer") -> None:
-        """Connect to the server's queues; LitServe calls it before it starts a worker."""
+        """Connect to the server's lines; LitServe calls it before it starts a worker."""
         super().setup(server)
+        self._jobs = cast(Jobs, self.request_queue)
         server.response_buffer[STEP] = ResponseBufferItem(event=self.inbox, response_queue=self.inbox)  # type: ignore[arg-type]
 
     def decode_request(self, request: Any, context_kwargs: Any = None) -> Any:
@@ -128,21 +130,30 @@ class ApiSpec(LitSpec):
         """Nothing: events are written by the endpoints."""
         return output
 
-    def reserve(self, timeout: float) -> Answer:
-        """Take one of the server's places. Raises Full when there is none left; never waits."""
+    def reserve(self, model: str, timeout: float) -> Answer:
+        """Take one of the server's places for an answer of a model, which stays as long. Raises Full; never waits."""
         lease = self.table.acquire()
         if lease is None:
             raise Full
-        answer = self.inbox.answers[lease.uid] = Answer(self.table, self.inbox, lease, time.monotonic() + timeout)
+        answer = self.inbox.answers[lease.uid] = Answer(self, model, lease, time.monotonic() + timeout)
         return answer
 
-    def send(self, answer: Answer, model: str, prompts: list[Prompt]) -> None:
+    def send(self, answer: Answer, prompts: list[Prompt]) -> None:
         """Hand a job to the workers, in a place that was reserved for it."""
-        job = pickle.dumps(Job(answer.lease, model, answer.deadline, prompts))
+        answer.job = pickle.dumps(Job(answer.lease, answer.model, answer.deadline, prompts))
         answer.sent_at = time.monotonic()
-        answer.message = (0, answer.lease.uid, answer.sent_at, job)
-        answer.epochs = self.table.epochs()
-        self._put(answer)
+        self._hand_in(answer)
+
+    def close(self, answer: Answer) -> None:
+        """Give an answer's place back; what is unfinished stops before the worker's next step. Twice is harmless."""
+        if self.inbox.answers.pop(answer.lease.uid, None) is not None:
+            self._waiting.pop(answer.lease.uid, None)
+            answer.claimed_at = self.table.claimed_at(answer.lease)
+            self.table.release(answer.lease)
+
+    def asks_for(self, model: str) -> bool:
+        """Whether a model of this key has an answer to give or to begin."""
+        return any(answer.model == model for answer in self.inbox.answers.values())
 
     def ready(self) -> bool:
         """Whether some worker takes jobs."""
@@ -165,11 +176,19 @@ class ApiSpec(LitSpec):
                     answer.add(LATE)
                 elif now - answer.heard_at > IDLE_AFTER:
                     answer.add(Idle())
-                if answer.message and not self.table.claimed(answer.lease) and answer.epochs != self.table.epochs():
-                    # A worker that dies while it waits on the queue may take a message with it.
-                    answer.epochs = self.table.epochs()
-                    self._put(answer)
+                if answer.job and not self.table.claimed(answer.lease) and answer.epochs != self.table.epochs():
+                    self._hand_in(answer)  # a worker that dies may take a job with it that it has not claimed yet
 
-    def _put(self, answer: Answer) -> None:
-        self.request_queue.put(answer.message)  # type: ignore[union-attr]
-        self.table.announce()
+    def _hand_in(self, answer: Answer) -> None:
+        answer.epochs = self.table.epochs()
+        self._waiting[answer.lease.uid] = answer
+        self._hand_in_waiting()
+
+    def _hand_in_waiting(self) -> None:
+        assert self._jobs is not None
+        while self._waiting:
+            uid, answer = next(iter(self._waiting.items()))
+            if not self._jobs.put(answer.job):
+                self._jobs.when_there_is_room(self._hand_in_waiting)
+                return
+            del self._waiting[uid]

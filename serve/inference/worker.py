@@ -25,7 +25,7 @@ from serve.settings import EngineSettings
 log = logging.getLogger("resonance.serve.inference.worker")
 
 BROKEN = Failure(500, "generation_failed", "The model failed on this request; the server goes on.")
-UNLOADED = Failure(404, "model_not_found", "The model was unloaded before the answer began.")
+ABSENT = Failure(503, "model_unavailable", "The worker does not hold this model at the moment; its log says why.")
 TOO_LATE = Failure(504, "timeout", "The answer took longer than the server allows.")
 
 
@@ -69,16 +69,17 @@ class EngineWorker(LitAPI):
             busy[progress.job.model] += progress.answers_left
         return any(count < self.settings.max_batch_size for count in busy.values())
 
-    def add_request(self, uid: str, request: bytes) -> list[tuple[str, Event]]:
+    def add_request(self, request: bytes) -> list[tuple[str, Event]]:
         """Take a job. One whose client has gone, or that a worker has already, is dropped without a word."""
         job: Job = pickle.loads(request)
+        uid = job.lease.uid
         if self.table.claimed(job.lease):
             return []
         if not self.table.live(job.lease):
             self.table.count("cancelled", self.worker)
             return []
         if job.model not in self.engines.running:
-            return [(uid, UNLOADED)]
+            return [(uid, ABSENT)]
         self.table.claim(job.lease, self.worker)
         progress = self.jobs[uid] = Progress(job)
         self.table.set("active", self.worker, len(self.jobs))

@@ -74,6 +74,21 @@ def test_the_nearest_right_field_is_suggested(server):
     assert "did you mean 'temperature'?" in error["message"]
 
 
+@pytest.mark.parametrize("name", ["no such", "ä" * 81, "", "\x00", "a" * 100_000])
+def test_a_field_whose_name_cannot_be_repeated_is_refused_without_it(server, name):
+    error = error_of(server.client.post("/v1/chat/completions", json=chat(**{name: 1})), 400)
+    assert (error["param"], error["code"]) == (None, "unknown_field")
+    assert len(error["message"]) < 100
+
+
+@pytest.mark.parametrize("number", ["", "-1", "²", "1.5", "9" * 5000])
+def test_an_event_number_that_is_none_is_a_404(server, number):
+    name = server.client.post("/v1/chat/stream", json=chat()).text.removeprefix("id: ").partition(":")[0]
+    missed = {"Last-Event-ID": f"{name}:{number}".encode()}
+    error = error_of(server.client.post("/v1/chat/stream", json=chat(), headers=missed), 404)
+    assert error["code"] == "stream_gone"
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"[1]", b'"text"', b"null", b'{"messages": NaN}', b"\xff\xfe", b'{"messages": "\\ud800"}'],

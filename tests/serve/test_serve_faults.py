@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import httpx
 import pytest
@@ -217,6 +218,35 @@ def test_a_killed_worker_is_replaced_and_everybody_is_told(launch, alive):
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{server.base}/health")
     assert "Talk" not in server.log.read_text()
+
+
+def of_multiprocessing(pid: int, what: str) -> bool:
+    return f"multiprocessing.{what}" in Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def test_nothing_but_the_http_process_is_needed_and_its_end_is_the_servers_at_once(launch, alive):
+    server = launch("checkpoint=tiny")
+    short = LONG | {"stream": False, "max_tokens": 3}
+    children = server.children()
+    workers = [pid for pid in children if of_multiprocessing(pid, "spawn")]
+    trackers = [pid for pid in children if of_multiprocessing(pid, "resource_tracker")]
+    (http,) = set(children) - {*workers, *trackers}
+    assert len(workers) == 1
+    for pid in trackers:
+        os.kill(pid, signal.SIGKILL)
+    assert server.client.post("/v1/chat/completions", json=short).status_code == 200
+    os.kill(workers[0], signal.SIGKILL)
+    assert server.until(lambda: server.metric("resonance_worker_restarts_total") == 1)
+    server.wait_until_ready()
+    assert server.client.post("/v1/chat/completions", json=short).status_code == 200
+
+    children = server.children()
+    os.kill(http, signal.SIGKILL)
+    assert server.process.wait(timeout=30) == 1
+    assert server.until(lambda: not any(alive(pid) for pid in children))
+    said = server.log.read_text()
+    assert "Error: The HTTP process died; stopping.\n" in said
+    assert "Traceback" not in said
 
 
 def test_answers_that_outlast_the_grace_time_are_told_so_and_kept(launch):

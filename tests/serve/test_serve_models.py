@@ -1,14 +1,22 @@
 """Checkpoints that come, change and go while the server runs, by an admin key."""
 
+import re
 import shutil
 import threading
+from collections import Counter
+from dataclasses import replace
 
+import httpx
 import pytest
 import torch
 
 from resonance import GPT2, Checkpoint, GPT2Config, Tokenizer
 from resonance.checkpoint import Metadata
+from resonance.errors import ResonanceError
+from serve.http.room import Room
 from serve.keys import main as keys
+from serve.run import make_server
+from serve.settings import EngineSettings, read_settings
 
 GREEDY = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 6, "temperature": 0,
           "logit_bias": {"50256": -100}}  # fmt: skip
@@ -98,6 +106,73 @@ def test_a_checkpoint_is_loaded_read_again_and_unloaded_while_others_answer(serv
     assert not wrong
     assert names(server) == ["tiny", "other"]
     assert server.client.post("/v1/chat/completions", json=GREEDY | {"model": "third"}).status_code == 404
+
+
+def test_requests_that_wait_while_a_checkpoint_is_read_again_are_all_answered(server, make_key, third):
+    admin = make_key("root", "admin=true")
+    third(5)
+    assert server.client.post("/v1/models", json={"checkpoint": "third"}, headers=admin).status_code == 200
+    over = threading.Event()
+    outcomes: Counter[int] = Counter()
+
+    def ask() -> None:
+        with httpx.Client(base_url=server.base, timeout=200) as client:
+            while not over.is_set():
+                body = GREEDY | {"model": "third", "max_tokens": 60}
+                outcomes[client.post("/v1/chat/completions", json=body).status_code] += 1
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]  # twice as many as the model answers at once
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(3):
+            assert server.client.post("/v1/models/third/reload", headers=admin).status_code == 200
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert server.client.delete("/v1/models/third", headers=admin).status_code == 200
+    assert set(outcomes) <= {200, 429}
+    assert outcomes[200] > 8
+
+
+ENGINE = EngineSettings({}, "fp32", None, 8)
+SMALL = GPT2Config(n_layer=2, n_head=2, n_embd=32)
+
+
+def test_the_room_that_a_checkpoint_needs_is_worked_out_from_its_sizes():
+    def needed(config: GPT2Config) -> float:
+        return Room(replace(ENGINE, max_batch_size=0), None)._bytes(config) / 4
+
+    for config in (SMALL, replace(SMALL, tie_weights=False), GPT2Config(n_layer=1)):
+        assert needed(config) == GPT2(config).num_parameters()
+
+
+@pytest.mark.parametrize(
+    ("memory_gb", "held", "engine", "sentence"),
+    [
+        (
+            0.01,
+            [SMALL],
+            ENGINE,
+            r"new needs about 0\.01 GB and memory_gb=0\.01 leaves 0\.00 GB\. "
+            r"Start the server with a larger memory_gb or quantize=int8 or max_batch_size=1\.",
+        ),
+        (0.02, [SMALL, SMALL], ENGINE, r"Unload another one \(DELETE /v1/models/NAME\), or start the server with"),
+        (0.001, [], EngineSettings({}, "fp32", "int4", 1), r"Start the server with a larger memory_gb\.$"),
+    ],
+)
+def test_too_little_room_is_said_with_what_there_is_and_what_to_do(memory_gb, held, engine, sentence):
+    refusal = Room(engine, memory_gb).too_little_for("new", SMALL, held)
+    assert refusal is not None
+    assert re.search(sentence, refusal)
+    assert Room(engine, 1.0).too_little_for("new", SMALL, held) is None
+
+
+def test_checkpoints_that_are_too_large_together_do_not_start(runs):
+    settings = read_settings([f"root={runs}", "checkpoint=[tiny,other]", "memory_gb=0.02"], {})
+    with pytest.raises(ResonanceError, match=r"more than memory_gb=0\.02; serve fewer"):
+        make_server(settings)
 
 
 def test_what_cannot_be_loaded_changes_nothing(server, make_key, third, runs):
