@@ -35,6 +35,8 @@ _DENIED: tuple[Network, ...] = tuple(
         "100::/64",
         "2001::/23",  # protocol assignments: Teredo, ORCHID, benchmarking
         "2002::/16",  # 6to4: any IPv4 address inside it
+        "3fff::/20",  # documentation, newer than Python's list
+        "5f00::/16",  # segment routing inside a network, likewise
         "fc00::/7",
         "fe80::/10",
         "fec0::/10",  # site-local, deprecated but still routed by some

@@ -111,7 +111,10 @@ def target_of(link: str) -> str | None:
     """Where a result's link leads: redirects unwrapped, None for an advertisement or what is no web address."""
     if link.startswith("//"):
         link = f"https:{link}"
-    split = urlsplit(link)
+    try:
+        split = urlsplit(link)
+    except ValueError:  # "http://[x", or a host that its normal form would change
+        return None
     host = split.hostname or ""
     if host == "duckduckgo.com" or host.endswith(".duckduckgo.com"):
         if split.path.startswith("/y.js"):

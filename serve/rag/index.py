@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +23,15 @@ from numpy.typing import NDArray
 
 from serve.rag import bm25
 from serve.rag.contract import SearchError
+from serve.rag.folder import File, content_of, files_of
 from serve.rag.reading import SUFFIXES, Unreadable, read_passages
+from serve.rag.sanitize import visible
 from serve.rag.text import terms
 
 # Written into the index; another number means that passages or terms are made differently now.
-FORMAT = "1"
-# Files beyond this are left out: reading them would take minutes and their words drown the others.
-LARGEST = 50 * 1024 * 1024
-
+FORMAT = "2"
+# Files that a warning names; of a folder of pictures of text nobody reads all.
+TOLD = 20
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, mark TEXT, digest TEXT);
@@ -68,7 +69,8 @@ class Update:
         if self.files == 0:
             kinds = ", ".join(sorted(SUFFIXES))
             return (f"{documents} holds no documents ({kinds}), so a search finds nothing until there are some.",)
-        return self.skipped
+        more = len(self.skipped) - TOLD
+        return self.skipped if more < 1 else (*self.skipped[:TOLD], f"{more} more files are left out.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,30 +105,32 @@ class Index:
     def update(self) -> Update:
         """Read what is new or changed, forget what is gone; does nothing more when nothing changed.
 
-        An index that is damaged is made anew.
+        An index that is damaged is made anew. Raises SearchError when it cannot be written.
         """
         try:
-            return self._updated()
-        except sqlite3.OperationalError:  # locked, or the disk is full
-            raise
-        except sqlite3.DatabaseError:
-            shutil.rmtree(self.folder)
-            self.folder.mkdir()
-            return self._updated()
+            try:
+                return self._updated()
+            except sqlite3.OperationalError:  # locked, or the disk is full
+                raise
+            except sqlite3.DatabaseError:
+                shutil.rmtree(self.folder)
+                self.folder.mkdir()
+                return self._updated()
+        except (sqlite3.OperationalError, OSError) as error:
+            raise SearchError(f"the index in {self.folder} cannot be written: {error}") from error
 
     def _updated(self) -> Update:
         started = time.perf_counter()
         with self._open() as database:
             database.execute("BEGIN IMMEDIATE")  # one process updates; others wait and then find nothing to do
             stored = self._stored(database)
-            there = {self._name(path): path for path in self._files()}
+            there = files_of(self.documents)
             gone = [name for name in stored if name not in there]
             added = changed = 0
-            for name, path in there.items():
-                mark = _mark(path)
-                if stored.get(name, ("", ""))[0] == mark:
+            for name, file in there.items():
+                if stored.get(name, ("", ""))[0] == file.mark:
                     continue
-                if self._read(database, name, path, mark, stored.get(name)):
+                if self._read(database, name, file, stored.get(name)):
                     changed += name in stored
                     added += name not in stored
             for name in gone:
@@ -176,24 +180,6 @@ class Index:
         finally:
             database.close()
 
-    def _files(self) -> Iterator[Path]:
-        """Readable files in a fixed order; hidden ones, links out of the folder and the index itself are left out."""
-        if self.documents.is_file():
-            yield self.documents
-            return
-        for folder, folders, names in os.walk(self.documents):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(names):
-                path = Path(folder, name)
-                if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
-                    continue
-                if path.is_file() and path.resolve().is_relative_to(self.documents):
-                    yield path
-
-    def _name(self, path: Path) -> str:
-        root = self.documents if self.documents.is_dir() else self.documents.parent
-        return path.relative_to(root).as_posix()
-
     def _stored(self, database: sqlite3.Connection) -> dict[str, tuple[str, str]]:
         """(mark, digest) by file name; everything is forgotten when the index has another format."""
         row = database.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
@@ -204,26 +190,23 @@ class Index:
         rows = database.execute("SELECT name, mark, digest FROM files").fetchall()
         return {name: (mark, digest) for name, mark, digest in rows}
 
-    def _read(
-        self,
-        database: sqlite3.Connection,
-        name: str,
-        path: Path,
-        mark: str,
-        stored: tuple[str, str] | None,
-    ) -> bool:
+    def _read(self, database: sqlite3.Connection, name: str, file: File, stored: tuple[str, str] | None) -> bool:
         """Store a file's passages; False when its content is as before or cannot be read."""
-        database.execute("DELETE FROM unreadable WHERE file = ?", (name,))
+        sentence, digest, same, passages = None, "", False, []
         try:
-            if path.stat().st_size > LARGEST:
-                raise Unreadable(f"it is larger than {LARGEST // 2**20} MB")
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            content = content_of(file.path)
+            digest = hashlib.sha256(content).hexdigest()
             same = stored is not None and stored[1] == digest
-            passages = [] if same else read_passages(path)
+            passages = [] if same else read_passages(file.path, content)
+        except FileNotFoundError:  # the next update finds it gone
+            return False
         except (Unreadable, OSError) as error:
-            database.execute("INSERT INTO unreadable VALUES (?, ?)", (name, f"{name} is left out: {error}"))
-            digest, same, passages = "", False, []
-        database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (name, mark, digest))
+            why = error.strerror if isinstance(error, OSError) else error
+            sentence, digest = f"{visible(name)} is left out: {why}", ""
+        database.execute("DELETE FROM unreadable WHERE file = ?", (name,))
+        if sentence is not None:
+            database.execute("INSERT INTO unreadable VALUES (?, ?)", (name, sentence))
+        database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (name, file.mark, digest))
         if same:
             return False
         database.execute("DELETE FROM passages WHERE file = ?", (name,))
@@ -280,12 +263,6 @@ class Index:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _mark(path: Path) -> str:
-    """What a file looks like from outside; another one means that it may have changed."""
-    status = path.stat()
-    return f"{status.st_size}-{status.st_mtime_ns}"
-
-
 def main(overrides: list[str]) -> None:
     """`resonance index PATH`: index a folder of documents, or bring its index up to date."""
     from rich.console import Console
@@ -307,4 +284,5 @@ def main(overrides: list[str]) -> None:
     console.print(f"index: {index.folder}", markup=False)
     if config.query:
         for found in index.search(str(config.query), int(config.k)):
-            console.print(f"{found.score:6.2f}  {found.title} ({found.path}): {found.text[:160]}", markup=False)
+            passage = f"{found.title} ({visible(found.path)}): {found.text[:160]}"
+            console.print(f"{found.score:6.2f}  {passage}", markup=False)

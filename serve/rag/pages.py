@@ -4,7 +4,8 @@ import asyncio
 import re
 import ssl
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import httpcore
@@ -33,12 +34,19 @@ _HEADERS = {
 # Elements beyond which a page is not searched for its article: that takes time faster than the page grows.
 ELEMENTS = 4000
 _INLINE = word_set("a abbr b bdi bdo cite code em i kbd mark q s samp small span strong sub sup time u var")
+_CELLS = frozenset(("td", "th"))
+_RULE = re.compile(r"[|:\s-]+")  # between a table's head and its rows
+_HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 # What a reader of the page does not see, though a reader of its source does: a favourite place for orders.
-_UNSEEN_TAGS = frozenset(("script", "style", "noscript", "template", "iframe", "object", "svg", "form", "dialog"))
+_UNSEEN_TAGS = word_set("script style noscript template iframe object svg dialog button select datalist textarea")
+_NOTHING = r"0+(?:\.0+)?[a-z%]*(?:;|$)"
 _UNSEEN_STYLES = re.compile(
-    r"display:none|visibility:(?:hidden|collapse)|(?:^|;)opacity:0(?:\.0+)?(?:;|$)|(?:^|;)font-size:0|text-indent:-\d{3}"
-    r"|(?:left|top|right|bottom):-\d{3}|clip:rect\(0|clip-path:inset\((?:50|100)%|(?:^|;)(?:max-)?(?:height|width):0"
+    r"(?:^|;)(?:display:none|visibility:(?:hidden|collapse)|color:transparent|text-indent:-\d{3}|clip:rect\(0"
+    r"|(?:left|top|right|bottom):-\d{3}|clip-path:inset\((?:50|100)%|font-size:[01](?:px|pt)(?:;|$)"
+    rf"|(?:opacity|font-size|(?:max-)?(?:height|width)):{_NOTHING})"
 )
+# Ways to other pages, which say nothing of this one.
+_AROUND = frozenset(("nav", "footer"))
 _UNSEEN_CLASSES = frozenset(("sr-only", "visually-hidden", "visuallyhidden", "screen-reader-text", "hidden", "d-none"))
 
 
@@ -169,27 +177,78 @@ def _text(body: bytes, encoding: str | None, kind: str) -> str:
 
 def article_text(page: str | bytes) -> str:
     """The readable text of an HTML page, paragraphs parted by blank lines; what a reader cannot see is left out."""
-    tree = _parsed(page)
+    tree = _seen(page)
     if tree is None:
         return ""
-    for node in [node for node in tree.iter() if _is_unseen(node)]:
-        if node.getparent() is not None:
-            node.drop_tree()
-    body = tree.find("body")
-    tree = body if body is not None else tree
     text = ""
     if sum(1 for _ in tree.iter()) <= ELEMENTS:
         text = trafilatura.extract(tree, fast=True, include_comments=False, favor_recall=True)
     # Where no article is recognised, and for pages so large that recognising one takes seconds: all that is seen.
-    blocks = text.splitlines() if text else _blocks(tree)
+    return _paragraphs(_rows(text.splitlines()) if text else _blocks(tree))
+
+
+def seen_text(page: str | bytes) -> str:
+    """All text of an HTML page that a reader sees but its menus, paragraphs parted by blank lines."""
+    tree = _seen(page)
+    if tree is None:
+        return ""
+    for node in list(tree.iter(*_AROUND)):
+        node.drop_tree()
+    return _paragraphs(_blocks(tree))
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A page's title, else its first heading, else nothing; and all its headings."""
+
+    title: str
+    headings: frozenset[str]
+
+
+def outline_of(page: str | bytes) -> Outline:
+    """What a page is called, and what its parts are."""
+    tree = _parsed(page)
+    if tree is None:
+        return Outline("", frozenset())
+    titles, headings = (
+        [text for node in tree.iter(*tags) if (text := " ".join(node.text_content().split()))]
+        for tags in (("title",), _HEADINGS)
+    )
+    return Outline(next(iter((*titles[:1], *headings[:1])), ""), frozenset(headings))
+
+
+def _seen(page: str | bytes) -> lxml.html.HtmlElement | None:
+    """The page's body without what a reader cannot see; None where there is no page."""
+    tree = _parsed(page)
+    if tree is None:
+        return None
+    for node in [node for node in tree.iter() if _is_unseen(node)]:
+        if node.getparent() is not None:
+            node.drop_tree()
+    body = tree.find("body")
+    return body if body is not None else tree
+
+
+def _paragraphs(blocks: Iterable[str]) -> str:
     return "\n\n".join(line for block in blocks if (line := " ".join(block.split())))
 
 
+def _rows(lines: Iterable[str]) -> Iterator[str]:
+    """Lines, tables' rows among them as a reader would say them: `| red | restart |` is `red, restart`."""
+    for line in lines:
+        if not line.startswith("|"):
+            yield line
+        elif not _RULE.fullmatch(line):
+            yield ", ".join(cell.strip() for cell in line.strip("| ").split("|"))
+
+
 def _blocks(tree: lxml.html.HtmlElement) -> Iterator[str]:
-    """The text of each paragraph, heading, cell or entry in order, each part of the text once."""
+    """The text of each paragraph, heading, row or entry in order, each part of the text once."""
     gathered: list[str] = []
     for event, node in lxml.etree.iterwalk(tree, events=("start", "end")):
-        if node.tag not in _INLINE:
+        if node.tag in _CELLS:
+            gathered.append(", " if event == "start" and node.getprevious() is not None else "")
+        elif node.tag not in _INLINE:
             yield "".join(gathered)
             gathered.clear()
         gathered.append((node.text if event == "start" else node.tail) or "")
@@ -207,18 +266,6 @@ def _is_unseen(node: lxml.html.HtmlElement) -> bool:
         or not _UNSEEN_CLASSES.isdisjoint(node.get("class", "").split())
         or (bool(style) and _UNSEEN_STYLES.search(style) is not None)
     )
-
-
-def title_of(page: str | bytes) -> str:
-    """The page's title, else its first heading, else nothing."""
-    tree = _parsed(page)
-    if tree is None:
-        return ""
-    for path in ("//title", "//h1"):
-        for node in tree.xpath(path):
-            if title := " ".join(node.text_content().split()):
-                return title
-    return ""
 
 
 def _parsed(page: str | bytes) -> lxml.html.HtmlElement | None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from serve.rag import bm25
 from serve.rag.contract import Budget, Source
-from serve.rag.text import sentences, site_of, terms
+from serve.rag.sanitize import neutralise
+from serve.rag.text import origin_of, sentences, site_of, terms
 
 # How much of a sentence's score its provider's order may add: a tie-breaker, not a vote.
 _RANK_WEIGHT = 0.15
@@ -22,6 +23,7 @@ _HELD = 0.25
 # labelled corpora the highest that lose no answer; a small model mistakes what stands beside the answer for it.
 _RELATED = 0.5
 _WORTH = 0.7
+_LONGEST_SITE = 80  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def rank(query: str, documents: Sequence[Document], budget: Budget) -> list[Sour
         return []
     best = max(sentence.score for sentence in scored)
     chosen: dict[int, list[_Sentence]] = {}
-    sites: Counter[str] = Counter()
+    origins: Counter[str] = Counter()
     for sentence in scored:
         document = documents[sentence.document]
         taken = chosen.get(sentence.document)
@@ -57,18 +59,18 @@ def rank(query: str, documents: Sequence[Document], budget: Budget) -> list[Sour
             if len(taken) < budget.sentences_per_source and sentence.score >= _WORTH * best:
                 taken.append(sentence)
             continue
-        site = site_of(document.url)
+        origin = origin_of(document.url)
         if sentence.score < _RELATED * best:
             break
-        if len(chosen) < budget.max_sources and sites[site] < budget.per_site:
+        if len(chosen) < budget.max_sources and origins[origin] < budget.per_site:
             chosen[sentence.document] = [sentence]
-            sites[site] += 1
+            origins[origin] += 1
     return [
         Source(
             id=number,
             title=documents[index].title,
             url=documents[index].url,
-            site=site_of(documents[index].url),
+            site=_site(documents[index].url),
             passage=_passage(picked),
             score=round(picked[0].score, 4),
         )
@@ -172,6 +174,11 @@ def _fitting(query: str, scored: list[_Sentence], documents: Sequence[Document])
     wanted = set(terms(query))
     held = [set(terms(f"{document.title} {document.text}")) & wanted for document in documents]
     return [sentence for sentence in scored if len(held[sentence.document]) >= _HELD * len(wanted)]
+
+
+def _site(url: str) -> str:
+    """The site as the prompt names it: a file's name is foreign text too."""
+    return neutralise(site_of(url))[:_LONGEST_SITE] or "unnamed"
 
 
 def _passage(picked: list[_Sentence]) -> str:

@@ -3,15 +3,20 @@
 A passage is a few sentences under one heading, short enough that three of them fit into the prompt.
 """
 
+import io
 import logging
 import re
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pypdf
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
-from serve.rag.pages import article_text, title_of
+from serve.rag.pages import outline_of, seen_text
+from serve.rag.sanitize import visible
 from serve.rag.text import sentences
 
 SUFFIXES = frozenset((".txt", ".text", ".md", ".markdown", ".rst", ".html", ".htm", ".pdf"))
@@ -19,6 +24,12 @@ SUFFIXES = frozenset((".txt", ".text", ".md", ".markdown", ".rst", ".html", ".ht
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)
 # Characters of one passage: about 200 tokens of GPT-2.
 PASSAGE = 800
+_TITLE = 120
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+# What writers of PDFs put where a title belongs: their program's name, or the file's.
+_NO_TITLE = re.compile(r"^(?:untitled|microsoft (?:word|excel|powerpoint) - )|\.[a-z]{3,5}$", re.I)
+# Letters that fonts join, which PDFs hold as one character.
+_LIGATURES = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFB00, 0xFB07)}
 
 
 class Unreadable(Exception):
@@ -33,76 +44,110 @@ class Passage:
     text: str
 
 
-def read_passages(path: Path) -> list[Passage]:
-    """All passages of one file, in order. Raises Unreadable."""
+def read_passages(path: Path, content: bytes) -> list[Passage]:
+    """All passages of one file, in order; `path` says what kind of file it is. Raises Unreadable."""
     suffix = path.suffix.lower()
     if suffix == ".pdf":
-        return _of_pdf(path)
-    text = _decoded(path)
-    if suffix in (".html", ".htm"):
-        return _of_html(path, text)
-    if suffix in (".md", ".markdown"):
-        return _of_markdown(path, text)
-    return _split(_title_from_name(path), text)
-
-
-def _decoded(path: Path) -> str:
-    raw = path.read_bytes()
-    if b"\0" in raw[:4096] and not raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        passages = _of_pdf(path, content)
+    elif b"\0" in content[:4096] and not content.startswith(_UTF_16):
         raise Unreadable("it is not text")
-    for encoding in (
-        ("utf-16", "utf-8-sig", "cp1252") if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "cp1252")
-    ):
-        try:
-            return raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return raw.decode("utf-8", "replace")
+    elif suffix in (".html", ".htm"):
+        passages = _of_html(path, content)
+    elif suffix in (".md", ".markdown"):
+        passages = _of_markdown(path, _decoded(content))
+    else:
+        passages = _split(_title_from_name(path), _decoded(content))
+    if not passages:
+        raise Unreadable("it holds no text")
+    return passages
 
 
-def _of_pdf(path: Path) -> list[Passage]:
+def _strictly(content: bytes) -> str:
+    """Unicode text. Raises UnicodeDecodeError."""
+    return content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig")
+
+
+def _decoded(content: bytes) -> str:
+    """Text in Unicode, also with a few broken characters, else in the Western encoding of Windows."""
     try:
-        reader = pypdf.PdfReader(path)
+        return _strictly(content)
+    except UnicodeDecodeError:
+        text = content.decode("utf-8-sig", "replace")
+    beyond_ascii = len(text) - len(text.encode("ascii", "ignore"))
+    if 2 * text.count("\N{REPLACEMENT CHARACTER}") < beyond_ascii:
+        return text
+    try:
+        return content.decode("cp1252")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _of_pdf(path: Path, content: bytes) -> list[Passage]:
+    try:
+        reader = pypdf.PdfReader(io.BytesIO(content))
         if reader.is_encrypted and not reader.decrypt(""):
             raise Unreadable("it is encrypted")
-        title = str((reader.metadata and reader.metadata.title) or "").strip() or _title_from_name(path)
-        pages = [page.extract_text() for page in reader.pages]
+        title = str((reader.metadata and reader.metadata.title) or "").strip()
+        text = "\n\n".join(map(_on_page, reader.pages))
     except Unreadable:
         raise
     except Exception as error:  # pypdf raises many kinds for broken files
         raise Unreadable(f"it is no PDF that can be read ({error})") from error
-    # A word broken at a line's end is one word.
-    text = re.sub(r"(?<=[a-z])-\n(?=[a-z])", "", "\n\n".join(pages))
     if not text.strip():
         raise Unreadable("its pages hold no text (pictures of text are not read)")
-    return _split(title, text)
+    if not title or _NO_TITLE.search(title):
+        title = _title_from_name(path)
+    # A word broken at a line's end is one word.
+    return _split(title, re.sub(r"(?<=[a-z])-\n(?=[a-z])", "", text).translate(_LIGATURES))
 
 
-def _of_html(path: Path, text: str) -> list[Passage]:
-    title = title_of(text) or _title_from_name(path)
-    return _split(title, article_text(text))
+def _on_page(page: pypdf.PageObject) -> str:
+    """A page's text; none where the page is broken, which costs the other pages nothing."""
+    try:
+        return page.extract_text()
+    except Exception:  # as above
+        return ""
+
+
+def _of_html(path: Path, content: bytes) -> list[Passage]:
+    try:
+        page = _strictly(content)
+    except UnicodeDecodeError:
+        page = content  # the parser looks for the encoding that the page itself declares
+    return _of_page(path, page)
+
+
+def _of_page(path: Path, page: str | bytes) -> list[Passage]:
+    """A page's sections, whole: recognising an article loses tables, lists and headings of short ones."""
+    outline = outline_of(page)
+    return _of_sections(outline.title or _title_from_name(path), outline.headings, seen_text(page).split("\n\n"))
 
 
 def _of_markdown(path: Path, text: str) -> list[Passage]:
-    """Sections by heading; code and tables stay as they read."""
-    text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.S)
+    """Sections by heading; code and tables stay as they read. What its HTML hides is left out."""
+    text = re.sub(r"\A---\n.*?\n---\n", "", text.replace("\r\n", "\n"), flags=re.S)
+    reader = MarkdownIt("commonmark").enable("table")
+    tokens = reader.parse(text)
+    if any(one.type in ("html_block", "html_inline") for token in tokens for one in (token, *(token.children or ()))):
+        return _of_page(path, reader.render(text))
+    return _of_tokens(_title_from_name(path), tokens)
+
+
+def _of_tokens(name: str, tokens: list[Token]) -> list[Passage]:
     title, heading = "", ""
     passages: list[Passage] = []
     block: list[str] = []
 
     def close() -> None:
-        whole = title or _title_from_name(path)
-        name = whole if not heading or heading == whole else f"{whole}: {heading}"
-        passages.extend(_split(name, "\n\n".join(block)))
+        passages.extend(_split(_under(title or name, heading), "\n\n".join(block)))
         block.clear()
 
-    tokens = MarkdownIt("commonmark").enable("table").parse(text)
     for place, token in enumerate(tokens):
         if token.type == "inline":
             plain = "".join(
                 " " if child.type in ("softbreak", "hardbreak") else child.content
                 for child in token.children or []
-                if child.type in ("text", "code_inline", "softbreak", "hardbreak")
+                if child.type in ("text", "code_inline", "softbreak", "hardbreak", "image")
             )
             before = tokens[place - 1]
             if before.type == "heading_open":
@@ -121,15 +166,43 @@ def _of_markdown(path: Path, text: str) -> list[Passage]:
         elif token.type in ("fence", "code_block"):
             block.append(token.content)
     close()
-    return passages
+    return passages or _split(title or name, _headings_of(tokens))
+
+
+def _headings_of(tokens: list[Token]) -> str:
+    """The headings of a text that has nothing else."""
+    return "\n\n".join(token.content for token in tokens if token.type == "inline")
+
+
+def _of_sections(title: str, headings: frozenset[str], paragraphs: Iterable[str]) -> list[Passage]:
+    """Passages of paragraphs, some of which are headings of those that follow."""
+    passages: list[Passage] = []
+    heading = ""
+    block: list[str] = []
+    seen: list[str] = []
+    for paragraph in paragraphs:
+        seen.append(paragraph)
+        if paragraph not in headings:
+            block.append(paragraph)
+            continue
+        passages.extend(_split(_under(title, heading), "\n\n".join(block)))
+        block.clear()
+        heading = paragraph
+    passages.extend(_split(_under(title, heading), "\n\n".join(block)))
+    return passages or _split(title, "\n\n".join(seen))
+
+
+def _under(title: str, heading: str) -> str:
+    return title if not heading or heading == title else f"{title}: {heading}"
 
 
 def _split(title: str, text: str) -> list[Passage]:
     """Paragraphs gathered up to PASSAGE characters; a longer paragraph is cut between sentences."""
+    title = " ".join(visible(title).split())[:_TITLE]
     passages: list[Passage] = []
     gathered = ""
     for paragraph in re.split(r"\n\s*\n", text):
-        for sentence in sentences(" ".join(paragraph.split()), longest=PASSAGE):
+        for sentence in sentences(" ".join(visible(paragraph).split()), longest=PASSAGE):
             if gathered and len(gathered) + len(sentence) >= PASSAGE:
                 passages.append(Passage(title, gathered))
                 gathered = ""

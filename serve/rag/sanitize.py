@@ -7,6 +7,7 @@ no sentence that gives the model orders.
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 # Zero-width and joining characters, bidi controls, variation selectors, tags (the invisible ASCII at
 # U+E0000), fillers that render as nothing. Unicode's category Cf holds most; the rest are named.
@@ -31,7 +32,7 @@ _HEADER = re.compile(
 # "System:" or "Assistant :" where a turn could begin.
 _ROLE = re.compile(r"(?:(?<=^)|(?<=[.!?;\-–—*>\"'] ))(?:system|assistant|user|human|ai|developer)\s*:\s*", re.I)
 # Any citation-like number, ASCII or full-width brackets.
-_CITATION = re.compile(r"[\[［【]\s*(\d{1,3}(?:\s*[,;-]\s*\d{1,3})*)\s*[\]］】]")
+_CITATION = re.compile(r"[\[［【]\s*(\d{1,4}(?:\s*[,;–-]\s*\d{1,4})*)\s*[\]］】]")
 
 _TARGET = (
     r"(?:instructions?|prompts?|rules?|guidelines?|directions?|directives?|messages?|conversation|commands?"
@@ -65,6 +66,26 @@ _ORDERS = re.compile(
             r"\b(?:end|begin|start) of (?:the )?(?:system )?(?:prompt|instructions?|context|document|sources?"
             r"|input)\b",
             r"\byour (?:new |only |real |true )?(?:task|job|goal|instruction|purpose|role|mission) (?:is|now)\b",
+            rf"\b(?:set aside|put aside|pay no (?:attention|heed) to|no longer follow|throw (?:out|away)|abandon)\b"
+            rf"[^.!?]{{0,60}}\b(?:{_TARGET}|(?:were|been) told|text above|everything above)\b",
+            r"^\W*(?:(?:please|also|then|just|now) )*(?:tell|inform|persuade|convince|ask) the (?:user|human|reader)\b",
+            r"\b(?:do not|don't|never)\b[^.!?]{0,20}\b(?:tell|mention|inform|reveal|show|disclose)\b[^.!?]{0,30}"
+            r"\b(?:user|human|reader)s?\b",
+            r"\b(?:your|the (?:correct|right|only)) (?:answer|response|reply|output)\b[^.!?]{0,30}"
+            r"\b(?:must|should|shall|has to|to (?:any|every|all|each))\b",
+            r"(?:^\W*|\b(?:you (?:must|should|will|shall)|please|always|only) )(?:answer|respond to|reply to)\b"
+            r"[^.!?]{0,20}\b(?:any|every|all|each)\b[^.!?]{0,20}\b(?:questions?|quer(?:y|ies)|prompts?|requests?|messages?)\b",
+            r"\b(?:include|add|append|insert|embed|mention|put|write|place)\b[^.!?]{0,60}"
+            r"\b(?:in|into|to|of|with) your (?:next |final |own )?(?:answer|reply|response|output|summary)\b",
+            r"\byou(?:'re| are)\b[^.!?]{0,12}\b(?:ai|llm|language model|chatbot|gpt|ai assistant)\b",
+            r"^\W*(?:ai|assistant|chatbot|chatgpt|gpt|llm|language model)\s*[,!]\s*(?:please|kindly|you|now|do|say"
+            r"|write|answer|respond|reply|give|tell|output|print|stop|listen)\b",
+            r"\b(?:instructions?|notes?|notice|message|memo|hint|reminder|commands?|directives?) (?:for|to) "
+            r"(?:the |any |all )?(?:ai|llms?|language models?|assistants?|chatbots?|summari[sz]er)\b",
+            r"\b(?:decode|decipher|decrypt|unscramble)\b[^.!?]{0,80}\b(?:follow|obey|execute|do what|comply"
+            r"|carry out)\b",
+            # The languages that share the word.
+            r"\bignor\w*\b[^.!?]{0,40}\b(?:anweisung|instruc|istruzion|instruk|vorherig|precedent|anterior)",
             r"\bthe (?:user|human) (?:has )?(?:wants|asked|asks|requested|authori[sz]ed)\b[^.!?]{0,40}\byou\b",
         )
     ),
@@ -72,6 +93,12 @@ _ORDERS = re.compile(
 )
 # Markers inside markers that are taken apart one by one; deeper ones lose the characters that they are made of.
 ROUNDS = 8
+_CHOPPED = 3
+_STOPS = re.compile(r"[.!?…。！？]+")
+# Marks that stand for the space between two words, and what emphasises one.
+_TIES = re.compile(r"(?<=\w)[-/\\+=~|:]+(?=\w)|[_*~`]+")
+# Words that nobody reads: base64 and its kind.
+_BLOB = re.compile(r"[A-Za-z0-9+/=_-]{60,}")
 _SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"'”’)\]]*\s+|\s*[|•·]\s+|\s{2,}")
 
 
@@ -85,53 +112,98 @@ def clean(text: str) -> str:
         text = shorter
     else:  # nobody nests markers so deep without intent
         text = re.sub(r"[<>|#\[\]]", "", text)
-    text = _CITATION.sub(r"(\1)", text)
+    text = _BLOB.sub("…", _CITATION.sub(r"(\1)", text))
     text = re.sub(r"#{2,}|`{3,}|={3,}|-{3,}|_{3,}|\*{2,}", " ", text)
     text = _ROLE.sub("", " ".join(text.split()))
     return text.strip()
 
 
+class _Shown(dict[int, str | None]):
+    """What is shown for each character, worked out when it is first met: itself, a space, or nothing."""
+
+    def __missing__(self, code: int) -> str | None:
+        character = chr(code)
+        if character.isspace():
+            self[code] = " "
+        elif code in _INVISIBLE_EXTRA or unicodedata.category(character) in _DROPPED_CATEGORIES:
+            self[code] = None
+        else:
+            self[code] = character
+        return self[code]
+
+
+_SHOWN = _Shown()
+
+
 def visible(text: str) -> str:
     """NFC with invisible, control and direction-changing characters dropped; any white space is a space."""
-    kept: list[str] = []
-    for character in unicodedata.normalize("NFC", text):
-        if character.isspace():
-            kept.append(" ")
-        elif unicodedata.category(character) in _DROPPED_CATEGORIES or ord(character) in _INVISIBLE_EXTRA:
-            continue
-        else:
-            kept.append(character)
-    return unicodedata.normalize("NFC", "".join(kept))
+    if text.isascii() and text.isprintable():
+        return text
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).translate(_SHOWN))
 
 
 def gives_orders(sentence: str) -> bool:
     """Whether a sentence addresses the model instead of telling the reader something.
 
-    Look-alike letters (full-width, mathematical, Cyrillic or Greek in Latin words, accents) are folded first.
+    Look-alike letters (full-width, mathematical, Cyrillic or Greek in Latin words, accents) are folded first, and
+    words that are tied together by marks are read apart.
     """
-    return _ORDERS.search(_fold(sentence)) is not None
+    folded = _fold(sentence)
+    untied = _TIES.sub(" ", folded)
+    return _ORDERS.search(folded) is not None or (untied != folded and _ORDERS.search(untied) is not None)
 
 
 def neutralise(text: str) -> str:
     """`clean` text without the sentences that give orders."""
     text = visible(text)
+    for _ in range(ROUNDS):  # what is left may give the order that one sentence too many had broken up
+        shorter = _without_orders(text)
+        if shorter == text:
+            return text
+        text = shorter
+    return ""
+
+
+def _without_orders(text: str) -> str:
     parts = [part for part in _SENTENCE_END.split(text.replace("###", ". ###")) if part]
-    kept = [part for part in parts if not gives_orders(part)]
-    joined = clean(" ".join(kept)) if len(kept) < len(parts) else clean(text)
+    groups = [group for group in _chopped(parts) if not gives_orders(_STOPS.sub(" ", " ".join(group)))]
+    kept = [part for group in groups for part in group if not gives_orders(part)]
+    joined = clean(" ".join(kept) if len(kept) < len(parts) else text)
     return "" if gives_orders(joined) else joined
 
 
-# Cyrillic, Greek and Armenian letters and digits that pass for Latin ones, next to what they pass for.
+def _chopped(parts: Sequence[str]) -> list[list[str]]:
+    """Neighbours of at most `_CHOPPED` words each in one group ("Ignore. All. Rules."), others by themselves."""
+    groups: list[list[str]] = []
+    after_short = False
+    for part in parts:
+        short = len(part.split()) <= _CHOPPED
+        if short and after_short:
+            groups[-1].append(part)
+        else:
+            groups.append([part])
+        after_short = short
+    return groups
+
+
+# What passes for a Latin letter, next to what it passes for: Cyrillic, Greek and Armenian letters, small capitals,
+# digits; then letters in boxes and the letters of flags, which have no form of their own in Unicode's tables.
 _LOOK_ALIKES = str.maketrans(
-    "аеорсухіјѕԁһӏԛԝոսАЕОРСУХІЈЅВНКМТοανιρτυκεΟΑΝΙΡΤΥΚΕ0134@$ı",
-    "aeopcyxijsdhlqwnuAEOPCYXIJSBHKMToaviptukeOANIPTYKEoieaasi",
-)
+    "аеорсухіјѕԁһӏԛԝոսАЕОРСУХІЈЅВНКМТοανιρτυκεΟΑΝΙΡΤΥΚΕ0134@$ıкмтгпвнѵɡɑɩᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢᎠᎡᎢᎥᎪᎬᎳᎻᏃᏚᏞᏟᏢᏦᏀ57",
+    "aeopcyxijsdhlqwnuAEOPCYXIJSBHKMToaviptukeOANIPTYKEoieaasikmtrnbhvgaiabcdefghijklmnoprstuvwyzDRTiAEWHZSLCPKGst",
+) | {first + place: chr(ord("a") + place) for first in (0x1F150, 0x1F170, 0x1F1E6) for place in range(26)}
 
 
 def _fold(text: str) -> str:
-    folded = unicodedata.normalize("NFKD", text)
-    folded = "".join(character for character in folded if not unicodedata.combining(character))
-    words = [word.translate(_LOOK_ALIKES) if any(c.isalpha() for c in word) else word for word in folded.split(" ")]
+    folded = text
+    if not text.isascii():
+        decomposed = unicodedata.normalize("NFKD", text)
+        folded = "".join(character for character in decomposed if not unicodedata.combining(character))
+    # A number by itself is one.
+    words = [
+        word.translate(_LOOK_ALIKES) if not word.isascii() or any(c.isalpha() for c in word) else word
+        for word in folded.split(" ")
+    ]
     joined = " ".join(words)
     # "i g n o r e" and "i.g.n.o.r.e": single letters in a row are read as one word.
     return re.sub(r"\b(?:\w[ .\-_*]){3,}\w\b", lambda found: re.sub(r"[ .\-_*]", "", found.group()), joined)

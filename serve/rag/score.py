@@ -181,7 +181,9 @@ def _ranks(labelled: Labelled, ranking: Sequence[str], context: str) -> dict[str
 def _sentence(folder: Path, labelled: Labelled) -> str | None:
     if labelled.document is None or labelled.answer is None:
         return None
-    told = (sentence for passage in read_passages(folder / labelled.document) for sentence in sentences(passage.text))
+    path = folder / labelled.document
+    passages = read_passages(path, path.read_bytes())
+    told = (sentence for passage in passages for sentence in sentences(passage.text))
     return next((sentence for sentence in told if labelled.answer in sentence), None)
 
 

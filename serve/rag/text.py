@@ -1,6 +1,7 @@
 """Text cut into the units that search works on: words, sentences, sites."""
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -27,6 +28,7 @@ STOPWORDS = word_set(
     """
 )
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*(?:[.,]\d+)*", re.UNICODE)
+_ACCENTS = re.compile("[\u0300-\u036f]+")
 # A sentence ends at . ! ? … (and quotes or brackets behind it) before a capital, a digit, a quote or a
 # script without case; abbreviations and initials are put back together below.
 _BOUNDARY = re.compile(r"[.!?…][\"'”’)\]]*(\s+)(?=[\"'“‘(\[]?[^\Wa-z_])|[。！？]()|(\s+[|•·]\s+)")
@@ -34,6 +36,7 @@ _ABBREVIATION = re.compile(
     r"(?<![^\s(])(?:[A-Z]|Dr|Mr|Mrs|Ms|Prof|St|Sr|Jr|vs|etc|No|Nos|Fig|Figs|Vol|pp|ca|approx|e\.g|i\.e|al|Inc|Ltd|Co"
     r"|Corp|Gen|Col|Sgt|Capt|Lt|Rev|Hon|Mt|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec|U\.S|U\.K)\.$"
 )
+_LONGEST = 8  # characters of an abbreviation with its full stop, at most
 
 
 @lru_cache(maxsize=1)
@@ -43,6 +46,8 @@ def _stemmer() -> Stemmer.Stemmer:
 
 def terms(text: str) -> list[str]:
     """Stemmed content words in order, lower case; the unit of every index and comparison."""
+    if not text.isascii():  # people type "cafe" and find "café"; PDFs hold "ﬁlter" where they read "filter"
+        text = unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFKD", text)))
     # "may" is a verb, "May" a month.
     found = [word.lower().replace("’", "'") for word in _WORD.findall(text) if word != "may"]
     kept = [word.removesuffix("'s") for word in found if word not in STOPWORDS]
@@ -62,7 +67,7 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
         start, end = last - len(piece.lstrip()), first + len(piece.rstrip())
         if start >= end:
             continue
-        if spans and _ABBREVIATION.search(text, *spans[-1]) is not None:
+        if spans and _ABBREVIATION.search(text, max(spans[-1][0], spans[-1][1] - _LONGEST), spans[-1][1]):
             spans[-1] = (spans[-1][0], end)
         else:
             spans.append((start, end))
@@ -80,22 +85,30 @@ def _pieces(text: str) -> Iterator[tuple[int, int]]:
 
 def _cut(sentence: str, longest: int) -> list[str]:
     parts: list[str] = []
-    while len(sentence) > longest:
-        at = sentence.rfind(" ", longest // 2, longest)
-        at = at if at > 0 else longest
-        parts.append(sentence[:at].strip())
-        sentence = sentence[at:].strip()
-    return [*parts, sentence] if sentence else parts
+    start = 0
+    while len(sentence) - start > longest:
+        at = sentence.rfind(" ", start + longest // 2, start + longest)
+        at = at if at > 0 else start + longest
+        parts.append(sentence[start:at].strip())
+        start = at
+        while start < len(sentence) and sentence[start].isspace():
+            start += 1
+    return [*parts, sentence[start:]] if start < len(sentence) else parts
 
 
 def site_of(url: str) -> str:
-    """The host without `www.`, in ASCII (punycode), or the file's name where there is no host."""
-    split = urlsplit(url)
-    if not split.hostname:
-        return split.path.rsplit("/", 1)[-1]
-    host = split.hostname
+    """The host without `www.`, in ASCII (punycode); of a file's path its name."""
+    origin = origin_of(url)
+    return origin if "://" in url else origin.rsplit("/", 1)[-1]
+
+
+def origin_of(url: str) -> str:
+    """What sources of one origin share: a web address's host, as `site_of`, or a file's whole path."""
+    if "://" not in url:
+        return url
     try:
+        host = urlsplit(url).hostname or ""
         host = host.encode("idna").decode("ascii") if not host.isascii() else host
-    except UnicodeError:
-        host = host.encode("ascii", "replace").decode("ascii")
+    except ValueError:  # no address at all, or a host that no name server could know
+        host = ""
     return host.removeprefix("www.")

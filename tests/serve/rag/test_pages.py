@@ -308,11 +308,26 @@ def test_the_article_comes_without_navigation_and_hidden_text(site):
         "<p style='font-size:0px'>OWNED six</p><p class='sr-only'>OWNED seven</p><!-- OWNED eight -->"
         "<noscript>OWNED nine</noscript><p style='VISIBILITY : HIDDEN !important'>OWNED ten</p>"
         "<template>OWNED eleven</template><p style='text-indent:-9999px'>OWNED twelve</p>"
+        "<p style='color: transparent'>OWNED thirteen</p><p style='font-size:1px'>OWNED fourteen</p>"
     )
     site.pages["/hidden"] = (200, {}, ARTICLE.replace("</article>", f"{hidden}</article>").encode())
     text = fetch(f"{site.url}/hidden")
     assert "built in 1874" in text and "1988" in text
     assert "OWNED" not in text and "Login" not in text
+
+
+@pytest.mark.parametrize(
+    "style",
+    ["font-size:0.9rem", "margin-left:-150px", "line-height:0.8", "opacity:0.9", "max-width:0.5em", "width:100%"],
+)
+def test_what_a_reader_sees_stays_however_it_is_laid_out(style):
+    assert "built in 1874" in article_text(ARTICLE.replace("<article>", f"<article style='{style}'>"))
+
+
+def test_a_page_that_is_one_form_is_read_without_its_buttons():
+    page = ARTICLE.replace("<body>", "<body><form><button>Send</button>").replace("</body>", "</form></body>")
+    text = article_text(page)
+    assert "built in 1874" in text and "Send" not in text
 
 
 @pytest.mark.parametrize(
