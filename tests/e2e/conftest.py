@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,21 +18,12 @@ import torch
 
 from resonance import GPT2, Checkpoint, GPT2Config, Tokenizer
 from resonance.checkpoint import Metadata
+from serve.web.scripts import chromium
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = sync_api.expect
 
 WEB = Path(__file__).resolve().parents[2] / "serve" / "web"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = [
-    "--no-sandbox",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-gpu",
-]
 PATIENCE = 60_000  # ms; the machine may be busy
 SHORT = {"temperature": 0, "top_p": 1, "top_k": 0, "max_tokens": 24, "seed": 1}
 DOCUMENT = "# Lighthouses\n\nThe lighthouse of Brakk was built in 1871 by Ada Holm and has ninety-one steps.\n"
@@ -93,7 +83,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def _serving(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Iterator[Server]:
     if not (WEB / "dist" / "index.html").is_file():
         pytest.skip("the page has not been built (make web)")
-    if CHROMIUM is None:
+    if chromium.EXECUTABLE is None:
         pytest.skip("there is no Chromium on this machine")
     folder = tmp_path_factory.mktemp("page")
     for seed, name in enumerate(("tiny", "other")):
@@ -114,9 +104,9 @@ def _serving(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, st
 @pytest.fixture(scope="module")
 def browser(server: Server) -> Iterator["sync_api.Browser"]:
     with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield chromium
-        chromium.close()
+        running = playwright.chromium.launch(executable_path=chromium.EXECUTABLE, args=chromium.ARGUMENTS)
+        yield running
+        running.close()
 
 
 Open = Callable[..., "sync_api.Page"]

@@ -6,7 +6,6 @@ Needs Chromium on the machine and a server with a trained checkpoint.
 """
 
 import json
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -14,15 +13,8 @@ from urllib.request import urlopen
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-gpu",
-]
+from serve.web.scripts import chromium
+
 QUESTIONS = [
     "What is the capital of France?",
     "What is the opposite of hot?",
@@ -104,13 +96,12 @@ def main() -> None:
     if len(sys.argv) != 3:
         sys.exit("usage: screenshots.py http://HOST:PORT FOLDER")
     base, folder = sys.argv[1], Path(sys.argv[2])
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
+    if chromium.EXECUTABLE is None:
         sys.exit("There is no Chromium on this machine; install one first.")
     folder.mkdir(parents=True, exist_ok=True)
     wait_for(base)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=chromium.EXECUTABLE, args=chromium.ARGUMENTS)
         take_all(browser, base, folder)
         browser.close()
 
