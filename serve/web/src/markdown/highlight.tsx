@@ -1,23 +1,39 @@
 import type { ElementContent, RootContent } from "hast";
 import bash from "highlight.js/lib/languages/bash";
+import cpp from "highlight.js/lib/languages/cpp";
+import css from "highlight.js/lib/languages/css";
+import diff from "highlight.js/lib/languages/diff";
+import go from "highlight.js/lib/languages/go";
+import java from "highlight.js/lib/languages/java";
 import javascript from "highlight.js/lib/languages/javascript";
 import json from "highlight.js/lib/languages/json";
 import python from "highlight.js/lib/languages/python";
+import rust from "highlight.js/lib/languages/rust";
+import sql from "highlight.js/lib/languages/sql";
 import xml from "highlight.js/lib/languages/xml";
+import yaml from "highlight.js/lib/languages/yaml";
 import { createLowlight } from "lowlight";
 import type { ReactNode } from "react";
 
 const languages = {
   bash,
+  cpp,
+  css,
+  diff,
+  go,
+  java,
   javascript,
   json,
   python,
+  rust,
+  sql,
   xml,
+  yaml,
 };
 
 const lowlight = createLowlight(languages);
 // Near enough to share a grammar; every language here is weight on the page.
-lowlight.registerAlias({ javascript: ["ts", "tsx", "typescript"] });
+lowlight.registerAlias({ cpp: ["c", "h"], javascript: ["ts", "tsx", "typescript"] });
 
 /** Code with its syntax in colour, or null when the language is not one we know. */
 export function highlight(code: string, language: string): ReactNode {

@@ -51,6 +51,13 @@ test("formulas become MathML, and prices stay prices", async () => {
   expect(document.body.textContent).toContain("for $5 or $6.");
 });
 
+test("lone dollars around a formula set it, but not around prices, names or code", async () => {
+  render(<Markdown text={"So $E = mc^2$ and $x$, not $5–$6, $HOME/$USER, \\$1\\$ or `$y$`."} />);
+  await screen.findByText("E");
+  expect(document.querySelectorAll("math")).toHaveLength(2);
+  expect(document.body.textContent).toContain("not $5–$6, $HOME/$USER, $1$ or $y$.");
+});
+
 test("a list written without gaps has no paragraphs, and one with gaps has them", () => {
   render(<Markdown text={"3. three\n4. four"} />);
   expect(document.querySelector("ol")?.getAttribute("start")).toBe("3");

@@ -1,9 +1,15 @@
+/**
+ * A formula between lone dollars, by Pandoc's rule: no space inside of either, and no digit after
+ * the second, so that two prices are none.
+ */
+const LONE = /(?<![\\$\w])\$(?![\s$])([^$\n]*[^\s$\\])\$(?![$\w])/;
+
 /** True when a text may hold formulas, and the maths renderer is worth loading. */
 export function hasMath(text: string): boolean {
-  return /\$\$|\\\(|\\\[/.test(text);
+  return /\$\$|\\\(|\\\[/.test(text) || LONE.test(text);
 }
 
-/** Turns LaTeX's own delimiters into the `$$` of Markdown, outside of code. */
+/** Turns LaTeX's own delimiters, and lone dollars, into the `$$` of Markdown, outside of code. */
 export function normaliseMath(text: string): string {
   return text
     .split(/(```[\s\S]*?(?:```|$)|`[^`\n]*`)/)
@@ -12,7 +18,8 @@ export function normaliseMath(text: string): string {
         ? part
         : part
             .replace(/\\\[([\s\S]+?)\\\]/g, (_, formula: string) => `\n$$\n${formula.trim()}\n$$\n`)
-            .replace(/\\\((.+?)\\\)/g, (_, formula: string) => `$$${formula.trim()}$$`),
+            .replace(/\\\((.+?)\\\)/g, (_, formula: string) => `$$${formula.trim()}$$`)
+            .replace(new RegExp(LONE, "g"), (_, formula: string) => `$$${formula}$$`),
     )
     .join("");
 }

@@ -4,7 +4,7 @@ import { useLayoutEffect, useRef } from "react";
 import temml from "temml/temml.js";
 import type { MoreSyntax } from "./syntax";
 
-/** Formulas between double dollars; a lone dollar stays a dollar. */
+/** Formulas between double dollars, which `normaliseMath` has made of all others. */
 export const mathSyntax: MoreSyntax = {
   recognise: math({ singleDollarTextMath: false }),
   build: mathFromMarkdown(),
