@@ -106,13 +106,20 @@ def test_a_search_in_the_sidebar_shows_the_passage_with_its_words_marked(open_pa
     expect(page.get_by_role("option").locator("mark")).to_have_text("sitatunga")
 
 
-def test_what_a_search_found_is_shown_where_it_stands(open_page: Open, tmp_path: Path) -> None:
-    words = ["A long story of many things. " * 30, "I like the bongo best. " + "It lives in woods. " * 30]
-    turns = [{"role": role, "content": text} for text in (*words, *words[:1] * 8) for role in ("user", "assistant")]
-    file = tmp_path / "long.jsonl"
+def long_talk(folder: Path, animal: str) -> Path:
+    """A file with a talk of ten questions and answers, the second of which are about an animal."""
+    others, these = "A long story of many things. " * 30, f"I like the {animal} best. " + "It lives in woods. " * 30
+    turns = [
+        {"role": role, "content": text} for text in (others, these, *[others] * 8) for role in ("user", "assistant")
+    ]
+    file = folder / f"{animal}.jsonl"
     file.write_text(json.dumps({"messages": turns}) + "\n")
+    return file
+
+
+def test_what_a_search_found_is_shown_where_it_stands(open_page: Open, tmp_path: Path) -> None:
     page = open_page()
-    bring_in(page, file)
+    bring_in(page, long_talk(tmp_path, "bongo"))
     page.get_by_role("searchbox", name="Search conversations").fill("bongo")
     expect(conversations(page)).to_have_count(1)
     conversations(page).click()
@@ -122,6 +129,56 @@ def test_what_a_search_found_is_shown_where_it_stands(open_page: Open, tmp_path:
     expect(page.locator("article:focus")).to_be_in_viewport()
     page.get_by_role("button", name="Scroll to the newest message").click()
     expect(page.get_by_role("article").last).to_be_in_viewport()
+
+
+def test_a_link_to_a_message_leads_there_again_and_is_left_by_sending(open_page: Open, tmp_path: Path) -> None:
+    page = open_page()
+    bring_in(page, long_talk(tmp_path, "okapi"))
+    page.get_by_role("searchbox", name="Search conversations").fill("okapi")
+    expect(conversations(page)).to_have_count(1)
+    conversations(page).click()
+    expect(page.locator("article:focus")).to_be_in_viewport()
+    page.get_by_role("button", name="Scroll to the newest message").click()
+    expect(page.get_by_role("article").last).to_be_in_viewport()
+    conversations(page).click()
+    expect(page.locator("article:focus")).to_be_in_viewport()
+    ask(page, "And the newest?")
+    expect(page).to_have_url(re.compile(r"/c/[^#]+$"))
+    page.reload()
+    expect(page.get_by_role("article").last).to_be_in_viewport()
+
+
+def test_older_conversations_come_as_one_scrolls_to_them(open_page: Open, tmp_path: Path) -> None:
+    page = open_page()
+    file = tmp_path / "many.jsonl"
+    talks = [{"messages": [{"role": "user", "content": f"Scroll {n}"}]} for n in range(100)]
+    file.write_text("".join(json.dumps(talk) + "\n" for talk in talks))
+    bring_in(page, file)
+    page.get_by_role("searchbox", name="Search conversations").fill("Scroll")
+    for _ in range(2):
+        conversations(page).last.scroll_into_view_if_needed()
+        page.get_by_role("navigation", name="Conversations").hover()
+        page.mouse.wheel(0, 10_000)
+        page.wait_for_timeout(500)
+    expect(conversations(page)).to_have_count(100)
+    expect(page.get_by_role("button", name="Show older")).to_have_count(0)
+
+
+def test_conversations_deleted_one_after_another_do_not_come_back(open_page: Open) -> None:
+    page = open_page()
+    for name in ("Gone first", "Gone second"):
+        page.get_by_role("button", name="New chat").first.click()
+        ask(page, name)
+    for name in ("Gone first", "Gone second"):
+        conversations(page).filter(has_text=name).hover()
+        choose(page, f"Actions for {name}", "Delete")
+        page.wait_for_timeout(2_500)
+    seen = "[...document.querySelectorAll('nav a')].some(a => a.textContent.startsWith('Gone '))"
+    page.evaluate(f"window.back = 0; setInterval(() => window.back += {seen}, 50)")
+    page.wait_for_timeout(6_500)
+    assert page.evaluate("window.back") == 0
+    page.reload()
+    expect(conversations(page).filter(has_text="Gone")).to_have_count(0)
 
 
 def bring_in(page: "sync_api.Page", file: Path) -> dict[str, int]:

@@ -173,6 +173,63 @@ test("a server that asks for a key gets it, and then shows what belongs to it", 
   await screen.findByRole("link", { name: "Capitals" });
 });
 
+test("a key that the server refuses is not kept, and the page says so", async () => {
+  const user = userEvent.setup();
+  open("/", fakeServer({ key: "k-1" }));
+  const dialog = await screen.findByRole("dialog", { name: "API key" });
+  const field = within(dialog).getByLabelText("API key");
+  await user.type(field, "k-2{Enter}");
+  expect((await within(dialog).findByRole("alert")).textContent).toContain("does not accept");
+  expect(localStorage.getItem("resonance.key")).toBeNull();
+  await user.clear(field);
+  await user.type(field, "k-1{Enter}");
+  await screen.findByRole("link", { name: "Capitals" });
+});
+
+test("the tab is called by what the page shows", async () => {
+  open("/c/first");
+  await waitFor(() => expect(document.title).toBe("Capitals · Resonance"));
+  useUi.getState().open("palette");
+  const user = userEvent.setup();
+  await user.type(await screen.findByRole("combobox", { name: "Commands" }), "compare{Enter}");
+  await waitFor(() => expect(document.title).toBe("Compare · Resonance"));
+});
+
+test("a deleted conversation stays off the list when that is loaded anew, and comes back with Undo", async () => {
+  const user = userEvent.setup();
+  const server = open("/c/first");
+  await user.click(await screen.findByRole("button", { name: "Actions for Capitals" }));
+  await user.click(await screen.findByRole("menuitem", { name: "Delete" }));
+  expect(window.location.pathname).toBe("/");
+  await queryClient.invalidateQueries({ queryKey: ["conversations"] });
+  expect(screen.queryByRole("link", { name: "Capitals" })).toBeNull();
+  await user.click(await screen.findByRole("button", { name: "Undo" }));
+  await screen.findByRole("link", { name: "Capitals" });
+  expect(window.location.pathname).toBe("/c/first");
+  expect(server.sent.some((one) => one.method === "DELETE")).toBe(false);
+});
+
+test("after renaming by keyboard the focus is back on the conversation", async () => {
+  const user = userEvent.setup();
+  const server = open("/");
+  const rename = async () => {
+    await user.click(await screen.findByRole("button", { name: "Actions for Capitals" }));
+    await user.click(await screen.findByRole("menuitem", { name: "Rename" }));
+    await screen.findByRole("textbox", { name: "New title" });
+  };
+  await rename();
+  await user.keyboard("Not this{Escape}");
+  expect(document.activeElement).toBe(screen.getByRole("link", { name: "Capitals" }));
+  expect(server.sent.some((one) => one.method === "PATCH")).toBe(false);
+  await rename();
+  await user.keyboard("Cities{Enter}");
+  await waitFor(() =>
+    expect(server.sent.filter((one) => one.method === "PATCH")).toMatchObject([
+      { path: "/v1/conversations/first", body: { title: "Cities" } },
+    ]),
+  );
+});
+
 test("the page speaks German when it is asked to", async () => {
   useSettings.setState({ language: "de" });
   open("/");

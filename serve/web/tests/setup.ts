@@ -22,6 +22,13 @@ if (typeof window !== "undefined") {
     },
   );
   vi.stubGlobal(
+    "IntersectionObserver",
+    class {
+      observe() {}
+      disconnect() {}
+    },
+  );
+  vi.stubGlobal(
     "CSSStyleSheet",
     class {
       replaceSync() {}

@@ -7,6 +7,8 @@ import {
   useQuery,
   useQueryClient,
 } from "@tanstack/react-query";
+import { useCallback } from "react";
+import { create } from "zustand";
 import { useUi } from "@/lib/ui-store";
 import { ApiError, OfflineError, request, requestJson } from "./client";
 import type { Conversation, ConversationPage, Feedback, Health, Model } from "./types";
@@ -73,7 +75,18 @@ export function servedModel(chosen: string | null): string | null {
 
 const PAGE = 40;
 
+type Pages = InfiniteData<ConversationPage>;
+
+/** Conversations that the reader has deleted, while the server may still list them. */
+export const useDeleted = create<{ ids: readonly string[] }>()(() => ({ ids: [] }));
+
 export function useConversations(search: string) {
+  const deleted = useDeleted((state) => state.ids);
+  const select = useCallback(
+    ({ pages }: Pages) =>
+      pages.flatMap((page) => page.data.filter(({ id }) => !deleted.includes(id))),
+    [deleted],
+  );
   return useInfiniteQuery({
     queryKey: ["conversations", search],
     initialPageParam: "",
@@ -85,6 +98,7 @@ export function useConversations(search: string) {
     },
     getNextPageParam: (page) => (page.has_more ? page.data.at(-1)?.id : undefined),
     placeholderData: (previous) => previous,
+    select,
   });
 }
 
@@ -96,34 +110,22 @@ export function conversationPath(id: string): string {
   return `/v1/conversations/${encodeURIComponent(id)}`;
 }
 
-type Pages = InfiniteData<ConversationPage>;
-
-/** Changes every loaded list of conversations at once, before the server has said so. */
-export function patchConversationLists(
-  client: QueryClient,
-  change: (page: ConversationPage) => ConversationPage,
-): void {
-  client.setQueriesData<Pages>({ queryKey: ["conversations"] }, (old) =>
-    old ? { ...old, pages: old.pages.map(change) } : old,
-  );
-}
-
 export function useRenameConversation() {
   const client = useQueryClient();
   return useMutation({
     mutationFn: ({ id, title }: { id: string; title: string }) =>
       request(conversationPath(id), { method: "PATCH", body: JSON.stringify({ title }) }),
+    // Every loaded list says so at once, before the server does.
     onMutate: ({ id, title }) =>
-      patchConversationLists(client, (page) => ({
-        ...page,
-        data: page.data.map((one) => (one.id === id ? { ...one, title } : one)),
-      })),
+      client.setQueriesData<Pages>({ queryKey: ["conversations"] }, (old) => {
+        const pages = old?.pages.map((page) => ({
+          ...page,
+          data: page.data.map((one) => (one.id === id ? { ...one, title } : one)),
+        }));
+        return old && pages && { ...old, pages };
+      }),
     onSettled: () => client.invalidateQueries({ queryKey: ["conversations"] }),
   });
-}
-
-export function deleteConversations(): Promise<Response> {
-  return request("/v1/conversations", { method: "DELETE" });
 }
 
 export function sendFeedback(conversation: string, message: string, feedback: Feedback) {

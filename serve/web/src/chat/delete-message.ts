@@ -1,7 +1,6 @@
 import { toast } from "sonner";
 import { deleteWithUndo } from "@/components/sidebar/delete-with-undo";
 import { words } from "@/i18n";
-import { navigate } from "@/lib/router";
 import { drop } from "./session";
 import { getThread, useChat } from "./store";
 import { remove, restore } from "./tree";
@@ -21,7 +20,6 @@ export function deleteMessage(conversation: string, id: string): void {
   const after = remove(before, id);
   if (after.order.length === 0) {
     deleteWithUndo(conversation);
-    navigate("/");
     return;
   }
   change(conversation, () => after);

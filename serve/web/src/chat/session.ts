@@ -1,5 +1,6 @@
 import { toast } from "sonner";
-import { ApiError, request } from "@/api/client";
+import { ApiError } from "@/api/client";
+import { deletePatiently } from "@/api/delete";
 import { conversationPath, queryClient, servedModel } from "@/api/queries";
 import { type StreamEvent, streamAnswer } from "@/api/stream";
 import type { ChatRequest, Health } from "@/api/types";
@@ -208,20 +209,11 @@ async function write(conversation: string, id: string, body: ChatRequest): Promi
   refreshLists();
 }
 
-/** Takes a message off the server; the one that was stopped a moment ago may still be stored. */
-export async function drop(conversation: string, serverId: string): Promise<void> {
-  const path = `${conversationPath(conversation)}/messages/${encodeURIComponent(serverId)}`;
-  for (let tries = 0; ; tries += 1) {
-    try {
-      await request(path, { method: "DELETE", keepalive: true });
-      return;
-    } catch (reason) {
-      const status = reason instanceof ApiError ? reason.status : null;
-      if (status === 404) return;
-      if (status !== 409 || tries === 20) throw reason;
-      await new Promise((resolve) => setTimeout(resolve, 300));
-    }
-  }
+/** Takes a message off the server. */
+export function drop(conversation: string, serverId: string): Promise<void> {
+  return deletePatiently(
+    `${conversationPath(conversation)}/messages/${encodeURIComponent(serverId)}`,
+  );
 }
 
 function refreshLists(): void {

@@ -9,11 +9,13 @@ import { useRoute } from "@/lib/router";
  * It is brought into view, on whichever branch it stands; `beforeScroll` is called first.
  */
 export function useLinkedMessage(conversation: string, beforeScroll: () => void) {
-  const { message } = useRoute();
+  const route = useRoute();
+  const { message } = route;
   const linked = useChat((state) => {
     const thread = state.threads[conversation];
     return message && thread ? shownAs(thread, message) : undefined;
   });
+  // biome-ignore lint/correctness/useExhaustiveDependencies: following the same link again leads there again
   useEffect(() => {
     if (!linked) return;
     beforeScroll();
@@ -24,7 +26,7 @@ export function useLinkedMessage(conversation: string, beforeScroll: () => void)
       article?.scrollIntoView({ block: "center" });
     });
     return () => cancelAnimationFrame(frame);
-  }, [conversation, linked, beforeScroll]);
+  }, [conversation, linked, beforeScroll, route]);
   return linked;
 }
 

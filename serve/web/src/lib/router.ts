@@ -41,20 +41,28 @@ function subscribe(listener: () => void): () => void {
   };
 }
 
-const current = () => window.location.pathname + window.location.search + window.location.hash;
+let visited: URL | null = null;
 
-/** Goes to another of the page's addresses without loading it anew. */
+/** The address, as a new object for every visit. */
+function current(): URL {
+  const { href } = window.location;
+  if (visited?.href !== href) visited = new URL(href);
+  return visited;
+}
+
+/** Goes to another of the page's addresses without loading it anew; to the same one, once more to its message. */
 export function navigate(href: string, { replace = false } = {}): void {
-  if (href === current()) return;
-  if (replace) window.history.replaceState(null, "", href);
+  const to = new URL(href, window.location.href);
+  if (to.href === current().href) {
+    if (to.hash === "") return;
+    visited = to;
+  } else if (replace) window.history.replaceState(null, "", href);
   else window.history.pushState(null, "", href);
   for (const listener of listeners) listener();
 }
 
+/** What the address asks for; a new object for every visit. */
 export function useRoute(): Route {
   const address = useSyncExternalStore(subscribe, current);
-  return useMemo(() => {
-    const url = new URL(address, window.location.origin);
-    return parseRoute(url.pathname, url.search, url.hash);
-  }, [address]);
+  return useMemo(() => parseRoute(address.pathname, address.search, address.hash), [address]);
 }

@@ -1,12 +1,13 @@
 import { useQuery } from "@tanstack/react-query";
 import { useEffect } from "react";
 import { ApiError } from "@/api/client";
-import { fetchConversation } from "@/api/queries";
+import { fetchConversation, useConversations } from "@/api/queries";
 import { sentenceOf } from "@/chat/errors";
 import { threadFromServer } from "@/chat/from-server";
 import { send, stop } from "@/chat/session";
 import { useChat, useLive } from "@/chat/store";
 import { Button } from "@/components/ui/button";
+import { useTabTitle } from "@/hooks/use-tab-title";
 import { useWords } from "@/i18n";
 import { conversationHref, navigate } from "@/lib/router";
 import { Composer } from "./composer";
@@ -20,6 +21,7 @@ export function ChatView({ conversation }: { conversation: string | null }) {
 }
 
 function New() {
+  useTabTitle(null);
   function begin(text: string) {
     const id = crypto.randomUUID();
     void send(id, text);
@@ -44,6 +46,8 @@ function Open({ conversation }: { conversation: string }) {
     enabled: !here,
     staleTime: 0,
   });
+  const listed = useConversations("").data?.find(({ id }) => id === conversation);
+  useTabTitle(listed?.title ?? stored.data?.title);
   useEffect(() => {
     const found = stored.data;
     if (!here && found?.id === conversation) {
@@ -63,7 +67,11 @@ function Open({ conversation }: { conversation: string }) {
         <Composer
           conversation={conversation}
           busy={live !== undefined}
-          onSend={(text) => void send(conversation, text)}
+          onSend={(text) => {
+            // A link to an earlier message has done its work.
+            navigate(conversationHref(conversation), { replace: true });
+            void send(conversation, text);
+          }}
           onStop={() => stop(conversation)}
         />
       }

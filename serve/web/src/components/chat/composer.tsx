@@ -56,6 +56,7 @@ export function Composer({ conversation, busy, onSend, onStop }: ComposerProps) 
           ref={field}
           aria-label={t.message}
           placeholder={t.placeholder}
+          enterKeyHint="send"
           rows={1}
           value={draft}
           className="scroll-quiet resize-none bg-transparent px-3 pt-2 pb-1 leading-relaxed outline-none placeholder:text-muted-foreground"

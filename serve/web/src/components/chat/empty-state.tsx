@@ -1,16 +1,15 @@
-import { useHealth, useModels } from "@/api/queries";
+import { useModels } from "@/api/queries";
 import { useWords } from "@/i18n";
-import { useSettings } from "@/settings/store";
+import { formatCount } from "@/lib/format";
 import { Logo } from "../shell/logo";
+import { useShownModel } from "../shell/model-picker";
 import { suggestionsFor } from "./suggestions";
 
 /** What a new chat shows: whom one talks to, and what it was trained to answer. */
 export function EmptyState({ onPick }: { onPick: (text: string) => void }) {
   const t = useWords();
-  const chosen = useSettings((state) => state.model);
   const { data: models } = useModels();
-  const { data: health } = useHealth();
-  const id = chosen ?? health?.model?.id ?? models?.[0]?.id;
+  const id = useShownModel();
   const card = models?.find((model) => model.id === id)?.resonance;
   return (
     <div className="mx-auto flex w-full max-w-3xl grow flex-col justify-center gap-6 sm:gap-8 px-4 py-8 sm:px-6">
@@ -19,7 +18,11 @@ export function EmptyState({ onPick }: { onPick: (text: string) => void }) {
         <h1 className="mt-2 text-balance font-semibold text-2xl tracking-tight sm:text-3xl">
           {t.greeting}
         </h1>
-        {id && <p className="text-balance text-muted-foreground text-sm">{t.greetingNote(id)}</p>}
+        {id && (
+          <p className="text-balance text-muted-foreground text-sm">
+            {t.greetingNote(id, card?.parameters ? formatCount(card.parameters) : null)}
+          </p>
+        )}
       </div>
       <ul
         aria-label={t.suggestions}
@@ -32,7 +35,7 @@ export function EmptyState({ onPick }: { onPick: (text: string) => void }) {
               onClick={() => onPick(prompt)}
               className="glass flex h-full w-full flex-col gap-0.5 rounded-2xl px-4 py-3 text-left transition-[background-color,transform] hover:bg-accent/60 active:scale-[0.985]"
             >
-              <span className="font-medium text-sm">{title}</span>
+              <span className="font-medium text-sm">{t[title]}</span>
               <span className="line-clamp-2 text-muted-foreground text-sm">{prompt}</span>
             </button>
           </li>

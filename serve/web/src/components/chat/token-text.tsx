@@ -262,6 +262,7 @@ function visible(token: string): string {
 
 function usePercent(): (value: number) => string {
   const language = useLanguage();
-  return (value) =>
-    new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 }).format(value);
+  const written = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 });
+  // What was drawn is never impossible.
+  return (value) => (value < 0.0005 ? `<${written.format(0.001)}` : written.format(value));
 }

@@ -55,10 +55,14 @@ export function ComparePane({ name, side, answer, marked, onChange }: ComparePan
             max={2}
             step={0.1}
             className="h-8 w-18 px-2"
-            value={side.temperature}
+            // The field is the reader's while they type; what it holds meanwhile may be no number.
+            defaultValue={side.temperature}
             onChange={(event) => {
               const temperature = event.target.valueAsNumber;
               if (temperature >= 0 && temperature <= 2) onChange({ ...side, temperature });
+            }}
+            onBlur={(event) => {
+              event.target.value = String(side.temperature);
             }}
           />
         </div>

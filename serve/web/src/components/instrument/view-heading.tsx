@@ -1,4 +1,8 @@
+import { useTabTitle } from "@/hooks/use-tab-title";
+
+/** What a tool is called, on the page and in the browser's tab, and what it does. */
 export function ViewHeading({ title, note }: { title: string; note: string }) {
+  useTabTitle(title);
   return (
     <div>
       <h1 className="font-semibold text-xl tracking-tight">{title}</h1>

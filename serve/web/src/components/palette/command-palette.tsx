@@ -32,7 +32,7 @@ export default function CommandPalette() {
 function useMatches(query: string): Command[] {
   const t = useWords();
   const found = useConversations(useDeferredValue(query.trim()));
-  const conversations = found.data?.pages.flatMap((page) => page.data) ?? [];
+  const conversations = found.data ?? [];
   const wanted = query.trim().toLowerCase();
   return [
     ...commands(t).filter((command) => command.label.toLowerCase().includes(wanted)),

@@ -1,6 +1,6 @@
 import { useState } from "react";
 import { toast } from "sonner";
-import { ApiError } from "@/api/client";
+import { ApiError, request } from "@/api/client";
 import { getApiKey, setApiKey } from "@/api/key";
 import { queryClient, useModels } from "@/api/queries";
 import { Button } from "@/components/ui/button";
@@ -24,8 +24,7 @@ export default function ApiKeyDialog() {
           {asked ? `${t.apiKeyNeeded} ${t.apiKeyHint}` : t.apiKeyHint}
         </DialogDescription>
         <KeyForm
-          onSave={(key) => {
-            setApiKey(key || null);
+          onSaved={(key) => {
             close();
             toast.success(key ? t.apiKeySaved : t.apiKeyRemoved);
             void queryClient.invalidateQueries();
@@ -36,25 +35,56 @@ export default function ApiKeyDialog() {
   );
 }
 
-function KeyForm({ onSave }: { onSave: (key: string) => void }) {
+/** A key that the server refuses is not kept. */
+function KeyForm({ onSaved }: { onSaved: (key: string | null) => void }) {
   const t = useWords();
-  const [key, setKey] = useState(() => getApiKey() ?? "");
+  const [draft, setDraft] = useState(() => getApiKey() ?? "");
+  const [refused, setRefused] = useState(false);
+  async function save() {
+    const before = getApiKey();
+    const key = draft.trim() || null;
+    setApiKey(key);
+    if (key === null || (await isAccepted())) return onSaved(key);
+    setApiKey(before);
+    setRefused(true);
+  }
   return (
     <form
-      className="flex gap-2"
+      className="flex flex-col gap-2"
       onSubmit={(event) => {
         event.preventDefault();
-        onSave(key.trim());
+        void save();
       }}
     >
-      <Input
-        type="password"
-        autoComplete="off"
-        aria-label={t.apiKey}
-        value={key}
-        onChange={(event) => setKey(event.target.value)}
-      />
-      <Button type="submit">{t.save}</Button>
+      <div className="flex gap-2">
+        <Input
+          type="password"
+          autoComplete="off"
+          aria-label={t.apiKey}
+          aria-invalid={refused}
+          value={draft}
+          onChange={(event) => {
+            setDraft(event.target.value);
+            setRefused(false);
+          }}
+        />
+        <Button type="submit">{t.save}</Button>
+      </div>
+      {refused && (
+        <p role="alert" className="text-destructive text-sm">
+          {t.apiKeyRefused}
+        </p>
+      )}
     </form>
   );
+}
+
+/** Whether the server lets the kept key in; one that does not answer has not refused it. */
+async function isAccepted(): Promise<boolean> {
+  try {
+    await request("/v1/models");
+    return true;
+  } catch (reason) {
+    return !(reason instanceof ApiError && reason.status === 401);
+  }
 }

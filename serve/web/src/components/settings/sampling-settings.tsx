@@ -1,10 +1,10 @@
-import { useHealth } from "@/api/queries";
 import { Button } from "@/components/ui/button";
 import { Input } from "@/components/ui/input";
 import { Slider } from "@/components/ui/slider";
 import { ToggleGroup, ToggleGroupItem } from "@/components/ui/toggle-group";
 import { useWords } from "@/i18n";
 import { defaultSampling, type Sampling, samplingPresets, useSettings } from "@/settings/store";
+import { useContextLength } from "../shell/model-picker";
 import { CopyRequest } from "./copy-request";
 import { Field, Section } from "./field";
 
@@ -28,7 +28,7 @@ export function SamplingSettings() {
   const t = useWords();
   const sampling = useSettings((state) => state.sampling);
   const set = useSettings((state) => state.set);
-  const context = useHealth().data?.model?.context_length ?? 1024;
+  const context = useContextLength() ?? 1024;
   const change = (part: Partial<Sampling>) => set({ sampling: { ...sampling, ...part } });
 
   const slider = (

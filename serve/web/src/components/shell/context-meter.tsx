@@ -1,4 +1,3 @@
-import { useHealth } from "@/api/queries";
 import { useChat } from "@/chat/store";
 import { emptyThread, pathOf } from "@/chat/tree";
 import { Button } from "@/components/ui/button";
@@ -6,11 +5,12 @@ import { Tooltip } from "@/components/ui/tooltip";
 import { useWords } from "@/i18n";
 import { openPromptView } from "@/lib/ui-store";
 import { cn } from "@/lib/utils";
+import { useContextLength } from "./model-picker";
 
 /** How full the context window is, as the server counted at the newest answer; shows what is in it. */
 export function ContextMeter({ conversation }: { conversation: string }) {
   const t = useWords();
-  const window = useHealth().data?.model?.context_length;
+  const window = useContextLength();
   const used = useChat((state) => {
     const thread = state.threads[conversation] ?? emptyThread;
     const counted = pathOf(thread).findLast((id) => thread.byId[id]?.usage);

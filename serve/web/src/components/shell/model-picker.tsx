@@ -25,6 +25,15 @@ export function useShownModel(): string | null {
   return health?.model?.id ?? models?.[0]?.id ?? null;
 }
 
+/** How many tokens the window of that checkpoint holds, where that is known. */
+export function useContextLength(): number | undefined {
+  const shown = useShownModel();
+  const { data: models } = useModels();
+  const { data: health } = useHealth();
+  const card = models?.find((model) => model.id === shown)?.resonance;
+  return card?.context_length ?? health?.model?.context_length;
+}
+
 export function ModelPicker() {
   const t = useWords();
   const { data: models } = useModels();

@@ -1,5 +1,6 @@
 import { Ellipsis, FileDown, Pencil, Trash2 } from "lucide-react";
-import { useId, useState } from "react";
+import { useId, useRef, useState } from "react";
+import { flushSync } from "react-dom";
 import { toast } from "sonner";
 import { useRenameConversation } from "@/api/queries";
 import type { ListedConversation } from "@/api/types";
@@ -30,13 +31,22 @@ interface ConversationItemProps {
 export function ConversationItem({ conversation, active, onNavigate }: ConversationItemProps) {
   const t = useWords();
   const [renaming, setRenaming] = useState(false);
+  const link = useRef<HTMLAnchorElement>(null);
   const title = conversation.title || t.untitled;
   const passageId = useId();
   const href = conversationHref(conversation.id, conversation.snippet?.message_id);
   if (renaming) {
     return (
       <li>
-        <RenameForm id={conversation.id} title={title} onClose={() => setRenaming(false)} />
+        <RenameForm
+          id={conversation.id}
+          title={title}
+          onClose={() => setRenaming(false)}
+          onLeave={() => {
+            flushSync(() => setRenaming(false));
+            link.current?.focus();
+          }}
+        />
       </li>
     );
   }
@@ -48,6 +58,7 @@ export function ConversationItem({ conversation, active, onNavigate }: Conversat
       )}
     >
       <a
+        ref={link}
         href={href}
         aria-current={active ? "page" : undefined}
         aria-describedby={conversation.snippet ? passageId : undefined}
@@ -67,12 +78,7 @@ export function ConversationItem({ conversation, active, onNavigate }: Conversat
           <Passage snippet={conversation.snippet} />
         </p>
       )}
-      <ItemMenu
-        conversation={conversation}
-        title={title}
-        active={active}
-        onRename={() => setRenaming(true)}
-      />
+      <ItemMenu conversation={conversation} title={title} onRename={() => setRenaming(true)} />
     </li>
   );
 }
@@ -80,12 +86,10 @@ export function ConversationItem({ conversation, active, onNavigate }: Conversat
 function ItemMenu({
   conversation,
   title,
-  active,
   onRename,
 }: {
   conversation: ListedConversation;
   title: string;
-  active: boolean;
   onRename: () => void;
 }) {
   const t = useWords();
@@ -122,13 +126,7 @@ function ItemMenu({
           </DropdownMenuItem>
         ))}
         <DropdownMenuSeparator />
-        <DropdownMenuItem
-          variant="destructive"
-          onSelect={() => {
-            deleteWithUndo(conversation.id);
-            if (active) navigate("/");
-          }}
-        >
+        <DropdownMenuItem variant="destructive" onSelect={() => deleteWithUndo(conversation.id)}>
           <Trash2 />
           {t.delete}
         </DropdownMenuItem>
@@ -137,7 +135,19 @@ function ItemMenu({
   );
 }
 
-function RenameForm({ id, title, onClose }: { id: string; title: string; onClose: () => void }) {
+function RenameForm({
+  id,
+  title,
+  onClose,
+  onLeave,
+}: {
+  id: string;
+  title: string;
+  /** The reader has gone elsewhere. */
+  onClose: () => void;
+  /** The reader is done, and the focus needs another place. */
+  onLeave: () => void;
+}) {
   const t = useWords();
   const [draft, setDraft] = useState(title);
   const { mutate } = useRenameConversation();
@@ -151,13 +161,13 @@ function RenameForm({ id, title, onClose }: { id: string; title: string; onClose
         },
       );
     }
-    onClose();
   }
   return (
     <form
       onSubmit={(event) => {
         event.preventDefault();
         save();
+        onLeave();
       }}
     >
       <Input
@@ -166,9 +176,12 @@ function RenameForm({ id, title, onClose }: { id: string; title: string; onClose
         autoFocus
         onFocus={(event) => event.target.select()}
         onChange={(event) => setDraft(event.target.value)}
-        onBlur={save}
+        onBlur={() => {
+          save();
+          onClose();
+        }}
         onKeyDown={(event) => {
-          if (event.key === "Escape") onClose();
+          if (event.key === "Escape") onLeave();
         }}
       />
     </form>

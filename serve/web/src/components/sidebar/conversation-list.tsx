@@ -1,3 +1,4 @@
+import { useEffect, useEffectEvent, useRef } from "react";
 import { useConversations } from "@/api/queries";
 import { sentenceOf } from "@/chat/errors";
 import { Button } from "@/components/ui/button";
@@ -14,7 +15,7 @@ interface ConversationListProps {
 export function ConversationList({ search, current, onNavigate }: ConversationListProps) {
   const t = useWords();
   const list = useConversations(search);
-  const conversations = list.data?.pages.flatMap((page) => page.data) ?? [];
+  const conversations = list.data ?? [];
   if (list.isError && conversations.length === 0) {
     return (
       <div role="alert" className="flex flex-col items-center gap-2 py-4">
@@ -45,17 +46,37 @@ export function ConversationList({ search, current, onNavigate }: ConversationLi
         </section>
       ))}
       {list.hasNextPage && (
-        <Button
-          variant="ghost"
-          size="sm"
-          className="w-full"
-          disabled={list.isFetchingNextPage}
-          onClick={() => void list.fetchNextPage()}
-        >
-          {t.loadMore}
-        </Button>
+        <Older
+          key={conversations.length}
+          loading={list.isFetchingNextPage}
+          onLoad={() => void list.fetchNextPage()}
+        />
       )}
     </>
+  );
+}
+
+/** Loads what is older once the reader has scrolled down to it. */
+function Older({ loading, onLoad }: { loading: boolean; onLoad: () => void }) {
+  const t = useWords();
+  const button = useRef<HTMLButtonElement>(null);
+  const load = useEffectEvent(onLoad);
+  useEffect(() => {
+    const observer = new IntersectionObserver(([seen]) => seen?.isIntersecting && load());
+    observer.observe(button.current as HTMLButtonElement);
+    return () => observer.disconnect();
+  }, []);
+  return (
+    <Button
+      ref={button}
+      variant="ghost"
+      size="sm"
+      className="w-full"
+      disabled={loading}
+      onClick={onLoad}
+    >
+      {t.loadMore}
+    </Button>
   );
 }
 

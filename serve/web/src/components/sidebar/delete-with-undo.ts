@@ -1,9 +1,11 @@
 import { toast } from "sonner";
-import { request } from "@/api/client";
-import { conversationPath, patchConversationLists, queryClient } from "@/api/queries";
+import { deletePatiently } from "@/api/delete";
+import { conversationPath, queryClient, useDeleted } from "@/api/queries";
 import { sentenceOf } from "@/chat/errors";
+import { stop } from "@/chat/session";
 import { useChat } from "@/chat/store";
 import { words } from "@/i18n";
+import { conversationHref, navigate } from "@/lib/router";
 
 const GRACE = 6_000;
 
@@ -14,25 +16,27 @@ const GRACE = 6_000;
  */
 export function deleteWithUndo(id: string): void {
   const t = words();
-  patchConversationLists(queryClient, (page) => ({
-    ...page,
-    data: page.data.filter((one) => one.id !== id),
-  }));
-  const restore = () => queryClient.invalidateQueries({ queryKey: ["conversations"] });
+  const open = window.location.pathname === conversationHref(id);
+  useDeleted.setState(({ ids }) => ({ ids: [...ids, id] }));
+  if (open) navigate("/");
+  const list = () =>
+    useDeleted.setState(({ ids }) => ({ ids: ids.filter((other) => other !== id) }));
 
   let pending = true;
   async function commit() {
     if (!pending) return;
     pending = false;
     window.removeEventListener("pagehide", commit);
+    stop(id);
     try {
-      await request(conversationPath(id), { method: "DELETE", keepalive: true });
+      await deletePatiently(conversationPath(id));
       useChat.getState().forget(id);
       queryClient.removeQueries({ queryKey: ["conversation", id] });
+      await queryClient.invalidateQueries({ queryKey: ["conversations"] });
     } catch (reason) {
       toast.error(`${words().deleteFailed} ${sentenceOf(reason)}`);
     }
-    void restore();
+    list();
   }
   const timer = setTimeout(commit, GRACE);
   window.addEventListener("pagehide", commit);
@@ -44,7 +48,8 @@ export function deleteWithUndo(id: string): void {
         pending = false;
         clearTimeout(timer);
         window.removeEventListener("pagehide", commit);
-        void restore();
+        list();
+        if (open && window.location.pathname === "/") navigate(conversationHref(id));
       },
     },
   });

@@ -1,9 +1,11 @@
 import { Ellipsis, FileDown, FileUp, Trash2 } from "lucide-react";
 import { useRef, useState } from "react";
 import { toast } from "sonner";
+import { deletePatiently } from "@/api/delete";
 import { type Export, exports, fetchExport, importConversations } from "@/api/exchange";
-import { deleteConversations, queryClient } from "@/api/queries";
+import { queryClient } from "@/api/queries";
 import { sentenceOf } from "@/chat/errors";
+import { stop } from "@/chat/session";
 import { useChat } from "@/chat/store";
 import { Button } from "@/components/ui/button";
 import { Dialog, DialogContent, DialogDescription, DialogTitle } from "@/components/ui/dialog";
@@ -124,7 +126,8 @@ async function takeIn(
 
 async function deleteAll(): Promise<void> {
   try {
-    await deleteConversations();
+    for (const conversation of Object.keys(useChat.getState().live)) stop(conversation);
+    await deletePatiently("/v1/conversations");
     useChat.setState({ threads: {}, live: {} });
     navigate("/");
     queryClient.removeQueries({ queryKey: ["conversation"] });
