@@ -83,7 +83,7 @@ TOO_LARGE = "The request is larger than the server takes."
 GONE = "The client has gone."
 TOO_SLOW = "The request's body did not come in time."
 LONGEST_NAME = 80  # of a field that does not exist, to be repeated
-BRANCHES = frozenset(("str", "int", "float", "bool", "list", "dict", "none", "constrained-str"))
+BRANCHES = frozenset(("str", "int", "float", "bool", "list", "dict", "none", "constrained-str", "SearchQuery"))
 """What pydantic puts into a location for the branches of a union; a reader only needs the field."""
 
 
@@ -149,7 +149,7 @@ def _http_message(error: HTTPException) -> str:
 
 
 def _http_code(error: HTTPException) -> str | None:
-    return {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
+    return {400: "invalid_body", 404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
 
 
 def _from_validation(errors: Sequence[Mapping[str, Any]], request: Request) -> ApiError:
@@ -161,9 +161,11 @@ def _from_validation(errors: Sequence[Mapping[str, Any]], request: Request) -> A
     match error["type"]:
         case "json_invalid":
             return ApiError(400, "The request's body is not JSON.", code="invalid_json")
-        case "missing" if not path:
+        case "missing" | "model_attributes_type" if not path:
             return ApiError(
-                400, "The request needs a JSON body with Content-Type: application/json.", code="missing_body"
+                400,
+                "The request needs a JSON object as its body, with Content-Type: application/json.",
+                code="missing_body",
             )
         case "missing":
             return ApiError(400, f"{param} is missing.", param=param, code="missing_field")
@@ -182,8 +184,12 @@ def _from_validation(errors: Sequence[Mapping[str, Any]], request: Request) -> A
 
 
 def _nearest(errors: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Of a union's many complaints the one that goes deepest: what the client most likely meant."""
-    return max(errors, key=lambda error: (error["type"] == "unsupported", len(error["loc"])))
+    """Of a union's many complaints the one that goes deepest, and is not of the type: what was most likely meant."""
+
+    def nearness(error: Mapping[str, Any]) -> tuple[bool, int, bool]:
+        return error["type"] == "unsupported", len(error["loc"]), not error["type"].endswith("_type")
+
+    return max(errors, key=nearness)
 
 
 def _did_you_mean(name: str, request: Request) -> str:

@@ -31,6 +31,7 @@ def _whole(value: Any) -> Any:
 
 WHOLE = BeforeValidator(_whole)  # stands behind the bounds, so that the schema has them
 
+Text = Annotated[str, Field(min_length=0)]  # any bound lets pydantic refuse half a character, as JSON can say it
 SessionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -47,14 +48,14 @@ class TextPart(Strict):
     """A piece of a message's content; text is the only kind that GPT-2 reads."""
 
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class ChatMessage(Strict):
     """One message. `developer` is another word for `system`."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1)]
+    content: Text | Annotated[list[TextPart], Field(min_length=1)]
     name: str | None = Field(None, max_length=64, description="Taken and not used: the model does not see names.")
     refusal: Unsupported = None
     audio: Unsupported = None
@@ -106,7 +107,7 @@ class SamplingFields(Strict):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = Field(None, max_length=512, description="Taken and not used.")
-    metadata: dict[str, str] | None = Field(None, max_length=16, description="Taken and not used.")
+    metadata: dict[Text, Text] | None = Field(None, max_length=16, description="Taken and not used.")
 
     def stops(self) -> tuple[str, ...]:
         """The stop strings, however they were given."""
@@ -149,9 +150,9 @@ class ChatRequest(SamplingFields):
 
 
 Prompt = (
-    str
+    Text
     | Annotated[list[TokenId], Field(min_length=1)]
-    | Annotated[list[str], Field(min_length=1, max_length=64)]
+    | Annotated[list[Text], Field(min_length=1, max_length=64)]
     | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=64)]
 )
 

@@ -56,6 +56,7 @@ def error_of(response: httpx.Response, status: int) -> dict:
         (chat(session_id="no spaces, please"), "session_id"),
         (chat(parent_id="msg-1"), "parent_id"),
         (chat(search=True), "search"),
+        (chat(search={"query": ""}), "search.query"),
         (chat(response_format={"type": "json_schema", "json_schema": {}}), "response_format.type"),
         (chat(tools=[]), "tools"),
         (chat(audio={"voice": "x"}), "audio"),
@@ -96,6 +97,38 @@ def test_an_event_number_that_is_none_is_a_404(server, number):
 def test_a_body_that_is_no_request_gets_a_400(server, content):
     headers = {"Content-Type": "application/json"}
     error_of(server.client.post("/v1/chat/completions", content=content, headers=headers), 400)
+
+
+@pytest.mark.parametrize("content", [b"[1]", b'"text"', b"7", b'{"messages": []}'])
+def test_a_body_that_is_no_json_object_is_told_what_is_needed(server, content):
+    as_text = {"Content-Type": "text/plain"} if content.startswith(b"{") else {"Content-Type": "application/json"}
+    error = error_of(server.client.post("/v1/chat/completions", content=content, headers=as_text), 400)
+    assert "Content-Type: application/json" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "param"),
+    [
+        (
+            "/v1/chat/completions",
+            b'{"messages": [{"role": "user", "content": "%s"}], "session_id": "s"}',
+            "messages.0.content",
+        ),
+        (
+            "/v1/chat/stream",
+            b'{"messages": [{"role": "user", "content": [{"type": "text", "text": "%s"}]}]}',
+            "messages.0.content.0.text",
+        ),
+        ("/v1/completions", b'{"prompt": "%s"}', "prompt"),
+        ("/v1/completions", b'{"prompt": ["a", "%s"]}', "prompt.1"),
+        ("/v1/completions", b'{"prompt": "a", "stop": ["%s"]}', "stop.0"),
+    ],
+)
+def test_half_a_character_is_no_text(server, path, content, param):
+    """A lone surrogate: JSON can say it, UTF-8 cannot."""
+    headers = {"Content-Type": "application/json"}
+    error = error_of(server.client.post(path, content=content % b"\\ud800", headers=headers), 400)
+    assert error["param"] == param
 
 
 def test_nan_is_no_temperature(server):
