@@ -443,3 +443,20 @@ def test_axe_finds_nothing_serious_in_any_menu_panel_or_dialog(open_page: Open, 
     page.get_by_role("button", name="Open sidebar").click()
     expect(conversations(page).first).to_be_visible()
     check(page, "drawer")
+
+
+def test_in_the_drawer_a_deletion_can_be_undone_and_escape_clears_the_search_first(open_page: Open) -> None:
+    page = open_page(**NARROW)
+    ask(page, "Narrow and deep")
+    page.get_by_role("button", name="Open sidebar").click()
+    drawer = page.get_by_role("dialog", name="Conversations")
+    choose(page, "Actions for Narrow and deep", "Delete")
+    expect(conversations(page).filter(has_text="Narrow and deep")).to_have_count(0)
+    page.get_by_role("button", name="Undo").click()
+    expect(conversations(page).filter(has_text="Narrow and deep")).to_have_count(1)
+    page.get_by_role("searchbox", name="Search conversations").fill("nothing like it")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("searchbox", name="Search conversations")).to_have_value("")
+    expect(drawer).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(drawer).to_have_count(0)

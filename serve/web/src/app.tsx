@@ -83,7 +83,15 @@ function SidebarDrawer({ current }: { current: string | null }) {
   const close = useUi((state) => state.close);
   return (
     <Sheet open={open} onOpenChange={(next) => !next && close()}>
-      <SheetContent side="left" aria-describedby={undefined}>
+      <SheetContent
+        side="left"
+        aria-describedby={undefined}
+        onEscapeKeyDown={(event) => {
+          // In a field that holds something, Escape is the field's.
+          if (event.target instanceof HTMLInputElement && event.target.value)
+            event.preventDefault();
+        }}
+      >
         <DialogTitle className="sr-only">{t.conversations}</DialogTitle>
         <Sidebar current={current} onClose={close} onNavigate={close} />
       </SheetContent>

@@ -24,6 +24,7 @@ export default function CompareView() {
   const model = useShownModel();
   const [prompt, setPrompt] = useState("");
   const [asked, setAsked] = useState("");
+  const [voted, setVoted] = useState(false);
   const [sides, setSides] = useState<[Side, Side]>([
     { model: null, temperature: 0 },
     { model: null, temperature: 1 },
@@ -71,13 +72,14 @@ export default function CompareView() {
     const text = prompt.trim();
     if (!text || running) return;
     setAsked(text);
+    setVoted(false);
     void a.ask({ ...requestOf(sides[0]), messages: promptOf(text) });
     void b.ask({ ...requestOf(sides[1]), messages: promptOf(text) });
   }
 
   async function vote(choice: Choice) {
     const [left, right] = candidates;
-    setAsked("");
+    setVoted(true);
     try {
       const kept = await sendVote({ prompt: promptOf(asked), a: left, b: right, choice });
       toast.success(t.voteThanks, {
@@ -87,7 +89,7 @@ export default function CompareView() {
         },
       });
     } catch (reason) {
-      setAsked(asked);
+      setVoted(false);
       toast.error(`${t.voteFailed} ${sentenceOf(reason)}`);
     }
   }
@@ -150,7 +152,7 @@ export default function CompareView() {
           />
         </div>
         <VoteBar
-          open={complete}
+          open={complete && !voted}
           identical={a.answer.content === b.answer.content}
           sides={candidates}
           onVote={(choice) => void vote(choice)}

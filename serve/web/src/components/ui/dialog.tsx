@@ -19,6 +19,16 @@ export function DialogOverlay({ className, ...props }: ComponentProps<typeof Pri
   );
 }
 
+/** Stays open while the reader presses a toast's button: to undo what was done in it, say. */
+export const besideToasts: Pick<
+  ComponentProps<typeof Primitive.Content>,
+  "onPointerDownOutside"
+> = {
+  onPointerDownOutside(event) {
+    if ((event.target as Element).closest("[data-sonner-toaster]")) event.preventDefault();
+  },
+};
+
 export function DialogContent({
   className,
   children,
@@ -38,6 +48,7 @@ export function DialogContent({
         )}
         {...props}
         {...focus}
+        {...besideToasts}
       >
         {children}
       </Primitive.Content>

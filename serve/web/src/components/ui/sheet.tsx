@@ -1,7 +1,7 @@
 import { Dialog as Primitive } from "radix-ui";
 import type { ComponentProps } from "react";
 import { cn } from "@/lib/utils";
-import { DialogOverlay } from "./dialog";
+import { besideToasts, DialogOverlay } from "./dialog";
 import { useReturnFocus } from "./return-focus";
 
 export const Sheet = Primitive.Root;
@@ -35,6 +35,7 @@ export function SheetContent({
         )}
         {...props}
         {...focus}
+        {...besideToasts}
       >
         {children}
       </Primitive.Content>
