@@ -2,7 +2,9 @@
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import count
 
+from resonance.engine.params import EngineError
 from resonance.engine.results import Piece
 from resonance.engine.scheduler import Scheduler
 from resonance.engine.stats import Counts
@@ -16,9 +18,16 @@ class Desk:
         self._scheduler, self._counts = scheduler, counts
         self._unfinished: dict[str, list[Text]] = {}  # by request
         self._outbox: deque[tuple[str, Piece]] = deque()
+        self._numbers = count(1)
 
-    def __contains__(self, request_id: str) -> bool:
-        return request_id in self._unfinished
+    def free_id(self, wanted: str | None) -> str:
+        """The id that is wanted, or a new one. Raises EngineError when a request of that id is under way."""
+        if wanted is None:
+            names = (f"request-{number}" for number in self._numbers)
+            return next(name for name in names if name not in self._unfinished)
+        if wanted in self._unfinished:
+            raise EngineError(f"There is already a request {wanted!r} under way; give it another id.")
+        return wanted
 
     @property
     def has_mail(self) -> bool:

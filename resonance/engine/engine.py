@@ -6,9 +6,9 @@ of steps. The engine knows token ids and sampling; templates and conversations a
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict
-from itertools import count
 from typing import Self
 
 import torch
@@ -22,7 +22,7 @@ from resonance.engine.desk import Desk
 from resonance.engine.draft import DraftModel
 from resonance.engine.params import EngineError, SamplingParams
 from resonance.engine.quantize import Precision
-from resonance.engine.requests import Request, make_texts
+from resonance.engine.requests import Request, ends_of_text, make_texts
 from resonance.engine.results import Completion, Piece, TokenLogprob
 from resonance.engine.scheduler import Scheduler
 from resonance.engine.speculate import PromptLookup
@@ -68,8 +68,8 @@ class Engine:
         started = time.perf_counter()
         self.config = model.config
         self.tokenizer = tokenizer
-        self.eos_ids = frozenset(i for i in (eos_id, tokenizer and tokenizer.eot_id) if i is not None)
-        self._precision = precision or ("fp32" if model.head_weight.dtype == torch.float32 else "bf16")
+        self.eos_ids = ends_of_text(self.config, tokenizer, eos_id)
+        self._precision = precision or ("bf16" if model.head_weight.dtype.itemsize == 2 else "fp32")
         self._cache, self._runner, self._notes = loading.cache_and_runner(
             model, max_batch_size, self._precision, kernels=kernels
         )
@@ -80,7 +80,6 @@ class Engine:
         self._scheduler = Scheduler(max_batch_size, self._cache.copy_prefix, drafter)
         self._counts = Counts()
         self._desk = Desk(self._scheduler, self._counts)
-        self._numbers = count(1)
         self._load_seconds = time.perf_counter() - started
 
     @classmethod
@@ -247,6 +246,8 @@ class Engine:
         hidden = self._runner.hidden(chunks).split([chunk.wanted for chunk in chunks])  # (wanted, C) each
         following = choose_following(self._runner, chunks, hidden)
         for chunk, states, choices in zip(chunks, hidden, following, strict=True):
+            if chunk.text.finish_reason is not None:  # cancelled by one of its own logits processors
+                continue
             pieces = chunk.text.advance(chunk, states, choices)
             self._desk.deliver(chunk.text, pieces)
             self._counts.add(chunk, pieces)
@@ -261,40 +262,48 @@ class Engine:
         owner: str | None = None,
         priority: int = 0,
     ) -> list[Text]:
-        request_id = request_id or f"request-{next(self._numbers)}"
-        if request_id in self._desk:
-            raise EngineError(f"There is already a request {request_id!r} under way; give it another id.")
+        request_id = self._desk.free_id(request_id)
         request = Request(request_id, prompt_ids, params or SamplingParams(), owner, priority)
         return make_texts(request, self.config, self.tokenizer, self.eos_ids)
 
-    def _run(self, texts: Sequence[Text]) -> Iterator[Piece]:
-        # Work until these are finished, whatever else is under way; leave nothing behind if the caller stops.
-        pieces: deque[Piece] = deque()
-        for text in texts:
-            text.pieces = pieces
+    def _work(self, texts: Sequence[Text]) -> Generator[None]:
+        # Step by step until these are finished, whatever else is under way; leave nothing behind if the caller stops.
         self._desk.open(texts)
         try:
-            while pieces or any(text.finish_reason is None for text in texts):
-                if pieces:
-                    yield pieces.popleft()
-                else:
+            for text in texts:
+                while text.finish_reason is None:
                     self._advance()
+                    yield
         finally:
             for request_id in {text.request_id for text in texts if text.finish_reason is None}:
                 self.cancel(request_id)
 
+    def _run(self, texts: Sequence[Text]) -> Iterator[Piece]:
+        pieces: deque[Piece] = deque()
+        for text in texts:
+            text.pieces = pieces
+        with closing(self._work(texts)) as steps:
+            for _ in steps:
+                while pieces:
+                    yield pieces.popleft()
+
     def _score(self, pairs: Sequence[scoring.Pair], top: int) -> list[list[TokenLogprob]]:
-        return scoring.score(self._runner, pairs, self._collect(scoring.places(pairs)), top)
+        places = scoring.places(pairs, self.config.vocab_size)
+        return scoring.score(self._runner, pairs, self._collect(places), top)
 
     def _next_logits(self, texts: Sequence[Sequence[int]], owner: str | None) -> Tensor:
         # What follows each text, (texts, V); what they share with texts of the step before is in the cache.
-        return self._runner.logits(torch.cat(self._collect([(ids, len(ids) - 1) for ids in texts], owner)))
+        states = list(self._collect([(ids, len(ids) - 1) for ids in texts], owner))
+        return self._runner.logits(torch.cat(states))
 
-    def _collect(self, jobs: Sequence[tuple[Sequence[int], int]], owner: str | None = None) -> list[Tensor]:
-        # The hidden states of each text's tokens from the given place on: (tokens, C) each.
+    def _collect(self, jobs: Sequence[tuple[Sequence[int], int]], owner: str | None = None) -> Iterator[Tensor]:
+        # The hidden states of each text's tokens from the given place on, (tokens, C) each, as texts are finished.
         texts = [self._texts(ids, None, owner=owner)[0] for ids, _ in jobs]
         for text, (_, wanted_from) in zip(texts, jobs, strict=True):
             text.hidden, text.wanted_from = [], wanted_from
-        for _ in self._run(texts):
-            pass
-        return [torch.cat(text.hidden or []) for text in texts]
+        with closing(self._work(texts)) as steps:
+            for text in texts:
+                while text.finish_reason is None:
+                    next(steps)
+                states, text.hidden = text.hidden, []
+                yield torch.cat(states or [])

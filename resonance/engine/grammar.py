@@ -11,35 +11,53 @@ import torch
 from llguidance import LLMatcher, LLTokenizer
 from llguidance._tokenizer import TokenizerWrapper
 from torch import Tensor
+from torch.nn import functional as F
 
 from resonance.engine.params import EngineError, SamplingParams
 from resonance.tokenizer import Tokenizer
 
 
 class Grammar:
-    """One text's place in its grammar. Raises EngineError when schema or expression cannot be used."""
+    """One text's place in its grammar.
+
+    Raises EngineError when schema or expression cannot be used, or the model lacks some of the tokenizer's tokens.
+    """
 
     def __init__(self, params: SamplingParams, tokenizer: Tokenizer, vocab_size: int, end_ids: frozenset[int]) -> None:
+        if vocab_size < tokenizer.vocab_size:
+            raise EngineError(
+                f"json_schema and regex need a model of all {tokenizer.vocab_size} tokens of the tokenizer; this one "
+                f"has {vocab_size}."
+            )
         self._vocab_size = vocab_size
-        ends = tuple(sorted(end_ids)) or (tokenizer.eot_id,)
-        vocabulary = _vocabulary(tokenizer, vocab_size, ends)
+        vocabulary = _vocabulary(tokenizer, tuple(sorted(end_ids)))
         self._matcher = LLMatcher(vocabulary, _rules(params), log_level=0)
         if self._matcher.is_error():
             reason = self._matcher.get_error().split("\n")[0]
             what = "json_schema" if params.json_schema is not None else "regex"
             raise EngineError(f"{what} cannot be used as a grammar: {reason}")
-        self._bits = torch.zeros((vocab_size + 31) // 32, dtype=torch.int32)
+        self._bits = torch.zeros((vocabulary.vocab_size + 31) // 32, dtype=torch.int32)
+
+    def follows(self, token_ids: Sequence[int]) -> int:
+        """How many of these tokens may come next, one after another."""
+        return self._matcher.validate_tokens(list(token_ids))
+
+    @property
+    def complete(self) -> bool:
+        """Whether the text may end here."""
+        return self._matcher.is_accepting()
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more may follow."""
+        """Whether nothing more may follow, the text being complete or the grammar too large for the library."""
         return self._matcher.is_stopped()
 
     def allowed(self) -> Tensor:
         """Which tokens may come next: (vocab_size,) bool. End tokens may where the text is complete."""
         self._matcher.unsafe_compute_mask_ptr(self._bits.data_ptr(), self._bits.nbytes)
         places = torch.arange(32, dtype=torch.int32)
-        return ((self._bits[:, None] >> places) & 1).flatten()[: self._vocab_size].bool()
+        allowed = ((self._bits[:, None] >> places) & 1).flatten().bool()
+        return F.pad(allowed, (0, self._vocab_size - len(allowed)))  # cut where it is longer
 
     def accept(self, token_id: int) -> None:
         """Go on by a token that was allowed."""
@@ -57,8 +75,8 @@ def _rules(params: SamplingParams) -> str:
 
 
 @lru_cache(maxsize=4)
-def _vocabulary(tokenizer: Tokenizer, vocab_size: int, end_ids: tuple[int, ...]) -> LLTokenizer:
-    return LLTokenizer(TokenizerWrapper(_Words(tokenizer, end_ids[0])), n_vocab=vocab_size, eos_token=list(end_ids))
+def _vocabulary(tokenizer: Tokenizer, end_ids: tuple[int, ...]) -> LLTokenizer:
+    return LLTokenizer(TokenizerWrapper(_Words(tokenizer, end_ids[0])), eos_token=list(end_ids))
 
 
 class _Words:

@@ -1,6 +1,6 @@
 """What an engine computes with: the files, the device, the precision, the implementation."""
 
-from typing import cast
+from typing import cast, get_args
 
 import torch
 
@@ -52,7 +52,12 @@ def precision(config: GPT2Config, dtype: str, quantize: str | None, place: torch
 def cache_and_runner(
     model: GPT2, slots: int, precision: Precision, *, kernels: bool
 ) -> tuple[SlotCache, Runner, tuple[str, ...]]:
-    """A cache on the model's device, what computes the model with it, and notes on what could not be had."""
+    """A cache on the model's device, what computes the model with it, and notes on what could not be had.
+
+    Raises EngineError when `precision` is not a known one.
+    """
+    if precision not in get_args(Precision):
+        raise EngineError(f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}.")
     device = model.head_weight.device
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     cache = SlotCache(model.config, slots, dtype, device)

@@ -1,7 +1,8 @@
 """What a request may ask of sampling, checked once when it is written down."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 from torch import Tensor
 
@@ -9,6 +10,8 @@ from resonance.errors import ResonanceError
 
 LogitsProcessor = Callable[[Sequence[int], Tensor], Tensor]
 """Called for each new token with the ids generated so far and their logits (vocab_size,); returns logits."""
+
+LARGEST = 1e30  # of what logits are changed by: single precision holds the outcome
 
 
 class EngineError(ResonanceError):
@@ -47,30 +50,11 @@ class SamplingParams:
     logits_processors: tuple[LogitsProcessor, ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.stop, str):
-            raise EngineError(
-                f"stop must be a sequence of strings, not the string {self.stop!r}; write ({self.stop!r},)."
-            )
-        if self.json_schema is not None and self.regex is not None:
-            raise EngineError("A text cannot be held to json_schema and regex at once; give one of them.")
-        for name, valid, expected in (
-            ("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
-            ("temperature", 0 <= self.temperature < float("inf"), "0 or more"),
-            ("top_k", self.top_k >= 0, "0 (no limit) or more"),
-            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
-            ("min_p", 0 <= self.min_p <= 1, "between 0 and 1"),
-            ("typical_p", 0 < self.typical_p <= 1, "above 0 and at most 1"),
-            ("repetition_penalty", 0 < self.repetition_penalty < float("inf"), "above 0"),
-            ("presence_penalty", abs(self.presence_penalty) < float("inf"), "a finite number"),
-            ("frequency_penalty", abs(self.frequency_penalty) < float("inf"), "a finite number"),
-            ("min_new_tokens", 0 <= self.min_new_tokens <= self.max_new_tokens, "between 0 and max_new_tokens"),
-            ("logprobs", self.logprobs is None or self.logprobs >= 0, "None or 0 and more"),
-            ("n", self.n >= 1, "at least 1"),
-            ("stop", all(self.stop), "made of non-empty strings"),
-            ("forced_token_ids", len(self.forced_token_ids) <= self.max_new_tokens, "at most max_new_tokens long"),
-        ):
+        for name, valid, expected in self._checks():
             if not valid:
                 raise EngineError(f"{name} must be {expected}, not {getattr(self, name)!r}.")
+        if self.json_schema is not None and self.regex is not None:
+            raise EngineError("A text cannot be held to json_schema and regex at once; give one of them.")
 
     @property
     def shapes_logits(self) -> bool:
@@ -87,9 +71,9 @@ class SamplingParams:
         )
 
     @property
-    def filters(self) -> bool:
-        """Whether sampling leaves any token out."""
-        return bool(self.top_k or self.top_p < 1 or self.min_p or self.typical_p < 1)
+    def has_grammar(self) -> bool:
+        """Whether the text is held to a schema or an expression."""
+        return self.json_schema is not None or self.regex is not None
 
     def token_ids_named(self) -> dict[str, Sequence[int]]:
         """Every parameter that names token ids, for checking them against a vocabulary."""
@@ -99,3 +83,48 @@ class SamplingParams:
             "forced_token_ids": self.forced_token_ids,
             "stop_token_ids": self.stop_token_ids,
         }
+
+    def _checks(self) -> Iterator[tuple[str, bool, str]]:
+        # Name, whether its value is right, what it should be. Each may rely on those before it.
+        yield "max_new_tokens", _whole(self.max_new_tokens, 1), "a whole number of at least 1"
+        yield "temperature", _number(self.temperature, 0), "0 or more"
+        yield "top_k", _whole(self.top_k, 0), "a whole number, 0 (no limit) or more"
+        yield "top_p", _number(self.top_p, 0, 1) and self.top_p > 0, "above 0 and at most 1"
+        yield "min_p", _number(self.min_p, 0, 1), "between 0 and 1"
+        yield "typical_p", _number(self.typical_p, 0, 1) and self.typical_p > 0, "above 0 and at most 1"
+        yield "repetition_penalty", _number(self.repetition_penalty, 1 / LARGEST), "above 0"
+        yield "presence_penalty", _number(self.presence_penalty, -LARGEST), "a finite number"
+        yield "frequency_penalty", _number(self.frequency_penalty, -LARGEST), "a finite number"
+        yield "logit_bias", self.logit_bias is None or _biases(self.logit_bias), "a mapping of token ids to numbers"
+        for name, ids in self.token_ids_named().items():
+            yield name, _all(ids, Integral), "a sequence of token ids"
+        within = len(self.forced_token_ids) <= self.max_new_tokens
+        yield "forced_token_ids", within, "at most max_new_tokens long"
+        yield "stop", not isinstance(self.stop, str), f"a sequence of strings like ({self.stop!r},)"
+        yield "stop", _all(self.stop, str) and all(self.stop), "made of non-empty strings"
+        within = _whole(self.min_new_tokens, 0) and self.min_new_tokens <= self.max_new_tokens
+        yield "min_new_tokens", within, "between 0 and max_new_tokens"
+        yield "seed", self.seed is None or isinstance(self.seed, Integral), "None or a whole number"
+        yield "logprobs", self.logprobs is None or _whole(self.logprobs, 0), "None or a whole number of at least 0"
+        yield "n", _whole(self.n, 1), "a whole number of at least 1"
+        yield "regex", self.regex is None or _all([self.regex], str), "None or a string"
+        functions = _all(self.logits_processors, object) and all(map(callable, self.logits_processors))
+        yield "logits_processors", functions, "a sequence of functions"
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, Integral) and int(value) >= least
+
+
+def _number(value: object, least: float, most: float = LARGEST) -> bool:
+    return isinstance(value, int | float) and least <= value <= most
+
+
+def _all(values: object, kind: type) -> bool:
+    return isinstance(values, Sequence) and all(isinstance(value, kind) for value in values)
+
+
+def _biases(values: object) -> bool:
+    return isinstance(values, Mapping) and all(
+        isinstance(token_id, Integral) and _number(bias, float("-inf")) for token_id, bias in values.items()
+    )

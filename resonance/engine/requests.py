@@ -4,6 +4,8 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import index
+from reprlib import repr as shortened
 from typing import TYPE_CHECKING
 
 from resonance.engine.detokenize import Detokenizer
@@ -37,7 +39,7 @@ def make_texts(
     Raises EngineError when the model or the tokenizer cannot serve it.
     """
     params = request.params
-    prompt_ids = [int(i) for i in request.prompt_ids]
+    prompt_ids = checked_ids("the prompt", request.prompt_ids, config.vocab_size)
     if not prompt_ids:
         raise EngineError("A prompt needs at least one token; the end-of-text token will do.")
     if len(prompt_ids) > config.context_length:
@@ -45,19 +47,21 @@ def make_texts(
             f"The prompt has {len(prompt_ids)} tokens but the model's context holds {config.context_length}; "
             "shorten it."
         )
-    for what, ids in {"the prompt": prompt_ids, **params.token_ids_named()}.items():
-        for place, token_id in enumerate(ids):
-            if not 0 <= token_id < config.vocab_size:
-                raise EngineError(
-                    f"Token id {token_id} at place {place} of {what} is not in the model's vocabulary of "
-                    f"{config.vocab_size}; was it made by this model's tokenizer?"
-                )
+    for name, ids in params.token_ids_named().items():
+        checked_ids(name, ids, config.vocab_size)
+    try:
+        priority = index(request.priority)
+    except TypeError:
+        raise EngineError(f"priority must be a whole number, not {request.priority!r}.") from None
+    if len(set(params.banned_token_ids)) == config.vocab_size:
+        raise EngineError("banned_token_ids leave no token of the vocabulary to choose; ban fewer.")
     if params.stop and tokenizer is None:
         raise EngineError(f"Stop strings {params.stop!r} need a tokenizer; give stop_token_ids instead.")
-    if (params.json_schema is not None or params.regex is not None) and tokenizer is None:
+    if params.has_grammar and tokenizer is None:
         raise EngineError("json_schema and regex need a tokenizer.")
-    end_ids = frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else eos_ids)
-    seed = secrets.randbits(63) if params.seed is None else params.seed
+    ignored = params.ignore_eos and not params.has_grammar  # a grammar knows where its texts end
+    end_ids = frozenset(params.stop_token_ids) | (frozenset() if ignored else eos_ids)
+    seed = secrets.randbits(63) if params.seed is None else int(params.seed)
     texts = [
         Text(
             request_id=request.request_id,
@@ -67,7 +71,7 @@ def make_texts(
             end_ids=end_ids,
             most_tokens=min(len(prompt_ids) + params.max_new_tokens, config.context_length + 1),
             owner=request.owner,
-            priority=request.priority,
+            priority=priority,
             index=index,
             detokenizer=Detokenizer(partial(_text_bytes, tokenizer), params.stop) if tokenizer else None,
             grammar=_grammar(params, tokenizer, config.vocab_size, end_ids) if tokenizer else None,
@@ -78,14 +82,51 @@ def make_texts(
     return texts
 
 
+def ends_of_text(config: GPT2Config, tokenizer: Tokenizer | None, eos_id: int | None) -> frozenset[int]:
+    """The tokens that end a text: `eos_id`, and the tokenizer's end of text where the model has it.
+
+    Raises EngineError when the model does not have `eos_id`.
+    """
+    if eos_id is not None:
+        checked_ids("eos_id", [eos_id], config.vocab_size)
+    ids = (eos_id, tokenizer and tokenizer.eot_id)
+    return frozenset(i for i in ids if i is not None and i < config.vocab_size)
+
+
+def checked_ids(what: str, given: Sequence[int], vocab_size: int) -> list[int]:
+    """Token ids as plain integers. Raises EngineError, in which they are called `what`, for any that is none."""
+    try:
+        ids = [index(i) for i in given]
+    except TypeError:
+        raise EngineError(
+            f"{what.capitalize()} must be a sequence of token ids, not {shortened(given)}; a tokenizer's encode makes "
+            "one of a text."
+        ) from None
+    for place, token_id in enumerate(ids):
+        if not 0 <= token_id < vocab_size:
+            raise EngineError(
+                f"Token id {token_id} at place {place} of {what} is not in the model's vocabulary of {vocab_size}; "
+                "was it made by this model's tokenizer?"
+            )
+    return ids
+
+
 def _grammar(
     params: SamplingParams, tokenizer: Tokenizer, vocab_size: int, end_ids: frozenset[int]
 ) -> "Grammar | None":
-    if params.json_schema is None and params.regex is None:
+    if not params.has_grammar:
         return None
     from resonance.engine.grammar import Grammar  # here, because its library takes a while to load
 
-    return Grammar(params, tokenizer, vocab_size, end_ids)
+    grammar = Grammar(params, tokenizer, vocab_size, end_ids)
+    forced = params.forced_token_ids
+    fitting = grammar.follows(forced)
+    if fitting < len(forced):
+        raise EngineError(
+            f"forced_token_ids does not fit json_schema or regex: token id {forced[fitting]} at place {fitting} "
+            "cannot stand there."
+        )
+    return grammar
 
 
 def _text_bytes(tokenizer: Tokenizer, token_id: int) -> bytes:

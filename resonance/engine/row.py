@@ -30,6 +30,11 @@ class Row:
         return self.token_ids[self.prompt_tokens :]
 
     @property
+    def may_leave_nothing(self) -> bool:
+        """Whether `shape` may leave out every token here."""
+        return bool(self.allowed is not None or self.params.banned_token_ids or self.params.logits_processors)
+
+    @property
     def shapes_logits(self) -> bool:
         """Whether `shape` changes anything here."""
         return self.allowed is not None or self.params.shapes_logits

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from resonance.engine.params import EngineError
 from resonance.engine.row import Row
 
 NEVER = float("-inf")
@@ -33,9 +34,20 @@ def _shape_one(logits: Tensor, row: Row) -> None:
         logits[list(params.banned_token_ids)] = NEVER
     if place < params.min_new_tokens and row.end_ids:
         logits[list(row.end_ids)] = NEVER
+    if row.may_leave_nothing and logits.max() == NEVER:
+        _end(logits, row)
     if place < len(params.forced_token_ids):
         logits.fill_(NEVER)
         logits[params.forced_token_ids[place]] = 0.0
+
+
+def _end(logits: Tensor, row: Row) -> None:
+    # What a grammar, bans and processors leave no token for ends here.
+    if not row.end_ids:
+        raise EngineError(
+            f"Bans or logits processors leave no token after {len(row.token_ids)}, and none that ends the text."
+        )
+    logits[list(row.end_ids)] = 0.0
 
 
 def _penalise(logits: Tensor, rows: Sequence[Row]) -> None:

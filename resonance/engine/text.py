@@ -119,21 +119,25 @@ class Text:
         self.token_ids.append(token_id)
         if logprob is not None:
             self.logprobs.append(logprob)
-        said, ended = "", token_id in self.end_ids
-        if self.detokenizer is not None and not ended:
-            said = self.detokenizer.add(token_id)
-            ended = self.detokenizer.stopped
-        if self.grammar is not None and not ended:
-            self.grammar.accept(token_id)
-            ended = self.grammar.finished
-        if ended:
-            self.finish_reason = "stop"
-        elif len(self.token_ids) >= self.most_tokens:
-            self.finish_reason = "length"
+        said, self.finish_reason = self._take(token_id)
         if self.finish_reason is not None and self.detokenizer is not None:
             said += self.detokenizer.finish()
         value, top = (logprob.logprob, logprob.top_logprobs) if logprob else (None, None)
         return Piece(token_id, said, value, top, self.finish_reason, self.index)
+
+    def _take(self, token_id: int) -> tuple[str, FinishReason | None]:
+        # What the newest token brings of the text, and why it is the last one, if it is.
+        said, ended = "", token_id in self.end_ids
+        if self.detokenizer is not None and not ended:
+            said = self.detokenizer.add(token_id)
+            if self.detokenizer.stopped:
+                return said, "stop"
+        if self.grammar is not None:
+            if not ended:
+                self.grammar.accept(token_id)
+            if ended or self.grammar.finished:  # incomplete where bans leave nothing else, or it grew too large
+                return said, "stop" if self.grammar.complete else "length"
+        return said, "stop" if ended else "length" if len(self.token_ids) >= self.most_tokens else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import jsonschema
 import pytest
@@ -59,3 +60,48 @@ def test_a_grammar_that_cannot_be_used_is_refused(engine: Engine, wrong: dict[st
     with pytest.raises(EngineError, match=message):
         engine.submit([50256], SamplingParams(**wrong))  # type: ignore[arg-type]
     assert not engine.has_work
+
+
+def test_a_model_whose_vocabulary_is_padded_is_held_to_a_grammar_too() -> None:
+    torch.manual_seed(0)
+    padded = GPT2(GPT2Config(vocab_size=50304, n_layer=1, n_head=2, n_embd=32, context_length=64)).eval()
+    params = [SamplingParams(max_new_tokens=30, seed=seed, regex="(é|日本){2,4}") for seed in range(4)]
+    for done in Engine(padded, Tokenizer.gpt2()).generate([[50256]] * 4, params):
+        assert re.fullmatch("(é|日本){2,4}", done.text)
+        assert done.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("more", [{"ignore_eos": True}, {"min_new_tokens": 20}], ids=repr)
+def test_a_text_ends_where_its_grammar_does(engine: Engine, more: dict[str, Any]) -> None:
+    done = engine.generate([[50256]], SamplingParams(max_new_tokens=40, seed=1, regex="(yes|no)!?", **more))[0]
+    assert re.fullmatch("(yes|no)!?", done.text)
+    assert (done.finish_reason, 50256 in done.token_ids) == ("stop", False)
+
+
+def test_forced_tokens_must_fit_the_grammar(engine: Engine) -> None:
+    tokenizer = Tokenizer.gpt2()
+    fitting, wrong = (tuple(tokenizer.encode(text)) for text in ('{"name":', '{"nick":'))
+    done = engine.generate([[50256]], SamplingParams(json_schema=SCHEMA, forced_token_ids=fitting, seed=1))[0]
+    assert done.text.startswith('{"name":')
+    with pytest.raises(EngineError, match=r"forced_token_ids does not fit .* at place 1 cannot stand there"):
+        engine.submit([50256], SamplingParams(json_schema=SCHEMA, forced_token_ids=wrong))
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+@pytest.mark.parametrize(
+    ("pattern", "banned"),
+    [
+        ("ab*c", b"c"),  # bans leave nothing that ends it, nor anything else
+        ("a{1000000}", b""),  # too large for the library, which says so only when it has begun
+    ],
+)
+def test_a_text_that_its_grammar_cannot_complete_is_cut_and_others_go_on(
+    engine: Engine, temperature: float, pattern: str, banned: bytes
+) -> None:
+    tokenizer = Tokenizer.gpt2()
+    ids = (i for i in range(50256) if banned and set(banned + b"b") & set(tokenizer.token_bytes(i)))
+    stuck = SamplingParams(regex=pattern, banned_token_ids=tuple(ids), temperature=temperature, seed=1)
+    free = SamplingParams(max_new_tokens=5, seed=1)
+    cut, other = engine.generate([[50256]] * 2, [stuck, free])
+    assert (cut.finish_reason, set(cut.text)) == ("length", {"a"})
+    assert other.token_ids == engine.generate([[50256]], free)[0].token_ids
