@@ -26,14 +26,15 @@ COLDEST = 1e-6  # the least temperature at which there is anything to draw
 
 def choose(logits: Tensor, rows: Sequence[Row]) -> list[int]:
     """Choose one token for each row of `logits` (rows, vocab) fp32, which rows that shape it change in place."""
-    groups: dict[Callable[[Tensor, Sequence[Row]], list[int]], list[int]] = {}
+    groups: dict[tuple[Callable[[Tensor, Sequence[Row]], list[int]], int], list[int]] = {}
     for i, row in enumerate(rows):
-        draw = _likeliest if row.params.temperature == 0 else _draw_from_few if row.params.top_k else _draw_from_all
-        groups.setdefault(draw, []).append(i)
+        k = row.params.top_k
+        draw = _likeliest if row.params.temperature == 0 else _draw_from_few if k else _draw_from_all
+        groups.setdefault((draw, k if draw is _draw_from_few else 0), []).append(i)
     chosen = [0] * len(rows)
     with single_thread():
         shape(logits, rows)
-        for draw, which in groups.items():
+        for (draw, _), which in groups.items():
             some = logits if len(which) == len(rows) else logits[which]
             for i, token_id in zip(which, draw(some, [rows[i] for i in which]), strict=True):
                 chosen[i] = token_id
@@ -139,11 +140,10 @@ def _all(logits: Tensor, rows: Sequence[Row]) -> Tensor:
 
 
 def _few(logits: Tensor, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
-    # The filtered weights of the top_k likeliest tokens, likeliest first, and the tokens' ids (rows, k).
-    values, ids = logits.topk(min(max(row.params.top_k for row in rows), logits.shape[-1]))
+    # The filtered weights of the top_k likeliest tokens, likeliest first, and the tokens' ids (rows, k). All rows
+    # have the same top_k: where sums are taken of other numbers of tokens, they are rounded in other places.
+    values, ids = logits.topk(min(rows[0].params.top_k, logits.shape[-1]))
     weights = _weights(values, rows)
-    for i, row in enumerate(rows):
-        weights[i, row.params.top_k :] = 0
     _filter(weights, rows)
     return weights, ids
 

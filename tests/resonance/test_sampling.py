@@ -124,6 +124,13 @@ def test_the_same_seed_and_place_choose_the_same_token_in_any_batch() -> None:
     assert together == alone
 
 
+def test_equally_likely_tokens_are_drawn_alike_whatever_top_k_others_ask_for() -> None:
+    rows = [row(SamplingParams(top_k=k), seed=k) for k in (1, 3, 50, 200)]
+    logits = torch.zeros(len(rows), 300)
+    together = sampling.choose(logits.clone(), rows)
+    assert together == [sampling.choose(logits[:1].clone(), [one])[0] for one in rows]
+
+
 def test_random_numbers_are_uniform_over_seeds_and_over_places() -> None:
     for numbers in (
         [sampling.uniform(7, place) for place in range(5000)],
