@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -69,6 +70,21 @@ class Server(LitServer):
 
     def verify_worker_status(self) -> None:
         """Do not wait for the model: /health says that it is being loaded."""
+
+    def _start_server(
+        self,
+        port: int,
+        num_uvicorn_servers: int,
+        log_level: str,
+        sockets: list[socket.socket],
+        uvicorn_worker_type: str,
+        **options: Any,
+    ) -> dict[int, Any]:
+        """As LitServe does it, and leave the port to the HTTP process: it is closed when that one takes no more."""
+        http = super()._start_server(port, num_uvicorn_servers, log_level, sockets, uvicorn_worker_type, **options)
+        for listening in sockets:
+            listening.close()
+        return http
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncGenerator[None]:

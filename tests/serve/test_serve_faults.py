@@ -138,6 +138,17 @@ def test_missed_events_are_replayed_to_a_client_that_comes_back(server):
     assert gone.json()["error"]["code"] == "stream_gone"
 
 
+def refuses_connections(base: str) -> bool:
+    """Whether the port is closed; one that is open to nobody who answers keeps its callers waiting."""
+    try:
+        httpx.get(f"{base}/health", timeout=0.5)
+    except httpx.ConnectError:
+        return True
+    except httpx.TransportError:
+        pass
+    return False
+
+
 class Watcher:
     """Asks again and again how the server is and whether it answers, until it is told to stop."""
 
@@ -205,10 +216,12 @@ def test_a_killed_worker_is_replaced_and_everybody_is_told(launch, alive):
 
     # The same server, at its end: an answer under way is finished, nothing new begins, nothing is left behind.
     children = server.children()
-    with server.client.stream("POST", "/v1/chat/stream", json=LONG | {"max_tokens": 2000}) as response:
+    with server.client.stream("POST", "/v1/chat/stream", json=LONG) as response:
         lines = response.iter_lines()
         first_token(lines)
         server.process.send_signal(signal.SIGTERM)
+        assert server.until(lambda: refuses_connections(server.base), seconds=3)
+        assert server.process.poll() is None
         rest = list(lines)
     assert rest[-2] == "data: [DONE]"
     assert any('"finish_reason": "length"' in line for line in rest)
