@@ -48,7 +48,7 @@ def decode_ceiling(machine: Machine, config: GPT2Config, precision: Precision, b
     """Tokens a second if memory were read at full speed and nothing else took time."""
     weights = weight_bytes(config, precision)
     cache = batch * position * 2 * config.n_layer * config.n_embd * CACHE_BYTES[precision]
-    return batch * machine.read_gb_per_s[read_size(weights)] * 1e9 / (weights + cache)
+    return batch * machine.read_gb_per_s[read_size(weights + cache)] * 1e9 / (weights + cache)
 
 
 def prefill_ceiling(machine: Machine, config: GPT2Config, precision: Precision, tokens: int) -> float:

@@ -188,6 +188,8 @@ class Engine:
             for prompt, asked in zip(prompts, params, strict=True)
             for text in self._texts(prompt, asked, owner=owner)
         ]
+        for text in texts:
+            text.read_along = False
         for _ in self._run(texts):
             pass
         return [text.completion() for text in texts]

@@ -30,9 +30,9 @@ class Slot:
 class Scheduler:
     """Waiting texts get slots by priority, then in order of arrival; all that have one share each step.
 
-    A step holds every decoding text's newest token, and prompts' tokens in chunks: up to `prefill_tokens` when
-    nobody is decoding, otherwise `mixed_tokens`, so that a long prompt does not stall running streams; more where
-    those are few beside the prompts.
+    A step holds every decoding text's newest token, and prompts' tokens in chunks: up to `prefill_tokens`, but
+    `mixed_tokens` beside decoding texts that somebody reads along, so that a long prompt does not stall running
+    streams; more where those are few beside the prompts.
     `copy_prefix(source_slot, target_slot, length)` moves a shared prefix's cache; `drafter` guesses tokens that
     decoding texts will say.
     """
@@ -91,8 +91,9 @@ class Scheduler:
         decoding = [text for text in self._running if text.is_decoding]
         prefilling = [text for text in self._running if not text.is_decoding]
         budget = self._prefill_tokens
-        if decoding:  # the fewer would be held up, and the more would wait, the more of prompts
-            budget = min(budget, max(1, 2 * len(prefilling) // len(decoding)) * self._mixed_tokens)
+        watched = sum(text.read_along for text in decoding)
+        if watched:  # the fewer would be held up, and the more would wait, the more of prompts
+            budget = min(budget, max(1, 2 * len(prefilling) // watched) * self._mixed_tokens)
         return [*self._next_tokens(decoding), *self._next_chunks(prefilling, budget)]
 
     def _next_tokens(self, texts: Sequence[Text]) -> Iterator[Chunk]:

@@ -45,6 +45,7 @@ class Text:
     hidden: list[Tensor] | None = None  # collected instead of generating, for scores and embeddings
     finish_reason: FinishReason | None = None
     siblings: "list[Text]" = field(default_factory=list)  # to be queued once the prompt is computed
+    read_along: bool = True  # by somebody whom a long step would keep waiting
     pieces: deque[Piece] | None = None  # where its pieces go; None: to whoever calls the engine's step
     logprobs: list[TokenLogprob] = field(default_factory=list[TokenLogprob])
 

@@ -135,6 +135,12 @@ def test_a_long_prompt_does_not_stall_running_streams(model: GPT2) -> None:
         assert [request_id for request_id, _ in engine.step()] == [running]
 
 
+def test_prompts_of_one_job_that_nobody_reads_along_are_not_held_back() -> None:
+    engine = Engine(GPT2(GPT2Config(vocab_size=97, context_length=512, n_layer=1, n_head=2, n_embd=16)).eval())
+    engine.generate([[1, 2, 3], [5] * 500], greedy(4))
+    assert engine.stats().steps <= 6  # two for both prompts, since a step holds 512 tokens, and three more for the rest
+
+
 def test_higher_priority_goes_first_and_equals_in_order_of_arrival(model: GPT2) -> None:
     engine = Engine(model, max_batch_size=1)
     for name, priority in (("a", 0), ("b", 0), ("c", 1), ("d", 0)):

@@ -1,7 +1,7 @@
-// Products for many rows on AMX, the matrix unit of newer Xeons: bfloat16 tiles of 16 x 32.
+// Products for many rows on AMX, the matrix unit of newer Xeons: tiles of 16 x 32 bfloat16 or 16 x 64 bytes.
 //
-// A panel of packed bf16 weights is what the unit reads as its second operand. int8 and int4 panels are turned into
-// one first, which costs little beside the rows that share it; int8's values and their products' scales stay exact.
+// A panel of packed bf16 or int8 weights is what the unit reads as its second operand. An int4 panel is turned into
+// bf16 first, which costs little beside the rows that share it.
 
 #pragma once
 
@@ -27,15 +27,13 @@ inline bool tiles_allowed() {
     return allowed;
 }
 
-// From how many rows on the unit is faster: turning a panel into bf16 must pay.
+// From how many rows on the unit is faster with bf16: turning an int4 panel into it must pay.
 inline bool use_tiles(const Matrix& m, int rows) {
-    return m.kind != FP32 && rows >= (m.kind == BF16 ? 2 : 32) && tiles_allowed();
+    return ((m.kind == BF16 && rows >= 2) || (m.kind == INT4 && rows >= 32)) && tiles_allowed();
 }
 
-// Whether the unit multiplies bytes as they are: for fewer rows than that, and more than the vector unit likes.
-inline bool use_byte_tiles(const Matrix& m, int rows) {
-    return m.kind == INT8 && rows >= 4 && rows < 32 && tiles_allowed();
-}
+// From how many rows on it is faster with bytes.
+inline bool use_byte_tiles(const Matrix& m, int rows) { return m.kind == INT8 && rows >= 4 && tiles_allowed(); }
 
 // One thread's tiles, configured while it exists, on machines that have them.
 struct Tiles {
@@ -63,19 +61,8 @@ inline Floats rounded(Floats x) {
     return (Floats)(b + 0x7fff + ((b >> 16) & 1));
 }
 
-// A panel as bf16, (inputs / 2, 64, 2).
+// An int4 panel as bf16, (inputs / 2, 64, 2).
 inline void to_bf16_panel(const Matrix& m, const uint8_t* panel, uint16_t* to) {
-    if (m.kind == INT8) {
-        for (int i = 0; i < m.inputs / 4; i++)
-            for (int v = 0; v < VECTORS; v++, panel += 64) {
-                Words w = load<Words>(panel);
-                Floats x[4];
-                for (int j = 0; j < 4; j++) x[j] = to_floats((Ints)((w >> (8 * j)) & 0xff) - 128);
-                store(to + ((2 * i) * VECTORS + v) * 32, pairs(x[0], x[1]));
-                store(to + ((2 * i + 1) * VECTORS + v) * 32, pairs(x[2], x[3]));
-            }
-        return;
-    }
     for (int g = 0; g < m.inputs / INT4_GROUP; g++) {
         Floats scale[VECTORS];
         for (int v = 0; v < VECTORS; v++) scale[v] = widen((const uint16_t*)panel + v * LANES);
