@@ -8,13 +8,14 @@ from resonance.bench.peers.resonance import Resonance
 from resonance.engine import Engine, SamplingParams
 
 REQUESTS = 32
+PROMPT, ANSWER = (16, 256), (32, 128)  # tokens, from and to
 
 
 def measure(program: Resonance, job: dict[str, int]) -> dict[str, object]:
     """Generated tokens a second under mixed load, its share of a full static batch's, and the time between tokens."""
     engine, slots = program.engine, job["batch"]
     chance = random.Random(0)
-    lengths = [(chance.randrange(16, 257), chance.randrange(32, 129)) for _ in range(REQUESTS)]
+    lengths = [(chance.randint(*PROMPT), chance.randint(*ANSWER)) for _ in range(REQUESTS)]
     static = _static(engine, slots, lengths)
     total = sum(new for _, new in lengths)
     arrivals = sorted(chance.uniform(0, 0.6 * total / static) for _ in lengths)

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,7 @@ from omegaconf import DictConfig, ListConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from resonance.bench import machine as limits
-from resonance.bench import report
+from resonance.bench import mixed, quoting, report, train, turns
 from resonance.bench.peers import MODULES, PRECISIONS
 from resonance.bench.rounds import KINDS, OWN, Figures, Job, Setting, measure, takes_part
 from resonance.checkpoint import Checkpoint
@@ -35,6 +36,8 @@ def main(overrides: list[str]) -> None:
     """Measure what `configs/bench.yaml` and its overrides say; print a table, write JSON."""
     config = compose("bench", overrides)
     jobs, programs, precisions = _jobs(config), _programs(config), _precisions(config)
+    checkpoint = None if config.checkpoint is None else Checkpoint.find(str(config.checkpoint))
+    _check_room(jobs, config.model.context_length if checkpoint is None else checkpoint.config.context_length)
     threads = config.threads or len(os.sched_getaffinity(0))
     console = report.make_console()
     console.print(f"Measuring the machine with {threads} threads ...")
@@ -43,7 +46,7 @@ def main(overrides: list[str]) -> None:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with tempfile.TemporaryDirectory() as work, Progress(*columns, console=console, transient=True) as progress:
         console.print(f"Writing {config.checkpoint or config.model.name} for all programs ...")
-        folder, sizes = _weights(config, Path(work))
+        folder, sizes = _weights(config, checkpoint, Path(work))
         told: list[Figures] = []
         total = config.rounds * sum(
             takes_part(who, job.what, precision) for who in programs for job in jobs for precision in precisions
@@ -110,10 +113,32 @@ def _precisions(config: DictConfig) -> list[Precision]:
     return [precision for precision in known if precision in wanted]
 
 
-def _weights(config: DictConfig, work: Path) -> tuple[Path, GPT2Config]:
+def _check_room(jobs: Sequence[Job], context_length: int) -> None:
+    # An answer that the context cuts would be taken for a fast one.
+    for job in jobs:
+        match job.what:
+            case "prefill":
+                longest = job.prompt_tokens
+            case "mixed":
+                longest = mixed.PROMPT[1] + mixed.ANSWER[1]
+            case "turns":
+                longest = turns.SHARED + turns.QUESTION
+            case "quoting":
+                longest = quoting.CONTEXT + job.new_tokens
+            case "train":
+                longest = train.ROW
+            case _:
+                longest = job.prompt_tokens + job.new_tokens
+        if longest > context_length:
+            raise BenchError(
+                f"what={job.what} makes texts of {longest} tokens, but the model's context holds {context_length}; "
+                "take a model with a longer one, or fewer prompt_tokens, prefill_tokens or new_tokens."
+            )
+
+
+def _weights(config: DictConfig, checkpoint: Checkpoint | None, work: Path) -> tuple[Path, GPT2Config]:
     # A folder that every program can read, and which stays the same for all of them.
-    if config.checkpoint is not None:
-        checkpoint = Checkpoint.find(config.checkpoint)
+    if checkpoint is not None:
         model, tokenizer, metadata = checkpoint.load_model(), checkpoint.load_tokenizer(), checkpoint.metadata
         return Checkpoint.save(work / "model", model, tokenizer, metadata).folder, model.config
     torch.manual_seed(0)

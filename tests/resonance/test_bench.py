@@ -16,7 +16,7 @@ from resonance.model import GPT2, GPT2Config
 from resonance.tokenizer import Tokenizer
 
 SMALL = GPT2Config(vocab_size=50257, context_length=1024, n_layer=1, n_head=2, n_embd=32)
-QUICK = ["rounds=1", "repeats=1", "new_tokens=4", "prompt_tokens=8", "prefill_tokens=16", "threads=1"]
+QUICK = ["rounds=1", "repeats=1", "new_tokens=40", "prompt_tokens=8", "prefill_tokens=16", "threads=1"]
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +63,14 @@ def test_a_small_run_prints_a_table_and_writes_the_designs_json(folder: Path, tm
         ("what=flight", "what must be of decode, prefill, mixed, turns, quoting, serve, train, not 'flight'."),
         ("batch=[0]", "batch must be made of whole numbers of at least 1, not 0."),
         ("rounds=0", "rounds must be a whole number of at least 1, not 0."),
+        ("new_tokens=1000", "what=decode makes texts of 1128 tokens, but the model's context holds 1024;"),
+        ("prefill_tokens=1025 what=prefill", "what=prefill makes texts of 1025 tokens"),
+        ("model=nano what=turns", "what=turns makes texts of 716 tokens, but the model's context holds 512;"),
+        ("model=nano what=quoting", "what=quoting makes texts of 528 tokens"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_sentence_before_anything_is(override: str, sentence: str) -> None:
-    done = bench(override)
+    done = bench(*override.split())
     assert done.returncode == 2
     assert sentence in done.stderr
     assert done.stdout == ""
