@@ -122,6 +122,7 @@ _FRESH = re.compile(
     r"|released|happened)|breaking|news|headlines?|so far|still alive|still open"
     r"|weather|forecasts?|temperature in|stock(?:s| price| market)|share price|exchange rate|prices?|cost of"
     r"|how much (?:does|do|is|are|did)|cheapest|interest rates?|inflation rate|unemployment rate"
+    r"|what time (?:does|do|is|are|did) (?!it\b)|(?:opens?|clos(?:es?|ed)|closing) (?:at|on|early|late|time)"
     r"|scores? of|standings|who won|who is winning|release date|released|coming out|opening hours|open (?:on|now"
     r"|until|today)|schedule|timetable|traffic|election|who is the (?:current )?"
     r"(?:president|prime minister|ceo|king|queen|pope|mayor|chancellor|head|governor|champion|director|coach|captain"
@@ -150,9 +151,18 @@ _UNIQUE = re.compile(
     r"\b(?:the|is|are|was) (?:next )?((?:first|last|next|\w{2,}est|most \w+|least \w+))\s+\w+",
     re.I,
 )
+# Measures and offices of a thing that may be written without a capital.
+_FACT = re.compile(
+    r"\b(?:what|who|tell me|give me)\b[^?.!]{0,12}\bthe (?:\w+ ){0,2}?(?:capital|currency|gdp|area|size|height|length"
+    r"|depth|width|weight|age|speed|temperature|boiling point|melting point|density|radius|diameter|mass|distance|flag"
+    r"|anthem|language|religion|time ?zone|dialling code|symptoms|causes|side effects|ingredients|plot|author|founder"
+    r"|inventor|owner|lyrics|release date|rules|history)s? (?:of|in|for|from|to)\b",
+    re.I,
+)
 _ABOUT_ONESELF = re.compile(r"^(?:i|i'm|i've|we|we're|my|our)\b[^?]*$", re.I)
 _ABOUT = re.compile(
-    r"\b(?:what(?:'s| is| was| are| were| did| does| happened| do you know)?|tell me (?:more )?about|is|are|was|were"
+    r"\b(?:recommend|suggestions?|any good|best"
+    r"|what(?:'s| is| was| are| were| did| does| happened| do you know)?|tell me (?:more )?about|is|are|was|were"
     r"|does|did|do|has|have|why (?:is|did|was|does))\b",
     re.I,
 )
@@ -221,6 +231,8 @@ def _wanted(text: str) -> str | None:
         reason = f"asks for a fact about {named[0]}"
     elif asks and _EVENT.search(text) and len(tokens(text)) > 3 and not leans_on_earlier(text):
         reason = "asks who, when or where something was"
+    elif _FACT.search(text) and not leans_on_earlier(text):
+        reason = "asks for a fact that can be looked up"
     elif found := _UNIQUE.search(text):
         reason = f"asks for the one thing that is {found.group(1).lower()}"
     elif named and _ABOUT.search(text) and _ASKS.search(text):

@@ -102,7 +102,7 @@ class Pages:
             return ""
         try:
             text = await asyncio.wait_for(self.fetch(client, url), SECONDS)
-        except (PageError, ForbiddenAddress, httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+        except (PageError, ForbiddenAddress, httpx.HTTPError, httpx.InvalidURL, UnicodeError, TimeoutError) as error:
             await asyncio.to_thread(self._cache.put, "failed pages", url, str(error))
             return ""
         await asyncio.to_thread(self._cache.put, "pages", url, text)

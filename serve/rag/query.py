@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from resonance.chat import Message
 from serve.rag.language import PERSONAL, REFERRING, ends_of, names, numbers, quotes, tokens
-from serve.rag.phrases import BARE, ELLIPSIS, LEADING, TRAILING
+from serve.rag.phrases import ADDED, BARE, DANGLING, ELLIPSIS, KIND, LEADING, TIME, TRAILING
 from serve.rag.text import STOPWORDS, sentences, word_set
 
 MAX_WORDS = 12
@@ -20,13 +20,15 @@ _PREPOSITIONS = frozenset(
     ("of", "in", "on", "for", "from", "to", "at", "by", "with", "between", "and", "about", "vs", "or")
 )
 _PARTICLES = frozenset(("up", "out", "off", "down", "over", "under"))
-_TELLING = frozenset(("who", "when", "where", "how", "why", "not", "no", "most"))
+_TELLING = frozenset(("who", "when", "where", "how", "why", "not", "no", "without", "most"))
 _DROPPED = (STOPWORDS - _PREPOSITIONS - _PARTICLES - _TELLING) | word_set(
-    "me really exactly ever also even anyway maybe kind sort got"
+    "me really exactly ever also even anyway maybe kind sort got ones u ur"
 )
 _TIMES = word_set("year week month morning afternoon evening weekend summer winter spring autumn season time century")
 _IMPERSONAL = word_set("raining snowing rain snow in true possible safe legal take cost to be too") | {""}
 _QUESTIONS = frozenset(("who", "when", "where", "how", "why", "what", "which", "whose"))
+# What a question begins with that asks a thing of its own, also behind an "and".
+_ASKING = _QUESTIONS | word_set("is are was were do does did can could has have will should")
 
 
 def standalone_query(messages: Sequence[Message], *, max_words: int = MAX_WORDS) -> str:
@@ -37,7 +39,7 @@ def standalone_query(messages: Sequence[Message], *, max_words: int = MAX_WORDS)
     messages = messages[turns[0] :]
     turns = [index - turns[0] for index in turns]
     newest = turns[-1]
-    text = _core(ends_of(messages[newest].content))
+    text = _core(ends_of(messages[newest].content), alone=len(turns) == 1)
     if len(turns) > 1:
         earlier = standalone_query(messages[: turns[-2] + 1], max_words=max_words)
         answer = next((m.content for m in reversed(messages[:newest]) if m.role == "assistant"), "")
@@ -48,11 +50,17 @@ def standalone_query(messages: Sequence[Message], *, max_words: int = MAX_WORDS)
 def leans_on_earlier(message: str) -> bool:
     """Whether a message cannot be understood without the turns before it."""
     text = _core(ends_of(message))
-    return bool(ELLIPSIS.match(text) or BARE.match(text) or not text or _pronouns(text))
+    if not text or BARE.match(text) or _pronouns(text) or _names_a_kind(text):
+        return True
+    ellipsis = ELLIPSIS.match(text)
+    return ellipsis is not None and not _is_whole(text[ellipsis.end() :])
 
 
-def _core(text: str) -> str:
-    """The message without greetings and fillers; of a long one the sentence that asks."""
+def _core(text: str, *, alone: bool = False) -> str:
+    """The message without greetings and fillers; of a long one the sentence that asks.
+
+    `alone`: nothing was said before, so that a pronoun stands for something in the message itself.
+    """
     parts = [part for part in (_unfilled(part) for part in sentences(" ".join(text.split()))) if part]
     if not parts:
         return ""
@@ -66,6 +74,10 @@ def _core(text: str) -> str:
     carried = [
         thing for thing in (*quotes(rest), *names(rest), *numbers(rest)) if not known & set(thing.lower().split())
     ]
+    if alone and not carried and _pronouns(chosen):  # "I've got a leaky tap. Any idea how to fix it?"
+        return _with_referents(chosen, _content(rest)[-3:])
+    if not carried and not _content(chosen):  # "I lost my badge. What should I do?"
+        return f"{rest} {chosen}"
     if carried and (not names(chosen) or _pronouns(chosen)):
         return _with_referents(chosen, carried[:3]) if _pronouns(chosen) else f"{chosen} {' '.join(carried[:3])}"
     return chosen
@@ -117,7 +129,9 @@ def _fills_a_place(before: str, word: str, after: str, named: bool) -> bool:
         )
     if word == "it":
         return named and before in ("is", "does", "time", "will") and after in _IMPERSONAL
-    return word == "one" and before not in ("which", "that", "this", "other", "the")
+    # "Is there one upstairs?", but "one of them", "one thing"
+    follows = not after or not after[0].isalnum() or after in STOPWORDS or DANGLING.match(after) is not None
+    return word == "one" and before not in ("which", "that", "this", "other", "the") and not follows
 
 
 def _resolved(text: str, earlier: str, answer: str, earlier_message: str) -> str:
@@ -133,9 +147,12 @@ def _resolved(text: str, earlier: str, answer: str, earlier_message: str) -> str
     if pronouns:
         return _with_referents(text, _referents(pronouns, earlier, answer, earlier_message))
     match = ELLIPSIS.match(text)
-    if match or _is_fragment(text):
-        return _substituted(text[match.end() :] if match else text, earlier)
-    return text
+    rest = text[match.end() :] if match else text
+    if (match and not _is_whole(rest)) or _is_fragment(text):
+        return _substituted(rest, earlier)
+    if _names_a_kind(rest):
+        return " ".join((rest, *_referents([], earlier, answer, earlier_message)))
+    return rest
 
 
 def _referents(pronouns: list[str], earlier: str, answer: str, earlier_message: str) -> list[str]:
@@ -143,10 +160,10 @@ def _referents(pronouns: list[str], earlier: str, answer: str, earlier_message: 
     asked = [*quotes(earlier_message), *_named(earlier)]
     known = " ".join(asked).lower()
     answered = [name for name in names(" ".join(sentences(answer)[:2])) if name.lower() not in known]
-    opens = set(tokens(earlier_message.lower())[:3])
+    opens = {re.sub(r"['’]\w+$", "", word) for word in tokens(earlier_message.lower())[:3]}
     if any(re.sub(r"['’]\w+$", "", word) in PERSONAL for word in pronouns):
         # "Who wrote Hamlet?" "Shakespeare." "When was he born?": the answer, not what was asked about.
-        identified = answered and opens & {"who", "who's", "which", "what", "what's", "name"}
+        identified = answered and opens & {"who", "which", "what", "name"}
         return answered[:1] if identified and not _is_about_person(earlier_message) else (asked or answered)[:1]
     # "Which lake is the largest?" "Lake Victoria." "How deep is it?": the answer first.
     chosen = answered[:1] if answered and ("which" in opens or {"what", "the"} <= opens) else []
@@ -165,7 +182,10 @@ def _named(query: str) -> list[str]:
 
 def _is_about_person(question: str) -> bool:
     """`Who is Marie Curie?` names the person it is about; `Who wrote Hamlet?` and `Who is the CEO of Apple?` do not."""
-    return re.match(r"\W*(?i:who(?:'s| is| was| are| were)|what (?:did|does|is|was))\s+[A-Z]", question) is not None
+    return (
+        re.match(r"\W*(?i:who(?:'s| is| was| are| were)|what (?:did|does|is|was)(?: the)?)\s+[A-Z]", question)
+        is not None
+    )
 
 
 def _with_referents(text: str, referents: Sequence[str]) -> str:
@@ -182,6 +202,22 @@ def _with_referents(text: str, referents: Sequence[str]) -> str:
     return " ".join(out)
 
 
+def _names_a_kind(text: str) -> bool:
+    """Whether a message without names speaks of something named before only by what it is, or where."""
+    return not names(text) and not quotes(text) and bool(DANGLING.search(text) or KIND.search(text))
+
+
+def _is_whole(text: str) -> bool:
+    """Whether a message is a question of its own, whatever stands before it: `When did the Titanic sink?`."""
+    words = tokens(text.lower())
+    return bool(words) and re.sub(r"['’]\w+$", "", words[0]) in _ASKING and len(_content(text)) > 1
+
+
+def _content(text: str) -> list[str]:
+    """The words that say what a text is about."""
+    return [word for word in tokens(text) if word[0].isalnum() and word.lower() not in STOPWORDS | _DROPPED]
+
+
 def _is_fragment(text: str) -> bool:
     """One or two words that are no question of their own: `Germany?`, `In 1990?`."""
     words = [word for word in tokens(text) if word[0].isalnum()]
@@ -191,19 +227,20 @@ def _is_fragment(text: str) -> bool:
 
 def _substituted(fragment: str, earlier: str) -> str:
     """The earlier query about something else: the new name, number or last noun takes the old one's place."""
+    if TIME.match(fragment) or ADDED.match(fragment):
+        return f"{earlier} {fragment}"
     new_names, old_names = names(f"x {fragment}"), _named(earlier)
     if new_names and old_names:
         return _swapped(earlier, old_names[-1], " ".join(new_names))
     new_numbers, old_numbers = numbers(fragment), numbers(earlier)
     if new_numbers and old_numbers:
         return _swapped(earlier, old_numbers[-1], new_numbers[0])
-    content = [word for word in tokens(fragment) if word.lower() not in STOPWORDS and word[0].isalnum()]
-    has_article = re.match(r"(?:the|a|an)\b", fragment, re.I) is not None
-    last = re.search(r"\b(?:of|in|for|from|to)\s+([\w-]+)$", earlier)
-    if last and not has_article and not old_names and len(content) == 1 and not new_numbers:
-        return earlier[: last.start(1)] + content[0]
+    content = _content(fragment)
     if new_numbers or not content or (new_names and not old_names):
         return f"{earlier} {' '.join(content)}"
+    of_it = re.match(r"the\b", fragment, re.I) is not None  # "the area?", of what was spoken of
+    if len(content) == 1 and not of_it and not old_names and " " in earlier:
+        return f"{earlier[: earlier.rindex(' ')]} {content[0]}"
     kept = [*old_names, *numbers(earlier)] or [word for word in earlier.split() if word not in STOPWORDS][-2:]
     return " ".join((*content, *kept))
 

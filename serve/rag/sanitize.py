@@ -38,59 +38,63 @@ _TARGET = (
     r"(?:instructions?|prompts?|rules?|guidelines?|directions?|directives?|messages?|conversation|commands?"
     r"|context|orders|training|programming|safety|restrictions?|sources?)"
 )
-_ORDERS = re.compile(
-    "|".join(
-        (
-            rf"\b(?:ignore|disregard|forget|override|overrule|bypass|skip|discard|neglect|drop)\b[^.!?]{{0,60}}\b"
-            rf"(?:above|previous|prior|earlier|preceding|before|foregoing|your|system|all|any|other|everything)\b"
-            rf"(?:[^.!?]{{0,40}}\b{_TARGET}\b)?",
-            rf"\b(?:do not|don't|never|stop)\b[^.!?]{{0,20}}\b(?:follow|obey|listen|heed"
-            rf"|comply)[^.!?]{{0,50}}\b{_TARGET}\b",
-            r"\byou are (?:now|no longer|actually|henceforth) (?:an?|the|in|my|our|bound|free|dan|(?-i:[A-Z]\w+))\b",
-            r"\bfrom now on\b[^.!?]{0,40}\b(?:you|respond|answer|reply|act)\b",
-            r"\b(?:pretend|act|behave|roleplay|role-play)\b[^.!?]{0,30}\b(?:as if|as an?|as though|to be|that you)\b",
-            r"\b(?:new|updated|additional|secret|hidden|real|important|urgent) (?:system )?"
-            r"(?:instructions?|prompts?|directives?|orders?)\b",
-            r"\b(?:reveal|repeat|print|output|show|leak|expose|display|disclose|send|tell me|summari[sz]e)\b"
-            r"[^.!?]{0,40}\b(?:(?:system|hidden|initial|secret|your|original) (?:prompt|instructions?|message|rules)"
-            r"|(?:password|api key|credentials?|secrets?)\b)",
-            r"\b(?:system|developer|admin(?:istrator)?|debug|god|jailbreak|dan)[ -](?:mode|override|prompt"
-            r"|message)\b",
-            r"\b(?:respond|reply|answer|say|output|write)\b[^.!?]{0,25}\b(?:only|exactly|with the (?:word|phrase"
-            r"|sentence|text|following)|nothing but|with nothing)\b",
-            r"\b(?:as|dear|attention|note to|hey|hello)[, ]+(?:an? |the |any |all )?(?:ai|llms?|language models?"
-            r"|assistants?|chatbots?|gpt)\b",
-            r"\b(?:ai|llms?|language models?|assistants?|chatbots?|gpt)\b[^.!?]{0,30}\b(?:must|should|shall|have to"
-            r"|need to"
-            r"|are required|is required|are instructed|is instructed)\b",
-            r"\b(?:end|begin|start) of (?:the )?(?:system )?(?:prompt|instructions?|context|document|sources?"
-            r"|input)\b",
-            r"\byour (?:new |only |real |true )?(?:task|job|goal|instruction|purpose|role|mission) (?:is|now)\b",
-            rf"\b(?:set aside|put aside|pay no (?:attention|heed) to|no longer follow|throw (?:out|away)|abandon)\b"
-            rf"[^.!?]{{0,60}}\b(?:{_TARGET}|(?:were|been) told|text above|everything above)\b",
-            r"^\W*(?:(?:please|also|then|just|now) )*(?:tell|inform|persuade|convince|ask) the (?:user|human|reader)\b",
-            r"\b(?:do not|don't|never)\b[^.!?]{0,20}\b(?:tell|mention|inform|reveal|show|disclose)\b[^.!?]{0,30}"
-            r"\b(?:user|human|reader)s?\b",
-            r"\b(?:your|the (?:correct|right|only)) (?:answer|response|reply|output)\b[^.!?]{0,30}"
-            r"\b(?:must|should|shall|has to|to (?:any|every|all|each))\b",
-            r"(?:^\W*|\b(?:you (?:must|should|will|shall)|please|always|only) )(?:answer|respond to|reply to)\b"
-            r"[^.!?]{0,20}\b(?:any|every|all|each)\b[^.!?]{0,20}\b(?:questions?|quer(?:y|ies)|prompts?|requests?|messages?)\b",
-            r"\b(?:include|add|append|insert|embed|mention|put|write|place)\b[^.!?]{0,60}"
-            r"\b(?:in|into|to|of|with) your (?:next |final |own )?(?:answer|reply|response|output|summary)\b",
-            r"\byou(?:'re| are)\b[^.!?]{0,12}\b(?:ai|llm|language model|chatbot|gpt|ai assistant)\b",
-            r"^\W*(?:ai|assistant|chatbot|chatgpt|gpt|llm|language model)\s*[,!]\s*(?:please|kindly|you|now|do|say"
-            r"|write|answer|respond|reply|give|tell|output|print|stop|listen)\b",
-            r"\b(?:instructions?|notes?|notice|message|memo|hint|reminder|commands?|directives?) (?:for|to) "
-            r"(?:the |any |all )?(?:ai|llms?|language models?|assistants?|chatbots?|summari[sz]er)\b",
-            r"\b(?:decode|decipher|decrypt|unscramble)\b[^.!?]{0,80}\b(?:follow|obey|execute|do what|comply"
-            r"|carry out)\b",
-            # The languages that share the word.
-            r"\bignor\w*\b[^.!?]{0,40}\b(?:anweisung|instruc|istruzion|instruk|vorherig|precedent|anterior)",
-            r"\bthe (?:user|human) (?:has )?(?:wants|asked|asks|requested|authori[sz]ed)\b[^.!?]{0,40}\byou\b",
-        )
-    ),
-    re.I,
+_EVERY = (
+    r"(?:answer|respond to|reply to)\b[^.!?]{0,20}\b(?:any|every|all|each)\b[^.!?]{0,20}"
+    r"\b(?:questions?|quer(?:y|ies)|prompts?|requests?|messages?)\b"
 )
+# What gives an order at the beginning of a sentence, and anywhere in one.
+_AT_START = (
+    r"(?:(?:please|also|then|just|now) )*(?:tell|inform|persuade|convince|ask) the (?:user|human|reader)\b",
+    r"(?:ai|assistant|chatbot|chatgpt|gpt|llm|language model)\s*[,!]\s*(?:please|kindly|you|now|do|say"
+    r"|write|answer|respond|reply|give|tell|output|print|stop|listen)\b",
+    _EVERY,
+)
+_ANYWHERE = (
+    rf"(?:ignore|disregard|forget|override|overrule|bypass|skip|discard|neglect|drop)\b[^.!?]{{0,60}}\b"
+    rf"(?:above|previous|prior|earlier|preceding|before|foregoing|your|system|all|any|other|everything)\b"
+    rf"(?:[^.!?]{{0,40}}\b{_TARGET}\b)?",
+    rf"(?:do not|don't|never|stop)\b[^.!?]{{0,20}}\b(?:follow|obey|listen|heed"
+    rf"|comply)[^.!?]{{0,50}}\b{_TARGET}\b",
+    r"you are (?:now|no longer|actually|henceforth) (?:an?|the|in|my|our|bound|free|dan|(?-i:[A-Z]\w+))\b",
+    r"from now on\b[^.!?]{0,40}\b(?:you|respond|answer|reply|act)\b",
+    r"(?:pretend|act|behave|roleplay|role-play)\b[^.!?]{0,30}\b(?:as if|as an?|as though|to be|that you)\b",
+    r"(?:new|updated|additional|secret|hidden|real|important|urgent) (?:system )?"
+    r"(?:instructions?|prompts?|directives?|orders?)\b",
+    r"(?:reveal|repeat|print|output|show|leak|expose|display|disclose|send|tell me|summari[sz]e)\b"
+    r"[^.!?]{0,40}\b(?:(?:system|hidden|initial|secret|your|original) (?:prompt|instructions?|message|rules)"
+    r"|(?:password|api key|credentials?|secrets?)\b)",
+    r"(?:system|developer|admin(?:istrator)?|debug|god|jailbreak|dan)[ -](?:mode|override|prompt"
+    r"|message)\b",
+    r"(?:respond|reply|answer|say|output|write)\b[^.!?]{0,25}\b(?:only|exactly|with the (?:word|phrase"
+    r"|sentence|text|following)|nothing but|with nothing)\b",
+    r"(?:as|dear|attention|note to|hey|hello)[, ]+(?:an? |the |any |all )?(?:ai|llms?|language models?"
+    r"|assistants?|chatbots?|gpt)\b",
+    r"(?:ai|llms?|language models?|assistants?|chatbots?|gpt)\b[^.!?]{0,30}\b(?:must|should|shall|have to"
+    r"|need to"
+    r"|are required|is required|are instructed|is instructed)\b",
+    r"(?:end|begin|start) of (?:the )?(?:system )?(?:prompt|instructions?|context|document|sources?"
+    r"|input)\b",
+    r"your (?:new |only |real |true )?(?:task|job|goal|instruction|purpose|role|mission) (?:is|now)\b",
+    rf"(?:set aside|put aside|pay no (?:attention|heed) to|no longer follow|throw (?:out|away)|abandon)\b"
+    rf"[^.!?]{{0,60}}\b(?:{_TARGET}|(?:were|been) told|text above|everything above)\b",
+    r"(?:do not|don't|never)\b[^.!?]{0,20}\b(?:tell|mention|inform|reveal|show|disclose)\b[^.!?]{0,30}"
+    r"\b(?:user|human|reader)s?\b",
+    r"(?:your|the (?:correct|right|only)) (?:answer|response|reply|output)\b[^.!?]{0,30}"
+    r"\b(?:must|should|shall|has to|to (?:any|every|all|each))\b",
+    r"(?:include|add|append|insert|embed|mention|put|write|place)\b[^.!?]{0,60}"
+    r"\b(?:in|into|to|of|with) your (?:next |final |own )?(?:answer|reply|response|output|summary)\b",
+    r"you(?:'re| are)\b[^.!?]{0,12}\b(?:ai|llm|language model|chatbot|gpt|ai assistant)\b",
+    r"(?:instructions?|notes?|notice|message|memo|hint|reminder|commands?|directives?) (?:for|to) "
+    r"(?:the |any |all )?(?:ai|llms?|language models?|assistants?|chatbots?|summari[sz]er)\b",
+    r"(?:decode|decipher|decrypt|unscramble)\b[^.!?]{0,80}\b(?:follow|obey|execute|do what|comply"
+    r"|carry out)\b",
+    # The languages that share the word.
+    r"ignor\w*\b[^.!?]{0,40}\b(?:anweisung|instruc|istruzion|instruk|vorherig|precedent|anterior)",
+    r"the (?:user|human) (?:has )?(?:wants|asked|asks|requested|authori[sz]ed)\b[^.!?]{0,40}\byou\b",
+    rf"(?:you (?:must|should|will|shall)|please|always|only) {_EVERY}",
+)
+# One test of a word's beginning for all of them: pages are long.
+_ORDERS = re.compile(rf"^\W*(?:{'|'.join(_AT_START)})|\b(?:{'|'.join(_ANYWHERE)})", re.I | re.M)
 # Markers inside markers that are taken apart one by one; deeper ones lose the characters that they are made of.
 ROUNDS = 8
 _CHOPPED = 3
@@ -166,9 +170,13 @@ def neutralise(text: str) -> str:
 
 def _without_orders(text: str) -> str:
     parts = [part for part in _SENTENCE_END.split(text.replace("###", ". ###")) if part]
-    groups = [group for group in _chopped(parts) if not gives_orders(_STOPS.sub(" ", " ".join(group)))]
-    kept = [part for group in groups for part in group if not gives_orders(part)]
-    joined = clean(" ".join(kept) if len(kept) < len(parts) else text)
+    groups = _chopped(parts)
+    # A line a sentence, no line with an order: the common case, and the quick one.
+    if len(groups) < len(parts) or gives_orders(_STOPS.sub("", "\n".join(parts))):
+        groups = [group for group in groups if not gives_orders(_STOPS.sub(" ", " ".join(group)))]
+        kept = [part for group in groups for part in group if not gives_orders(part)]
+        text = " ".join(kept) if len(kept) < len(parts) else text
+    joined = clean(text)
     return "" if gives_orders(joined) else joined
 
 

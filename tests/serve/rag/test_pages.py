@@ -62,6 +62,8 @@ DENIED = {
     "Teredo": "2001:0:7f00:1::1",
     "ORCHID": "2001:20::1",
     "IPv6 documentation": "2001:db8::1",
+    "newer IPv6 documentation": "3fff::1",
+    "segment routing": "5f00::1",
     "discard": "100::1",
     "unique local": "fd12:3456::1",
     "metadata of AWS over IPv6": "fd00:ec2::254",
@@ -187,11 +189,19 @@ def test_a_public_address_passes_on_web_ports_only(address):
         "127.0.0.1.",
         "LOCALHOST",
         "①②⑦.⓪.⓪.①",
+        "127。0。0。1",
+        "localhost.",
+        "loca\u00adlhost",
+        "[::1%25lo]",
+        "[::ffff:127.0.0.1%25lo]",
+        "[::ffff:0:127.0.0.1]",
+        "example.com%40127.0.0.1",
+        "xn--a.example",
     ],
 )
 def test_no_spelling_of_this_machine_reaches_its_server(site, host):
     open_port = AddressPolicy(ports=frozenset((site.port,)))
-    with pytest.raises((ForbiddenAddress, httpx.HTTPError, httpx.InvalidURL)):
+    with pytest.raises((ForbiddenAddress, httpx.HTTPError, httpx.InvalidURL, UnicodeError)):
         fetch(f"http://{host}:{site.port}/a", open_port)
     assert site.asked == []
 

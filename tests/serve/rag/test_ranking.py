@@ -86,6 +86,17 @@ def test_at_most_two_sources_are_of_one_site():
     assert len(found) == 2
 
 
+def test_files_of_one_name_in_different_folders_are_different_sources():
+    texts = [
+        "Varnholm has a lighthouse.",
+        "A lighthouse guides Varnholm's boats.",
+        "Varnholm paints its lighthouse red.",
+    ]
+    documents = [Document("Notes", f"year {n}/README #1?.md", text, n) for n, text in enumerate(texts)]
+    found = rank("Varnholm lighthouse", documents, Budget())
+    assert [source.site for source in found] == ["README #1?.md"] * 3
+
+
 def test_a_document_that_hardly_touches_the_question_is_no_source():
     found = rank("annual rainfall northern Varnholm island 1974", [document(0, "Northern lights are green.")], Budget())
     assert found == []
@@ -160,6 +171,8 @@ def test_words_meet_in_their_stems():
         ("https://user@EXAMPLE.org:8080/a", "example.org"),
         ("https://日本.example/x", "xn--wgv71a.example"),
         ("guide/router.md", "router.md"),
+        ("guide/a: what?.md", "a: what?.md"),
+        ("http://[broken/", ""),
     ],
 )
 def test_a_site_is_its_plain_host(url, site):
