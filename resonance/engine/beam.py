@@ -12,6 +12,8 @@ from resonance.engine.row import Row
 from resonance.engine.shaping import shape
 from resonance.engine.text import Text
 
+STRONGEST = 100  # length penalty: a context's length to that power is still a number
+
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
@@ -60,6 +62,10 @@ class Beam:
     def __post_init__(self) -> None:
         if self.width < 1:
             raise EngineError(f"width must be at least 1, not {self.width}.")
+        if not abs(self.length_penalty) <= STRONGEST:
+            raise EngineError(
+                f"length_penalty must be between {-STRONGEST} and {STRONGEST}, not {self.length_penalty}."
+            )
 
     def search(self, prompt: Text, next_logits: Callable[[list[list[int]]], Tensor]) -> list[Hypothesis]:
         """The `width` best continuations, best first.

@@ -127,4 +127,7 @@ def test_a_beam_has_text_where_there_is_a_tokenizer_and_refuses_what_it_cannot_d
             engine.beam_search([50256], SamplingParams(**wrong))
     with pytest.raises(EngineError, match="width must be at least 1, not 0"):
         engine.beam_search([50256], width=0)
+    for penalty in (float("nan"), float("inf"), 1e6):
+        with pytest.raises(EngineError, match="length_penalty must be between -100 and 100"):
+            engine.beam_search([50256], length_penalty=penalty)
     assert not engine.has_work
