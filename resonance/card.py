@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from resonance.model import GPT2Config
@@ -27,6 +28,8 @@ def model_card(name: str, config: GPT2Config, metadata: Metadata) -> str:
         "Data fingerprint": metadata.data_fingerprint or "none",
         "Config fingerprint": metadata.config_sha256 or "none",
     }
+    if metadata.adapter:
+        facts["Adapter"] = _adapter(metadata.adapter)
     if metadata.monitor:
         facts[f"Best {metadata.monitor.name}"] = f"{metadata.monitor.value:.4f}"
     rows = "\n".join(f"| {fact} | {value} |" for fact, value in facts.items())
@@ -48,6 +51,15 @@ A GPT-2 made by Resonance. transformers opens this folder as it is; `train.yaml`
 
 {_score_table(metadata)}
 """
+
+
+def _adapter(adapter: Mapping[str, object]) -> str:
+    targets = adapter.get("targets")
+    matrices = ", ".join(map(str, targets)) if isinstance(targets, list) else "its matrices"
+    return (
+        f"low-rank (LoRA), rank {adapter.get('rank')}, alpha {adapter.get('alpha')}, dropout {adapter.get('dropout')}, "
+        f"on {matrices}; merged into these weights, by itself in `adapter/`"
+    )
 
 
 def _score_table(metadata: Metadata) -> str:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from resonance import paths, weights
+from resonance import lora, paths, weights
 from resonance.card import model_card
 from resonance.chat import ChatTemplate
 from resonance.errors import ResonanceError
@@ -25,6 +25,7 @@ from resonance.tokenizer import Tokenizer
 from resonance.weights.huggingface import to_huggingface
 
 MODEL_FILE, METADATA_FILE, TRAIN_FILE, STATE_FILE = ("model.safetensors", "resonance.json", "train.yaml", "last.ckpt")
+ADAPTER_FOLDER = "adapter"
 READ_AT_ONCE = 4 << 20  # bytes
 
 
@@ -61,7 +62,7 @@ class Metadata:
     seed: int | None = None
     steps: int = 0
     tokens_seen: int = 0
-    adapter: dict[str, object] | None = None
+    adapter: dict[str, object] | None = None  # what was trained over the base, and is merged into the weights
     monitor: Monitor | None = None
     scores: dict[str, dict[str, object]] = field(default_factory=dict[str, dict[str, object]])
     created_at: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
@@ -164,15 +165,20 @@ class Checkpoint:
     ) -> "Checkpoint":
         """Write a model, its tokenizer and where it came from, each file whole or not at all.
 
-        transformers opens the folder as it is. What stood in the folder is replaced only once its successor is on
+        transformers opens the folder as it is. An adapter is merged into the weights that are written, and stands by
+        itself in `adapter/`, which peft opens. What stood in the folder is replaced only once its successor is on
         disk. Raises OSError when the disk will not take it.
         """
         folder, metadata = Path(folder), metadata or Metadata()
         folder.mkdir(parents=True, exist_ok=True)
         template = ChatTemplate.named(metadata.template, tokenizer)
-        config, tensors = to_huggingface(model.config, model.state_dict(), eos_token_id=template.end_id)
+        config, tensors = to_huggingface(model.config, lora.MergedState(model), eos_token_id=template.end_id)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         tokenizer.save(folder, chat_template=template.jinja)
+        if lora.config_of(model) is not None:
+            adapter = lora.save(model, folder / ADAPTER_FOLDER, base=metadata.base)
+            metadata = replace(metadata, adapter={**adapter, "base": metadata.base})
+            tokenizer.save(folder / ADAPTER_FOLDER, chat_template=template.jinja)
         paths.write_text_atomically(folder / "config.json", json.dumps(config, indent=2) + "\n")
         if train_yaml is not None:
             paths.write_text_atomically(folder / TRAIN_FILE, train_yaml)
