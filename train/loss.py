@@ -35,6 +35,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         learning = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]  # pyright: ignore[reportAttributeAccessIssue]
+        head_learns = ctx.needs_input_grad[1]  # pyright: ignore[reportAttributeAccessIssue]
         total = hidden.new_zeros((), dtype=torch.float32)
         hidden_grad = torch.empty_like(hidden)
         weight_grad: Tensor | None = None
@@ -50,15 +51,19 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 slope.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=torch.float32))
                 slope = slope.to(dtype)
                 hidden_grad[start : start + chunk] = slope @ matrix
+                if not head_learns:  # beneath an adapter it stays as it is
+                    continue
                 part = slope.T @ rows  # (V, C)
                 weight_grad = part.to(weight.dtype) if weight_grad is None else weight_grad.add_(part)
+        if head_learns and weight_grad is None:  # nothing was supervised
+            weight_grad = torch.zeros_like(weight)
         if learning:
-            ctx.save_for_backward(hidden_grad, torch.zeros_like(weight) if weight_grad is None else weight_grad)
+            ctx.save_for_backward(hidden_grad, weight_grad)  # pyright: ignore[reportArgumentType]  # torch takes None
         return total
 
     @staticmethod
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: torch.autograd.function.FunctionCtx, grad: Tensor
-    ) -> tuple[Tensor, Tensor, None, None]:
+    ) -> tuple[Tensor, Tensor | None, None, None]:
         hidden_grad, weight_grad = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
-        return hidden_grad * grad, weight_grad * grad, None, None
+        return hidden_grad * grad, None if weight_grad is None else weight_grad * grad, None, None

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from resonance import lora
 from resonance.model import GPT2
 from train.loss import supervised_loss
+from train.state import check_same_adapter
 
 Batch = Mapping[str, Tensor]  # input_ids, labels, position_ids, document_ids: (B, T) int64 each
 
@@ -21,7 +23,7 @@ class SFTModule(LightningModule):
 
     A step's loss is the mean over the supervised tokens of all its micro-batches, on all ranks. Micro-batches hand
     on sums; once all are in, the gradient is divided by how many tokens there were, so that splitting a batch
-    differently changes nothing.
+    differently changes nothing. Of a model with an adapter only the adapter is trained, and saved in Lightning's state.
     """
 
     def __init__(
@@ -33,6 +35,8 @@ class SFTModule(LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
+        self._adapter = lora.describe(model)
+        self.strict_loading = self._adapter is None  # else the state leaves out what does not train
         self._make_optimizer, self._make_schedule = make_optimizer, make_schedule
         self._seed = seed
         self.tokens_seen = 0  # of all ranks, padding not counted
@@ -93,8 +97,12 @@ class SFTModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["tokens_seen"] = self.tokens_seen
+        checkpoint["adapter"] = self._adapter
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in trained}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_same_adapter(checkpoint.get("adapter"), self._adapter)
         self.tokens_seen = checkpoint["tokens_seen"]
 
     def _loss(self, batch: Batch) -> tuple[Tensor, int]:

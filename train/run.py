@@ -19,7 +19,7 @@ from resonance import paths
 from resonance.chat import ChatTemplate
 from resonance.checkpoint import STATE_FILE, TRAIN_FILE, Metadata, run_folders
 from resonance.config import ConfigError, compose, make, override_values
-from resonance.model import GPT2Config
+from resonance.model import GPT2, GPT2Config
 from train.callbacks.graceful_stop import GracefulStop, StoppedBySignal
 from train.callbacks.metrics_csv import MetricsCSV
 from train.callbacks.progress import ProgressBar
@@ -32,6 +32,7 @@ from train.provenance import git_commit, sha256_of_text
 from train.start import Start, start_from
 from train.state import WholeCheckpoints
 
+WHICH_RUN = ("resume", "checkpoints_dir", "run")
 RUN_NAME = "RESONANCE_RUN_NAME"  # how the processes of a distributed run agree on their folder
 
 
@@ -55,13 +56,16 @@ def main(overrides: list[str]) -> None:
 
 def make_plan(overrides: list[str]) -> Plan:
     """Compose a new run, or take up an old one. Raises ConfigError or CheckpointError before anything is written."""
-    config = compose("train", overrides)
+    which = [line for line in overrides if line.split("=")[0] in WHICH_RUN]
+    config = compose("train", which)
+    if config.resume is None:
+        config = compose("train", overrides)
     root = Path(config.checkpoints_dir).expanduser().resolve() if config.checkpoints_dir else paths.CHECKPOINTS
     if config.resume is not None:
         folder = _find_run(str(config.resume), root)
         stored = OmegaConf.load(folder / TRAIN_FILE)
         assert isinstance(stored, DictConfig)
-        kept = [line for line in overrides if line.split("=")[0] not in ("resume", "checkpoints_dir", "run")]
+        kept = [line for line in overrides if line not in which]  # of the keys that this run has
         state = folder / STATE_FILE
         config = override_values(stored, kept)
         check_ranges(config)
@@ -95,6 +99,7 @@ def train(plan: Plan) -> None:
         template,
         seed=config.seed,
         n_head=config.model.n_head_of_weights,
+        adapter=make(config.adapter) if config.get("adapter") else None,
     )
     data = _data(config, template, start.model.config)
     data.setup()
@@ -102,10 +107,11 @@ def train(plan: Plan) -> None:
     trainer = _trainer(config, folder, _callbacks(config, folder, template, data, metadata, console))
     module = SFTModule(start.model, make(config.optimizer), make(config.scheduler), config.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    paths.write_text_atomically(folder / TRAIN_FILE, OmegaConf.to_yaml(config))
     if config.logger:
         trainer.loggers = [make(config.logger)(folder=folder, name=config.run)]
-    console.print(f"[bold]{config.run}[/]  {start.model.num_parameters():,} parameters, from {start.base or 'scratch'}")
+    console.print(f"[bold]{config.run}[/]  {_size(start.model)}, from {start.base or 'scratch'}")
+    if config.get("adapter") and start.base is None:
+        console.print("an adapter over random weights learns little; name some to start from: model.weights=...")
     console.print(str(data.report), highlight=False, markup=False)
     if plan.state is not None:
         console.print(f"resuming from {plan.state}", highlight=False)
@@ -129,6 +135,15 @@ def _default_name(overrides: list[str], config: DictConfig) -> str:
     chosen = dict(line.split("=", 1) for line in overrides if "=" in line)
     what = chosen.get("experiment") or f"{config.model.name}-{chosen.get('data', 'basics')}"
     return f"{what}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _size(model: GPT2) -> str:
+    """How many parameters there are, and how many of them train where not all do."""
+    total = model.num_parameters()
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    if trained == total:
+        return f"{total:,} parameters"
+    return f"{trained:,} of {total:,} parameters train ({trained / total:.2%})"
 
 
 def _sizes(model: DictConfig) -> GPT2Config:
@@ -207,6 +222,7 @@ def _callbacks(
         folder,
         template.tokenizer,
         metadata,
+        OmegaConf.to_yaml(config),
         every_n_steps=config.save.every_n_steps,
         best=config.save.best,
     )

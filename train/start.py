@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from resonance import weights
+from resonance import lora, weights
 from resonance.chat import ChatTemplate
 from resonance.model import GPT2, GPT2Config
 from train.provenance import sha256_of_weights
@@ -21,15 +21,25 @@ class Start:
 
 
 def start_from(
-    pretrained: str | Path | None, sizes: GPT2Config, template: ChatTemplate, *, seed: int, n_head: int | None = None
+    pretrained: str | Path | None,
+    sizes: GPT2Config,
+    template: ChatTemplate,
+    *,
+    seed: int,
+    n_head: int | None = None,
+    adapter: lora.LoraConfig | None = None,
 ) -> Start:
     """Make the model to train: `pretrained` weights if given, else random ones of `sizes`, drawn from `seed`.
 
-    The vocabulary is resized to the template's tokenizer. Raises WeightsError when weights cannot be read.
+    The vocabulary is resized to the template's tokenizer. With an `adapter`, that and the rows of tokens which the
+    vocabulary gains are all that trains. Raises WeightsError when weights cannot be read, and AdapterError when the
+    adapter does not fit the model.
     """
     torch.manual_seed(seed)
     if pretrained is None:
         model = GPT2(replace(sizes, vocab_size=template.tokenizer.vocab_size))
+        if adapter is not None:
+            lora.inject(model, adapter)
         return Start(model, None, None)
     path = weights.resolve(pretrained)
     config, state = weights.read(path, n_head=n_head)
@@ -39,4 +49,6 @@ def start_from(
     model = GPT2.from_state(replace(config, dropout=sizes.dropout), state)
     model.requires_grad_(True)
     model.resize_vocab(template.tokenizer.vocab_size)
+    if adapter is not None:
+        lora.inject(model, adapter, new_tokens=max(0, model.config.vocab_size - config.vocab_size))
     return Start(model, str(pretrained), sha256_of_weights(path))

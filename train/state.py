@@ -1,11 +1,13 @@
 """How Lightning's state is put on disk: whole or not at all, and between two steps."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from resonance.config import ConfigError
 from resonance.paths import write_atomically
 
 
@@ -31,3 +33,16 @@ def between_steps(loops: dict[str, Any], batches_in_epoch: int | float) -> None:
     elif 0 < done < batches_in_epoch:
         for counter in (epochs["current"], epochs["total"]):
             counter["processed"] = counter["completed"]
+
+
+def check_same_adapter(saved: Mapping[str, object] | None, present: Mapping[str, object] | None) -> None:
+    """Raise ConfigError unless a state was saved with the very adapter, over the very weights, that a run has now."""
+    before, now = saved or {}, present or {}
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) == now.get(key):
+            continue
+        if key == "base_crc32":
+            raise ConfigError("The weights beneath the adapter are not those that the run began with; put them back.")
+        raise ConfigError(
+            f"The run began with adapter.{key}={before.get(key)}, and goes on with it, not {now.get(key)}."
+        )

@@ -7,7 +7,8 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from resonance.checkpoint import STATE_FILE, Checkpoint, Metadata, Monitor
+from resonance.checkpoint import STATE_FILE, TRAIN_FILE, Checkpoint, Metadata, Monitor
+from resonance.paths import write_text_atomically
 from resonance.tokenizer import Tokenizer
 from train.module import Batch, SFTModule
 from train.state import between_steps
@@ -16,9 +17,9 @@ MONITOR = "val/loss"  # decides which weights of a run, and which run, are best
 
 
 class RunFolder(Callback):
-    """Saves `last.ckpt` every so many steps and `model.safetensors` when it is better than what is there.
+    """Saves the config when training starts, `last.ckpt` every so many steps, and weights better than those there.
 
-    Both are written whole or not at all. States are saved between two steps, after the validation that a step may
+    All are written whole or not at all. States are saved between two steps, after the validation that a step may
     have set off, so that a resumed run neither repeats nor skips anything.
     """
 
@@ -27,17 +28,21 @@ class RunFolder(Callback):
         folder: Path,
         tokenizer: Tokenizer,
         metadata: Metadata,
+        train_yaml: str,
         *,
         every_n_steps: int,
         best: bool,
     ) -> None:
         self._folder, self._tokenizer, self._metadata = folder, tokenizer, metadata
+        self._train_yaml = train_yaml
         self._every, self._best = every_n_steps, best
         self._saved_step = 0
         self._kept: Monitor | None = None  # of the weights on disk
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_step = trainer.global_step
+        if trainer.is_global_zero:  # now that nothing has refused the config, which a resumed run goes by
+            write_text_atomically(self._folder / TRAIN_FILE, self._train_yaml)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         if trainer.global_step > self._saved_step and trainer.global_step % self._every == 0:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from data.examples import Example
+from resonance import lora
 from resonance.chat import ChatTemplate
 from resonance.engine import Engine, SamplingParams
 from train.module import Batch, SFTModule
@@ -79,7 +80,9 @@ class Samples(Callback):
         model = pl_module.model
         room = model.config.context_length - self._max_new_tokens
         prompts = [self._template.fit(example.prompt, budget=room).prompt_ids for example in self._examples]
-        engine = Engine(model, self._template.tokenizer, max_batch_size=len(prompts), eos_id=self._template.end_id)
+        engine = Engine(
+            lora.plain(model), self._template.tokenizer, max_batch_size=len(prompts), eos_id=self._template.end_id
+        )
         params = SamplingParams(temperature=0.0, max_new_tokens=self._max_new_tokens)
         answers = [completion.text for completion in engine.generate(prompts, params)]
         model.train()
