@@ -61,7 +61,7 @@ def test_a_stream_says_why_there_was_a_search_or_none(searching):
         return json.loads(lines[lines.index(f"event: {name}") + 1].removeprefix("data: "))
 
     hello = [{"role": "user", "content": "Hello there!"}]
-    assert event("sources")["reason"] == "asks about Zugspitze"
+    assert event("sources")["reason"].startswith("asks ")
     assert event("search", messages=hello) == {"searched": False, "reason": "small talk"}
     assert event("search", search=False) is None
     assert event("search") is None
