@@ -94,6 +94,22 @@ def test_a_pdf_is_found(folder):
 
 
 @pytest.mark.parametrize(
+    ("info", "title"),
+    [
+        (b"(Warranty of the pump)", "Warranty of the pump"),
+        (b"(untitled)", "Card"),
+        (b"(Microsoft Word - card.docx)", "Card"),
+    ],
+)
+def test_a_pdf_is_called_what_its_writer_called_it_unless_a_program_did(folder, info, title):
+    card = pdf("The warranty lasts 24 months.").replace(b"/Root 1 0 R", b"/Root 1 0 R /Info << /Title %s >>" % info)
+    (folder / "card.pdf").write_bytes(card)
+    index = index_of(folder)
+    index.update()
+    assert index.search("how long is the warranty", 1)[0].title == title
+
+
+@pytest.mark.parametrize(
     ("name", "content"),
     [("a.pdf", b"no pdf at all"), ("b.pdf", b""), ("c.txt", b"\x00\x01\x02" * 50), ("d.pdf", pdf(""))],
 )

@@ -38,6 +38,12 @@ def test_the_query_and_region_are_what_is_sent(fake):
     assert fake.asked[0]["l"] == ["us-en"]
 
 
+@pytest.mark.parametrize("link", ["http://[broken/", "https://a\u2100b.example/", "//[::/x"])
+def test_a_link_that_is_none_costs_only_its_result(fake, link):
+    fake.shows(("Broken", link, "text"), ("Whole", "https://whole.example/", "text"))
+    assert [hit.url for hit in search(fake)] == ["https://whole.example/"]
+
+
 def test_at_most_k_hits_come_back(fake):
     fake.shows(*((f"T{i}", f"https://s{i}.example/", "text") for i in range(20)))
     assert len(search(fake, k=3)) == 3
