@@ -224,15 +224,19 @@ class Index:
     def _build(self, database: sqlite3.Connection) -> None:
         """The bm25s index of all passages in a new folder, which becomes the current one on commit."""
         generation = self._current(database) + 1
-        rows = database.execute("SELECT id, terms FROM passages ORDER BY id").fetchall()
-        corpus = [text.split() for _, text in rows]
+        rows: list[int] = []
+        corpus: list[list[str]] = []
+        same: dict[str, str] = {}  # one string a word: a folder's words are few, and each occurs often
+        for identity, text in database.execute("SELECT id, terms FROM passages ORDER BY id"):
+            rows.append(identity)
+            corpus.append([same.setdefault(word, word) for word in text.split()])
         final = self.folder / f"bm25-{generation}"
         making = self.folder / f"making-{os.getpid()}-{generation}"
         shutil.rmtree(making, ignore_errors=True)
         making.mkdir()
         if any(corpus):
             bm25.built(corpus).save(making, show_progress=False)
-        np.save(making / "rows.npy", np.array([identity for identity, _ in rows], dtype=np.int64))
+        np.save(making / "rows.npy", np.array(rows, dtype=np.int64))
         shutil.rmtree(final, ignore_errors=True)  # of a process that was killed before its commit
         making.rename(final)
         database.execute("INSERT OR REPLACE INTO meta VALUES ('generation', ?)", (str(generation),))
