@@ -131,7 +131,7 @@ NO_SEARCH = [
     "Is a whale a mammal?",
     "Rank these from small to large: mouse, elephant, cat",
 ]
-# Written after the rules and never used to change them: what a new message can expect.
+# Written after the first rules, and since then in part the cause of later ones.
 UNSEEN = {
     True: [
         "when do the clocks change in the uk",
@@ -226,7 +226,7 @@ def test_the_table_is_large_and_the_score_is_high():
     assert 1 - len(wrong) / len(rows) >= 0.95, wrong
 
 
-def test_the_score_on_messages_that_the_rules_were_not_made_from():
+def test_the_score_on_messages_that_the_first_rules_were_not_made_from():
     wrong = [text for wanted, group in UNSEEN.items() for text in group if decide(said(text)).search != wanted]
     assert 1 - len(wrong) / sum(map(len, UNSEEN.values())) >= 0.8, wrong
 

@@ -209,7 +209,8 @@ CASES = [
     (["Great Wall of China length"], "Great Wall China length", ""),
     (["Search engines history"], "search engines history", ""),
 ]
-# Written after the rules and never used to change them: what a new conversation can expect.
+# Written after the first rules, and since then in part the cause of later ones: new conversations fare worse, of 20
+# that no rule had seen 13 got the query that a person would give.
 UNSEEN = [
     (["Could you maybe explain how tides work?"], "how tides work", "could maybe explain"),
     (["I'm visiting Lisbon in May. How warm does it get?"], "how warm Lisbon May", "visiting"),
@@ -285,7 +286,7 @@ def test_the_table_is_large_and_the_score_is_high():
     assert 1 - len(wrong) / len(CASES) >= 0.95, "\n".join(map(str, wrong))
 
 
-def test_the_score_on_conversations_that_the_rules_were_not_made_from():
+def test_the_score_on_conversations_that_the_first_rules_were_not_made_from():
     wrong = faults(UNSEEN)
     assert 1 - len(wrong) / len(UNSEEN) >= 0.8, "\n".join(map(str, wrong))
 
