@@ -28,6 +28,7 @@ _MARK = re.compile(r"[ \t]?\[\s*(\d{1,4}(?:\s*,\s*\d{1,4})*)\s*\]")
 _MARKS = re.compile(r"(?:\[[\d,\s]+\]\s*)+")
 # What could still become a citation when more text arrives.
 _OPEN = re.compile(r"[ \t]?(?:\[[\s\d,]{0,24})?$")
+_BEGUN = re.compile(r"\[[\s\d,]*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,12 @@ def align(answer: str, sources: Sequence[Source], *, keep_unknown: bool = False)
     return Aligned(text, tuple(found))
 
 
-def without_unknown(text: str, sources: Sequence[Source]) -> str:
-    """The text without the numbers that no source has; a mark that holds none of the others goes whole."""
+def without_unknown(text: str, sources: Sequence[Source], before: str = "") -> str:
+    """The text, which follows `before`, without the numbers that no source has.
+
+    A mark that holds none of the others goes whole. Within another bracket its own stay, empty: what is around it
+    could else close up to a mark.
+    """
     known = {source.id for source in sources}
 
     def kept(mark: re.Match[str]) -> str:
@@ -88,8 +93,10 @@ def without_unknown(text: str, sources: Sequence[Source]) -> str:
         left = [number for number in dict.fromkeys(numbers) if number in known]
         if left == numbers:
             return mark.group()
-        space = " " if left and mark.group()[0] != "[" else ""
-        return f"{space}[{', '.join(map(str, left))}]" if left else ""
+        if not left:
+            return "[]" if _BEGUN.search(before + text[: mark.start()]) else ""
+        space = " " if mark.group()[0] != "[" else ""
+        return f"{space}[{', '.join(map(str, left))}]"
 
     return _MARK.sub(kept, text)
 
@@ -103,7 +110,7 @@ class CitationFilter:
 
     def __init__(self, sources: Sequence[Source] | None) -> None:
         self._sources = sources
-        self._held = ""
+        self._held = self._shown = ""  # what was shown matters from its last opening bracket on
 
     def feed(self, text: str) -> str:
         """Take the next piece of the answer; return what can be shown now."""
@@ -113,12 +120,18 @@ class CitationFilter:
         opened = _OPEN.search(waiting)
         place = opened.start() if opened else len(waiting)
         self._held = waiting[place:]
-        return without_unknown(waiting[:place], self._sources)
+        return self._show(waiting[:place], self._sources)
 
     def flush(self) -> str:
         """What is left when the answer has ended."""
         held, self._held = self._held, ""
-        return held if self._sources is None else without_unknown(held, self._sources)
+        return held if self._sources is None else self._show(held, self._sources)
+
+    def _show(self, text: str, sources: Sequence[Source]) -> str:
+        cleaned = without_unknown(text, sources, self._shown)
+        begun = _BEGUN.search(self._shown + text)
+        self._shown = begun.group() if begun else ""
+        return cleaned
 
 
 def _spans(text: str) -> list[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """Numbers that no source has are removed; sentences are held against the sources by their words."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from serve.rag.citations import CitationFilter, align, without_unknown
@@ -104,6 +104,8 @@ def test_a_stream_shows_what_the_whole_answer_would(pieces):
 
 
 @given(st.text(max_size=200) | PIECES.map("".join))
+@example("[[0]0]")
+@example("[7 [0], 9]")
 def test_every_sentence_stands_where_it_says(answer):
     aligned = align(answer, SOURCES)
     assert all(aligned.text[s.start : s.end] == s.text for s in aligned.sentences)
