@@ -1,7 +1,7 @@
 // @vitest-environment jsdom
 import { QueryClientProvider } from "@tanstack/react-query";
 import { render, screen, waitFor, within } from "@testing-library/react";
-import userEvent from "@testing-library/user-event";
+import userEvent, { type UserEvent } from "@testing-library/user-event";
 import axe from "axe-core";
 import { Toaster } from "sonner";
 import { beforeEach, expect, test, vi } from "vitest";
@@ -43,6 +43,12 @@ beforeEach(() => {
   useSettings.setState(useSettings.getInitialState());
   localStorage.clear();
 });
+
+/** Clicks Undo, and waits until the toast is gone: a toast that is left would show up in the next test. */
+async function undo(user: UserEvent) {
+  await user.click(await screen.findByRole("button", { name: "Undo" }));
+  await waitFor(() => expect(screen.queryByRole("button", { name: "Undo" })).toBeNull());
+}
 
 const box = () => screen.getByRole("textbox", { name: "Message" });
 
@@ -123,7 +129,7 @@ test("a deleted answer comes back with Undo", async () => {
   await user.click(within(answer as HTMLElement).getByRole("button", { name: "More" }));
   await user.click(await screen.findByRole("menuitem", { name: "Delete from here on" }));
   expect(screen.queryByText("Paris")).toBeNull();
-  await user.click(await screen.findByRole("button", { name: "Undo" }));
+  await undo(user);
   await screen.findByText("Paris");
   expect(server.sent.some((one) => one.method === "DELETE")).toBe(false);
 });
@@ -203,7 +209,7 @@ test("a deleted conversation stays off the list when that is loaded anew, and co
   expect(window.location.pathname).toBe("/");
   await queryClient.invalidateQueries({ queryKey: ["conversations"] });
   expect(screen.queryByRole("link", { name: "Capitals" })).toBeNull();
-  await user.click(await screen.findByRole("button", { name: "Undo" }));
+  await undo(user);
   await screen.findByRole("link", { name: "Capitals" });
   expect(window.location.pathname).toBe("/c/first");
   expect(server.sent.some((one) => one.method === "DELETE")).toBe(false);
