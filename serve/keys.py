@@ -56,7 +56,7 @@ def read_keys() -> list[StoredKey]:
 
 def main(overrides: list[str]) -> None:
     """Add, list or revoke keys. Raises ResonanceError for a name that is taken or unknown."""
-    values: dict[str, Any] = OmegaConf.to_container(compose("keys", overrides), resolve=True)  # type: ignore[assignment]
+    values: Any = OmegaConf.to_container(compose("keys", overrides), resolve=True)
     action, name, admin = values["action"], values["name"], values["admin"]
     if action not in ACTIONS:
         raise KeysError(f"action must be one of {', '.join(ACTIONS)}, not {action!r}.")

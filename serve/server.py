@@ -60,7 +60,7 @@ class Server(LitServer):
     def _register_internal_endpoints(self) -> None:
         """None of LitServe's own: the app has its /health, and / is the page."""
 
-    def _init_manager(self, num_api_servers: int) -> Jobs:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def _init_manager(self, num_api_servers: int) -> Any:
         """What LitServe keeps in a process of its own, without it: two lines, and what only the main process asks."""
         jobs, self._transport = Jobs(), Line()
         self.litapi_request_queues = {api.api_path: jobs for api in self.litapi_connector}
@@ -151,7 +151,8 @@ class Server(LitServer):
     def _start_again_when_due(self, i: int, life: "_Life") -> None:
         if time.monotonic() >= life.again_at:
             self.table.set_state(i, WorkerState.LOADING)
-            self.inference_workers[i] = self.launch_single_inference_worker(self.lit_api, i)  # type: ignore[arg-type]
+            api: Any = self.lit_api  # one, though LitServe could have a list
+            self.inference_workers[i] = self.launch_single_inference_worker(api, i)
             life.begin()
 
     def _end_if_hanging(self, i: int, worker: Any) -> None:

@@ -147,7 +147,7 @@ def _api_keys(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _settings(config: DictConfig, api_keys: tuple[str, ...]) -> Settings:
-    values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    values: Any = OmegaConf.to_container(config, resolve=True)
     check(config)
     host = HOSTS.get(str(values["host"]))
     if host is None:

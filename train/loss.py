@@ -4,6 +4,8 @@ The head is the widest product of a GPT-2 (and most of the work of a small one),
 only, and the logits of all positions never exist at once: each chunk's gradient is formed while its logits are there.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -30,12 +32,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  # torch types it as (*args, **kwargs)
-        ctx: torch.autograd.function.FunctionCtx, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int
     ) -> Tensor:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        learning = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]  # pyright: ignore[reportAttributeAccessIssue]
-        head_learns = ctx.needs_input_grad[1]  # pyright: ignore[reportAttributeAccessIssue]
+        learning = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        head_learns = ctx.needs_input_grad[1]
         total = hidden.new_zeros((), dtype=torch.float32)
         hidden_grad = torch.empty_like(hidden)
         weight_grad: Tensor | None = None
@@ -58,12 +60,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         if head_learns and weight_grad is None:  # nothing was supervised
             weight_grad = torch.zeros_like(weight)
         if learning:
-            ctx.save_for_backward(hidden_grad, weight_grad)  # pyright: ignore[reportArgumentType]  # torch takes None
+            ctx.save_for_backward(hidden_grad, weight_grad)
         return total
 
     @staticmethod
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: torch.autograd.function.FunctionCtx, grad: Tensor
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # as above
+        ctx: Any, grad: Tensor
     ) -> tuple[Tensor, Tensor | None, None, None]:
-        hidden_grad, weight_grad = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
+        hidden_grad, weight_grad = ctx.saved_tensors
         return hidden_grad * grad, None if weight_grad is None else weight_grad * grad, None, None

@@ -167,7 +167,8 @@ def _map_tensors(folder: Path) -> dict[str, Tensor]:
     for file in _files(folder):
         try:
             with safe_open(file, framework="pt") as opened:
-                tensors |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+                names = opened.keys()  # an open file is no dict: it cannot be iterated over
+                tensors |= {name: opened.get_tensor(name) for name in names}
         except FileNotFoundError:
             raise WeightsError(f"{file} is missing.") from None
         except (SafetensorError, OSError) as error:

@@ -131,7 +131,8 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors: dict[str, Tensor] = {}
     try:
         with safe_open(path, framework="pt") as file:
-            for stored in file.keys():  # noqa: SIM118
+            names = file.keys()  # an open file is no dict: it cannot be iterated over
+            for stored in names:
                 name = _ours(stored.removeprefix(PREFIX))
                 tensor = file.get_tensor(stored)
                 if name is None or tensor.dtype not in FLOATS:

@@ -161,7 +161,7 @@ class CompletionRequest(SamplingFields):
     """OpenAI's raw completion request: text or token ids go on as they stand."""
 
     prompt: Prompt
-    # 0 asks for the prompt's own log-probabilities, which a chat does not have.
+    # 0, unlike in a chat, asks for the prompt's own log-probabilities; pyright minds that the base has other bounds.
     max_tokens: Annotated[int, Field(ge=0, le=1_000_000), WHOLE] | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
     logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = None
     echo: bool | None = None

@@ -53,7 +53,8 @@ class DuckDuckGoSearch:
     def _search(self, query: str, k: int, region: str, time_limit: str | None) -> list[Hit]:
         # That the package was renamed is known; its constructor also changes the process's warning filters.
         with _MAKING, warnings.catch_warnings(record=True):
-            client = _Client(proxy=self._proxy, timeout=self._timeout, verify=self._verify)  # pyright: ignore[reportArgumentType]
+            timeout: Any = self._timeout  # it says int, and hands on any number
+            client = _Client(proxy=self._proxy, timeout=timeout, verify=self._verify)
         try:
             results = client.results(query, region, time_limit, k)
         except RatelimitException as error:

@@ -119,7 +119,7 @@ def test_limit_draws_the_same_examples_again(learned: Path) -> None:
         evaluate(learned, "limit=3", "tasks=[perplexity]")
         found.append(json.loads((learned / "eval.json").read_text(encoding="utf-8"))["tasks"])
     assert found[0] == found[1]
-    assert found[0]["perplexity"]["perplexity"]["n"] == 3  # type: ignore[index]
+    assert found[0]["perplexity"]["perplexity"]["n"] == 3
 
 
 def test_the_report_stands_by_itself(learned: Path) -> None:

@@ -145,7 +145,7 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(TemplateError, match=r"no chat template 'llama'; there are alpaca, chatml"):
         ChatTemplate.named("llama")
     with pytest.raises(TemplateError, match="not 'tool'"):
-        Message("tool", "x")  # pyright: ignore[reportArgumentType]
+        Message("tool", "x")
     with pytest.raises(TemplateError, match="only stand first"):
         TEMPLATES["chatml"].render([Message("user", "x"), Message("system", "y")])
     with pytest.raises(TemplateError, match=r"<\|im_start\|>"):

@@ -37,7 +37,7 @@ def tokenizer() -> Tokenizer:
 
 
 def greedy(tokens: int, **more: object) -> SamplingParams:
-    return SamplingParams(max_new_tokens=tokens, temperature=0, **more)  # type: ignore[arg-type]
+    return SamplingParams(max_new_tokens=tokens, temperature=0, **more)
 
 
 @torch.no_grad()
@@ -86,8 +86,7 @@ def test_company_arrivals_and_cancels_change_no_text(model: GPT2, data: st.DataO
     prompts = prompts_of([r[0] for r in requests])
     filters = ({"top_k": 20}, {"top_p": 0.8}, {"min_p": 0.05, "presence_penalty": 0.5}, {})
     params = [
-        SamplingParams(max_new_tokens=r[1], temperature=r[2], seed=i, **filters[i % 4])  # type: ignore[arg-type]
-        for i, r in enumerate(requests)
+        SamplingParams(max_new_tokens=r[1], temperature=r[2], seed=i, **filters[i % 4]) for i, r in enumerate(requests)
     ]
     texts: dict[str, list[int]] = {}
     ends: dict[str, str | None] = {}
@@ -376,4 +375,4 @@ def test_a_request_that_cannot_be_served_is_refused_in_a_sentence(
 )
 def test_parameters_out_of_range_are_refused_by_name(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(EngineError, match=message):
-        SamplingParams(**wrong)  # type: ignore[arg-type]
+        SamplingParams(**wrong)

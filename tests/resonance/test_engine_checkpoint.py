@@ -69,7 +69,7 @@ def test_what_the_engine_does_not_know_is_refused_in_a_sentence(
     checkpoint: Checkpoint, wrong: dict[str, object], message: str
 ) -> None:
     with pytest.raises(EngineError, match=message) as refused:
-        Engine.from_checkpoint(checkpoint, **{"dtype": "fp32", **wrong})  # type: ignore[arg-type]
+        Engine.from_checkpoint(checkpoint, **{"dtype": "fp32", **wrong})
     assert "\n" not in str(refused.value)
 
 

@@ -34,7 +34,7 @@ def test_a_parameter_of_a_wrong_kind_is_refused_by_name(name: str, wrong: object
     if (name, wrong) in (("regex", "7"),) or (name == "logits_processors" and isinstance(wrong, str)):
         return
     with pytest.raises(EngineError, match=f"^{name} must be "):
-        SamplingParams(**{name: wrong})  # type: ignore[arg-type]
+        SamplingParams(**{name: wrong})
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_parameter_of_a_wrong_kind_is_refused_by_name(name: str, wrong: object
 )
 def test_values_that_only_look_right_are_refused_by_name(wrong: dict[str, object]) -> None:
     with pytest.raises(EngineError, match=f"^{next(iter(wrong))} must be "):
-        SamplingParams(**wrong)  # type: ignore[arg-type]
+        SamplingParams(**wrong)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_values_that_only_look_right_are_refused_by_name(wrong: dict[str, object
 )
 @pytest.mark.parametrize("filters", [{}, {"top_k": 7, "top_p": 0.9}], ids=repr)
 def test_extreme_values_give_texts(model: GPT2, extreme: dict[str, object], filters: dict[str, object]) -> None:
-    params = SamplingParams(**{"max_new_tokens": 60, "seed": 1, "banned_token_ids": (96,), **filters, **extreme})  # type: ignore[arg-type]
+    params = SamplingParams(**{"max_new_tokens": 60, "seed": 1, "banned_token_ids": (96,), **filters, **extreme})
     done = Engine(model).generate([[1, 2, 3]], params)[0]
     assert done.finish_reason == "stop" or len(done.token_ids) == 46
     assert set(done.token_ids) <= set(range(97)) - {96}
@@ -121,7 +121,7 @@ def test_ids_from_torch_are_as_good_as_any(model: GPT2) -> None:
     engine = Engine(model)
     params = SamplingParams(max_new_tokens=3, temperature=0)
     ids = torch.tensor([4, 5, 6])
-    assert engine.generate([ids], params)[0].token_ids == engine.generate([[4, 5, 6]], params)[0].token_ids  # type: ignore[list-item]
+    assert engine.generate([ids], params)[0].token_ids == engine.generate([[4, 5, 6]], params)[0].token_ids
 
 
 @pytest.mark.parametrize("last", [97, -1])
@@ -166,7 +166,7 @@ def test_a_tokenizers_end_token_that_the_model_does_not_have_ends_nothing(model:
 
 def test_a_precision_that_there_is_not_is_refused(model: GPT2) -> None:
     with pytest.raises(EngineError, match="precision must be one of fp32, bf16, int8, int4, not 'fp16'"):
-        Engine(model, precision="fp16")  # type: ignore[arg-type]
+        Engine(model, precision="fp16")
 
 
 def test_a_model_in_double_precision_is_computed_in_single(model: GPT2) -> None:
@@ -189,7 +189,7 @@ def test_ids_that_callers_choose_and_those_that_are_given_do_not_collide(model: 
 def test_a_priority_that_cannot_be_compared_is_refused_and_leaves_nothing_behind(model: GPT2) -> None:
     engine = Engine(model)
     with pytest.raises(EngineError, match="priority must be a whole number, not 'high'"):
-        engine.submit([1], request_id="a", priority="high")  # type: ignore[arg-type]
+        engine.submit([1], request_id="a", priority="high")
     assert engine.submit([1], request_id="a") == "a"
 
 

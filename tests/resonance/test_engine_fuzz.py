@@ -75,21 +75,21 @@ def random_params(chance: random.Random) -> SamplingParams:
     return SamplingParams(
         max_new_tokens=most,
         temperature=chance.choice([0, 0, 0.3, 1, 1.7]),
-        top_k=sometimes(chance.choice([1, 2, 7, 30, 500]), 0),  # type: ignore[arg-type]
-        top_p=sometimes(chance.choice([0.3, 0.9, 0.999]), 1.0),  # type: ignore[arg-type]
-        min_p=sometimes(0.05, 0.0),  # type: ignore[arg-type]
-        typical_p=sometimes(0.8, 1.0),  # type: ignore[arg-type]
-        repetition_penalty=sometimes(chance.choice([0.6, 1.4]), 1.0),  # type: ignore[arg-type]
-        presence_penalty=sometimes(0.7, 0.0),  # type: ignore[arg-type]
-        frequency_penalty=sometimes(0.4, 0.0),  # type: ignore[arg-type]
-        logit_bias=sometimes({i: chance.uniform(-5, 5) for i in some_ids(5)}, None),  # type: ignore[arg-type]
-        banned_token_ids=sometimes(some_ids(60), ()),  # type: ignore[arg-type]
-        forced_token_ids=sometimes(some_ids(min(most, 4)), ()),  # type: ignore[arg-type]
-        stop_token_ids=sometimes(some_ids(6), ()),  # type: ignore[arg-type]
-        min_new_tokens=sometimes(chance.randint(0, most), 0),  # type: ignore[arg-type]
+        top_k=sometimes(chance.choice([1, 2, 7, 30, 500]), 0),
+        top_p=sometimes(chance.choice([0.3, 0.9, 0.999]), 1.0),
+        min_p=sometimes(0.05, 0.0),
+        typical_p=sometimes(0.8, 1.0),
+        repetition_penalty=sometimes(chance.choice([0.6, 1.4]), 1.0),
+        presence_penalty=sometimes(0.7, 0.0),
+        frequency_penalty=sometimes(0.4, 0.0),
+        logit_bias=sometimes({i: chance.uniform(-5, 5) for i in some_ids(5)}, None),
+        banned_token_ids=sometimes(some_ids(60), ()),
+        forced_token_ids=sometimes(some_ids(min(most, 4)), ()),
+        stop_token_ids=sometimes(some_ids(6), ()),
+        min_new_tokens=sometimes(chance.randint(0, most), 0),
         ignore_eos=chance.random() < 0.3,
         seed=chance.choice([0, 7, -1, 2**63, chance.randrange(2**70)]),
-        logprobs=sometimes(chance.choice([0, 3]), None),  # type: ignore[arg-type]
+        logprobs=sometimes(chance.choice([0, 3]), None),
         n=chance.choice([1, 1, 1, 2, 3]),
     )
 

@@ -58,7 +58,7 @@ def test_texts_match_the_expression_beside_unconstrained_ones(engine: Engine) ->
 )
 def test_a_grammar_that_cannot_be_used_is_refused(engine: Engine, wrong: dict[str, object], message: str) -> None:
     with pytest.raises(EngineError, match=message):
-        engine.submit([50256], SamplingParams(**wrong))  # type: ignore[arg-type]
+        engine.submit([50256], SamplingParams(**wrong))
     assert not engine.has_work
 
 

@@ -99,7 +99,7 @@ def test_a_merged_copy_does_not_disturb_what_trains() -> None:
     copy = lora.plain(model)
     lora.merge(copy)
     with torch.no_grad():
-        copy.blocks[0].attention.qkv.weight.zero_()  # pyright: ignore
+        copy.blocks[0].attention.qkv.weight.zero_()
     assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
     assert lora.plain(copy) is copy
 
@@ -157,7 +157,7 @@ def test_the_files_are_named_as_peft_names_them(tmp_path: Path) -> None:
 )
 def test_settings_that_cannot_be_are_named(settings: dict[str, object], sentence: str) -> None:
     with pytest.raises(AdapterError, match=sentence):
-        LoraConfig(**settings)  # pyright: ignore
+        LoraConfig(**settings)
 
 
 def test_an_adapter_needs_a_plain_model_wide_enough_for_it(tmp_path: Path) -> None:

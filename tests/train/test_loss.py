@@ -87,7 +87,7 @@ def trained(batches: list[dict[str, torch.Tensor]], accumulate: int, folder: Pat
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    trainer.fit(module, DataLoader(batches, batch_size=None))  # pyright: ignore[reportArgumentType]
+    trainer.fit(module, DataLoader(batches, batch_size=None))
     return module
 
 

@@ -20,7 +20,7 @@ def test_only_matrices_decay() -> None:
 
 def rates(schedule: object, steps: int, **settings: object) -> list[float]:
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = schedule(optimizer, steps, **settings)  # pyright: ignore[reportCallIssue]
+    scheduler = schedule(optimizer, steps, **settings)
     seen = []
     for _ in range(steps):
         seen.append(scheduler.get_last_lr()[0])

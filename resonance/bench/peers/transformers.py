@@ -27,7 +27,7 @@ class Transformers:
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
         """See Program."""
         ids = torch.tensor(prompts)
-        self._model.generate(  # pyright: ignore[reportAttributeAccessIssue]
+        self._model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=new_tokens,

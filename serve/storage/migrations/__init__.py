@@ -1,6 +1,8 @@
 """Bring a database to the present form of the tables, step by step, by Alembic."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
@@ -15,7 +17,9 @@ def upgrade(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     script = ScriptDirectory.from_config(config)
-    with EnvironmentContext(config, script, fn=lambda revision, _: script._upgrade_revs("head", revision)) as context:  # pyright: ignore[reportPrivateUsage, reportArgumentType]
+    environment: Any = partial(EnvironmentContext, config, script)  # its types ask for more than what is documented
+    steps = script._upgrade_revs  # pyright: ignore[reportPrivateUsage]  # as Alembic's own commands call it
+    with environment(fn=lambda revision, _: steps("head", revision)) as context:
         context.configure(connection=connection, target_metadata=Base.metadata)
         with context.begin_transaction():
             context.run_migrations()

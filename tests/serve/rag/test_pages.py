@@ -445,7 +445,7 @@ def test_the_answer_draws_on_the_page_and_not_only_on_the_snippet(site):
     duck = Site()
     page = f"<html><body>{results.format(url=f'{site.url}/a')}</body></html>".encode()
 
-    class Posts(duck.server.RequestHandlerClass):  # type: ignore[name-defined]
+    class Posts(duck.server.RequestHandlerClass):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             duck.pages[self.path] = (200, {}, page)
