@@ -32,6 +32,7 @@ from serve.rag.text import terms
 FORMAT = "2"
 # Files that a warning names; of a folder of pictures of text nobody reads all.
 TOLD = 20
+PATIENCE = 300.0  # seconds that others may take to update
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, mark TEXT, digest TEXT);
@@ -172,9 +173,9 @@ class Index:
     @contextmanager
     def _open(self) -> Generator[sqlite3.Connection]:
         """A connection of this call; what is not committed by its end never was."""
-        database = sqlite3.connect(self.folder / "passages.sqlite", timeout=300, isolation_level=None)
+        database = sqlite3.connect(self.folder / "passages.sqlite", timeout=PATIENCE, isolation_level=None)
         try:
-            database.execute("PRAGMA journal_mode=WAL")
+            _keep_log(database)
             database.executescript(_TABLES)
             yield database
         finally:
@@ -290,3 +291,16 @@ def main(overrides: list[str]) -> None:
         for found in index.search(str(config.query), int(config.k)):
             passage = f"{found.title} ({visible(found.path)}): {found.text[:160]}"
             console.print(f"{found.score:6.2f}  {passage}", markup=False)
+
+
+def _keep_log(database: sqlite3.Connection) -> None:
+    """Let readers go on while one writes. Of a new file's first users, SQLite turns all but one away at once."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.02)
