@@ -20,6 +20,7 @@ from resonance.chat import ChatTemplate
 from resonance.checkpoint import STATE_FILE, TRAIN_FILE, Metadata, run_folders
 from resonance.config import ConfigError, compose, make, override_values
 from resonance.model import GPT2, GPT2Config
+from train.allocator import keep_freed_memory
 from train.callbacks.graceful_stop import GracefulStop, StoppedBySignal
 from train.callbacks.metrics_csv import MetricsCSV
 from train.callbacks.progress import ProgressBar
@@ -90,6 +91,7 @@ def train(plan: Plan) -> None:
     """Fit, and write the run's folder. Raises StoppedBySignal when a signal ended the run, after its state is saved."""
     config, folder = plan.config, plan.folder
     console = Console(soft_wrap=True)
+    keep_freed_memory()
     _quiet_libraries()
     seed_everything(config.seed, workers=True, verbose=False)
     template = ChatTemplate.named(config.template.name)
