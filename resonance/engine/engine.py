@@ -147,6 +147,17 @@ class Engine:
         """End a request now; the next step brings its last piece. False when there is no such request (any more)."""
         return self._desk.cancel(request_id)
 
+    def pause(self, request_id: str) -> None:
+        """Compute nothing more for a request until `resume`; its slots go to requests that wait for one meanwhile.
+
+        A pause changes when its tokens come, not what they are. A request that is not under way is passed over.
+        """
+        self._desk.pause(request_id, paused=True)
+
+    def resume(self, request_id: str) -> None:
+        """Let a paused request go on."""
+        self._desk.pause(request_id, paused=False)
+
     @property
     def has_work(self) -> bool:
         """Whether `step` has anything to compute or to bring."""

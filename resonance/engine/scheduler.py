@@ -52,7 +52,8 @@ class Scheduler:
         self._prefill_tokens = prefill_tokens
         self._mixed_tokens = mixed_tokens
         self._waiting: list[tuple[int, int, Text]] = []  # a heap
-        self._running: list[Text] = []  # in order of admission
+        self._running: list[Text] = []  # in order of admission; paused texts among them keep their slots for now
+        self._parked: list[Text] = []  # paused, without a slot
         self._ticks = count(1)
 
     @property
@@ -63,33 +64,52 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """How many texts wait for one."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._parked)
 
     @property
     def has_work(self) -> bool:
-        """Whether any text runs or waits."""
-        return bool(self._running or self._waiting)
+        """Whether any text can go on; paused ones cannot."""
+        return bool(self._waiting) or any(not text.paused for text in self._running)
 
     def add(self, text: Text) -> None:
         """Queue a text: behind those of its priority or a higher one."""
-        heapq.heappush(self._waiting, (-text.priority, next(self._ticks), text))
+        if text.paused:
+            self._parked.append(text)
+        else:
+            heapq.heappush(self._waiting, (-text.priority, next(self._ticks), text))
+
+    def pause(self, text: Text) -> None:
+        """Compute nothing for a text until `resume`. It keeps its slot for as long as no other text needs it."""
+        text.paused = True
+        waiting = [entry for entry in self._waiting if entry[2] is not text]
+        if len(waiting) < len(self._waiting):
+            self._waiting = waiting
+            heapq.heapify(self._waiting)
+            self._parked.append(text)
+
+    def resume(self, text: Text) -> None:
+        """Let a paused text go on; one that lost its slot queues for another, in which its cache is computed anew."""
+        text.paused = False
+        if text in self._parked:
+            self._parked.remove(text)
+            self.add(text)
 
     def remove(self, text: Text) -> None:
         """Let go of a text, waiting or running; its slot keeps the cache until another needs the room."""
         if text.slot < 0:
             self._waiting = [entry for entry in self._waiting if entry[2] is not text]
             heapq.heapify(self._waiting)
+            self._parked = [parked for parked in self._parked if parked is not text]
             return
-        slot = self.slots[text.slot]
-        slot.held, slot.last_used, slot.text = slot.computed_ids, next(self._ticks), None
-        self._running.remove(text)
+        self._free(text)
 
     def schedule(self) -> list[Chunk]:
         """The next step's work: at most one chunk a text. Admits waiting texts to free slots first."""
-        while self._waiting and any(slot.text is None for slot in self.slots):
+        while self._waiting and (any(slot.text is None for slot in self.slots) or self._preempt_paused()):
             self._admit(heapq.heappop(self._waiting)[2])
-        decoding = [text for text in self._running if text.is_decoding]
-        prefilling = [text for text in self._running if not text.is_decoding]
+        going = [text for text in self._running if not text.paused]
+        decoding = [text for text in going if text.is_decoding]
+        prefilling = [text for text in going if not text.is_decoding]
         budget = self._prefill_tokens
         watched = sum(text.read_along for text in decoding)
         if watched:  # the fewer would be held up, and the more would wait, the more of prompts
@@ -130,9 +150,26 @@ class Scheduler:
                 length = known[target]
             elif target != source:
                 self._copy_prefix(source, target, length)
-        text.slot, text.computed, text.cached_tokens = target, length, length
+        text.slot, text.computed = target, length
+        if len(text.token_ids) == text.prompt_tokens:  # not one that was paused and comes back
+            text.cached_tokens = length
         self.slots[target].text, self.slots[target].owner = text, text.owner
         self._running.append(text)
+
+    def _free(self, text: Text) -> None:
+        slot = self.slots[text.slot]
+        slot.held, slot.last_used, slot.text = slot.computed_ids, next(self._ticks), None
+        self._running.remove(text)
+
+    def _preempt_paused(self) -> bool:
+        """Take the slot of a paused text for one that can go on. False where none is paused."""
+        text = next((text for text in self._running if text.paused), None)
+        if text is None:
+            return False
+        self._free(text)
+        text.slot, text.computed, text.wanted_from = -1, 0, len(text.token_ids) - 1
+        self._parked.append(text)
+        return True
 
     def _free_slots(self) -> Iterator[int]:
         return (i for i, slot in enumerate(self.slots) if slot.text is None)

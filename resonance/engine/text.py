@@ -44,6 +44,7 @@ class Text:
     wanted_from: int = 0  # hidden states are wanted of the tokens from here on
     hidden: list[Tensor] | None = None  # collected instead of generating, for scores and embeddings
     finish_reason: FinishReason | None = None
+    paused: bool = False  # nothing is computed for it
     siblings: "list[Text]" = field(default_factory=list)  # to be queued once the prompt is computed
     read_along: bool = True  # by somebody whom a long step would keep waiting
     pieces: deque[Piece] | None = None  # where its pieces go; None: to whoever calls the engine's step
