@@ -5,15 +5,14 @@ Knows rows as dictionaries; where they come from is the business of `data/source
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 from data.errors import DataError
-from data.examples import Example
+from data.examples import Example, UnusableRows, shown_rows
+from data.files import Row
 from resonance.chat import Message, Role
-
-Row: TypeAlias = Mapping[str, Any]
 
 # What other people's data calls the three roles.
 _ROLES: dict[str, Role] = {
@@ -58,46 +57,84 @@ def recognise(columns: Sequence[str]) -> Format:
     raise DataError(f"The data has the columns {found}; wanted is one of: {'; '.join(map(str, FORMATS))}.")
 
 
-def read_rows(rows: Iterable[Row], columns: Sequence[str], where: str) -> list[Example]:
-    """Read all rows in the format that their columns show. `where` names the data in errors.
+class _Unusable(Exception):
+    """A row has nothing where its format wants a text; the reason is the same for all rows that lack the same."""
 
-    Rows are counted from 1, as a person counts them; a CSV file's header is not a row.
+
+def read_rows(rows: Iterable[Row], columns: Sequence[str], where: str) -> tuple[list[Example], UnusableRows]:
+    """Read all rows, each in the format whose columns it fills. `where` names the data in errors.
+
+    Rows are counted from 1, as a person counts them; a CSV file's header is not a row. Rows without a text where
+    their format wants one are left out and returned with the reason.
 
     Raises:
-        DataError: no format fits, or a row cannot be read; the sentence names the row.
+        DataError: no format fits, a row holds something that is no text, or no row is left; the sentence names rows.
     """
     try:
         form = recognise(columns)
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
     examples: list[Example] = []
+    unusable: dict[str, list[int]] = {}
     for number, row in enumerate(rows, start=1):
         try:
-            examples.append(Example(_whole_turns(form.read(row)), _family(row)))
+            messages = _format_of(row, form).read(row)
+            examples.append(Example(_whole_turns(messages), _family(row), number))
+        except _Unusable as reason:
+            unusable.setdefault(str(reason), []).append(number)
         except DataError as error:
             raise DataError(f"{where}, row {number}: {error}") from None
-    return examples
+    if not examples:
+        told = "; ".join(f"{reason} ({shown_rows(numbers)})" for reason, numbers in unusable.items())
+        raise DataError(f"{where} has no row that can be used: {told}; give data with questions and answers.")
+    return examples, unusable
 
 
-def _text(row: Row, column: str) -> str:
-    """A cell as text; an absent or empty cell is an empty text, which is counted when it is tokenised."""
+def _format_of(row: Row, usual: Format) -> Format:
+    """The format whose columns the row fills; `usual` is that of the rows' columns, which are those of all rows."""
+    for form in (usual, *FORMATS):
+        if all(not _is_missing(row.get(column)) for column in form.required):
+            return form
+    filled = [column for column, value in row.items() if not _is_missing(value)]
+    if filled and not any(column in usual.required for column in filled):
+        raise _Unusable(f"another format, with the columns {', '.join(filled)}")
+    return usual
+
+
+def _is_missing(value: object) -> bool:
+    """Whether a cell holds nothing: null, or the NaN that some programs write for it."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _text(row: Row, column: str, where: str = "") -> str:
+    """A cell as text, numbers too. Raises _Unusable when there is nothing, and DataError when it is no text."""
     value = row.get(column)
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
+    if _is_missing(value):
+        raise _Unusable(f"{where}`{column}` is {'null' if column in row else 'missing'}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
-    raise DataError(f"`{column}` is {_shown(value)}; it must be a text.")
+    if not isinstance(value, str):
+        raise DataError(f"{where}`{column}` is {_shown(value)}; it must be a text.")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{where}`{column}` holds half a character (a lone surrogate); mend the text.") from None
+    return value
+
+
+def _context(row: Row, column: str) -> str | None:
+    """A cell that may be empty or absent; None for those."""
+    text = "" if _is_missing(row.get(column)) else _text(row, column)
+    return text if text.strip() else None
 
 
 def _instruction(answer: str, context: str) -> Callable[[Row], list[Message]]:
     """A reader of rows with an instruction, an answer, and a text that the answer may draw on."""
 
     def read(row: Row) -> list[Message]:
-        given = _text(row, context)
         return [
-            Message("user", _text(row, "instruction"), given if given.strip() else None),
+            Message("user", _text(row, "instruction"), _context(row, context)),
             Message("assistant", _text(row, answer)),
         ]
 
@@ -113,6 +150,8 @@ def _turns(column: str) -> Callable[[Row], list[Message]]:
 
     def read(row: Row) -> list[Message]:
         turns = row.get(column)
+        if _is_missing(turns):
+            raise _Unusable(f"`{column}` is null")
         if not isinstance(turns, list | tuple):
             raise DataError(f"`{column}` is {_shown(turns)}; it must be a list of turns.")
         return [_turn(turn, f"turn {number} of `{column}`") for number, turn in enumerate(turns, start=1)]
@@ -130,8 +169,11 @@ def _turn(turn: object, where: str) -> Message:
         raise DataError(f"{where} has the {keys[0]} {name!r}; known are {', '.join(_ROLES)}.")
     if role == "system" and where.split()[1] != "1":
         raise DataError(f"{where} is a system message; it can only be the first turn.")
-    context = _text(turn, "context") if role == "user" else ""
-    return Message(role, _text(turn, keys[1]), context if context.strip() else None)
+    if keys[1] not in turn:
+        there = ", ".join(f"`{key}`" for key in turn)
+        raise DataError(f"{where} has no `{keys[1]}` to its `{keys[0]}`; it has {there}.")
+    context = _context(turn, "context") if role == "user" else None
+    return Message(role, _text(turn, keys[1], f"the {role}'s "), context)
 
 
 def _whole_turns(messages: list[Message]) -> tuple[Message, ...]:

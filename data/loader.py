@@ -24,8 +24,8 @@ def collate(data: Tokenized, plan: BatchPlan, row_length: int | None = None) -> 
     """The tensors of a batch, all (rows, time) int64; time is `row_length`, or the longest row's length if None.
 
     `input_ids`; `labels` (the target of the input at the same place, IGNORE where there is none); `position_ids`,
-    from 0 in each example; `document_ids`, which example of its row a token belongs to, -1 on padding. A batch
-    without rows becomes one row of padding.
+    from 0 in each example; `document_ids`, which example a token belongs to, by its place among those that were
+    tokenised, -1 on padding. A batch without rows becomes one row of padding.
     """
     rows = plan or ((),)
     lengths = data.lengths
@@ -36,13 +36,13 @@ def collate(data: Tokenized, plan: BatchPlan, row_length: int | None = None) -> 
     document_ids = np.full((len(rows), time), -1, np.int64)
     for r, row in enumerate(rows):
         place = 0
-        for document, i in enumerate(row):
+        for i in row:
             start, end = data.offsets[i], data.offsets[i + 1]
             here = slice(place, place + int(end - start))
             input_ids[r, here] = data.input_ids[start:end]
             labels[r, here] = data.labels[start:end]
             position_ids[r, here] = np.arange(end - start)
-            document_ids[r, here] = document
+            document_ids[r, here] = data.places[i]
             place = here.stop
     arrays = {
         "input_ids": input_ids,

@@ -7,13 +7,14 @@ not yet trained on. Everything is tokenised once and kept in memory; there are n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import lightning
 
+from data.duplicates import Duplicates, describe, find_duplicates
 from data.errors import DataError
-from data.examples import Example, Splits
+from data.examples import Example, Splits, UnusableRows, shown_rows
 from data.loader import FixedLoader, TrainLoader, collate
 from data.packing import BatchPlan, RowPlan, count_batches, deal, group_by_length, pack
 from data.sources import Source
@@ -23,7 +24,11 @@ from resonance.chat import ChatTemplate
 
 @dataclass(frozen=True, slots=True)
 class DataReport:
-    """What a run trains on. `rows` and `batches` count an epoch; `filled` is the share of them that is no padding."""
+    """What a run trains on, and what of its source it does not.
+
+    `rows` counts an epoch's over all processes, `batches` those of each of them; `filled` is the share of them that is
+    no padding. `unusable` are the source's rows that are in no split, and `duplicates` says what stands twice.
+    """
 
     name: str
     train: Report
@@ -31,12 +36,23 @@ class DataReport:
     rows: int
     batches: int
     filled: float
+    processes: int = 1
+    unusable: UnusableRows = field(default_factory=dict[str, Sequence[int]])
+    duplicates: Sequence[str] = ()
 
     def __str__(self) -> str:
-        return (
-            f"{self.name}: train {self.train}; an epoch has {self.batches:,} batches of {self.rows:,} rows, "
-            f"{self.filled:.0%} filled\n{self.name}: validation {self.validation}"
-        )
+        each = f"{self.processes} x " if self.processes > 1 else ""
+        lines = [
+            f"train {self.train}; an epoch has {each}{self.batches:,} batches of {self.rows:,} rows, "
+            f"{self.filled:.0%} filled",
+            f"validation {self.validation}",
+            *(
+                f"{len(rows):,} unusable: {reason} ({shown_rows(rows)})"
+                for reason, rows in sorted(self.unusable.items())
+            ),
+            *self.duplicates,
+        ]
+        return "\n".join(f"{self.name}: {line}" for line in lines)
 
 
 class SFTDataModule(lightning.LightningDataModule):
@@ -73,13 +89,24 @@ class SFTDataModule(lightning.LightningDataModule):
         self._row_length = (row_length or context_length) if packing else None
         self._train: Tokenized | None = None
         self._validation: Tokenized | None = None
+        self._duplicates = Duplicates((), (), ())
 
     def setup(self, stage: str | None = None) -> None:
-        """Read and tokenise the data; once. Raises DataError when no example would train on anything."""
+        """Read and tokenise the data; once. Training leaves out what validation or test ask for.
+
+        Raises DataError when no example would train on anything.
+        """
         if self._train is not None:
             return
         splits = self.source.splits()
-        train = tokenize(splits.train, self.template, self.context_length)
+        self._duplicates = find_duplicates(splits)
+        held_out = self._duplicates.held_out
+        if held_out and len(held_out) == len(splits.train):
+            raise DataError(
+                f"All {len(held_out):,} training examples of {self.source.name} are asked by validation or test as "
+                "well; give other data, or train on all of it: data.train=1 data.validation=0 data.test=0."
+            )
+        train = tokenize(splits.train, self.template, self.context_length, held_out=held_out)
         if not train.report.used:
             raise DataError(
                 f"None of the {train.report.examples} training examples of {self.source.name} has anything to learn "
@@ -121,8 +148,11 @@ class SFTDataModule(lightning.LightningDataModule):
             train=train.report,
             validation=validation.report,
             rows=len(rows),
-            batches=count_batches(len(rows), self.batch_size),
+            batches=count_batches(len(rows), self.batch_size, self._process()[1]),
             filled=train.report.tokens / room,
+            processes=self._process()[1],
+            unusable=self.splits.unusable,
+            duplicates=describe(self._duplicates, self.splits.train),
         )
 
     def train_dataloader(self) -> TrainLoader:
@@ -135,20 +165,23 @@ class SFTDataModule(lightning.LightningDataModule):
             seed = f"{self.seed}/{epoch}"
             return deal(self._rows(train, epoch), self.batch_size, seed, rank=rank, world_size=world_size)
 
+        settings: dict[str, object] = {
+            "data": self.fingerprint[:16],
+            "template": self.template.name,
+            "context_length": self.context_length,
+            "row_length": self._row_length,
+            "batch_size": self.batch_size,
+            "processes": world_size,
+            "seed": self.seed,
+        }
+        if self._duplicates.held_out:  # states from before they were left out do not have them
+            settings["held_out"] = len(self._duplicates.held_out)
         return TrainLoader(
             train,
             plan,
             count_batches(rows, self.batch_size, world_size),
             row_length=self._row_length,
-            settings={
-                "data": self.fingerprint[:16],
-                "template": self.template.name,
-                "context_length": self.context_length,
-                "row_length": self._row_length,
-                "batch_size": self.batch_size,
-                "processes": world_size,
-                "seed": self.seed,
-            },
+            settings=settings,
             trained=self._trained_batches if self.trainer is not None else None,
         )
 

@@ -6,21 +6,18 @@ add a source, write a class with `read()` and a YAML beside the others in `confi
 
 from __future__ import annotations
 
-import csv
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from data.basics import BasicsSettings, generate
 from data.errors import DataError
 from data.examples import Splits, fingerprint
-from data.formats import Row, read_rows
-
-# The builder of `datasets` for each kind of file.
-_BUILDERS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+from data.files import KINDS, Row, read_file
+from data.formats import read_rows
 
 
 class Source(ABC):
@@ -108,7 +105,7 @@ class _RowSource(Source):
         rows, columns = self.rows()
         if not rows:
             raise DataError(f"{self.name} has no rows; give data with at least one example.")
-        examples = read_rows(rows, columns, self.name)
+        examples, unusable = read_rows(rows, columns, self.name)
         if self._shuffle:
             random.Random(self._seed).shuffle(examples)
         # Counted as in the book: train and test are rounded down and the rest is for validation.
@@ -117,7 +114,7 @@ class _RowSource(Source):
         if not self._has_validation:
             train_end += len(examples) - test_end
             test_end = len(examples)
-        return Splits(examples[:train_end], examples[test_end:], examples[train_end:test_end])
+        return Splits(examples[:train_end], examples[test_end:], examples[train_end:test_end], unusable)
 
 
 class FileSource(_RowSource):
@@ -148,22 +145,19 @@ class FileSource(_RowSource):
         return self.path
 
     def rows(self) -> tuple[Sequence[Row], list[str]]:
-        """Read the file by `datasets`, which caches what it has downloaded or converted."""
+        """Read the file; what lies behind a URL is downloaded by `datasets`, which keeps it."""
         remote = self.path.startswith(("http://", "https://"))
         path = Path(self.path.split("?")[0] if remote else self.path).expanduser()
-        builder = _BUILDERS.get(path.suffix.lower())
-        if builder is None:
+        if not remote and path.is_dir():
+            raise DataError(f"{self.path} is a folder; give the path of a file in it.")
+        kind = KINDS.get(path.suffix.lower())
+        if kind is None:
             raise DataError(
-                f"{self.path} is no kind of file that is read here; its name must end in one of: "
-                f"{', '.join(_BUILDERS)}."
+                f"{self.path} is no kind of file that is read here; its name must end in one of: {', '.join(KINDS)}."
             )
         if not remote and not path.is_file():
             raise DataError(f"There is no file {self.path}; give the path of a JSON, JSONL, CSV, TSV or Parquet file.")
-        options: dict[str, Any] = {"data_files": self.path if remote else str(path.resolve()), "split": "train"}
-        if builder == "csv":
-            options |= _all_text(path, remote)
-        hint = "it needs a network, or data.path=FILE with a copy of it" if remote else "mend it, or give another file"
-        return _load(builder, options, self.path, hint)
+        return read_file(_download(self.path) if remote else path, kind, self.path)
 
 
 class HubSource(_RowSource):
@@ -194,34 +188,35 @@ class HubSource(_RowSource):
 
     def rows(self) -> tuple[Sequence[Row], list[str]]:
         """Load the data set by `datasets`."""
-        options: dict[str, Any] = {"name": self._config, "split": self._split}
-        hint = "the Hub must be reached once (then the copy on this machine is enough); or use data=json data.path=FILE"
-        return _load(self._name, options, self._name, hint)
+        return _load(self._name, self._config, self._split)
 
 
-def _load(builder: str, options: dict[str, Any], where: str, hint: str) -> tuple[Sequence[Row], list[str]]:
-    """Load one split by the `datasets` library; whatever it raises becomes one sentence that ends with the hint."""
-    from datasets import Dataset, load_dataset  # takes over a second: only those who read files pay it
+def _download(url: str) -> Path:
+    """The copy on this machine of a file behind a URL; the same copy until the file there has changed."""
+    from datasets import DownloadManager  # takes over a second: only those who download pay it
 
     with _quiet():
         try:
-            loaded = load_dataset(builder, **options)
-        except Exception as error:  # the library raises its own, pyarrow's, pandas', fsspec's and HTTP errors
-            raise DataError(f"{where} could not be loaded ({_reason(error)}); {hint}.") from error
-    dataset = cast(Dataset, loaded)
-    return cast(Sequence[Row], dataset.to_list()), dataset.column_names
+            return Path(cast(str, DownloadManager().download(url)))
+        except Exception as error:  # the library raises its own, fsspec's and HTTP errors
+            raise DataError(
+                f"{url} could not be loaded ({_reason(error)}); it needs a network, or data.path=FILE with a copy."
+            ) from error
 
 
-def _all_text(path: Path, remote: bool) -> dict[str, Any]:
-    """Options that keep every cell of a CSV file a text: 007 stays 007, and NA is sodium, not a missing value."""
-    options: dict[str, Any] = {"keep_default_na": False, "sep": "\t" if path.suffix.lower() == ".tsv" else ","}
-    if not remote:
-        from datasets import Features, Value
+def _load(name: str, config: str | None, split: str) -> tuple[Sequence[Row], list[str]]:
+    """Load one split of a data set by the `datasets` library; whatever it raises becomes one sentence."""
+    from datasets import load_dataset  # takes over a second: only those who load data sets pay it
 
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file, delimiter=options["sep"]), [])
-        options["features"] = Features({column: Value("string") for column in header})
-    return options
+    with _quiet():
+        try:
+            loaded = load_dataset(name, name=config, split=split)
+        except Exception as error:  # the library raises its own, pyarrow's, fsspec's and HTTP errors
+            raise DataError(
+                f"{name} could not be loaded ({_reason(error)}); the Hub must be reached once (then the copy on this "
+                "machine is enough); or use data=json data.path=FILE."
+            ) from error
+    return cast(Sequence[Row], loaded.to_list()), loaded.column_names
 
 
 def _reason(error: BaseException) -> str:

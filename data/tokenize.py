@@ -5,31 +5,32 @@ Knows the chat template and the window, and nothing of batches.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import DataError
-from data.examples import Example
+from data.examples import Example, UnusableRows, shown_rows
 from resonance.chat import ChatTemplate, Message, TemplateError
 
 IGNORE = -100  # the label of positions that are not supervised; torch's cross entropy leaves it out
 
-# Why an example would train on nothing.
+# Why an example is left out: it would train on nothing, or the scores would be worth nothing.
 NO_ANSWER = "no assistant message"
 EMPTY_ANSWER = "empty answer"
 EMPTY_QUESTION = "empty question"
 TRUNCATED_AWAY = "answer outside the context window"
+HELD_OUT = "asked by validation or test as well"
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """What became of a split's examples when they were tokenised.
 
-    `skipped` counts, by reason, examples that would have trained on nothing. Of those used, `shortened` lost
+    `skipped` counts, by reason, examples that would have trained on nothing, and `skipped_rows` says which: by their
+    rows, or where the source has none by their places in the split, counted from 1. Of those used, `shortened` lost
     whole oldest turns, and `cut` lost the end of their text, to fit into the context window.
     """
 
@@ -40,13 +41,16 @@ class Report:
     cut: int
     tokens: int
     supervised_tokens: int
+    skipped_rows: UnusableRows = field(default_factory=dict[str, Sequence[int]])
 
     def __str__(self) -> str:
         parts = [
             f"{self.used:,} of {self.examples:,} examples",
             f"{self.tokens:,} tokens, {self.supervised_tokens:,} of them supervised",
         ]
-        parts += [f"{count:,} skipped: {reason}" for reason, count in sorted(self.skipped.items())]
+        for reason, count in sorted(self.skipped.items()):
+            rows = self.skipped_rows.get(reason)
+            parts.append(f"{count:,} skipped: {reason}" + (f" ({shown_rows(rows)})" if rows else ""))
         if self.shortened:
             parts.append(f"{self.shortened:,} without their oldest turns")
         if self.cut:
@@ -60,12 +64,13 @@ class Tokenized:
 
     input_ids: (tokens,) int32. labels: (tokens,) int32, the target of the input at the same place, IGNORE where
     there is none. offsets: (n + 1,) int64, where each example begins and the last ends. Every example has at
-    least one label, its last.
+    least one label, its last. places: (n,) int64, where each stands among the examples that were tokenised.
     """
 
     input_ids: NDArray[np.int32]
     labels: NDArray[np.int32]
     offsets: NDArray[np.int64]
+    places: NDArray[np.int64]
     report: Report
 
     def __len__(self) -> int:
@@ -77,21 +82,28 @@ class Tokenized:
         return np.diff(self.offsets)
 
 
-def tokenize(examples: Sequence[Example], template: ChatTemplate, context_length: int) -> Tokenized:
+def tokenize(
+    examples: Sequence[Example],
+    template: ChatTemplate,
+    context_length: int,
+    *,
+    held_out: Container[int] = frozenset(),
+) -> Tokenized:
     """Tokenise examples for training; each takes at most `context_length` tokens.
 
     What stands behind the last supervised token is left off, as nothing is learnt from it. Examples which would
-    train on nothing are left out and counted in the report.
+    train on nothing, and those whose index is in `held_out`, are left out and counted in the report.
 
     Raises:
         DataError: an example cannot be written down in the template.
     """
     inputs: list[list[int]] = []
     labels: list[list[int]] = []
-    skipped: Counter[str] = Counter()
+    places: list[int] = []
+    skipped: dict[str, list[int]] = {}
     shortened = cut = 0
     for number, example in enumerate(examples, start=1):
-        reason = _trains_on_nothing(example.messages)
+        reason = HELD_OUT if number - 1 in held_out else _trains_on_nothing(example.messages)
         if reason is None:
             try:
                 fitted = _fit(example.messages, template, context_length)
@@ -100,23 +112,26 @@ def tokenize(examples: Sequence[Example], template: ChatTemplate, context_length
             if fitted is not None:
                 inputs.append(fitted.input_ids)
                 labels.append(fitted.labels)
+                places.append(number - 1)
                 shortened += fitted.shortened
                 cut += fitted.cut
                 continue
             reason = TRUNCATED_AWAY
-        skipped[reason] += 1
+        skipped.setdefault(reason, []).append(example.row or number)
     flat_labels = np.fromiter((label for row in labels for label in row), np.int32)
     offsets = np.cumsum([0, *map(len, inputs)], dtype=np.int64)
     report = Report(
         examples=len(examples),
         used=len(inputs),
-        skipped=dict(skipped),
+        skipped={reason: len(rows) for reason, rows in skipped.items()},
         shortened=shortened,
         cut=cut,
         tokens=int(offsets[-1]),
         supervised_tokens=int((flat_labels != IGNORE).sum()),
+        skipped_rows=skipped,
     )
-    return Tokenized(np.fromiter((i for row in inputs for i in row), np.int32), flat_labels, offsets, report)
+    flat_inputs = np.fromiter((i for row in inputs for i in row), np.int32)
+    return Tokenized(flat_inputs, flat_labels, offsets, np.asarray(places, np.int64), report)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,4 +46,9 @@ class MixedSource(Source):
             )
         train = [*main.train, *other.train[:wanted]]
         random.Random(self._seed).shuffle(train)
-        return Splits(train, [*main.validation, *other.validation], [*main.test, *other.test])
+        unusable = {
+            f"{source.name}: {reason}": rows
+            for source, splits in ((self._main, main), (self._mixed_in, other))
+            for reason, rows in splits.unusable.items()
+        }
+        return Splits(train, [*main.validation, *other.validation], [*main.test, *other.test], unusable)

@@ -9,7 +9,11 @@ from resonance.chat import Message
 
 
 def read(*rows):
-    return read_rows(rows, list(rows[0]), "some.json")
+    return read_all(*rows)[0]
+
+
+def read_all(*rows):
+    return read_rows(rows, list(dict.fromkeys(column for row in rows for column in row)), "some.json")
 
 
 def user(content, context=None):
@@ -131,3 +135,53 @@ def test_a_bad_turn_is_named(turns, told):
         read({"messages": turns})
     assert told in str(caught.value)
     assert "some.json, row 1" in str(caught.value)
+
+
+def test_rows_without_a_text_are_left_out_with_their_numbers_and_the_reason():
+    examples, unusable = read_all(
+        {"instruction": "Who?", "output": "Ann."},
+        {"instruction": "Who?", "output": None},
+        {"instruction": None, "output": "Ann."},
+        {"instruction": "Who?"},
+        {"instruction": "Who?", "output": float("nan")},
+        {"instruction": "Where?", "output": ""},
+    )
+    assert [(example.row, example.answer) for example in examples] == [(1, "Ann."), (6, "")]
+    assert unusable == {"`output` is null": [2, 5], "`instruction` is null": [3], "`output` is missing": [4]}
+
+
+def test_a_turn_without_content_makes_its_conversation_unusable():
+    _, unusable = read_all(
+        {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ann."}]},
+        {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": None, "tool_calls": []}]},
+        {"messages": None},
+    )
+    assert unusable == {"the assistant's `content` is null": [2], "`messages` is null": [3]}
+
+
+def test_a_row_of_another_format_is_read_in_that_format_and_named_where_there_is_none():
+    examples, unusable = read_all(
+        {"instruction": "Who?", "output": "Ann."},
+        {"messages": [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "Here."}]},
+        {"prompt": "When?", "completion": "Now."},
+        {"question": "Why?", "reply": "Thus."},
+    )
+    assert [example.answer for example in examples] == ["Ann.", "Here.", "Now."]
+    assert unusable == {"another format, with the columns question, reply": [4]}
+
+
+def test_a_turn_with_the_keys_of_another_format_is_named():
+    with pytest.raises(
+        DataError, match=r"row 1: turn 1 of `messages` has no `value` to its `from`; it has `from`, `co"
+    ):
+        read({"messages": [{"from": "human", "content": "Who?"}]})
+
+
+def test_when_no_row_can_be_used_the_reasons_are_told():
+    with pytest.raises(DataError, match=r"no row that can be used: `output` is null \(rows 1, 2, 3, 4, 5 and 4 more\)"):
+        read(*[{"instruction": "Who?", "output": None}] * 9)
+
+
+def test_half_a_character_is_named_by_its_row():
+    with pytest.raises(DataError, match=r"row 1: `output` holds half a character"):
+        read({"instruction": "Who?", "output": "\ud83d"})

@@ -23,8 +23,8 @@ SOURCE = BasicsSource(train_size=120, validation_size=25, test_size=25)
 class ListSource(Source):
     name = "a list"
 
-    def __init__(self, train, validation=()):
-        self._examples = Splits(list(train), list(validation), [])
+    def __init__(self, train, validation=(), test=()):
+        self._examples = Splits(list(train), list(validation), list(test))
 
     def read(self):
         return self._examples
@@ -113,6 +113,54 @@ def test_the_report_tells_what_is_trained_on():
     assert 0.8 < report.filled <= 1
     assert "basics: train 120 of 120 examples" in str(report)
     assert module(packing=False).report.rows == 120
+
+
+def question(text, answer="Yes.", row=None):
+    return Example((Message("user", text), Message("assistant", answer)), row=row)
+
+
+def test_what_validation_or_test_ask_is_left_out_of_training_and_told():
+    train = [question(f"Question {i}?", row=i + 10) for i in range(6)]
+    source = ListSource(train, [question("question  2?", "No.")], [question("Question 4?"), question("Other?")])
+    data = module(source)
+    assert data.report.train.used == 4
+    assert data.report.train.skipped == {"asked by validation or test as well": 2}
+    texts = [TEMPLATE.tokenizer.decode(list(ids)) for batch in epoch(data) for ids in documents(batch)]
+    assert not [text for text in texts if "Question 2" in text or "Question 4" in text]
+    told = str(data.report)
+    assert "2 skipped: asked by validation or test as well (rows 12 and 14)" in told
+    assert "1 training examples ask what validation asks and are left out of training: row 12 'Question 2?'" in told
+    assert "1 training examples ask what test asks and are left out of training: row 14 'Question 4?'" in told
+
+
+def test_training_examples_that_repeat_one_another_are_told_and_kept():
+    data = module(ListSource([question(text) for text in ("One?", "Two?", "One? ", "Three?", "one?")]))
+    assert data.report.train.used == 5
+    told = "2 training examples repeat an earlier one and are kept: example 3 repeats example 1, example 5 repeats"
+    assert told in str(data.report)
+
+
+def test_data_that_is_held_out_altogether_is_refused():
+    with pytest.raises(DataError, match="All 3 training examples of a list are asked by validation or test"):
+        module(ListSource([question("Who?")] * 3, [question("Who?")])).setup()
+
+
+def test_a_state_from_before_held_out_examples_were_left_out_is_not_continued():
+    data = module(ListSource([question(f"Question {i}?") for i in range(9)], [question("Question 1?")]))
+    state = data.train_dataloader().state_dict()
+    assert state["settings"].pop("held_out") == 1
+    with pytest.raises(DataError, match="held_out was None and is 1"):
+        data.train_dataloader().load_state_dict(state)
+
+
+def test_a_batch_tells_which_examples_it_holds():
+    train = [question("Who?", " "), *(question(f"Question {i}?") for i in range(9))]
+    for packing in (True, False):
+        for batch in epoch(module(ListSource(train), packing=packing)):
+            for i in batch["document_ids"].unique().tolist():
+                if i >= 0:
+                    ids = batch["input_ids"][batch["document_ids"] == i].tolist()
+                    assert train[i].messages[0].content in TEMPLATE.tokenizer.decode(ids)
 
 
 def test_data_that_would_train_on_nothing_is_refused():

@@ -123,23 +123,69 @@ def test_a_hub_that_cannot_be_reached_is_told_with_the_way_out(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("data.txt", "hello", "no kind of file"),
-        ("data.json", '[{"instruction": "a", ', "could not be loaded"),
-        ("data.json", "[]", "could not be loaded"),
-        ("data.csv", "instruction,output\n", "no data"),
-        ("data.csv", "", "could not be loaded"),
-        ("data.parquet", "hello", "could not be loaded"),
-        ("data.jsonl", '{"question": "a", "reply": "b"}\n', "has the columns question, reply"),
+        ("data.txt", b"hello", "no kind of file"),
+        ("data.json", b'[{"instruction": "a", ', "row 1 (line 1): this is no JSON (it ends in the middle of a row)"),
+        ("data.json", b'[{"a": 1},\n{"a": 2}\n{"a": 3}]', "row 3 (line 3): this is no JSON (Expecting ',' delimiter"),
+        ("data.json", b'[{"instruction": "a", "output": "b"}, 7]', "row 2: this is 7; a row must be an object"),
+        ("data.json", b'{\n"rows": []\n}', "one object with the keys 'rows'; wanted is a list of rows"),
+        ("data.json", b'"hello"', "line 1: this is 'hello'; a row must be an object"),
+        ("data.json", b"[]", "has no rows"),
+        ("data.json", b" \n", "is empty"),
+        (
+            "data.jsonl",
+            b'{"instruction": "a", "output": "b"}\n\n{"instruction": "a"',
+            "line 3: this is no JSON (it ends",
+        ),
+        ("data.jsonl", b'{"instruction": "a"}\n{oops}\n{"instruction": "a"}\n', "line 2: this is no JSON (Expecting"),
+        ("data.jsonl", b'{"question": "a", "reply": "b"}\n', "has the columns question, reply"),
+        (
+            "data.jsonl",
+            '{"prompt": "a"}\n{"prompt": "caf\xe9"}\n'.encode("latin-1"),
+            "line 2: the byte 0xe9 is not UTF-8",
+        ),
+        ("data.jsonl", '{"prompt": "a"}\n'.encode("utf-16"), "is UTF-16, not UTF-8"),
+        ("data.jsonl", '{"prompt": "a"}\n'.encode("utf-16-le"), "line 1: there is a zero byte"),
+        ("data.csv", b"instruction,output\n", "has no rows"),
+        ("data.csv", b"", "is empty"),
+        ("data.csv", b"instruction;output\na;b\n", "has the columns instruction;output; wanted"),
+        ("data.csv", b"instruction,output\na,b\na,b,c\n", "row 2 (line 3): there are more cells than"),
+        ("data.csv", b'instruction,output\na,"b\n', "row 1: this is no CSV (unexpected end"),
+        ("data.csv", b"output,output\na,b\n", "has the column 'output' twice"),
+        ("data.parquet", b"hello", "is no Parquet file: it begins with b'hello'"),
+        ("data.parquet", b"PAR1" + b"hello" * 20, "is no whole Parquet file"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_in_one_sentence(tmp_path, name, content, told):
     path = tmp_path / name
-    path.write_text(content, encoding="utf-8")
+    path.write_bytes(content)
     with pytest.raises(DataError) as caught:
         FileSource(str(path)).splits()
     assert told in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
+    for name in ("data.json", "data.jsonl", "data.csv"):
+        path = tmp_path / name
+        write(path)
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+        assert len(FileSource(str(path)).splits().train) == 34
+
+
+def test_a_folder_is_not_a_file(tmp_path):
+    with pytest.raises(DataError, match="is a folder; give the path of a file in it"):
+        FileSource(str(tmp_path)).splits()
+
+
+def test_rows_of_files_and_of_the_hub_are_told_by_their_numbers(tmp_path):
+    rows = [{"instruction": f"Question {i}?", "response": None if i in (3, 50) else "Yes."} for i in range(1, 101)]
+    (tmp_path / "hub").mkdir()
+    for source in (HubSource(str(tmp_path / "hub")), FileSource(str(tmp_path / "hub" / "train.jsonl"))):
+        write(tmp_path / "hub" / "train.jsonl", rows)
+        splits = source.splits()
+        assert splits.unusable == {"`response` is null": [3, 50]}
+        assert all(example.messages[0].content == f"Question {example.row}?" for example in splits.train)
 
 
 def test_a_missing_file_and_a_missing_path_are_told_apart(tmp_path):
