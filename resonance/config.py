@@ -1,5 +1,6 @@
 """Hydra at the edge: `configs/<command>.yaml` and overrides become values, and mistakes become sentences."""
 
+import inspect
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -8,14 +9,14 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
     InstantiationException,
     MissingConfigException,
 )
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -23,6 +24,7 @@ from resonance.errors import ResonanceError
 from resonance.paths import PROJECT_ROOT
 
 CONFIGS = PROJECT_ROOT / "configs"
+HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 
 class ConfigError(ResonanceError):
@@ -42,7 +44,10 @@ def compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
         _check_group(override)
     lines = [str(override.input_line) for override in groups]
     base = _compose(name, lines)
+    known = _keys(OmegaConf.to_container(base, resolve=False))
     for override in values:
+        if override.is_add() and override.key_or_group in known:  # there by default: as good as without the plus
+            override.type, override.input_line = OverrideType.CHANGE, str(override.input_line).lstrip("+")
         _check_value(override, base)
     return _compose(name, lines + [str(override.input_line) for override in values])
 
@@ -63,13 +68,42 @@ def override_values(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
 
 def make(node: DictConfig, **more: object) -> Any:
-    """The object that a config's `_target_` describes. Our own errors come out as they were raised."""
+    """The object that a config's `_target_` describes; lists and nodes inside it arrive as plain lists and dicts.
+
+    Our own errors come out as they were raised. Raises ConfigError, with the key, for a target that cannot be
+    imported, a setting that it does not have, and one that it refuses.
+    """
+    key = str(node._get_full_key(None))  # pyright: ignore[reportPrivateUsage]  # omegaconf tells it nowhere else
+    key = key or str(node.get("_target_"))
+    _check_settings(node, key)
     try:
-        return instantiate(node, **more)
+        return instantiate(node, **{"_convert_": "all", **more})
     except InstantiationException as error:
-        if isinstance(error.__cause__, ResonanceError):
-            raise error.__cause__ from None
+        cause = error.__cause__
+        if isinstance(cause, ResonanceError):
+            raise cause from None
+        if cause is None or isinstance(cause, ImportError | AttributeError | TypeError | ValueError | LookupError):
+            raise ConfigError(f"{key} cannot be made: {_first_sentence(error)}") from error
         raise
+
+
+def _check_settings(node: DictConfig, key: str) -> None:
+    """Raise ConfigError for a setting that the node's `_target_`, or that of a node inside it, does not have."""
+    for name, below in node.items():
+        if isinstance(below, DictConfig):
+            _check_settings(below, f"{key}.{name}")
+    target = node.get("_target_")
+    if not isinstance(target, str):
+        return
+    try:
+        parameters = inspect.signature(get_object(target)).parameters
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{key}._target_ is {target}, which cannot be imported: {_first_sentence(error)}") from error
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for name in node:
+        if name not in parameters and name not in HYDRA_KEYS:
+            raise ConfigError(f"There is no key '{key}.{name}'; {nearest(str(name), list(parameters))}")
 
 
 def nearest(word: str, there: Sequence[str]) -> str:

@@ -1,10 +1,10 @@
-"""What the numbers of a training config may be; everything is checked before anything is written."""
+"""What the keys and numbers of a training config may be; everything is checked before anything is written."""
 
 from collections.abc import Callable
 
 from omegaconf import DictConfig, OmegaConf
 
-from resonance.config import ConfigError
+from resonance.config import ConfigError, compose, nearest
 
 Range = tuple[Callable[[float], bool], str]
 
@@ -54,3 +54,21 @@ def check_ranges(config: DictConfig) -> None:
     name = config.run
     if name is not None and (not str(name).strip(".") or any(mark in str(name) for mark in "/\\\0")):
         raise ConfigError(f"run must be the name of a folder, without slashes, not {name!r}.")
+
+
+def check_keys(config: DictConfig) -> None:
+    """Raise ConfigError for a key that nothing reads.
+
+    A node with a `_target_` is checked when it is made, against what its target takes.
+    """
+    known = compose("train")
+    _check_known(config, known, "", optional=("adapter",))
+    for section in ("batch", "save", "model", "template"):
+        _check_known(config[section], known[section], f"{section}.", optional=())
+
+
+def _check_known(node: DictConfig, known: DictConfig, prefix: str, *, optional: tuple[str, ...]) -> None:
+    names = [f"{prefix}{name}" for name in (*known, *optional)]
+    for name in node:
+        if f"{prefix}{name}" not in names:
+            raise ConfigError(f"There is no key '{prefix}{name}'; {nearest(f'{prefix}{name}', names)}")

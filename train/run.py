@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import torch
 from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, EarlyStopping
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
+from rich import get_console, reconfigure
 
 from data.module import SFTDataModule
 from resonance import paths
@@ -23,15 +20,12 @@ from resonance.model import GPT2, GPT2Config
 from train.allocator import keep_freed_memory
 from train.callbacks.graceful_stop import GracefulStop, StoppedBySignal
 from train.callbacks.metrics_csv import MetricsCSV
-from train.callbacks.progress import ProgressBar
-from train.callbacks.run_folder import MONITOR, RunFolder
-from train.callbacks.samples import Samples
-from train.checks import check_ranges
+from train.callbacks.run_folder import RunFolder
+from train.checks import check_keys, check_ranges
 from train.module import SFTModule
-from train.precision import best_precision
 from train.provenance import git_commit, sha256_of_text
 from train.start import Start, start_from
-from train.state import WholeCheckpoints
+from train.trainer import check_nodes, make_callbacks, make_loggers
 
 WHICH_RUN = ("resume", "checkpoints_dir", "run")
 RUN_NAME = "RESONANCE_RUN_NAME"  # how the processes of a distributed run agree on their folder
@@ -71,8 +65,10 @@ def make_plan(overrides: list[str]) -> Plan:
         config = override_values(stored, kept)
         check_ranges(config)
         return Plan(config, folder, state if state.is_file() else None)
+    check_keys(config)
     check_ranges(config)
-    name = config.run or _default_name(overrides, config)
+    check_nodes(config)
+    name = str(config.run or _default_name(overrides, config))
     if "LOCAL_RANK" in os.environ:  # a further process of a distributed run
         name = os.environ.get(RUN_NAME, name)
     elif (root / name / TRAIN_FILE).exists():
@@ -90,7 +86,8 @@ def make_plan(overrides: list[str]) -> Plan:
 def train(plan: Plan) -> None:
     """Fit, and write the run's folder. Raises StoppedBySignal when a signal ended the run, after its state is saved."""
     config, folder = plan.config, plan.folder
-    console = Console(soft_wrap=True)
+    reconfigure(soft_wrap=True)
+    console = get_console()
     keep_freed_memory()
     _quiet_libraries()
     seed_everything(config.seed, workers=True, verbose=False)
@@ -106,11 +103,21 @@ def train(plan: Plan) -> None:
     data = _data(config, template, start.model.config)
     data.setup()
     metadata = _metadata(config, start, data)
-    trainer = _trainer(config, folder, _callbacks(config, folder, template, data, metadata, console))
-    module = SFTModule(start.model, make(config.optimizer), make(config.scheduler), config.seed)
+    writer = RunFolder(
+        folder,
+        template.tokenizer,
+        metadata,
+        OmegaConf.to_yaml(config),
+        every_n_steps=config.save.every_n_steps,
+        best=config.save.best,
+    )
+    callbacks = [MetricsCSV(folder), *make_callbacks(config), writer, GracefulStop(writer.save)]
+    trainer: Trainer = make(config.trainer)(folder=folder, callbacks=callbacks)
+    make_optimizer, make_schedule = make(config.optimizer), make(config.scheduler)
+    make_schedule(make_optimizer(start.model), 1)  # refuses settings that cannot be, before anything is written
+    module = SFTModule(start.model, make_optimizer, make_schedule, config.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    if config.logger:
-        trainer.loggers = [make(config.logger)(folder=folder, name=config.run)]
+    trainer.loggers = make_loggers(config, folder, str(config.run))
     console.print(f"[bold]{config.run}[/]  {_size(start.model)}, from {start.base or 'scratch'}")
     if config.get("adapter") and start.base is None:
         console.print("an adapter over random weights learns little; name some to start from: model.weights=...")
@@ -186,83 +193,6 @@ def _metadata(config: DictConfig, start: Start, data: SFTDataModule) -> Metadata
         git_commit=git_commit(),
         seed=config.seed,
     )
-
-
-def _callbacks(
-    config: DictConfig,
-    folder: Path,
-    template: ChatTemplate,
-    data: SFTDataModule,
-    metadata: Metadata,
-    console: Console,
-) -> list[Callback]:
-    chosen, log_every = config.callbacks, config.trainer.log_every_n_steps
-    callbacks: list[Callback] = [MetricsCSV(folder, log_every)]
-    if chosen.progress:
-        callbacks.append(ProgressBar(console, log_every))
-    examples = data.splits.validation[: chosen.samples.count]
-    if chosen.samples.every_n_steps and examples:
-        callbacks.append(
-            Samples(
-                folder,
-                examples,
-                template,
-                console,
-                every_n_steps=chosen.samples.every_n_steps,
-                max_new_tokens=chosen.samples.max_new_tokens,
-            )
-        )
-    if chosen.early_stopping.patience is not None:
-        callbacks.append(
-            EarlyStopping(
-                MONITOR,
-                patience=chosen.early_stopping.patience,
-                min_delta=chosen.early_stopping.min_delta,
-            )
-        )
-    writer = RunFolder(
-        folder,
-        template.tokenizer,
-        metadata,
-        OmegaConf.to_yaml(config),
-        every_n_steps=config.save.every_n_steps,
-        best=config.save.best,
-    )
-    return [*callbacks, writer, GracefulStop(writer.save)]
-
-
-def _trainer(config: DictConfig, folder: Path, callbacks: list[Callback]) -> Trainer:
-    chosen = config.trainer
-    steps = -1 if chosen.max_steps is None else chosen.max_steps
-    epochs = chosen.max_epochs or (3 if chosen.max_steps is None else -1)
-    val_every = chosen.val_every_n_steps
-    torch.backends.mkldnn.deterministic = bool(chosen.deterministic)  # Lightning's flag does not reach oneDNN
-    try:
-        return Trainer(
-            max_steps=steps,
-            max_epochs=epochs,
-            accumulate_grad_batches=chosen.accumulate_grad_batches,
-            gradient_clip_val=chosen.gradient_clip_val,
-            val_check_interval=val_every * chosen.accumulate_grad_batches if val_every else None,
-            check_val_every_n_epoch=None if val_every else 1,
-            limit_val_batches=chosen.limit_val_batches,
-            accelerator=chosen.accelerator,
-            devices=chosen.devices,
-            strategy=chosen.strategy,
-            precision=best_precision(chosen.accelerator) if chosen.precision == "auto" else chosen.precision,
-            deterministic=chosen.deterministic,
-            logger=False,
-            callbacks=callbacks,
-            plugins=[WholeCheckpoints()],
-            num_sanity_val_steps=0,
-            enable_progress_bar=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            default_root_dir=folder,
-        )
-    except (MisconfigurationException, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"Lightning cannot do what trainer.* asks for: {reason}") from error
 
 
 def _quiet_libraries() -> None:

@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from resonance.paths import write_text_atomically
-from train.callbacks.throughput import Throughput
+from train.callbacks.throughput import Throughput, logged_every
 from train.module import Batch, SFTModule
 
 COLUMNS = ("step", "epoch", "train/loss", "val/loss", "lr", "grad_norm", "tokens_per_s", "tokens_seen", "seconds")
@@ -22,8 +22,8 @@ class MetricsCSV(Callback):
     its checkpoint does not know of and writes them again.
     """
 
-    def __init__(self, folder: Path, every_n_steps: int) -> None:
-        self._path, self._every = folder / "metrics.csv", every_n_steps
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "metrics.csv"
         self._pending: dict[str, float | int] | None = None
         self._throughput = Throughput()
         self._logged_step = 0
@@ -42,7 +42,7 @@ class MetricsCSV(Callback):
     ) -> None:
         assert isinstance(pl_module, SFTModule)
         step = trainer.global_step
-        if step == self._logged_step or step % self._every:
+        if step == self._logged_step or step % logged_every(trainer):
             return
         self._logged_step = step
         self._row(trainer).update(

@@ -2,7 +2,7 @@
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from rich.console import Console
+from rich import get_console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -13,15 +13,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from train.callbacks.throughput import Throughput
+from train.callbacks.throughput import Throughput, logged_every
 from train.module import Batch, SFTModule
 
 
 class ProgressBar(Callback):
     """Steps, loss, learning rate, tokens/s, time spent and left."""
 
-    def __init__(self, console: Console, every_n_steps: int) -> None:
-        self._console, self._every = console, every_n_steps
+    def __init__(self) -> None:
+        self._console = get_console()
         self._progress = Progress(
             TextColumn("[bold]training"),
             BarColumn(),
@@ -30,8 +30,8 @@ class ProgressBar(Callback):
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
+            console=self._console,
+            disable=not self._console.is_terminal,
         )
         self._task: TaskID | None = None
         self._throughput = Throughput()
@@ -55,7 +55,7 @@ class ProgressBar(Callback):
             return
         self._shown_step = step
         numbers = f"loss {pl_module.step_loss:.3f}  lr {pl_module.step_lr:.1e}"
-        if step % self._every == 0:
+        if step % logged_every(trainer) == 0:
             numbers += f"  {self._throughput.lap(pl_module.tokens_seen):,.0f} tokens/s"
             if not self._console.is_terminal:
                 self._console.print(f"step {step}/{int(trainer.estimated_stepping_batches)}  {numbers}")

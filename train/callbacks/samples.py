@@ -7,10 +7,11 @@ from pathlib import Path
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
-from rich.console import Console
+from rich import get_console
 from rich.markup import escape
 
 from data.examples import Example
+from data.module import SFTDataModule
 from resonance import lora
 from resonance.chat import ChatTemplate
 from resonance.engine import Engine, SamplingParams
@@ -20,27 +21,14 @@ from train.module import Batch, SFTModule
 class Samples(Callback):
     """Greedy answers to a few validation examples, every so many steps."""
 
-    def __init__(
-        self,
-        folder: Path,
-        examples: Sequence[Example],
-        template: ChatTemplate,
-        console: Console,
-        *,
-        every_n_steps: int,
-        max_new_tokens: int,
-    ) -> None:
-        self._path, self._examples, self._template, self._console = (
-            folder / "samples.jsonl",
-            examples,
-            template,
-            console,
-        )
-        self._every, self._max_new_tokens = every_n_steps, max_new_tokens
+    def __init__(self, *, every_n_steps: int, count: int, max_new_tokens: int) -> None:
+        self._every, self._count, self._max_new_tokens = every_n_steps, count, max_new_tokens
+        self._examples: Sequence[Example] = ()
         self._shown_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._shown_step = trainer.global_step
+        self._examples = _data(trainer).splits.validation[: self._count]
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, batch_idx: int
@@ -55,9 +43,10 @@ class Samples(Callback):
             self._show(trainer, pl_module)
 
     def _show(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or not self._examples:
             return
-        answers = self._answers(pl_module)
+        answers = self._answers(pl_module, _data(trainer).template)
+        console = get_console()
         step = trainer.global_step
         rows = [
             {"step": step, "prompt": example.prompt[-1].content, "expected": example.answer, "answer": answer}
@@ -65,25 +54,27 @@ class Samples(Callback):
         ]
         for row in rows:
             mark = "[green]=[/]" if row["answer"] == row["expected"] else "[red]x[/]"
-            self._console.print(
-                f"  {mark} {escape(repr(row['prompt']))} -> {escape(repr(row['answer']))}", highlight=False
-            )
-        with self._path.open("a", encoding="utf-8") as file:
+            console.print(f"  {mark} {escape(repr(row['prompt']))} -> {escape(repr(row['answer']))}", highlight=False)
+        with (Path(trainer.default_root_dir) / "samples.jsonl").open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 table = [[str(value) for value in row.values()] for row in rows]
                 logger.log_text("samples", columns=list(rows[0]), data=table, step=step)
 
-    def _answers(self, pl_module: LightningModule) -> list[str]:
+    def _answers(self, pl_module: LightningModule, template: ChatTemplate) -> list[str]:
         assert isinstance(pl_module, SFTModule)
         model = pl_module.model
         room = model.config.context_length - self._max_new_tokens
-        prompts = [self._template.fit(example.prompt, budget=room).prompt_ids for example in self._examples]
-        engine = Engine(
-            lora.plain(model), self._template.tokenizer, max_batch_size=len(prompts), eos_id=self._template.end_id
-        )
+        prompts = [template.fit(example.prompt, budget=room).prompt_ids for example in self._examples]
+        engine = Engine(lora.plain(model), template.tokenizer, max_batch_size=len(prompts), eos_id=template.end_id)
         params = SamplingParams(temperature=0.0, max_new_tokens=self._max_new_tokens)
         answers = [completion.text for completion in engine.generate(prompts, params)]
         model.train()
         return answers
+
+
+def _data(trainer: Trainer) -> SFTDataModule:
+    data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]  # Lightning sets it in fit
+    assert isinstance(data, SFTDataModule)
+    return data

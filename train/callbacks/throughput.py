@@ -2,6 +2,8 @@
 
 import time
 
+from lightning import Trainer
+
 
 class Throughput:
     """A stopwatch for a running count of tokens."""
@@ -26,3 +28,8 @@ class Throughput:
     def seconds(self) -> float:
         """Seconds since the start."""
         return time.perf_counter() - self._began
+
+
+def logged_every(trainer: Trainer) -> int:
+    """`trainer.log_every_n_steps`."""
+    return int(trainer.log_every_n_steps)  # pyright: ignore[reportAttributeAccessIssue]  # a connector sets it

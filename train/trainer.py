@@ -1,0 +1,154 @@
+"""Lightning's Trainer, the callbacks and the loggers, made from a run's config."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig
+
+from resonance.config import ConfigError, make, nearest
+from train.precision import best_precision
+from train.state import WholeCheckpoints
+
+PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
+
+# Arguments of Lightning's Trainer that a config may not set, and what to do instead.
+NOT_BY_CONFIG = {
+    "callbacks": "add a node to callbacks",
+    "logger": "add a node to logger",
+    "plugins": "the run's states need the plugin that is there",
+    "default_root_dir": "set checkpoints_dir and run",
+    "enable_checkpointing": "set save.every_n_steps",
+    "enable_progress_bar": "set callbacks.progress",
+    "enable_model_summary": "the run prints its size",
+    "val_check_interval": "set trainer.val_every_n_steps",
+    "check_val_every_n_epoch": "set trainer.val_every_n_steps",
+    "num_sanity_val_steps": "set trainer.val_every_n_steps",
+    "min_epochs": "set trainer.max_epochs",
+    "min_steps": "set trainer.max_steps",
+    "limit_train_batches": "set trainer.max_steps",
+    "overfit_batches": "set data.train_size, or name a smaller file",
+    "fast_dev_run": "set trainer.max_steps=1",
+    "reload_dataloaders_every_n_epochs": "the data is read once",
+    "use_distributed_sampler": "rows are dealt to the processes already",
+    "gradient_clip_algorithm": "gradients are clipped by norm",
+}
+
+
+def make_trainer(
+    *,
+    folder: Path,
+    callbacks: Sequence[Callback],
+    max_steps: int | None,
+    max_epochs: int | None,
+    accumulate_grad_batches: int,
+    val_every_n_steps: int | None,
+    accelerator: str,
+    precision: str,
+    deterministic: bool | str,
+    profiler: str | Profiler | None,
+    **lightning: object,
+) -> Trainer:
+    """The Trainer of a run, which writes into `folder`. Raises ConfigError for what Lightning does not know or take."""
+    _check_arguments(lightning)
+    torch.backends.mkldnn.deterministic = bool(deterministic)  # Lightning's flag does not reach oneDNN
+    arguments: dict[str, object] = {
+        "max_steps": -1 if max_steps is None else max_steps,
+        "max_epochs": max_epochs or (3 if max_steps is None else -1),
+        "accumulate_grad_batches": accumulate_grad_batches,
+        "val_check_interval": val_every_n_steps * accumulate_grad_batches if val_every_n_steps else None,
+        "check_val_every_n_epoch": None if val_every_n_steps else 1,
+        "accelerator": accelerator,
+        "precision": best_precision(accelerator) if precision == "auto" else precision,
+        "deterministic": deterministic,
+        "profiler": _profiler(profiler, folder),
+        "logger": False,
+        "callbacks": list(callbacks),
+        "plugins": [WholeCheckpoints()],
+        "num_sanity_val_steps": 0,
+        "enable_progress_bar": False,
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+        "default_root_dir": folder,
+    }
+    try:
+        return Trainer(**{**lightning, **arguments})  # pyright: ignore[reportArgumentType]  # Lightning checks its own
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"Lightning cannot do what trainer.* asks for: {reason}") from error
+
+
+def make_callbacks(config: DictConfig) -> list[Callback]:
+    """The callbacks of a config's `callbacks`; nodes that are null or false are left out.
+
+    Raises ConfigError, with the node's name, for what is no callback.
+    """
+    made = [(f"callbacks.{name}", make(node)) for name, node in _nodes(config, "callbacks", "callback").items()]
+    for key, callback in made:
+        if callback is not None and not isinstance(callback, Callback):
+            raise ConfigError(f"{key} must be a Lightning callback, not {type(callback).__name__}.")
+    return [callback for _, callback in made if callback is not None]
+
+
+def make_loggers(config: DictConfig, folder: Path, name: str) -> list[Logger]:
+    """The loggers of a config's `logger`; partial ones are given the run's folder and name.
+
+    Raises ConfigError, with the node's name, for what is no logger.
+    """
+    loggers: list[Logger] = []
+    for key, node in _nodes(config, "logger", "logger").items():
+        made = make(node)
+        logger = made(folder=folder, name=name) if node.get("_partial_") else made
+        if not isinstance(logger, Logger):
+            raise ConfigError(f"logger.{key} must be a Lightning logger, not {type(logger).__name__}.")
+        loggers.append(logger)
+    return loggers
+
+
+def check_nodes(config: DictConfig) -> None:
+    """Raise ConfigError for whatever in `callbacks` and `logger` is nothing that Hydra can instantiate."""
+    _nodes(config, "callbacks", "callback")
+    _nodes(config, "logger", "logger")
+
+
+def _nodes(config: DictConfig, group: str, what: str) -> Mapping[str, DictConfig]:
+    below = config.get(group)
+    if not below:
+        return {}
+    if not isinstance(below, DictConfig):
+        raise ConfigError(f"{group} must be {group}=none or a group of nodes with a _target_, not {below!r}.")
+    nodes: dict[str, DictConfig] = {}
+    for name, node in below.items():
+        if node is None or node is False:
+            continue
+        if not isinstance(node, DictConfig) or "_target_" not in node:
+            others = [str(other) for other in below if other != name]
+            hint = f"; {nearest(str(name), others)}" if others else "."
+            raise ConfigError(f"{group}.{name} must be a {what}, a node with a _target_, or false, not {node!r}{hint}")
+        nodes[str(name)] = node
+    return nodes
+
+
+def _check_arguments(arguments: Mapping[str, object]) -> None:
+    """Raise ConfigError for an argument that Lightning's Trainer does not have, or that a run sets by itself."""
+    known = [name for name in inspect.signature(Trainer.__init__).parameters if name not in ("self", *NOT_BY_CONFIG)]
+    ours = ["val_every_n_steps"]
+    for name in arguments:
+        if name in NOT_BY_CONFIG:
+            raise ConfigError(f"trainer.{name} cannot be set here; {NOT_BY_CONFIG[name]}.")
+        if name not in known:
+            raise ConfigError(f"There is no key 'trainer.{name}'; {nearest(name, [*known, *ours])}")
+
+
+def _profiler(profiler: str | Profiler | None, folder: Path) -> Profiler | None:
+    if not isinstance(profiler, str):
+        return profiler
+    if profiler not in PROFILERS:
+        raise ConfigError(f"There is no trainer.profiler {profiler!r}; {nearest(profiler, list(PROFILERS))}")
+    return PROFILERS[profiler](dirpath=folder, filename="profile")
