@@ -35,7 +35,7 @@ def stored() -> Generator[None]:
     try:
         yield
     except StoreUnavailable as error:
-        raise no_store() from error
+        raise no_store(error) from error
 
 
 def missing(what: str) -> ApiError:

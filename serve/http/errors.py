@@ -18,6 +18,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from serve.storage.failures import StoreUnavailable
+
 log = logging.getLogger("resonance.serve.access")
 
 TYPES = {
@@ -57,9 +59,9 @@ class ApiError(Exception):
 STORE_UNAVAILABLE = "store_unavailable"
 
 
-def no_store() -> ApiError:
-    """The error of everything that needs the database while it does not answer."""
-    return ApiError(503, "The conversations cannot be reached.", code=STORE_UNAVAILABLE, retry_after=5)
+def no_store(error: StoreUnavailable) -> ApiError:
+    """The error of everything that needs the database while it does not answer; it says why."""
+    return ApiError(503, f"The conversations cannot be reached: {error.cause}.", code=STORE_UNAVAILABLE, retry_after=5)
 
 
 def server_full() -> ApiError:

@@ -111,7 +111,7 @@ async def _history(service: Service, owner: str, session_id: str, body: ChatRequ
     try:
         rows = await service.store.messages(owner, session_id)
     except StoreUnavailable as error:
-        raise no_store() from error
+        raise no_store(error) from error
     by_id = {row.id: row for row in rows}
     if "parent_id" not in body.model_fields_set:
         parent_id = rows[-1].id if rows else None

@@ -1,7 +1,6 @@
 """What the endpoints share in the HTTP process, and how it is put in order and cleared away."""
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -30,7 +29,6 @@ from serve.storage.store import Store
 if TYPE_CHECKING:
     from serve.rag.retriever import Retriever
 
-log = logging.getLogger("resonance.serve")
 VERSION = metadata.version("resonance")
 PURGE_EVERY = 3600.0  # seconds between two looks for conversations that are too old
 
@@ -117,10 +115,8 @@ class Service:
             from serve.http.otlp import OtlpTracing
 
             self.tracing = OtlpTracing(self.settings.tracing, VERSION)
-        try:
+        with suppress(StoreUnavailable):  # what needs the conversations answers 503 until they can be reached
             await self.store.open()
-        except StoreUnavailable as error:
-            log.warning("the conversations cannot be reached (%s); they answer 503 until they can be", error)
         tasks = [
             asyncio.create_task(self.spec.watch(), name="watch"),
             asyncio.create_task(self.metrics.watch(), name="rate"),

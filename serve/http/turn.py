@@ -149,7 +149,7 @@ class Turn:
         try:
             await asyncio.shield(asyncio.ensure_future(storing))
         except StoreUnavailable as error:
-            raise no_store() from error
+            raise no_store(error) from error
 
     def close(self) -> None:
         """Give back the place, the session and the quota."""
@@ -231,5 +231,5 @@ async def _store(
     try:
         await service.store.append(owner, session_id, messages, parent_id)
     except StoreUnavailable as error:
-        raise no_store() from error
+        raise no_store(error) from error
     return messages[-1].id

@@ -1,6 +1,7 @@
 """Votes on disk, in the conversations' database."""
 
 from sqlalchemy import and_, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from serve.storage.database import Database
 from serve.storage.tables import VoteRow
@@ -14,7 +15,7 @@ async def add_vote(database: Database, vote: VoteRow) -> None:
 
 async def votes(database: Database, owner: str, *, limit: int, after: str | None) -> tuple[list[VoteRow], bool]:
     """An owner's votes, newest first, and whether there are more; `after` is the last id of the page before."""
-    async with database.session() as session:
+    async with database.reading() as session:
         statement = select(VoteRow).where(VoteRow.owner == owner)
         if after is not None:
             last = await session.get(VoteRow, (owner, after))
@@ -30,9 +31,12 @@ async def votes(database: Database, owner: str, *, limit: int, after: str | None
 
 async def delete_vote(database: Database, owner: str, vote_id: str) -> bool:
     """Delete a vote; False when there is none of that id."""
-    async with database.session() as session:
+
+    async def work(session: AsyncSession) -> bool:
         vote = await session.get(VoteRow, (owner, vote_id))
         if vote is None:
             return False
         await session.delete(vote)
         return True
+
+    return await database.deleting(work)

@@ -3,28 +3,34 @@
 It knows nothing of what is kept.
 """
 
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+import asyncio
+import logging
+import sqlite3
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
+from typing import Any, TypeVar
 
-from sqlalchemy import event
+from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from resonance.errors import ResonanceError
+from serve.storage.failures import FULL, MOVED, FailureLog, StoreUnavailable, cause_of
 from serve.storage.migrations import upgrade
+from serve.storage.sqlite_file import SQLiteFile
+
+log = logging.getLogger("resonance.serve")
 
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 BUSY_SECONDS = 5.0  # how long SQLite waits for another process's lock
+MIGRATION_LOCK = 7_265_736  # PostgreSQL's advisory lock while the tables are brought to the present form
+
+Result = TypeVar("Result")
 
 
 class StoreError(ResonanceError):
     """A `store.url` that cannot be used."""
-
-
-class StoreUnavailable(Exception):
-    """The database does not answer as it should: locked, full, broken or gone."""
 
 
 class Database:
@@ -38,61 +44,156 @@ class Database:
                 "store.url is not a database's URL; write sqlite:///PATH or postgresql://HOST/NAME."
             ) from error
         self.url = parsed.set(drivername=DRIVERS.get(parsed.drivername, parsed.drivername))
+        self._file = SQLiteFile.of(self.url)
         self._engine: AsyncEngine | None = None
+        self._opening = asyncio.Lock()  # Alembic's context is one for the whole process
+        self._making_room = asyncio.Lock()
+        self._failures = FailureLog()
 
     async def open(self) -> None:
         """Connect, and bring the tables to the present form. Raises StoreUnavailable."""
-        engine = _engine(self.url)
-        try:
-            with _translated():
-                async with engine.begin() as connection:
-                    await connection.run_sync(upgrade)
-        except BaseException:
-            await engine.dispose()
-            raise
-        self._engine = engine
-        self._sessions = async_sessionmaker(engine, expire_on_commit=False)
+        await self._ready()
 
     async def close(self) -> None:
         """Give the connections back."""
-        if self._engine is not None:
-            await self._engine.dispose()
+        async with self._opening:
+            await self._close()
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[AsyncSession]:
-        """A transaction, which is committed at its end. Raises StoreUnavailable for whatever a database can raise."""
-        with _translated():
-            if self._engine is None:
-                await self.open()
-            async with self._sessions() as session, session.begin():
+        """A transaction that may write, committed at its end. Raises StoreUnavailable for whatever a database can."""
+        async with self._transaction(reading=False) as session:
+            yield session
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[AsyncSession]:
+        """A transaction that only reads; on SQLite it waits for no writer. Raises StoreUnavailable."""
+        async with self._transaction(reading=True) as session:
+            yield session
+
+    async def deleting(self, work: Callable[[AsyncSession], Awaitable[Result]]) -> Result:
+        """Run a transaction that deletes; on a full disk again, with the room that was kept for it.
+
+        Raises StoreUnavailable.
+        """
+        try:
+            async with self.session() as session:
+                return await work(session)
+        except StoreUnavailable as error:
+            if self._file is None or error.cause != FULL:
+                raise
+        async with self._making_room:
+            await asyncio.to_thread(self._file.free_reserve)
+            await self._shrink()
+            try:
+                async with self.session() as session:
+                    return await work(session)
+            finally:
+                await self._shrink()
+                await asyncio.to_thread(self._file.keep_reserve)
+
+    @asynccontextmanager
+    async def _transaction(self, *, reading: bool) -> AsyncGenerator[AsyncSession]:
+        await self._ready()
+        with self._translated():
+            async with (self._readers if reading else self._writers)() as session, session.begin():
                 yield session
+            if self._file is not None and self._file.moved():  # it went while the transaction was under way
+                raise StoreUnavailable(MOVED)
+        self._failures.worked(wrote=not reading)
+
+    async def _ready(self) -> None:
+        """Open the database where it is not open, and anew where its file is not the one that was opened."""
+        if self._engine is not None and (self._file is None or not self._file.moved()):
+            return
+        async with self._opening:
+            if self._engine is not None:
+                if self._file is None or not self._file.moved():
+                    return
+                log.error("%s while the server ran; it is opened anew", MOVED)
+                await self._shrink()  # what stands in the log of a file that was renamed goes with the file
+                await self._close()
+            with self._translated():
+                await self._open()
+
+    async def _open(self) -> None:
+        engine = _engine(self.url)
+        async with AsyncExitStack() as failing, nullcontext() if self._file is None else self._file.opening():
+            failing.push_async_callback(engine.dispose)
+            first = await failing.enter_async_context(engine.connect())
+            async with first.begin():
+                if engine.dialect.name == "postgresql":
+                    await first.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
+                await first.run_sync(upgrade)
+            if self._file is None:
+                await first.close()
+            else:
+                self._file.remember()
+                await asyncio.to_thread(self._file.keep_reserve)
+            failing.pop_all()
+        self._first = first  # stays open, so that SQLite keeps the log that was remembered
+        self._writers = async_sessionmaker(engine, expire_on_commit=False)
+        self._readers = async_sessionmaker(engine.execution_options(reading=True), expire_on_commit=False)
+        self._engine = engine
+
+    async def _close(self) -> None:
+        if self._engine is None:
+            return
+        with suppress(SQLAlchemyError, OSError):
+            await self._first.close()
+        await self._engine.dispose()
+        self._engine = None
+
+    async def _shrink(self) -> None:
+        """Move SQLite's log into its file and give back what both no longer need, as far as it goes."""
+        with suppress(SQLAlchemyError, OSError):
+            raw = await self._first.get_raw_connection()
+            driver: Any = raw.driver_connection
+            for pragma in ("wal_checkpoint(TRUNCATE)", "incremental_vacuum", "wal_checkpoint(TRUNCATE)"):
+                with suppress(sqlite3.Error):
+                    await driver.execute_fetchall(f"PRAGMA {pragma}")
+
+    @contextmanager
+    def _translated(self) -> Generator[None]:
+        """Turn whatever a database can raise into StoreUnavailable, and log why."""
+        try:
+            yield
+        except (SQLAlchemyError, OSError) as error:
+            cause = cause_of(error, self._is_full)
+            self._failures.failed(cause)
+            raise StoreUnavailable(cause) from error
+        except StoreUnavailable as error:
+            self._failures.failed(error.cause)
+            raise
+
+    def _is_full(self) -> bool:
+        return self._file is not None and self._file.is_full()
 
 
 def _engine(url: URL) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
         return create_async_engine(url, pool_pre_ping=True)
-    engine = create_async_engine(url, connect_args={"timeout": BUSY_SECONDS})
+    # Python's sqlite3 begins a transaction when it sees fit, and none for CREATE TABLE; here SQLAlchemy begins it.
+    engine = create_async_engine(url, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None})
 
     @event.listens_for(engine.sync_engine, "connect")
     def _(connection: Any, _: object) -> None:
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in ("auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
         # SQLite's own knows ASCII only, and searches compare in lower case.
         connection.create_function("lower", 1, _lower, deterministic=True)
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _(connection: Connection) -> None:
+        # A transaction that reads before it writes fails at once when another has written meanwhile, unless it is
+        # known as a writer from its beginning.
+        reading = connection.get_execution_options().get("reading")
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
 
 
 def _lower(text: str | None) -> str | None:
     return None if text is None else text.lower()
-
-
-@contextmanager
-def _translated() -> Generator[None]:
-    """Turn whatever a database can raise into StoreUnavailable."""
-    try:
-        yield
-    except (SQLAlchemyError, OSError) as error:
-        raise StoreUnavailable(type(error).__name__) from error

@@ -11,9 +11,12 @@ from typing import Any
 
 from sqlalchemy import Select, and_, delete, exists, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from serve.storage.database import Database, StoreUnavailable
 from serve.storage.tables import ConversationRow, MessageRow, VoteRow
+
+DELETED_AT_ONCE = 100  # conversations in one transaction, whose journal must fit on a full disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class Store(Database):
 
     async def messages(self, owner: str, conversation_id: str) -> list[MessageRow]:
         """All messages of a conversation in the order of their arrival; none when there is no such conversation."""
-        async with self.session() as session:
+        async with self.reading() as session:
             rows = await session.scalars(
                 select(MessageRow).where(*_of(owner, conversation_id)).order_by(MessageRow.position)
             )
@@ -85,7 +88,7 @@ class Store(Database):
 
     async def conversation(self, owner: str, conversation_id: str) -> tuple[ConversationRow, list[MessageRow]] | None:
         """A conversation with its messages; None when the owner has none of that id."""
-        async with self.session() as session:
+        async with self.reading() as session:
             conversation = await session.get(ConversationRow, (owner, conversation_id))
             if conversation is None:
                 return None
@@ -102,7 +105,7 @@ class Store(Database):
         `after` is the last id of the page before; `query` is looked for in titles and messages, in any case of
         letters that the database knows of.
         """
-        async with self.session() as session:
+        async with self.reading() as session:
             statement = _newest_first(owner, query)
             if after is not None:
                 last = await session.get(ConversationRow, (owner, after))
@@ -131,7 +134,7 @@ class Store(Database):
             .subquery()
         )
         same = and_(MessageRow.conversation_id == newest.c.conversation_id, MessageRow.position == newest.c.position)
-        async with self.session() as session:
+        async with self.reading() as session:
             rows = await session.scalars(select(MessageRow).join(newest, same).where(MessageRow.owner == owner))
             return {row.conversation_id: row for row in rows}
 
@@ -168,7 +171,8 @@ class Store(Database):
 
     async def delete(self, owner: str, conversation_id: str) -> bool:
         """Delete a conversation and its messages; False when there is none of that id."""
-        async with self.session() as session:
+
+        async def work(session: AsyncSession) -> bool:
             conversation = await session.get(ConversationRow, (owner, conversation_id))
             if conversation is None:
                 return False
@@ -176,17 +180,24 @@ class Store(Database):
             await session.delete(conversation)
             return True
 
+        return await self.deleting(work)
+
     async def delete_all(self, owner: str) -> int:
         """Delete all of an owner's conversations; return how many there were."""
-        async with self.session() as session:
-            count = await session.scalar(select(func.count()).where(ConversationRow.owner == owner))
-            await session.execute(delete(MessageRow).where(MessageRow.owner == owner))
-            await session.execute(delete(ConversationRow).where(ConversationRow.owner == owner))
-            return count or 0
+        count = 0
+        while ids := await self._some_of(owner):
+            count += await self.deleting(lambda session, ids=ids: _delete_conversations(session, owner, ids))
+        return count
+
+    async def _some_of(self, owner: str) -> Sequence[str]:
+        async with self.reading() as session:
+            ids = select(ConversationRow.id).where(ConversationRow.owner == owner).limit(DELETED_AT_ONCE)
+            return (await session.scalars(ids)).all()
 
     async def delete_message(self, owner: str, conversation_id: str, message_id: str) -> bool:
         """Delete one message, and let what follows it follow its parent; False when there is no such message."""
-        async with self.session() as session:
+
+        async def work(session: AsyncSession) -> bool:
             message = await session.get(MessageRow, (owner, message_id))
             if message is None or message.conversation_id != conversation_id:
                 return False
@@ -194,6 +205,8 @@ class Store(Database):
             await session.execute(update(MessageRow).where(*following).values(parent_id=message.parent_id))
             await session.delete(message)
             return True
+
+        return await self.deleting(work)
 
     async def rate(
         self,
@@ -225,6 +238,15 @@ class Store(Database):
             await session.execute(delete(ConversationRow).where(old))
             aged = VoteRow.created_at < datetime.now(UTC) - timedelta(days=days)
             await session.execute(delete(VoteRow).where(aged))
+
+
+async def _delete_conversations(session: AsyncSession, owner: str, ids: Sequence[str]) -> int:
+    """Delete conversations and their messages; return how many there were."""
+    messages = (MessageRow.owner == owner, MessageRow.conversation_id.in_(ids))
+    await session.execute(delete(MessageRow).where(*messages))
+    own = (ConversationRow.owner == owner, ConversationRow.id.in_(ids))
+    gone = await session.scalars(delete(ConversationRow).where(*own).returning(ConversationRow.id))
+    return len(gone.all())
 
 
 def _of(owner: str, conversation_id: str) -> tuple[Any, Any]:

@@ -1,9 +1,11 @@
 """Real servers on loopback with tiny random checkpoints."""
 
+import asyncio
 import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +22,8 @@ import torch
 
 from resonance import GPT2, Checkpoint, GPT2Config, Tokenizer
 from resonance.checkpoint import Metadata
+from serve.storage.database import StoreUnavailable
+from serve.storage.store import Store
 
 START_SECONDS = 240.0  # torch is imported twice, and the machine may be busy
 CONTEXT = 8192  # long enough for answers that are under way while a test looks at them
@@ -185,3 +189,74 @@ def launch(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sta
 def server(launch: Start) -> Running:
     """A server with two checkpoints, a batch of four and two places in the queue, for tests that leave it whole."""
     return launch("checkpoint=[tiny,other]", "max_batch_size=4", "max_queue=2")
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL of our own on loopback; skipped where it is not installed."""
+    pytest.importorskip("asyncpg", reason="asyncpg is not installed")
+    bin_folders = [Path(p) for p in os.environ["PATH"].split(":")] + sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    initdb = next((folder / "initdb" for folder in bin_folders if (folder / "initdb").is_file()), None)
+    if initdb is None:
+        pytest.skip("PostgreSQL is not installed on this machine")
+    home = tmp_path_factory.mktemp("pg")
+    as_user: list[str] = []
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        if not shutil.which("runuser"):
+            pytest.skip("PostgreSQL does not run as root")
+        as_user = ["runuser", "-u", "nobody", "--"]
+        for folder in (home, *home.parents):
+            if folder.stat().st_uid == 0 and folder.is_relative_to("/tmp") and folder != Path("/tmp"):
+                folder.chmod(0o755)
+        shutil.chown(home, "nobody")
+    data = home / "data"
+    subprocess.run([*as_user, initdb, "-D", data, "-U", "resonance", "--auth=trust", "--no-sync"], check=True,
+                   capture_output=True)  # fmt: skip
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [*as_user, initdb.parent / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", home, "-F"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"postgresql://resonance@127.0.0.1:{port}/postgres"
+    for _ in range(300):
+        with contextlib.suppress(StoreUnavailable):  # its port is open a while before it takes anybody
+            asyncio.run(_answer(url))
+            break
+        time.sleep(0.1)
+    yield url
+    process.terminate()
+    process.wait(timeout=20)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database's address; SQLite's is fresh, PostgreSQL's is emptied by the tests' own owners."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'conversations.sqlite'}"
+    return request.getfixturevalue("postgres")
+
+
+async def _answer(url: str) -> None:
+    store = Store(url)
+    try:
+        await store.open()
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+def empty_postgres(postgres: str) -> str:
+    """A new, empty database of that PostgreSQL."""
+    name = f"empty_{time.time_ns()}"
+    asyncio.run(_make_database(postgres, name))
+    return f"{postgres.rpartition('/')[0]}/{name}"
+
+
+async def _make_database(url: str, name: str) -> None:
+    import asyncpg  # optional, as the fixture above says
+
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+    finally:
+        await connection.close()

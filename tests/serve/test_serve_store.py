@@ -1,15 +1,8 @@
 """The store by itself, the same on SQLite and on PostgreSQL."""
 
 import asyncio
-import contextlib
-import os
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -19,51 +12,6 @@ from serve.storage import ballots
 from serve.storage.database import StoreError, StoreUnavailable
 from serve.storage.store import NewMessage, Store, new_message_id
 from serve.storage.tables import Base, VoteRow
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL of our own on loopback; skipped where it is not installed."""
-    pytest.importorskip("asyncpg", reason="asyncpg is not installed")
-    bin_folders = [Path(p) for p in os.environ["PATH"].split(":")] + sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    initdb = next((folder / "initdb" for folder in bin_folders if (folder / "initdb").is_file()), None)
-    if initdb is None:
-        pytest.skip("PostgreSQL is not installed on this machine")
-    home = tmp_path_factory.mktemp("pg")
-    as_user: list[str] = []
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        if not shutil.which("runuser"):
-            pytest.skip("PostgreSQL does not run as root")
-        as_user = ["runuser", "-u", "nobody", "--"]
-        for folder in (home, *home.parents):
-            if folder.stat().st_uid == 0 and folder.is_relative_to("/tmp") and folder != Path("/tmp"):
-                folder.chmod(0o755)
-        shutil.chown(home, "nobody")
-    data = home / "data"
-    subprocess.run([*as_user, initdb, "-D", data, "-U", "resonance", "--auth=trust", "--no-sync"], check=True,
-                   capture_output=True)  # fmt: skip
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [*as_user, initdb.parent / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", home, "-F"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"postgresql://resonance@127.0.0.1:{port}/postgres"
-    for _ in range(300):
-        with contextlib.suppress(StoreUnavailable):  # its port is open a while before it takes anybody
-            run(url, lambda store: store.messages("", "c"))
-            break
-        time.sleep(0.1)
-    yield url
-    process.terminate()
-    process.wait(timeout=20)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database's address; SQLite's is fresh, PostgreSQL's is emptied by the tests' own owners."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'conversations.sqlite'}"
-    return request.getfixturevalue("postgres")
 
 
 @pytest.fixture

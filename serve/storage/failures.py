@@ -1,0 +1,117 @@
+"""Why a database fails, in words for a reader and once for the log.
+
+It knows the error codes of SQLite and PostgreSQL, and nothing of what is stored.
+"""
+
+import errno
+import logging
+import sqlite3
+from collections.abc import Callable
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+log = logging.getLogger("resonance.serve")
+
+FULL = "the disk that holds them is full"
+LOCKED = "another process keeps the database locked"
+READ_ONLY = "the database is read-only"
+DAMAGED = "the database is damaged"
+NOT_OPENED = "the database file cannot be opened"
+NOT_PERMITTED = "the server has no permission to use the database"
+MOVED = "the database file was deleted or replaced"
+UNREACHABLE = "the database server does not answer"
+BUSY = "all connections to the database are in use"
+
+SQLITE = {
+    sqlite3.SQLITE_FULL: FULL,
+    sqlite3.SQLITE_BUSY: LOCKED,
+    sqlite3.SQLITE_LOCKED: LOCKED,
+    sqlite3.SQLITE_READONLY: READ_ONLY,
+    sqlite3.SQLITE_CORRUPT: DAMAGED,
+    sqlite3.SQLITE_NOTADB: DAMAGED,
+    sqlite3.SQLITE_CANTOPEN: NOT_OPENED,
+    sqlite3.SQLITE_PERM: NOT_PERMITTED,
+    sqlite3.SQLITE_AUTH: NOT_PERMITTED,
+}
+"""By primary result code: https://www.sqlite.org/rescode.html."""
+
+POSTGRESQL = {
+    "53100": FULL,
+    "55P03": LOCKED,
+    "40001": LOCKED,
+    "40P01": LOCKED,
+    "25006": READ_ONLY,
+    "XX001": DAMAGED,
+    "XX002": DAMAGED,
+    "42501": NOT_PERMITTED,
+    "28000": NOT_PERMITTED,
+    "28P01": NOT_PERMITTED,
+    "53300": BUSY,
+}
+"""By SQLSTATE, appendix A of PostgreSQL's manual."""
+
+ERRNO = {
+    errno.ENOSPC: FULL,
+    errno.EDQUOT: FULL,
+    errno.EFBIG: FULL,
+    errno.EROFS: READ_ONLY,
+    errno.EACCES: NOT_PERMITTED,
+    errno.EPERM: NOT_PERMITTED,
+    errno.ENOENT: NOT_OPENED,
+    errno.ENOTDIR: NOT_OPENED,
+}
+
+ONLY_WRITES = frozenset((FULL, LOCKED, READ_ONLY))
+"""Causes that leave reading possible: that a read succeeds does not say that they are over."""
+
+
+class StoreUnavailable(Exception):
+    """The database does not answer as it should; `cause` says why in words that a client may read."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+def cause_of(error: SQLAlchemyError | OSError, disk_is_full: Callable[[], bool]) -> str:
+    """Why a database failed. `disk_is_full` is asked where SQLite only says that reading or writing failed."""
+    if isinstance(error, PoolTimeout):
+        return BUSY
+    if isinstance(error, OSError):
+        return ERRNO.get(error.errno or 0, UNREACHABLE)
+    original = error.orig if isinstance(error, DBAPIError) else None
+    if isinstance(original, sqlite3.Error):
+        return _of_sqlite(original, disk_is_full)
+    state: str | None = getattr(original, "sqlstate", None)
+    if state is not None and not state.startswith(("08", "57P")):
+        return POSTGRESQL.get(state, f"the database failed (SQLSTATE {state})")
+    return UNREACHABLE if original is not None else f"the database failed ({type(error).__name__})"
+
+
+def _of_sqlite(error: sqlite3.Error, disk_is_full: Callable[[], bool]) -> str:
+    # Python's own errors (of a closed connection, for example) have no code.
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    if code & 0xFF == sqlite3.SQLITE_IOERR and disk_is_full():
+        return FULL
+    name: str = getattr(error, "sqlite_errorname", type(error).__name__)
+    return SQLITE.get(code & 0xFF, f"the database failed ({name})")
+
+
+class FailureLog:
+    """Logs a cause when it begins, and when it is over; not for each request that it fails."""
+
+    def __init__(self) -> None:
+        self._cause: str | None = None
+
+    def failed(self, cause: str) -> None:
+        """Note a failure."""
+        if cause != self._cause:
+            log.error("the conversations cannot be reached: %s", cause)
+            self._cause = cause
+
+    def worked(self, *, wrote: bool) -> None:
+        """Note a transaction that was committed."""
+        if self._cause is not None and (wrote or self._cause not in ONLY_WRITES):
+            log.warning("the conversations can be reached again")
+            self._cause = None

@@ -1,0 +1,104 @@
+"""SQLite's files on disk: whether they are still those that were opened, a lock while they are made, a reserve.
+
+It knows paths and files, and nothing of tables.
+"""
+
+import asyncio
+import fcntl
+import os
+import shutil
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from sqlalchemy.engine import URL
+
+from serve.storage.failures import LOCKED, StoreUnavailable
+
+RESERVE_BYTES = 1 << 20  # given back to a full disk, so that deleting can write its journal
+LEFT_TO_WRITES = 1 << 20  # bytes that must stay free beside a new reserve
+OPENING_SECONDS = 60.0  # how long one process waits for another that migrates the same database
+POLL_SECONDS = 0.05
+
+Identity = tuple[int, int] | None  # device and inode; None: no such file
+
+
+class SQLiteFile:
+    """The files of one database: `PATH`, its write-ahead log `PATH-wal`, and the reserve `PATH-reserve`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._log = path.with_name(path.name + "-wal")
+        self._reserve = path.with_name(path.name + "-reserve")
+        self._opened: tuple[Identity, Identity] | None = None
+
+    @classmethod
+    def of(cls, url: URL) -> "SQLiteFile | None":
+        """The files behind a URL; None for another database than SQLite, and for one in memory."""
+        name = url.database
+        if url.get_backend_name() != "sqlite" or not name or name == ":memory:" or name.startswith("file:"):
+            return None
+        return cls(Path(name).absolute())
+
+    def remember(self) -> None:
+        """Take the present files for those that are open. A connection must hold them open from here on."""
+        self._opened = self._present()
+
+    def moved(self) -> bool:
+        """Whether the open files were deleted, renamed or replaced: what is written to them would be lost."""
+        return self._opened is not None and self._present() != self._opened
+
+    def _present(self) -> tuple[Identity, Identity]:
+        return _identity(self.path), _identity(self._log)
+
+    @asynccontextmanager
+    async def opening(self) -> AsyncGenerator[None]:
+        """Keep other processes from making or migrating a database in this folder for as long as the block lasts.
+
+        The lock is the folder's own: it needs no file, and ends with its process. Raises StoreUnavailable and OSError.
+        """
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            for _ in range(int(OPENING_SECONDS / POLL_SECONDS)):
+                with suppress(BlockingIOError):
+                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                await asyncio.sleep(POLL_SECONDS)
+            else:
+                raise StoreUnavailable(LOCKED)
+            yield
+        finally:
+            os.close(folder)
+
+    def is_full(self) -> bool:
+        """Whether the disk has next to nothing left."""
+        try:
+            return shutil.disk_usage(self.path.parent).free < 1 << 16
+        except OSError:
+            return False
+
+    def keep_reserve(self) -> None:
+        """Take the reserve from the disk where it is not there, and there is room for it."""
+        with suppress(OSError):
+            present = self._reserve.stat().st_size if self._reserve.exists() else 0
+            if present == RESERVE_BYTES or shutil.disk_usage(self.path.parent).free < RESERVE_BYTES + LEFT_TO_WRITES:
+                return
+            file = os.open(self._reserve, os.O_CREAT | os.O_WRONLY, 0o600)
+            try:
+                os.posix_fallocate(file, 0, RESERVE_BYTES)
+            except OSError:
+                self._reserve.unlink()
+            finally:
+                os.close(file)
+
+    def free_reserve(self) -> None:
+        """Give the reserve back to the disk."""
+        self._reserve.unlink(missing_ok=True)
+
+
+def _identity(path: Path) -> Identity:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
