@@ -24,7 +24,7 @@ from serve.inference.leases import LeaseTable
 from serve.inference.roster import Roster
 from serve.inference.spec import ApiSpec
 from serve.inference.worker import EngineWorker
-from serve.keys import keys_file
+from serve.owners import keys_file
 from serve.rag import build_retriever
 from serve.server import Server
 from serve.settings import Settings, read_settings
@@ -79,7 +79,7 @@ def make_server(settings: Settings) -> Server:
         device=device,
         table=table,
         spec=spec,
-        keys=KeyRing(settings.api_keys, keys_file(), open=not settings.asks_for_keys),
+        keys=KeyRing(settings.api_keys, keys_file(), open=not settings.asks_for_keys, closes=settings.auth == "auto"),
         store=Store(settings.store_url),
         retriever=retriever,
         metrics=Metrics(table),

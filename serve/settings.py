@@ -13,9 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from resonance.checkpoint import Checkpoint
 from resonance.config import ConfigError, compose
-from resonance.paths import CHECKPOINTS, home
+from resonance.paths import CHECKPOINTS
 from serve.bounds import check
-from serve.keys import read_keys
+from serve.owners import GivenKey, parse_given_keys, read_owners
+from serve.storage.database import default_url
 
 HOSTS = {"localhost": "127.0.0.1", "127.0.0.1": "127.0.0.1", "0.0.0.0": "0.0.0.0", "::": "::"}  # as LitServe takes them
 
@@ -81,8 +82,9 @@ class Settings:
     host: str
     port: int
     device: str
-    asks_for_keys: bool
-    api_keys: tuple[str, ...]  # those of the environment; `resonance keys` keeps others
+    auth: Literal["auto", "none"]
+    asks_for_keys: bool  # at the start
+    api_keys: tuple[GivenKey, ...]  # those of the environment; `resonance keys` keeps others
     cors_origins: tuple[str, ...]
     max_queue: int
     root: Path  # where the runs are
@@ -104,7 +106,7 @@ def read_settings(overrides: Sequence[str], environment: Mapping[str, str] = os.
     Raises ConfigError or CheckpointError, in one sentence, for what cannot be served.
     """
     config = compose("serve", [*_from_environment(environment, overrides), *overrides])
-    return _settings(config, _api_keys(environment))
+    return _settings(config, parse_given_keys(environment.get("RESONANCE_API_KEYS", "")))
 
 
 def _from_environment(environment: Mapping[str, str], overrides: Sequence[str]) -> list[str]:
@@ -142,20 +144,16 @@ def _quoted(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _api_keys(environment: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(key for part in environment.get("RESONANCE_API_KEYS", "").split(",") if (key := part.strip()))
-
-
-def _settings(config: DictConfig, api_keys: tuple[str, ...]) -> Settings:
+def _settings(config: DictConfig, api_keys: tuple[GivenKey, ...]) -> Settings:
     values: Any = OmegaConf.to_container(config, resolve=True)
     check(config)
     host = HOSTS.get(str(values["host"]))
     if host is None:
         raise ConfigError(f"host must be one of {', '.join(HOSTS)}, not {values['host']!r}.")
-    asks_for_keys = values["auth"] == "auto" and bool(api_keys or read_keys())
+    asks_for_keys = values["auth"] == "auto" and bool(api_keys or any(owner.keys for owner in read_owners()))
     if values["auth"] == "auto" and host != "127.0.0.1" and not asks_for_keys:
         raise ConfigError(
-            f"host={host} lets other machines in: make keys for them with `resonance keys add name=NAME` or set "
+            f"host={host} lets other machines in: make keys for them with `resonance keys add NAME` or set "
             "RESONANCE_API_KEYS, or say auth=none if anybody may come in."
         )
     if "*" in values["cors_origins"]:
@@ -174,6 +172,7 @@ def _settings(config: DictConfig, api_keys: tuple[str, ...]) -> Settings:
         host=host,
         port=values["port"],
         device=values["device"],
+        auth=values["auth"],
         asks_for_keys=asks_for_keys,
         api_keys=api_keys,
         cors_origins=tuple(values["cors_origins"]),
@@ -185,7 +184,7 @@ def _settings(config: DictConfig, api_keys: tuple[str, ...]) -> Settings:
         grace_s=values["grace_s"],
         resume_s=values["resume_s"],
         hang_s=values["hang_s"],
-        store_url=values["store"]["url"] or f"sqlite+aiosqlite:///{home() / 'conversations.sqlite'}",
+        store_url=values["store"]["url"] or default_url(),
         retention_days=values["store"]["retention_days"],
         tracing=values["tracing"],
         log=values["log"],

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from resonance.config import compose
 from resonance.errors import ResonanceError
+from serve.owners import parse_given_keys
 
 PATIENCE = 5.0  # seconds that an answer may take
 LATENCIES = {
@@ -54,8 +55,8 @@ def main(overrides: list[str]) -> None:
     url = str(values["url"])
     if not url.startswith(("http://", "https://")):
         raise TopError(f"url must be a server's address, http://127.0.0.1:8000 for example, not {url!r}.")
-    key = os.environ.get("RESONANCE_API_KEYS", "").split(",")[0].strip()
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    keys = parse_given_keys(os.environ.get("RESONANCE_API_KEYS", ""))
+    headers = {"Authorization": f"Bearer {keys[0].key}"} if keys else {}
     console = Console()
     try:
         client = httpx.Client(base_url=url, headers=headers, timeout=PATIENCE)

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from resonance.errors import ResonanceError
+from resonance.paths import home
 from serve.storage.failures import FULL, MOVED, FailureLog, StoreUnavailable, cause_of
 from serve.storage.migrations import upgrade
 from serve.storage.sqlite_file import SQLiteFile
@@ -27,6 +28,11 @@ BUSY_SECONDS = 5.0  # how long SQLite waits for another process's lock
 MIGRATION_LOCK = 7_265_736  # PostgreSQL's advisory lock while the tables are brought to the present form
 
 Result = TypeVar("Result")
+
+
+def default_url() -> str:
+    """The database where none is named: SQLite in RESONANCE_HOME."""
+    return f"sqlite+aiosqlite:///{home() / 'conversations.sqlite'}"
 
 
 class StoreError(ResonanceError):

@@ -34,7 +34,7 @@ def test_the_environment_sets_what_differs_by_machine(read):
     assert (settings.device, settings.sampling.max_new_tokens, settings.context_length) == ("cpu", 99, 512)
     assert (settings.host, settings.port) == ("0.0.0.0", 9000)
     assert settings.cors_origins == ("https://a.example", "https://b.example:8443")
-    assert settings.api_keys == ("one", "two")
+    assert [given.key for given in settings.api_keys] == ["one", "two"]
     assert settings.store_url == "postgresql://me:p'w@localhost/db"
     assert (settings.search["provider"], settings.search["max_results"]) == ("duckduckgo", 3)
 
