@@ -131,6 +131,12 @@ class SFTDataModule(lightning.LightningDataModule):
         return self.source.fingerprint()
 
     @property
+    def longest(self) -> int:
+        """Tokens of the longest training example, as it is trained on."""
+        train, _ = self._tokenized()
+        return int(train.lengths.max())
+
+    @property
     def report(self) -> DataReport:
         """What was tokenised, skipped and cut, and how an epoch is made up."""
         train, validation = self._tokenized()

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from resonance.chat import ChatTemplate
+from resonance.chat import ChatTemplate, Window
 from resonance.checkpoint import Checkpoint, Metadata
 from resonance.engine import Engine
 from resonance.model import GPT2
@@ -25,8 +25,13 @@ class Subject:
     engine: Engine
     template: ChatTemplate
     tokenizer: Tokenizer
-    context_length: int
+    window: Window
     batch_size: int
+
+    @property
+    def context_length(self) -> int:
+        """How many tokens prompt and answer have in all."""
+        return self.window.context_length
 
     @classmethod
     def of(cls, label: str, checkpoint: Checkpoint, *, batch_size: int, dtype: str, quantize: str | None) -> "Subject":
@@ -36,7 +41,7 @@ class Subject:
             engine=Engine.from_checkpoint(checkpoint, dtype=dtype, quantize=quantize, max_batch_size=batch_size),
             template=checkpoint.template(),
             tokenizer=checkpoint.load_tokenizer(),
-            context_length=checkpoint.config.context_length,
+            window=checkpoint.window,
             batch_size=batch_size,
         )
 

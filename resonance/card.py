@@ -21,6 +21,7 @@ def model_card(name: str, config: GPT2Config, metadata: Metadata) -> str:
         "Tokens seen": f"{metadata.tokens_seen:,}",
         "Layers x width x heads": f"{config.n_layer} x {config.n_embd} x {config.n_head}",
         "Context": f"{config.context_length:,} tokens",
+        "Longest conversation trained on": _tokens(metadata.trained_length),
         "Vocabulary": f"{config.vocab_size:,} tokens, {'tied' if config.tie_weights else 'untied'} output head",
         "Seed": metadata.seed,
         "Made at": metadata.created_at,
@@ -51,6 +52,10 @@ A GPT-2 made by Resonance. transformers opens this folder as it is; `train.yaml`
 
 {_score_table(metadata)}
 """
+
+
+def _tokens(count: int | None) -> str:
+    return "unknown" if count is None else f"{count:,} tokens"
 
 
 def _adapter(adapter: Mapping[str, object]) -> str:

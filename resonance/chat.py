@@ -66,6 +66,36 @@ class Fitted:
     prompt_ids: list[int]
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How many tokens a conversation with a model may have.
+
+    `context_length` is what prompt and answer have in all. `trained_length` is the longest conversation that the model
+    has learned from: further back it knows no positions, so older turns are kept up to there only. None: as far as
+    the context goes.
+    """
+
+    context_length: int
+    trained_length: int | None = None
+
+    @property
+    def history_length(self) -> int:
+        """How many tokens prompt and answer have where the prompt holds more than the newest turn."""
+        return min(self.context_length, self.trained_length or self.context_length)
+
+    def prompt_budget(self, max_new_tokens: int) -> int:
+        """How many tokens a prompt may have: an answer keeps what it asks for, but at most a quarter of the window."""
+        return _less_the_answer(self.context_length, max_new_tokens)
+
+    def history_budget(self, max_new_tokens: int) -> int:
+        """How many of them it may have because of older turns."""
+        return _less_the_answer(self.history_length, max_new_tokens)
+
+
+def _less_the_answer(length: int, max_new_tokens: int) -> int:
+    return length - max(1, min(max_new_tokens, length // 4))
+
+
 class ChatTemplate(ABC):
     """How messages are written down for a model; kept in each checkpoint by its name.
 
@@ -115,19 +145,21 @@ class ChatTemplate(ABC):
         Raises TemplateError where the ids are not a conversation in this template.
         """
 
-    def fit(self, messages: Sequence[Message], *, budget: int) -> Fitted:
+    def fit(self, messages: Sequence[Message], *, budget: int, history_budget: int | None = None) -> Fitted:
         """Keep the newest turns whose prompt has at most `budget` tokens.
 
         Whole turns go, oldest first; the system prompt and the newest user message (with all that follows it) stay.
-        Raises ContextOverflow when these alone do not fit.
+        `history_budget` is how long a prompt may be because of older turns: without them it may still have `budget`
+        tokens. Raises ContextOverflow when these alone do not fit.
         """
         opening = 1 if messages and messages[0].role == "system" else 0
-        starts = [i for i, message in enumerate(messages) if message.role == "user" and i > opening]
+        starts = [opening, *(i for i, message in enumerate(messages) if message.role == "user" and i > opening)]
+        room = budget if history_budget is None else min(budget, history_budget)
         needed = 0
-        for start in [opening, *starts]:
+        for start in starts:
             kept = [*messages[:opening], *messages[start:]]
             prompt = self.render(kept, add_generation_prompt=True).input_ids
-            if len(prompt) <= budget:
+            if len(prompt) <= (budget if start == starts[-1] else room):
                 return Fitted(kept, len(messages) - len(kept), prompt)
             needed = len(prompt)
         raise ContextOverflow(needed, budget)

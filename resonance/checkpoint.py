@@ -18,7 +18,7 @@ from torch import Tensor
 
 from resonance import lora, paths, weights
 from resonance.card import model_card
-from resonance.chat import ChatTemplate
+from resonance.chat import ChatTemplate, Window
 from resonance.errors import ResonanceError
 from resonance.model import GPT2, PRESETS, GPT2Config
 from resonance.tokenizer import Tokenizer
@@ -62,6 +62,7 @@ class Metadata:
     seed: int | None = None
     steps: int = 0
     tokens_seen: int = 0
+    trained_length: int | None = None  # tokens of the longest conversation that it or its base learned from
     adapter: dict[str, object] | None = None  # what was trained over the base, and is merged into the weights
     monitor: Monitor | None = None
     scores: dict[str, dict[str, object]] = field(default_factory=dict[str, dict[str, object]])
@@ -99,6 +100,11 @@ class Checkpoint:
     def config(self) -> GPT2Config:
         """The model's sizes. Raises WeightsError when the files cannot be read."""
         return weights.read_config(self.folder)
+
+    @property
+    def window(self) -> Window:
+        """How many tokens a conversation with it may have, as it was trained."""
+        return Window(self.config.context_length, self.metadata.trained_length)
 
     @classmethod
     def open(cls, path: str | Path) -> "Checkpoint":

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from resonance.chat import ChatTemplate, Message
+from resonance.chat import ChatTemplate, Message, Window
 from resonance.engine import Engine, SamplingParams
 from resonance.errors import ResonanceError
 
@@ -107,12 +107,12 @@ class Conversation:
         engine: Engine,
         template: ChatTemplate,
         sampling: SamplingParams,
-        context_length: int,
+        window: Window,
         system: str | None = None,
         search: Search | None = None,
     ) -> None:
         self._engine, self._template, self._sampling = engine, template, sampling
-        self.context_length = context_length
+        self.window = window
         self._answers = 0
         self.system = system
         self.search = search
@@ -148,8 +148,7 @@ class Conversation:
         return self.ask(text, show, tell)
 
     def _answer(self, show: Callable[[str], bool], tell: Callable[[Found], None] | None) -> Turn:
-        # As the server does it: an answer keeps what it asks for, but at most a quarter of the window.
-        budget = self.context_length - min(self._sampling.max_new_tokens, self.context_length // 4)
+        budget = self.window.prompt_budget(self._sampling.max_new_tokens)
         messages, found = self.messages, None
         if self.search is not None and self.searching != "off":
             found = self.search.find(
@@ -168,8 +167,9 @@ class Conversation:
         return self._write(messages, budget, found, show)
 
     def _write(self, messages: list[Message], budget: int, found: Found | None, show: Callable[[str], bool]) -> Turn:
-        fitted = self._template.fit(messages, budget=budget)
-        room = self.context_length - len(fitted.prompt_ids)
+        history_budget = self.window.history_budget(self._sampling.max_new_tokens)
+        fitted = self._template.fit(messages, budget=budget, history_budget=history_budget)
+        room = self.window.context_length - len(fitted.prompt_ids)
         seed = self._sampling.seed
         params = replace(
             self._sampling,

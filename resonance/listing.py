@@ -95,6 +95,7 @@ def as_json(entry: Entry) -> dict[str, object]:
         "data": metadata.data,
         "steps": metadata.steps,
         "tokens_seen": metadata.tokens_seen,
+        "trained_length": metadata.trained_length,
         "scores": metadata.scores,
     }
 

@@ -58,7 +58,7 @@ def main(overrides: list[str]) -> None:
         engine,
         checkpoint.template(),
         sampling,
-        checkpoint.config.context_length,
+        checkpoint.window,
         system=None if config.system is None else str(config.system),
         search=search,
     )
@@ -175,7 +175,7 @@ class Chat:
                 return not stopped()
 
             turn = answer(show)
-        self.screen.end(turn, self.conversation.context_length)
+        self.screen.end(turn, self.conversation.window.history_length)
 
     def _command(self, text: str) -> None:
         name, _, argument = text.partition(" ")

@@ -192,6 +192,7 @@ def _metadata(config: DictConfig, start: Start, data: SFTDataModule) -> Metadata
         config_sha256=sha256_of_text(OmegaConf.to_yaml(OmegaConf.create(experiment), sort_keys=True)),
         git_commit=git_commit(),
         seed=config.seed,
+        trained_length=max(start.trained_length, data.longest),
     )
 
 

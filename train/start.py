@@ -7,17 +7,22 @@ import torch
 
 from resonance import lora, weights
 from resonance.chat import ChatTemplate
+from resonance.checkpoint import Checkpoint
 from resonance.model import GPT2, GPT2Config
 from train.provenance import sha256_of_weights
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A model ready to be trained, and the weights it was made from (None: random ones)."""
+    """A model ready to be trained, and the weights it was made from (None: random ones).
+
+    `trained_length` is how long a text these weights have learned from, in tokens; 0 for random ones.
+    """
 
     model: GPT2
     base: str | None
     base_sha256: str | None
+    trained_length: int
 
 
 def start_from(
@@ -40,7 +45,7 @@ def start_from(
         model = GPT2(replace(sizes, vocab_size=template.tokenizer.vocab_size))
         if adapter is not None:
             lora.inject(model, adapter)
-        return Start(model, None, None)
+        return Start(model, None, None, 0)
     path = weights.resolve(pretrained)
     config, state = weights.read(path, n_head=n_head)
     # A copy in float32: what is mapped from a file must not be trained on.
@@ -51,4 +56,4 @@ def start_from(
     model.resize_vocab(template.tokenizer.vocab_size)
     if adapter is not None:
         lora.inject(model, adapter, new_tokens=max(0, model.config.vocab_size - config.vocab_size))
-    return Start(model, str(pretrained), sha256_of_weights(path))
+    return Start(model, str(pretrained), sha256_of_weights(path), Checkpoint.open(path).window.history_length)

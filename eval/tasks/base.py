@@ -64,7 +64,8 @@ def fit(example: Example, subject: Subject) -> Fitted | None:
     prompt = template.render(example.prompt, add_generation_prompt=True)
     needed = len(template.render(example.messages).input_ids) - len(prompt.input_ids)
     try:
-        return template.fit(example.prompt, budget=subject.context_length - needed)
+        budget, history = subject.context_length - needed, subject.window.history_length - needed
+        return template.fit(example.prompt, budget=budget, history_budget=history)
     except ContextOverflow:
         return None
 

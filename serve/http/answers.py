@@ -205,6 +205,9 @@ class ModelCard(BaseModel):
     template: str
     parameters: int
     context_length: int
+    trained_length: int | None = Field(
+        description="Tokens of the longest conversation it learned from: older turns are kept up to there."
+    )
     base: str | None
     data: str | None
     steps: int

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from resonance.chat import ChatTemplate, ContextOverflow, Fitted, Message
+from resonance.chat import ChatTemplate, ContextOverflow, Fitted, Message, Window
 from resonance.checkpoint import METADATA_FILE, Checkpoint, Metadata
 from resonance.errors import ResonanceError
 from resonance.model import GPT2Config
@@ -19,7 +19,10 @@ TOKENS_OF_MARKUP = 8  # by how much fewer tokens than its parts a prompt may hav
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One checkpoint; `context_length` is what the server gives it, at most what the model has."""
+    """One checkpoint; `window` is what the server gives it, at most what the model has.
+
+    Where the server's settings name no `context_length`, older turns are kept up to the length that it was trained on.
+    """
 
     name: str
     key: str  # under which the workers hold it: one reading of its files
@@ -28,7 +31,7 @@ class ServedModel:
     metadata: Metadata
     tokenizer: Tokenizer
     template: ChatTemplate
-    context_length: int
+    window: Window
     parameters: int
     trained: bool
     families: tuple[str, ...]
@@ -51,12 +54,17 @@ class ServedModel:
             metadata=checkpoint.metadata,
             tokenizer=template.tokenizer,
             template=template,
-            context_length=context_length or longest,
+            window=checkpoint.window if context_length is None else Window(context_length),
             parameters=parameters,
             trained=checkpoint.metadata.steps > 0,
             families=_families(checkpoint.folder),
             run=_run(checkpoint.folder),
         )
+
+    @property
+    def context_length(self) -> int:
+        """How many tokens prompt and answer have in all."""
+        return self.window.context_length
 
     def card(self) -> Model:
         """The model as /v1/models shows it."""
@@ -68,6 +76,7 @@ class ServedModel:
                 template=self.metadata.template,
                 parameters=self.parameters,
                 context_length=self.context_length,
+                trained_length=self.metadata.trained_length,
                 base=self.metadata.base,
                 data=self.metadata.data,
                 steps=self.metadata.steps,
@@ -84,8 +93,8 @@ class ServedModel:
         return len(self.tokenizer.encode(text))
 
     def prompt_budget(self, max_new_tokens: int) -> int:
-        """How many tokens a prompt may have: an answer keeps what it asks for, but at most a quarter of the window."""
-        return self.context_length - max(1, min(max_new_tokens, self.context_length // 4))
+        """How many tokens a prompt may have."""
+        return self.window.prompt_budget(max_new_tokens)
 
     def fit(self, messages: Sequence[Message], max_new_tokens: int, beginning: str = "") -> Fitted:
         """The newest turns that fit, as a prompt that ends with the answer's beginning.
@@ -94,9 +103,10 @@ class ServedModel:
         """
         begun = self.tokenizer.encode(beginning)
         budget = self.prompt_budget(max_new_tokens) - len(begun)
-        recent = self._recent(messages, budget)
+        history_budget = self.window.history_budget(max_new_tokens) - len(begun)
+        recent = self._recent(messages, history_budget)
         try:
-            fitted = self.template.fit(recent, budget=budget)
+            fitted = self.template.fit(recent, budget=budget, history_budget=history_budget)
         except ContextOverflow as error:
             raise ApiError(400, str(error), param="messages", code="context_length_exceeded") from error
         except ResonanceError as error:

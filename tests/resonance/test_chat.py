@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resonance.chat import AlpacaTemplate, ChatTemplate, ContextOverflow, Message, TemplateError
+from resonance.chat import AlpacaTemplate, ChatTemplate, ContextOverflow, Message, TemplateError, Window
 from resonance.tokenizer import Tokenizer
 
 TEMPLATES = {name: ChatTemplate.named(name) for name in ("alpaca", "chatml")}
@@ -129,6 +129,28 @@ def test_fitting_keeps_as_much_as_fits() -> None:
 def test_what_cannot_fit_is_said_with_both_numbers() -> None:
     with pytest.raises(ContextOverflow, match=r"need \d+ tokens and there is room for 10"):
         TEMPLATES["alpaca"].fit([Message("user", "word " * 50)], budget=10)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_older_turns_are_kept_up_to_their_own_budget_and_the_newest_up_to_the_whole(name: str) -> None:
+    template = TEMPLATES[name]
+    turns = [message for i in range(8) for message in (Message("user", f"Question {i}"), Message("assistant", "Yes."))]
+    whole = len(template.fit(turns[:-1], budget=10_000).prompt_ids)
+    fitted = template.fit(turns[:-1], budget=10_000, history_budget=whole // 2)
+    assert whole // 4 < len(fitted.prompt_ids) <= whole // 2
+    assert fitted.messages == turns[fitted.dropped : -1]
+    long = [*turns, Message("user", "word " * whole)]
+    alone = template.fit(long, budget=10_000, history_budget=whole // 2)
+    assert alone.messages == long[-1:]
+    with pytest.raises(ContextOverflow, match=f"room for {whole}"):
+        template.fit(long, budget=whole, history_budget=whole // 2)
+
+
+def test_a_window_keeps_room_for_an_answer_and_older_turns_within_the_length_trained_on() -> None:
+    window = Window(context_length=1024, trained_length=200)
+    assert (window.prompt_budget(32), window.history_budget(32)) == (992, 168)
+    assert (window.prompt_budget(900), window.history_budget(900)) == (768, 150)
+    assert Window(1024).history_budget(32) == Window(1024, trained_length=2000).history_budget(32) == 992
 
 
 def test_an_unfinished_answer_is_read_as_far_as_it_goes() -> None:

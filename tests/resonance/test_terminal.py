@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from resonance.chat import ContextOverflow, Message
+from resonance.chat import ContextOverflow, Message, Window
 from resonance.checkpoint import Checkpoint, Metadata
 from resonance.config import compose, make
 from resonance.dialogue import Conversation, DialogueError
@@ -52,7 +52,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 @pytest.fixture
 def conversation(tiny: Checkpoint) -> Conversation:
     sampling = SamplingParams(max_new_tokens=6, temperature=1.0, seed=1)
-    return Conversation(Engine.from_checkpoint(tiny, dtype="fp32"), tiny.template(), sampling, 128)
+    return Conversation(Engine.from_checkpoint(tiny, dtype="fp32"), tiny.template(), sampling, Window(128))
 
 
 def collect(into: list[str]) -> Callable[[str], bool]:
@@ -72,10 +72,22 @@ def test_an_answer_is_shown_piece_by_piece_and_remembered(conversation: Conversa
     assert (turn.tokens, turn.dropped, turn.finish_reason) == (6, 0, "length")
 
 
+def test_older_turns_go_where_the_model_has_learned_from_shorter_conversations(tiny: Checkpoint) -> None:
+    engine, sampling = Engine.from_checkpoint(tiny, dtype="fp32"), SamplingParams(max_new_tokens=2, seed=1)
+    short = Conversation(engine, tiny.template(), sampling, Window(128, trained_length=30))
+    whole = Conversation(engine, tiny.template(), sampling, Window(128))
+    for chat in (short, whole):
+        for _ in range(2):
+            chat.ask("How are you this morning?", lambda _: True)
+    assert short.ask("And now?", lambda _: True).dropped > 0
+    assert whole.ask("And now?", lambda _: True).dropped == 0
+    assert short.ask("word " * 60, lambda _: True).tokens == 2  # longer than any it learned from, and still answered
+
+
 def test_the_same_seed_gives_the_same_conversation_and_each_turn_its_own_answer(tiny: Checkpoint) -> None:
     def talk() -> list[str]:
         engine = Engine.from_checkpoint(tiny, dtype="fp32")
-        chat = Conversation(engine, tiny.template(), SamplingParams(max_new_tokens=6, seed=1), 128)
+        chat = Conversation(engine, tiny.template(), SamplingParams(max_new_tokens=6, seed=1), Window(128))
         for _ in range(2):
             chat.ask("Hello!", lambda _: True)
         chat.retry(lambda _: True)
@@ -255,7 +267,7 @@ def searching(roomy: Checkpoint, documents: list[str], sampling: SamplingParams)
     config = compose("chat", documents)
     search = make(config.searching, _convert_="all")
     engine = Engine.from_checkpoint(roomy, dtype="fp32")
-    return Conversation(engine, roomy.template(), sampling, roomy.config.context_length, search=search)
+    return Conversation(engine, roomy.template(), sampling, roomy.window, search=search)
 
 
 def test_a_source_that_holds_the_answer_is_marked(

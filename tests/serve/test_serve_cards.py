@@ -2,12 +2,14 @@
 
 import json
 
-from resonance import GPT2, Checkpoint, GPT2Config, Tokenizer
+from resonance import GPT2, Checkpoint, GPT2Config, Message, Tokenizer
+from resonance.checkpoint import Metadata
 from serve.http.models import ServedModel
 
 
-def save(folder):
-    Checkpoint.save(folder, GPT2(GPT2Config(context_length=32, n_layer=1, n_head=1, n_embd=8)), Tokenizer.gpt2())
+def save(folder, metadata=None):
+    model = GPT2(GPT2Config(context_length=256, n_layer=1, n_head=1, n_embd=8))
+    Checkpoint.save(folder, model, Tokenizer.gpt2(), metadata)
 
 
 def card(folder):
@@ -40,3 +42,32 @@ def test_an_evaluation_that_cannot_be_read_and_a_link_that_is_none_are_left_out(
     assert found.families == []
     assert found.run is not None
     assert found.run.url is None
+
+
+TALK = [Message(role, "Well then.") for _ in range(6) for role in ("user", "assistant")]
+QUESTION = Message("user", "And now?")
+
+
+def kept(folder, context_length=None):
+    """How many tokens of prompt the server makes of a long conversation."""
+    return len(ServedModel.open("tiny", str(folder), context_length).fit([*TALK, QUESTION], 16).prompt_ids)
+
+
+def test_older_turns_are_kept_up_to_the_length_that_the_checkpoint_was_trained_on(tmp_path):
+    save(tmp_path, Metadata(trained_length=120))
+    assert 60 < kept(tmp_path) <= 104
+    assert card(tmp_path).trained_length == 120
+    assert card(tmp_path).context_length == 256
+    model = ServedModel.open("tiny", str(tmp_path), None)
+    assert len(model.fit([*TALK, Message("user", "word " * 150)], 16).prompt_ids) > 150
+
+
+def test_a_context_length_that_the_server_is_given_comes_before_the_length_trained_on(tmp_path):
+    save(tmp_path, Metadata(trained_length=120))
+    assert 120 < kept(tmp_path, context_length=200) <= 184
+
+
+def test_a_checkpoint_that_does_not_know_its_length_is_served_to_its_full_context(tmp_path):
+    save(tmp_path)
+    assert kept(tmp_path) > 120
+    assert card(tmp_path).trained_length is None

@@ -100,6 +100,7 @@ def test_a_run_leaves_the_folder_of_the_design(whole: Path) -> None:
     assert known["data"] == "basics"
     assert known["seed"] == 1337
     assert known["tokens_seen"] > 0
+    assert 20 < known["trained_length"] <= 64
     assert len(known["config_sha256"]) == len(known["data_fingerprint"]) == 64
     assert yaml.safe_load((folder / "train.yaml").read_text())["trainer"]["max_steps"] == 24
 
