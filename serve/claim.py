@@ -1,6 +1,7 @@
 """`resonance keys claim`: what belongs to no known key, and to whom it is given."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -77,6 +78,7 @@ def _counted(amount: Amount) -> str:
 
 def _use(url: str | None, use: Callable[[Store], Awaitable[T]]) -> T:
     """Use a database that exists. Raises KeysError when it cannot be reached."""
+    logging.getLogger("resonance").addHandler(logging.NullHandler())  # why it fails stands in the error
     store = Store(url or default_url())
     path = store.url.database if store.url.get_backend_name() == "sqlite" else None
     if path and not Path(path).is_file():

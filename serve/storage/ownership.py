@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, Executable, Table, delete, false, func, insert, literal, select, update
+from sqlalchemy import CursorResult, Executable, Table, delete, func, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -46,7 +46,7 @@ class Holding:
 async def holdings(database: Database) -> list[Holding]:
     """What each owner has, by id."""
     counts: list[dict[str, int]] = []
-    async with database.session() as session:
+    async with database.reading() as session:
         for table in (_conversations, _messages, _votes):
             rows = await session.execute(select(table.c.owner, func.count()).group_by(table.c.owner))
             counts.append({row[0]: row[1] for row in rows})
@@ -74,8 +74,6 @@ async def move(database: Database, source: str, target: str) -> Amount:
 
 async def _move(database: Database, source: str, target: str) -> Amount:
     async with database.session() as session:
-        # SQLite takes its lock for writing here: one that has read before might have to give up.
-        await session.execute(update(_votes).where(false()).values(owner=target))
         mine = select(_conversations.c.id).where(_conversations.c.owner == source)
         ids = list(await session.scalars(mine.with_for_update()))
         await _rename_messages(session, source, target)
