@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from serve.http import admin, chat, completions, conversations, errors, exchange, preview, system, votes
@@ -61,14 +62,24 @@ def build(app: FastAPI, service: Service) -> None:
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document without the 422 that this server never gives, and without keys where it asks for none."""
-    if app.openapi_schema is None:
-        open_to_all = app.state.service.keys.open
+    """FastAPI's document without the 422 that this server never gives.
+
+    While the server is open, only the operations of admins have keys in it.
+    """
+    open_to_all: bool = app.state.service.keys.open
+    if app.openapi_schema is None or app.state.document_of_open != open_to_all:
+        app.state.document_of_open = open_to_all
+        admins = {
+            (route.path, method)
+            for route in admin.router.routes
+            if isinstance(route, APIRoute)
+            for method in route.methods or ()
+        }
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        for path in schema["paths"].values():
-            for operation in path.values():
+        for path, operations in schema["paths"].items():
+            for method, operation in operations.items():
                 operation["responses"].pop("422", None)
-                if open_to_all:
+                if open_to_all and (path, method.upper()) not in admins:
                     operation.pop("security", None)
         for name in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(name, None)

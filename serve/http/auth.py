@@ -67,12 +67,12 @@ class KeyRing:
     def open(self) -> bool:
         """Whether everybody is let in."""
         if self._open:
-            self._look()
+            self.refresh()
         return self._open
 
     def find(self, key: str) -> KnownKey | None:
         """The key if it is let in. Every known key is compared, each in constant time."""
-        self._look()
+        self.refresh()
         digest = digest_of(key)
         same = [known for known in self._keys if hmac.compare_digest(digest, known.digest)]
         return next((known for known in same if known.is_valid()), None)
@@ -102,16 +102,16 @@ class KeyRing:
     def still_admits(self, key: bytes) -> bool:
         """Whether the key with this hash is let in as before; without one the caller came while the server was open."""
         if time.monotonic() > self._looked_at + LOOK_EVERY:
-            self._look()
+            self.refresh()
         return not key or any(known.digest == key and known.is_valid() for known in self._keys)
 
     def renamed(self) -> dict[str, str]:
         """Owner ids by those under which owners may have written while RESONANCE_API_KEYS gave their keys no names."""
-        self._look()
+        self.refresh()
         ids = {owner_id_of_key(known.digest): known.owner for known in self._keys if known.stored is None}
         return {former: owner for former, owner in ids.items() if former != owner}
 
-    def _look(self) -> None:
+    def refresh(self) -> None:
         """Read the file again when it has changed. An unreadable one lets nobody in."""
         self._looked_at = time.monotonic()
         stamp = self._stamp_of_file()

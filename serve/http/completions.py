@@ -124,7 +124,8 @@ async def _begin(service: Service, caller: Caller, body: CompletionRequest) -> _
         )
     with ExitStack() as stack:
         stack.enter_context(service.quotas.one_more(caller.client))
-        answer = service.reserve(model)  # before anything is waited for, so that a full server is seen as full at once
+        # Before anything is waited for, so that a full server is seen as full at once.
+        answer = service.reserve(model, caller)
         stack.callback(answer.close)
         if sum(len(text) for text in given if isinstance(text, str)) > LONG_CHARS:
             prompts = await asyncio.to_thread(_prompts, given, model, wanted)

@@ -120,9 +120,10 @@ async def _history(service: Service, owner: str, session_id: str, body: ChatRequ
         if parent_id is not None and parent_id not in by_id:
             raise ApiError(404, "There is no such message in this conversation.", param="parent_id", code="not_found")
     chain: list[MessageRow] = []
-    while parent_id is not None:
-        chain.append(by_id[parent_id])
-        parent_id = by_id[parent_id].parent_id
+    # A parent may be missing: the conversation was given to another owner while its answer was under way.
+    while parent_id is not None and (row := by_id.get(parent_id)) is not None:
+        chain.append(row)
+        parent_id = row.parent_id
     return chain[::-1]
 
 

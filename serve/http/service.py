@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from serve.http.answers import Usage
-from serve.http.auth import KeyRing
+from serve.http.auth import Caller, KeyRing
 from serve.http.errors import ApiError, server_full
 from serve.http.fleet import Fleet
+from serve.http.key_watch import end_revoked, give_to_names
 from serve.http.limits import Quotas
 from serve.http.metrics import Metrics
 from serve.http.models import ServedModel
@@ -62,23 +63,26 @@ class Service:
         """Whether a request would find no place."""
         return self.table.taken() >= self.table.slots
 
-    def reserve(self, model: ServedModel) -> Answer:
-        """A place for a request to a model. Raises ApiError 503 while no worker runs, 429 when all places are taken."""
+    def reserve(self, model: ServedModel, caller: Caller) -> Answer:
+        """A place for a caller's request. Raises ApiError 503 while no worker runs, 429 when all places are taken."""
         if not self.spec.ready():
             self.metrics.rejected.labels("not_ready").inc()
             raise ApiError(503, "The model is being loaded.", code="not_ready", retry_after=2)
         try:
-            return self.spec.reserve(model.key, self.settings.timeout_s)
+            answer = self.spec.reserve(model.key, self.settings.timeout_s)
         except Full:
             self.metrics.rejected.labels("full").inc()
             raise server_full() from None
+        answer.key = caller.key
+        return answer
 
     async def heard(self, answer: Answer, began: float) -> AsyncIterator[Token | Scored | Idle]:
         """What becomes of an answer that was asked for at `began`, and its times. Raises ApiError when it fails."""
         timed = False
         async for event in answer.events():
             if isinstance(event, Failure):
-                raise ApiError(event.status, event.message, code=event.code, retry_after=1)
+                retry_after = None if event.status == 401 else 1
+                raise ApiError(event.status, event.message, code=event.code, retry_after=retry_after)
             if isinstance(event, Finished):
                 self.metrics.answer_seconds.observe(time.monotonic() - began)
                 return
@@ -120,6 +124,8 @@ class Service:
         tasks = [
             asyncio.create_task(self.spec.watch(), name="watch"),
             asyncio.create_task(self.metrics.watch(), name="rate"),
+            asyncio.create_task(end_revoked(self.spec, self.keys), name="revoked"),
+            asyncio.create_task(give_to_names(self.store, self.keys), name="names"),
         ]
         if self.settings.retention_days is not None:
             tasks.append(asyncio.create_task(self._purge(self.settings.retention_days), name="purge"))

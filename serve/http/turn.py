@@ -166,7 +166,8 @@ async def begin(service: Service, caller: Caller, body: ChatRequest) -> Turn:
         stack.enter_context(service.quotas.one_more(caller.client))
         if body.session_id is not None:
             stack.enter_context(_alone(service, caller.owner, body.session_id))
-        answer = service.reserve(model)  # before anything is waited for, so that a full server is seen as full at once
+        # Before anything is waited for, so that a full server is seen as full at once.
+        answer = service.reserve(model, caller)
         stack.callback(answer.close)
         conversation = await read_conversation(service, caller, body)
         prompt = await make_prompt(service, model, body, conversation)

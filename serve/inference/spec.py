@@ -45,6 +45,7 @@ class Answer:
         self.claimed_at: float | None = None  # known once the place is given back
         self.first_at: float | None = None
         self.failure: Failure | None = None
+        self.key = b""  # the hash of the API key that asked for it
         self._spec = spec
         self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
@@ -58,6 +59,11 @@ class Answer:
             self.failure = event
         self._events.append(event)
         self._arrived.set()
+
+    def refuse(self, failure: Failure) -> None:
+        """End it with this failure, in place of what nobody has taken yet."""
+        self._events.clear()
+        self.add(failure)
 
     async def events(self) -> AsyncIterator[Event]:
         """All events, the last being Finished or a Failure."""
