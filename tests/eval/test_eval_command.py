@@ -42,7 +42,7 @@ def test_eval_json_has_the_form_of_the_design(learned: Path) -> None:
     assert list(document) == ["checkpoint", "created_at", "tasks"]
     assert document["checkpoint"] == "learned"
     assert datetime.fromisoformat(document["created_at"]).utcoffset() is not None
-    assert set(document["tasks"]) == {"instruct", "perplexity"}
+    assert set(document["tasks"]) == {"instruct", "turns", "perplexity"}
     instruct, perplexity = document["tasks"]["instruct"], document["tasks"]["perplexity"]
     assert set(instruct) == {"exact_match", "token_f1", "rouge_l", "by_family"}
     assert set(perplexity) == {"perplexity", "bits_per_byte"}
@@ -82,7 +82,7 @@ def test_the_scores_are_recorded_with_the_checkpoint_and_on_its_card(learned: Pa
     evaluate(learned, "tasks=perplexity")
     evaluate(learned, "tasks=[instruct]")
     scores = Checkpoint.open(learned).metadata.scores
-    assert set(scores) == {"instruct", "perplexity"}
+    assert set(scores) == {"instruct", "turns", "perplexity"}
     assert_score(scores["instruct"]["exact_match"])
     assert "exact_match" in (learned / "README.md").read_text(encoding="utf-8")
 
