@@ -1,13 +1,13 @@
 """Batches for training, in an order that can be taken up again in the middle of an epoch.
 
-Knows Lightning's protocol for loaders that are saved with a checkpoint (`state_dict`, `load_state_dict`, and a
-sampler's `set_epoch`) and nothing of how the batches are put together.
+Knows Lightning's protocol for loaders that are saved with a checkpoint (`state_dict`, `load_state_dict`) and nothing of
+how the batches are put together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -67,67 +67,44 @@ class FixedLoader:
 
 
 class TrainLoader:
-    """An epoch of training batches; iterating goes on where the loaded state left off.
+    """Training batches, epoch after epoch without an end; iterating goes on where the loaded state left off.
 
-    `plan` gives an epoch's batches and must depend on the epoch alone; `length` is their number. `settings` are
-    what else the order depends on: they are saved, and a state with others is refused. `trained` tells how many
-    batches of the present epoch have been trained on; without it, those handed out count as trained.
+    An epoch's remainder and the next epoch's first batches may so make one optimiser step. `plan` gives an epoch's
+    batches and must depend on the epoch alone; `epoch_length` is their number. `settings` are what else the order
+    depends on: they are saved, and a state with others is refused. `trained` tells how many batches have been trained
+    on; without it, those handed out count as trained.
     """
 
     def __init__(
         self,
         data: Tokenized,
         plan: Callable[[int], Sequence[BatchPlan]],
-        length: int,
+        epoch_length: int,
         *,
         row_length: int | None = None,
         settings: Mapping[str, object],
         trained: Callable[[], int] | None = None,
     ) -> None:
-        self._data, self._plan, self._length, self._row_length = data, plan, length, row_length
+        self.epoch_length = epoch_length
+        self._data, self._plan, self._row_length = data, plan, row_length
         self._settings = dict(settings)
         self._trained = trained
-        self._epoch = 0
-        self._number: int | None = None  # the trainer's number of this epoch
-        self._start = 0  # the batch at which this epoch begins: not 0 when it is continued
-        self._handed_out = 0  # batches of this epoch, those before `_start` included
-
-    @property
-    def sampler(self) -> Self:
-        """Where Lightning looks for `set_epoch`."""
-        return self
-
-    def set_epoch(self, number: int) -> None:
-        """Begin the trainer's epoch of that number; the epoch that a loaded state was saved in goes on.
-
-        Epochs are counted here once there is a history: when Lightning resumes at an epoch's end by a limit of
-        steps, it runs through an epoch without batches and is one ahead from then on.
-        """
-        if self._number is None:
-            self._epoch = number
-        elif number != self._number and self._handed_out:
-            self._epoch += 1
-            self._start = self._handed_out = 0
-        self._number = number
-
-    def __len__(self) -> int:
-        """Batches of a whole epoch, also when iteration begins in the middle of one."""
-        return self._length
+        self._start = 0  # the batch to begin with: not 0 when a run is continued
+        self._handed_out = 0  # batches of the run, those before `_start` included
 
     def __iter__(self) -> Iterator[Batch]:
-        """Batches from where the epoch begins to its end.
-
-        Lightning asks for an iterator before it sets the epoch, so which epoch it is is settled at the first `next`.
-        """
+        """Batches from where the run stands, without an end."""
         self._handed_out = self._start
-        for plan in self._plan(self._epoch)[self._start :]:
-            self._handed_out += 1
-            yield collate(self._data, plan, self._row_length)
+        while True:
+            number, first = divmod(self._handed_out, self.epoch_length)
+            for plan in self._plan(number)[first:]:
+                self._handed_out += 1
+                yield collate(self._data, plan, self._row_length)
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch, how many of its batches have been trained on, and the settings behind their order."""
-        batch = self._handed_out if self._trained is None else min(self._trained(), self._handed_out)
-        return {"epoch": self._epoch, "number": self._number, "batch": batch, "settings": self._settings}
+        """How many batches of the run have been trained on, and the settings behind their order."""
+        trained = self._handed_out if self._trained is None else min(self._trained(), self._handed_out)
+        return {"trained": trained, "settings": self._settings}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where the state was saved. Raises DataError when the batches would not be the same."""
@@ -139,8 +116,7 @@ class TrainLoader:
         ]
         if changed:
             raise DataError(
-                f"The checkpoint's epoch cannot be continued: {'; '.join(changed)}. Resume with the same data "
+                f"The run's order of batches cannot be continued: {'; '.join(changed)}. Resume with the same data "
                 "settings, or begin a new run."
             )
-        self._epoch, self._number = state_dict["epoch"], state_dict["number"]
-        self._start = self._handed_out = state_dict["batch"]
+        self._start = self._handed_out = state_dict["trained"]

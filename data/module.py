@@ -89,6 +89,7 @@ class SFTDataModule(lightning.LightningDataModule):
         self._row_length = (row_length or context_length) if packing else None
         self._train: Tokenized | None = None
         self._validation: Tokenized | None = None
+        self._row_count: int | None = None  # of an epoch
         self._duplicates = Duplicates((), (), ())
 
     def setup(self, stage: str | None = None) -> None:
@@ -137,6 +138,13 @@ class SFTDataModule(lightning.LightningDataModule):
         return int(train.lengths.max())
 
     @property
+    def epoch_length(self) -> int:
+        """Batches of an epoch, for each process."""
+        if self._row_count is None:
+            self._row_count = len(self._rows(self._tokenized()[0], epoch=0))
+        return count_batches(self._row_count, self.batch_size, self._process()[1])
+
+    @property
     def report(self) -> DataReport:
         """What was tokenised, skipped and cut, and how an epoch is made up."""
         train, validation = self._tokenized()
@@ -154,7 +162,7 @@ class SFTDataModule(lightning.LightningDataModule):
             train=train.report,
             validation=validation.report,
             rows=len(rows),
-            batches=count_batches(len(rows), self.batch_size, self._process()[1]),
+            batches=self.epoch_length,
             filled=train.report.tokens / room,
             processes=self._process()[1],
             unusable=self.splits.unusable,
@@ -162,10 +170,9 @@ class SFTDataModule(lightning.LightningDataModule):
         )
 
     def train_dataloader(self) -> TrainLoader:
-        """Training batches of this process; the loader is saved with Lightning's checkpoints."""
+        """Training batches of this process, epoch after epoch without an end, saved with Lightning's checkpoints."""
         train, _ = self._tokenized()
         rank, world_size = self._process()
-        rows = len(self._rows(train, epoch=0))
 
         def plan(epoch: int) -> list[BatchPlan]:
             seed = f"{self.seed}/{epoch}"
@@ -185,7 +192,7 @@ class SFTDataModule(lightning.LightningDataModule):
         return TrainLoader(
             train,
             plan,
-            count_batches(rows, self.batch_size, world_size),
+            self.epoch_length,
             row_length=self._row_length,
             settings=settings,
             trained=self._trained_batches if self.trainer is not None else None,
@@ -216,7 +223,7 @@ class SFTDataModule(lightning.LightningDataModule):
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def _trained_batches(self) -> int:
-        """Batches of this epoch that Lightning has finished: a batch that was interrupted will come again."""
+        """Batches of the run that Lightning has finished: a batch that was interrupted will come again."""
         assert self.trainer is not None
-        progress = cast(Any, self.trainer.fit_loop.epoch_loop.batch_progress.current)  # typed too narrowly there
+        progress = cast(Any, self.trainer.fit_loop.epoch_loop.batch_progress.total)  # typed too narrowly there
         return int(progress.processed)

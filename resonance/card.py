@@ -32,7 +32,13 @@ def model_card(name: str, config: GPT2Config, metadata: Metadata) -> str:
     if metadata.adapter:
         facts["Adapter"] = _adapter(metadata.adapter)
     if metadata.monitor:
-        facts[f"Best {metadata.monitor.name}"] = f"{metadata.monitor.value:.4f}"
+        best = "Best " if metadata.weights != "last" else ""
+        facts[f"{best}{metadata.monitor.name}"] = f"{metadata.monitor.value:.4f}"
+    if metadata.weights:
+        which = "the best by the monitored score" if metadata.weights == "best" else "the run's newest"
+        facts["These weights"] = f"{which}, of step {metadata.steps:,}"
+    if metadata.last:
+        facts["Newest weights"] = f"of step {metadata.last.steps:,}, in `{metadata.last.folder}/`"
     rows = "\n".join(f"| {fact} | {value} |" for fact, value in facts.items())
     return f"""---
 library_name: transformers

@@ -25,7 +25,7 @@ from resonance.tokenizer import Tokenizer
 from resonance.weights.huggingface import to_huggingface
 
 MODEL_FILE, METADATA_FILE, TRAIN_FILE, STATE_FILE = ("model.safetensors", "resonance.json", "train.yaml", "last.ckpt")
-ADAPTER_FOLDER = "adapter"
+ADAPTER_FOLDER, LAST_FOLDER = "adapter", "last"
 READ_AT_ONCE = 4 << 20  # bytes
 
 
@@ -49,6 +49,16 @@ class Monitor:
 
 
 @dataclass(frozen=True, slots=True)
+class LastWeights:
+    """A run's newest weights, in a folder of their own beside those that are served."""
+
+    steps: int
+    tokens_seen: int
+    value: float | None  # of the monitored score at that step; None: it was not measured there
+    folder: str = LAST_FOLDER
+
+
+@dataclass(frozen=True, slots=True)
 class Metadata:
     """`resonance.json`: what the weights are, where they came from, and how well they do."""
 
@@ -65,6 +75,8 @@ class Metadata:
     trained_length: int | None = None  # tokens of the longest conversation that it or its base learned from
     adapter: dict[str, object] | None = None  # what was trained over the base, and is merged into the weights
     monitor: Monitor | None = None
+    weights: str | None = None  # which of the run's weights these are: `best` by the monitored score, or `last`
+    last: LastWeights | None = None
     scores: dict[str, dict[str, object]] = field(default_factory=dict[str, dict[str, object]])
     created_at: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
 
@@ -77,6 +89,8 @@ class Metadata:
         known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
         if known.get("monitor"):
             known["monitor"] = Monitor(**known["monitor"])
+        if known.get("last"):
+            known["last"] = LastWeights(**known["last"])
         return cls(**known)
 
     def to_json(self) -> str:
@@ -93,7 +107,9 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """The run's or the base model's name."""
+        """The run's or the base model's name; `RUN/last` for a run's newest weights."""
+        if self.folder.name == LAST_FOLDER and (self.folder.parent / METADATA_FILE).is_file():
+            return f"{self.folder.parent.name}/{LAST_FOLDER}"
         return self.folder.stem if self.folder.is_file() else self.folder.name
 
     @cached_property
@@ -126,7 +142,7 @@ class Checkpoint:
 
     @classmethod
     def find(cls, what: str | Path, root: Path | None = None) -> "Checkpoint":
-        """The checkpoint that `what` names: `latest`, `best`, a run's name, a folder or file, or a base model's name.
+        """The checkpoint of a name: `latest`, `best`, a run's, `RUN/last`, a folder or file, or a base model's.
 
         Raises CheckpointError, which lists what there is, when there is none of that name.
         """
@@ -168,18 +184,20 @@ class Checkpoint:
         metadata: Metadata | None = None,
         *,
         train_yaml: str | None = None,
+        same_as: Path | None = None,
+        name: str | None = None,
     ) -> "Checkpoint":
         """Write a model, its tokenizer and where it came from, each file whole or not at all.
 
         transformers opens the folder as it is. An adapter is merged into the weights that are written, and stands by
-        itself in `adapter/`, which peft opens. What stood in the folder is replaced only once its successor is on
-        disk. Raises OSError when the disk will not take it.
+        itself in `adapter/`, which peft opens. `same_as` is a file that holds these very tensors already and is taken
+        as it is; `name` stands in the model card instead of the folder's. What stood in the folder is replaced only
+        once its successor is on disk. Raises OSError when the disk will not take it.
         """
         folder, metadata = Path(folder), metadata or Metadata()
         folder.mkdir(parents=True, exist_ok=True)
         template = ChatTemplate.named(metadata.template, tokenizer)
-        config, tensors = to_huggingface(model.config, lora.MergedState(model), eos_token_id=template.end_id)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        config, state = to_huggingface(model.config, lora.MergedState(model), eos_token_id=template.end_id)
         tokenizer.save(folder, chat_template=template.jinja)
         if lora.config_of(model) is not None:
             adapter = lora.save(model, folder / ADAPTER_FOLDER, base=metadata.base)
@@ -188,10 +206,14 @@ class Checkpoint:
         paths.write_text_atomically(folder / "config.json", json.dumps(config, indent=2) + "\n")
         if train_yaml is not None:
             paths.write_text_atomically(folder / TRAIN_FILE, train_yaml)
-        stamp = {"format": "pt", "crc32": _checksum(tensors)}
-        paths.write_atomically(folder / MODEL_FILE, lambda path: save_file(tensors, path, stamp))
+        if same_as is None:
+            tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+            stamp = {"format": "pt", "crc32": _checksum(tensors)}
+            paths.write_atomically(folder / MODEL_FILE, lambda path: save_file(tensors, path, stamp))
+        else:
+            paths.link_or_copy(same_as, folder / MODEL_FILE)
         checkpoint = cls(folder, metadata)
-        checkpoint._write_metadata()
+        checkpoint._write_metadata(name)
         return checkpoint
 
     def load_model(self, dtype: torch.dtype | None = None) -> GPT2:
@@ -218,15 +240,20 @@ class Checkpoint:
         path = self.folder / TRAIN_FILE
         return path.read_text(encoding="utf-8") if path.is_file() else None
 
+    def record_last(self, last: LastWeights) -> None:
+        """Say in `resonance.json` and in the model card which weights lie in `last/`."""
+        Checkpoint(self.folder, replace(self.metadata, last=last))._write_metadata()
+
     def record_scores(self, scores: Mapping[str, dict[str, object]]) -> "Checkpoint":
         """Add scores by task to `resonance.json` and to the model card; the same tasks' older scores go."""
         scored = Checkpoint(self.folder, replace(self.metadata, scores={**self.metadata.scores, **scores}))
         scored._write_metadata()
         return scored
 
-    def _write_metadata(self) -> None:
+    def _write_metadata(self, name: str | None = None) -> None:
         paths.write_text_atomically(self.folder / METADATA_FILE, self.metadata.to_json())
-        paths.write_text_atomically(self.folder / "README.md", model_card(self.name, self.config, self.metadata))
+        card = model_card(name or self.name, self.config, self.metadata)
+        paths.write_text_atomically(self.folder / "README.md", card)
 
     def _verify(self) -> None:
         path = self.folder / MODEL_FILE

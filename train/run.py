@@ -14,7 +14,7 @@ from rich import get_console, reconfigure
 from data.module import SFTDataModule
 from resonance import paths
 from resonance.chat import ChatTemplate
-from resonance.checkpoint import STATE_FILE, TRAIN_FILE, Metadata, run_folders
+from resonance.checkpoint import STATE_FILE, TRAIN_FILE, Checkpoint, Metadata, run_folders
 from resonance.config import ConfigError, compose, make, override_values
 from resonance.model import GPT2, GPT2Config
 from train.allocator import keep_freed_memory
@@ -111,8 +111,8 @@ def train(plan: Plan) -> None:
         every_n_steps=config.save.every_n_steps,
         best=config.save.best,
     )
-    callbacks = [MetricsCSV(folder), *make_callbacks(config), writer, GracefulStop(writer.save)]
-    trainer: Trainer = make(config.trainer)(folder=folder, callbacks=callbacks)
+    callbacks = [MetricsCSV(folder), *make_callbacks(config), writer, GracefulStop(writer.save_all)]
+    trainer: Trainer = make(config.trainer)(folder=folder, callbacks=callbacks, data=data)
     make_optimizer, make_schedule = make(config.optimizer), make(config.scheduler)
     make_schedule(make_optimizer(start.model), 1)  # refuses settings that cannot be, before anything is written
     module = SFTModule(start.model, make_optimizer, make_schedule, config.seed)
@@ -127,6 +127,21 @@ def train(plan: Plan) -> None:
     trainer.fit(module, datamodule=data, ckpt_path=plan.state, weights_only=True)
     if trainer.is_global_zero:
         console.print(f"[bold]{folder}[/]  {trainer.global_step} steps, {module.tokens_seen:,} tokens")
+        console.print(_what_is_served(Checkpoint.open(folder).metadata), highlight=False, markup=False)
+
+
+def _what_is_served(metadata: Metadata) -> str:
+    """Which of a run's weights are served as the run's, and which are in `last/`."""
+
+    def weights(step: int, value: float | None) -> str:
+        return f"step {step}" + ("" if value is None else f" (val/loss {value:.4f})")
+
+    best = ", the best" if metadata.weights == "best" else ""
+    served = weights(metadata.steps, metadata.monitor and metadata.monitor.value)
+    last = (
+        "" if metadata.last is None else f"; last/ holds those of {weights(metadata.last.steps, metadata.last.value)}"
+    )
+    return f"served are the weights of {served}{best}{last}"
 
 
 def _find_run(what: str, root: Path) -> Path:

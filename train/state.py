@@ -18,21 +18,19 @@ class WholeCheckpoints(TorchCheckpointIO):
         write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
 
 
-def between_steps(loops: dict[str, Any], batches_in_epoch: int | float) -> None:
+def between_steps(loops: dict[str, Any]) -> None:
     """Correct the saved counters of Lightning's fit loop to say that a step is over and the next has not begun.
 
-    States are saved when a batch has been fetched and not yet trained on, and when a run stops in the middle of an
-    epoch; Lightning's counters then hold the fetched batch as begun, and the epoch as over.
+    States are saved when a batch has been fetched and not yet trained on, and when a run has reached its last step,
+    which a longer run goes on from; Lightning's counters then hold the fetched batch as begun, and the epoch, which
+    for it is the whole run, as over.
     """
     batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
-    done = batches["current"]["completed"]
-    if batches["current"]["ready"] > done:
-        batches["is_last_batch"] = False
-        for counter in (batches["current"], batches["total"]):
-            counter["ready"] = counter["completed"]
-    elif 0 < done < batches_in_epoch:
-        for counter in (epochs["current"], epochs["total"]):
-            counter["processed"] = counter["completed"]
+    batches["is_last_batch"] = False
+    for counter in (batches["current"], batches["total"]):
+        counter["ready"] = counter["completed"]
+    for counter in (epochs["current"], epochs["total"]):
+        counter["processed"] = counter["completed"]
 
 
 def check_same_adapter(saved: Mapping[str, object] | None, present: Mapping[str, object] | None) -> None:

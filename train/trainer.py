@@ -1,6 +1,7 @@
 """Lightning's Trainer, the callbacks and the loggers, made from a run's config."""
 
 import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfi
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 
+from data.module import SFTDataModule
 from resonance.config import ConfigError, make, nearest
+from train.callbacks.validation import ValidationSchedule, total_steps
 from train.precision import best_precision
 from train.state import WholeCheckpoints
 
@@ -45,6 +48,7 @@ def make_trainer(
     *,
     folder: Path,
     callbacks: Sequence[Callback],
+    data: SFTDataModule,
     max_steps: int | None,
     max_epochs: int | None,
     accumulate_grad_batches: int,
@@ -55,15 +59,17 @@ def make_trainer(
     profiler: str | Profiler | None,
     **lightning: object,
 ) -> Trainer:
-    """The Trainer of a run, which writes into `folder`. Raises ConfigError for what Lightning does not know or take."""
+    """The Trainer of a run over `data`, which writes into `folder`.
+
+    Raises ConfigError for what Lightning does not know or take.
+    """
     _check_arguments(lightning)
     torch.backends.mkldnn.deterministic = bool(deterministic)  # Lightning's flag does not reach oneDNN
     arguments: dict[str, object] = {
-        "max_steps": -1 if max_steps is None else max_steps,
-        "max_epochs": max_epochs or (3 if max_steps is None else -1),
+        "max_epochs": -1,  # for Lightning a run is one epoch without an end
         "accumulate_grad_batches": accumulate_grad_batches,
-        "val_check_interval": val_every_n_steps * accumulate_grad_batches if val_every_n_steps else None,
-        "check_val_every_n_epoch": None if val_every_n_steps else 1,
+        "val_check_interval": sys.maxsize,  # ValidationSchedule decides
+        "check_val_every_n_epoch": None,
         "accelerator": accelerator,
         "precision": best_precision(accelerator) if precision == "auto" else precision,
         "deterministic": deterministic,
@@ -78,10 +84,19 @@ def make_trainer(
         "default_root_dir": folder,
     }
     try:
-        return Trainer(**{**lightning, **arguments})  # pyright: ignore[reportArgumentType]  # Lightning checks its own
+        trainer = Trainer(**{**lightning, **arguments})  # pyright: ignore[reportArgumentType]  # Lightning checks its own
     except (MisconfigurationException, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"Lightning cannot do what trainer.* asks for: {reason}") from error
+    data.trainer = trainer  # which knows how many processes share an epoch
+    trainer.fit_loop.epoch_loop.max_steps = total_steps(
+        max_steps=max_steps,
+        max_epochs=max_epochs,
+        epoch_length=data.epoch_length,
+        accumulate=accumulate_grad_batches,
+    )
+    trainer.callbacks = [ValidationSchedule(val_every_n_steps, data.epoch_length), *trainer.callbacks]  # pyright: ignore[reportAttributeAccessIssue]  # as Lightning itself sets them
+    return trainer
 
 
 def make_callbacks(config: DictConfig) -> list[Callback]:

@@ -74,7 +74,7 @@ def test_callbacks_loggers_and_lightning_s_arguments_come_from_the_config(
     assert "run_training_batch" in (folder / "fit-profile.txt").read_text()
     [written] = (tmp_path / "csv").rglob("metrics.csv")
     assert "lr-AdamW" in written.read_text() and "train/loss" in written.read_text()
-    assert "val/loss" not in capsys.readouterr().out  # the progress bar prints it
+    assert "step 2  val/loss" not in capsys.readouterr().out  # as the progress bar prints it
     assert yaml.safe_load((folder / "train.yaml").read_text())["callbacks"]["rates"]["logging_interval"] == "step"
 
 

@@ -8,6 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from resonance.paths import write_text_atomically
+from train.callbacks.samples import data_of
 from train.callbacks.throughput import Throughput, logged_every
 from train.module import Batch, SFTModule
 
@@ -17,9 +18,10 @@ COLUMNS = ("step", "epoch", "train/loss", "val/loss", "lr", "grad_norm", "tokens
 class MetricsCSV(Callback):
     """Writes the run's curve, and hands the same numbers to the loggers.
 
-    `train/loss` is that step's mean over supervised tokens, `grad_norm` is before clipping, `tokens_per_s` counts the
-    tokens (padding not) since the row before, `seconds` those of this process. A resumed run drops the rows that
-    its checkpoint does not know of and writes them again.
+    There is a row for each step that is logged or validated. `epoch` is that of the step's last micro-batch, from 0;
+    `train/loss` is the step's mean over supervised tokens, `grad_norm` is before clipping, `tokens_per_s` counts the
+    tokens (padding not) since the row before, `seconds` those of this process. A resumed run drops the rows that its
+    checkpoint does not know of and writes them again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,11 +29,13 @@ class MetricsCSV(Callback):
         self._pending: dict[str, float | int] | None = None
         self._throughput = Throughput()
         self._logged_step = 0
+        self._epoch_length = 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, SFTModule)
         self._throughput.start(pl_module.tokens_seen)
         self._logged_step = trainer.global_step
+        self._epoch_length = data_of(trainer).epoch_length
         if trainer.is_global_zero:
             kept = [row for row in read_metrics(self._path) if int(row["step"]) <= trainer.global_step]
             lines = [",".join(COLUMNS), *(",".join(row[name] for name in COLUMNS) for row in kept)]
@@ -42,23 +46,11 @@ class MetricsCSV(Callback):
     ) -> None:
         assert isinstance(pl_module, SFTModule)
         step = trainer.global_step
-        if step == self._logged_step or step % logged_every(trainer):
-            return
-        self._logged_step = step
-        self._row(trainer).update(
-            {
-                "train/loss": pl_module.step_loss,
-                "lr": pl_module.step_lr,
-                "grad_norm": pl_module.step_grad_norm,
-                "tokens_per_s": self._throughput.lap(pl_module.tokens_seen),
-                "tokens_seen": pl_module.tokens_seen,
-                "seconds": self._throughput.seconds,
-            }
-        )
+        if step > self._logged_step and step % logged_every(trainer) == 0:
+            self._row(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.sanity_checking:
-            self._row(trainer)["val/loss"] = float(trainer.callback_metrics["val/loss"])
+        self._row(trainer, pl_module)["val/loss"] = float(trainer.callback_metrics["val/loss"])
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         self._flush(trainer)  # by now a validation after the last step has had its say
@@ -66,10 +58,21 @@ class MetricsCSV(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._flush(trainer)
 
-    def _row(self, trainer: Trainer) -> dict[str, float | int]:
+    def _row(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | int]:
         """The row of the present step, which waits until the step's validation is over."""
+        assert isinstance(pl_module, SFTModule)
         if self._pending is None:
-            self._pending = {"step": trainer.global_step, "epoch": trainer.current_epoch}
+            self._logged_step = trainer.global_step
+            self._pending = {
+                "step": trainer.global_step,
+                "epoch": trainer.fit_loop.total_batch_idx // self._epoch_length,
+                "train/loss": pl_module.step_loss,
+                "lr": pl_module.step_lr,
+                "grad_norm": pl_module.step_grad_norm,
+                "tokens_per_s": self._throughput.lap(pl_module.tokens_seen),
+                "tokens_seen": pl_module.tokens_seen,
+                "seconds": self._throughput.seconds,
+            }
         return self._pending
 
     def _flush(self, trainer: Trainer) -> None:

@@ -1,14 +1,23 @@
 """What a run leaves on disk while it trains: the state to resume from, and the weights to use."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from resonance.checkpoint import STATE_FILE, TRAIN_FILE, Checkpoint, Metadata, Monitor
-from resonance.paths import write_text_atomically
+from resonance.checkpoint import (
+    LAST_FOLDER,
+    MODEL_FILE,
+    STATE_FILE,
+    TRAIN_FILE,
+    Checkpoint,
+    LastWeights,
+    Metadata,
+    Monitor,
+)
+from resonance.paths import replace_folder, write_text_atomically
 from resonance.tokenizer import Tokenizer
 from train.module import Batch, SFTModule
 from train.state import between_steps
@@ -16,11 +25,20 @@ from train.state import between_steps
 MONITOR = "val/loss"  # decides which weights of a run, and which run, are best
 
 
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """A validation: after which step, and what came out."""
+
+    step: int
+    value: float
+
+
 class RunFolder(Callback):
     """Saves the config when training starts, `last.ckpt` every so many steps, and weights better than those there.
 
-    All are written whole or not at all. States are saved between two steps, after the validation that a step may
-    have set off, so that a resumed run neither repeats nor skips anything.
+    The run's newest weights go into `last/` when it ends, by itself or by a signal. All are written whole or not at
+    all. States are saved between two steps, after the validation that a step may have set off, so that a resumed run
+    neither repeats nor skips anything.
     """
 
     def __init__(
@@ -37,7 +55,10 @@ class RunFolder(Callback):
         self._train_yaml = train_yaml
         self._every, self._best = every_n_steps, best
         self._saved_step = 0
-        self._kept: Monitor | None = None  # of the weights on disk
+        self._served: Validated | None = None  # of the weights on disk
+        self._validated: Validated | None = None  # the newest
+        self._served_step = -1  # of the weights on disk, where this process wrote them
+        self._last = metadata.last  # what lies in last/, from when the run was last ended
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_step = trainer.global_step
@@ -49,42 +70,83 @@ class RunFolder(Callback):
             self.save(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or MONITOR not in trainer.callback_metrics:
+        if MONITOR not in trainer.callback_metrics:
             return
-        now = Monitor(MONITOR, float(trainer.callback_metrics[MONITOR]))
-        if not self._best or now.better_than(self._kept):
-            self._kept = now
+        self._validated = Validated(trainer.global_step, float(trainer.callback_metrics[MONITOR]))
+        if not self._best or self._served is None or self._validated.value < self._served.value:
+            self._served = self._validated
             self._save_weights(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.fit_loop.epoch_loop.batch_progress.current.completed < trainer.num_training_batches:
-            self.save(trainer, pl_module)  # the run ends within an epoch, which a resumed run may finish
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._saved_step != trainer.global_step:
+        # For Lightning, the run. A callback that stops it within a step leaves the state saved before.
+        if (trainer.fit_loop.total_batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             self.save(trainer, pl_module)
+        self.save_last(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        between_steps(checkpoint["loops"]["fit_loop"], trainer.num_training_batches)
+        between_steps(checkpoint["loops"]["fit_loop"])
 
     def state_dict(self) -> dict[str, object]:
-        return {"kept": None if self._kept is None else [self._kept.name, self._kept.value, self._kept.mode]}
+        return {"served": self._served and [self._served.step, self._served.value]}
 
     def load_state_dict(self, state_dict: dict[str, object]) -> None:
-        kept = state_dict["kept"]
-        self._kept = Monitor(*kept) if isinstance(kept, list) else None
+        served = state_dict["served"]
+        self._served = Validated(*served) if isinstance(served, list) else None
 
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the state, and the weights where they are not chosen by validation. Call it between two steps."""
-        if self._kept is None or not self._best:  # nothing was validated, or the newest weights are wanted
+        if self._served is None or not self._best:  # nothing was validated, or the newest weights are wanted
             self._save_weights(trainer, pl_module)
         trainer.save_checkpoint(self._folder / STATE_FILE)
         self._saved_step = trainer.global_step
 
+    def save_all(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the state, and the newest weights into `last/`. Call it between two steps."""
+        self.save(trainer, pl_module)
+        self.save_last(trainer, pl_module)
+
+    def save_last(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the newest weights into `last/`, and say so beside the weights that are served."""
+        assert isinstance(pl_module, SFTModule)
+        if not trainer.is_global_zero:
+            return
+        value = self._value_now(trainer)
+        metadata = replace(
+            self._metadata,
+            steps=trainer.global_step,
+            tokens_seen=pl_module.tokens_seen,
+            monitor=None if value is None else Monitor(MONITOR, value),
+            weights="last",
+        )
+        with replace_folder(self._folder / LAST_FOLDER) as new:
+            Checkpoint.save(
+                new,
+                pl_module.model,
+                self._tokenizer,
+                metadata,
+                train_yaml=self._train_yaml,
+                same_as=self._folder / MODEL_FILE if self._served_step == trainer.global_step else None,
+                name=f"{self._folder.name}/{LAST_FOLDER}",
+            )
+        self._last = LastWeights(trainer.global_step, pl_module.tokens_seen, value)
+        Checkpoint.open(self._folder).record_last(self._last)
+
+    def _value_now(self, trainer: Trainer) -> float | None:
+        """The monitored score of the present weights; None where they were not validated."""
+        validated = self._validated
+        return validated.value if validated is not None and validated.step == trainer.global_step else None
+
     def _save_weights(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, SFTModule)
+        self._served_step = trainer.global_step
         if trainer.is_global_zero:
+            value = self._value_now(trainer)
             metadata = replace(
-                self._metadata, steps=trainer.global_step, tokens_seen=pl_module.tokens_seen, monitor=self._kept
+                self._metadata,
+                steps=trainer.global_step,
+                tokens_seen=pl_module.tokens_seen,
+                monitor=None if value is None else Monitor(MONITOR, value),
+                weights="best" if self._best and value is not None else "last",
+                last=self._last,
             )
             Checkpoint.save(self._folder, pl_module.model, self._tokenizer, metadata)

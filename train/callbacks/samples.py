@@ -28,7 +28,7 @@ class Samples(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._shown_step = trainer.global_step
-        self._examples = _data(trainer).splits.validation[: self._count]
+        self._examples = data_of(trainer).splits.validation[: self._count]
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, batch_idx: int
@@ -45,7 +45,7 @@ class Samples(Callback):
     def _show(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero or not self._examples:
             return
-        answers = self._answers(pl_module, _data(trainer).template)
+        answers = self._answers(pl_module, data_of(trainer).template)
         console = get_console()
         step = trainer.global_step
         rows = [
@@ -74,7 +74,8 @@ class Samples(Callback):
         return answers
 
 
-def _data(trainer: Trainer) -> SFTDataModule:
+def data_of(trainer: Trainer) -> SFTDataModule:
+    """The data that a run trains on."""
     data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]  # Lightning sets it in fit
     assert isinstance(data, SFTDataModule)
     return data
