@@ -39,6 +39,9 @@ def model_card(name: str, config: GPT2Config, metadata: Metadata) -> str:
         facts["These weights"] = f"{which}, of step {metadata.steps:,}"
     if metadata.last:
         facts["Newest weights"] = f"of step {metadata.last.steps:,}, in `{metadata.last.folder}/`"
+    facts |= _training_facts(metadata.training)
+    if metadata.resumes:
+        facts["Resumed"] = "; ".join(map(_resume, metadata.resumes))
     rows = "\n".join(f"| {fact} | {value} |" for fact, value in facts.items())
     return f"""---
 library_name: transformers
@@ -48,7 +51,8 @@ tags: [gpt2, resonance, instruction-tuned]
 
 # {name}
 
-A GPT-2 made by Resonance. transformers opens this folder as it is; `train.yaml` holds the whole experiment.
+A GPT-2 made by Resonance. transformers opens this folder as it is; `train.yaml` holds the whole experiment,
+and `resonance train from_checkpoint={name.removesuffix("/last")}` makes it again.
 
 | | |
 |---|---|
@@ -62,6 +66,39 @@ A GPT-2 made by Resonance. transformers opens this folder as it is; `train.yaml`
 
 def _tokens(count: int | None) -> str:
     return "unknown" if count is None else f"{count:,} tokens"
+
+
+def _training_facts(training: Mapping[str, object]) -> dict[str, object]:
+    """The rows of the run's record: how, on what and with what it was trained."""
+    if not training:
+        return {}
+    hardware, versions = training.get("hardware"), training.get("versions")
+    facts: dict[str, object] = {
+        "Command": f"`{training.get('command')}`",
+        "Began at": training.get("started_at"),
+        "Took": f"{training.get('duration_s')} s, {training.get('ended')}",
+        "Precision": training.get("precision"),
+        "Row length": training.get("row_length") or "not packed",
+        "Processes": f"{training.get('world_size')}, {training.get('devices')} {training.get('accelerator')} each",
+    }
+    if training.get("from_checkpoint"):
+        facts["Made again from"] = training["from_checkpoint"]
+    if isinstance(hardware, dict):
+        gpus = ", ".join(map(str, hardware.get("gpus") or [])) or "no GPU"
+        facts["Hardware"] = (
+            f"{hardware.get('processor')}, {hardware.get('cores')} cores, {gpus}, {hardware.get('system')}"
+        )
+    if isinstance(versions, dict):
+        facts["Versions"] = ", ".join(f"{name} {number}" for name, number in versions.items())
+    return facts
+
+
+def _resume(entry: Mapping[str, object]) -> str:
+    changed = entry.get("changed")
+    changes = (
+        ", ".join(f"{key} {old} -> {new}" for key, (old, new) in changed.items()) if isinstance(changed, dict) else ""
+    )
+    return f"at {entry.get('at')} from step {entry.get('from_step')}" + (f", with {changes}" if changes else "")
 
 
 def _adapter(adapter: Mapping[str, object]) -> str:

@@ -3,6 +3,7 @@
 It knows files and what they are called; how tensors are named in them is `resonance.weights`' business.
 """
 
+import errno
 import json
 import zlib
 from collections.abc import Mapping
@@ -77,6 +78,12 @@ class Metadata:
     monitor: Monitor | None = None
     weights: str | None = None  # which of the run's weights these are: `best` by the monitored score, or `last`
     last: LastWeights | None = None
+    training: dict[str, object] = field(
+        default_factory=dict[str, object]
+    )  # command, precision, hardware, versions, ...
+    resumes: list[dict[str, object]] = field(
+        default_factory=list[dict[str, object]]
+    )  # when, from which step, what changed
     scores: dict[str, dict[str, object]] = field(default_factory=dict[str, dict[str, object]])
     created_at: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
 
@@ -209,7 +216,10 @@ class Checkpoint:
         if same_as is None:
             tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
             stamp = {"format": "pt", "crc32": _checksum(tensors)}
-            paths.write_atomically(folder / MODEL_FILE, lambda path: save_file(tensors, path, stamp))
+            try:
+                paths.write_atomically(folder / MODEL_FILE, lambda path: save_file(tensors, path, stamp))
+            except SafetensorError as error:  # which is how it tells of a full disk
+                raise OSError(errno.EIO, str(error), str(folder / MODEL_FILE)) from error
         else:
             paths.link_or_copy(same_as, folder / MODEL_FILE)
         checkpoint = cls(folder, metadata)
@@ -240,15 +250,15 @@ class Checkpoint:
         path = self.folder / TRAIN_FILE
         return path.read_text(encoding="utf-8") if path.is_file() else None
 
-    def record_last(self, last: LastWeights) -> None:
-        """Say in `resonance.json` and in the model card which weights lie in `last/`."""
-        Checkpoint(self.folder, replace(self.metadata, last=last))._write_metadata()
+    def record(self, **known: object) -> "Checkpoint":
+        """Replace some of what `resonance.json` and the model card say."""
+        changed = Checkpoint(self.folder, replace(self.metadata, **known))  # pyright: ignore[reportArgumentType]
+        changed._write_metadata()
+        return changed
 
     def record_scores(self, scores: Mapping[str, dict[str, object]]) -> "Checkpoint":
         """Add scores by task to `resonance.json` and to the model card; the same tasks' older scores go."""
-        scored = Checkpoint(self.folder, replace(self.metadata, scores={**self.metadata.scores, **scores}))
-        scored._write_metadata()
-        return scored
+        return self.record(scores={**self.metadata.scores, **scores})
 
     def _write_metadata(self, name: str | None = None) -> None:
         paths.write_text_atomically(self.folder / METADATA_FILE, self.metadata.to_json())

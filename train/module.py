@@ -8,7 +8,7 @@ from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from resonance import lora
 from resonance.model import GPT2
@@ -38,12 +38,25 @@ class SFTModule(LightningModule):
         self._adapter = lora.describe(model)
         self.strict_loading = self._adapter is None  # else the state leaves out what does not train
         self._make_optimizer, self._make_schedule = make_optimizer, make_schedule
+        self._settings: list[dict[str, Any]] = []  # of the optimiser's groups of parameters, by the config
         self._seed = seed
         self.tokens_seen = 0  # of all ranks, padding not counted
         # Of the last finished step: its mean over supervised tokens, its gradient's norm before clipping, its rate.
         self.step_loss = self.step_grad_norm = self.step_lr = float("nan")
         self._loss_sum, self._supervised = 0.0, 0  # of the micro-batches since the last step
         self._val_loss_sum, self._val_supervised = 0.0, 0
+
+    def on_train_start(self) -> None:
+        # A resumed run's state brings the settings that it was saved with; the config decides.
+        optimizer, schedule = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
+        for group, settings in zip(optimizer.param_groups, self._settings, strict=True):
+            reached = group["lr"] / group["initial_lr"]
+            group.update({key: value for key, value in settings.items() if key != "lr"})
+            group["lr"] = settings["initial_lr"] * reached
+        if isinstance(schedule, LambdaLR):
+            schedule.base_lrs = [settings["initial_lr"] for settings in self._settings]
+            for group, base, factor in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+                group["lr"] = base * factor(schedule.last_epoch)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # Dropout depends on where training stands and not on how it got there: a resumed run draws the same.
@@ -93,6 +106,9 @@ class SFTModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self._make_optimizer(self.model)
         schedule = self._make_schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        self._settings = [
+            {key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups
+        ]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

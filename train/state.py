@@ -1,7 +1,9 @@
 """How Lightning's state is put on disk: whole or not at all, and between two steps."""
 
+import errno
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -15,7 +17,24 @@ class WholeCheckpoints(TorchCheckpointIO):
     """Writes beside the file's name and renames: a kill at any moment leaves the state before or the new one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+        def write(temporary: Path) -> None:
+            try:
+                torch.save(checkpoint, temporary)
+            except RuntimeError as error:  # which is how it tells of a full disk
+                raise OSError(errno.EIO, str(error).splitlines()[0], str(path)) from error
+
+        write_atomically(Path(path), write)
+
+
+def saved_step(state: Path) -> int:
+    """The optimiser step that a state was saved after. Raises ConfigError when the file is damaged."""
+    try:
+        return int(torch.load(state, map_location="cpu", mmap=True, weights_only=True)["global_step"])
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, UnpicklingError) as error:
+        raise ConfigError(
+            f"{state} is damaged and cannot be gone on from ({str(error).splitlines()[0]}); begin a new run from the "
+            f"weights beside it: model.weights={state.parent}."
+        ) from error
 
 
 def between_steps(loops: dict[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """What a run leaves on disk while it trains: the state to resume from, and the weights to use."""
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 
 from resonance.checkpoint import (
     LAST_FOLDER,
+    METADATA_FILE,
     MODEL_FILE,
     STATE_FILE,
     TRAIN_FILE,
@@ -54,16 +57,32 @@ class RunFolder(Callback):
         self._folder, self._tokenizer, self._metadata = folder, tokenizer, metadata
         self._train_yaml = train_yaml
         self._every, self._best = every_n_steps, best
+        self._resume: Mapping[str, object] | None = None
+        self._started = time.perf_counter()
         self._saved_step = 0
         self._served: Validated | None = None  # of the weights on disk
         self._validated: Validated | None = None  # the newest
         self._served_step = -1  # of the weights on disk, where this process wrote them
         self._last = metadata.last  # what lies in last/, from when the run was last ended
 
+    def describe(self, training: Mapping[str, object], resume: Mapping[str, object] | None) -> None:
+        """Say how the run is trained, for its record, and what resumes it, if it is resumed."""
+        self._metadata = replace(self._metadata, training={**training, **self._metadata.training})
+        self._resume = resume
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._saved_step = trainer.global_step
-        if trainer.is_global_zero:  # now that nothing has refused the config, which a resumed run goes by
-            write_text_atomically(self._folder / TRAIN_FILE, self._train_yaml)
+        self._saved_step, self._started = trainer.global_step, time.perf_counter()
+        if self._resume is not None:
+            entry = {**self._resume, "from_step": trainer.global_step}
+            self._metadata = replace(self._metadata, resumes=[*self._metadata.resumes, entry])
+        if not trainer.is_global_zero:
+            return
+        # Nothing has refused the config, which a resumed run goes by; the record's hash is that of this file.
+        write_text_atomically(self._folder / TRAIN_FILE, self._train_yaml)
+        if self._resume is not None and (self._folder / METADATA_FILE).is_file():
+            Checkpoint.open(self._folder).record(
+                resumes=self._metadata.resumes, config_sha256=self._metadata.config_sha256
+            )
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         if trainer.global_step > self._saved_step and trainer.global_step % self._every == 0:
@@ -81,7 +100,7 @@ class RunFolder(Callback):
         # For Lightning, the run. A callback that stops it within a step leaves the state saved before.
         if (trainer.fit_loop.total_batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             self.save(trainer, pl_module)
-        self.save_last(trainer, pl_module)
+        self._save_last(trainer, pl_module, "finished" if trainer.global_step >= trainer.max_steps else "stopped early")
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         between_steps(checkpoint["loops"]["fit_loop"])
@@ -100,12 +119,12 @@ class RunFolder(Callback):
         trainer.save_checkpoint(self._folder / STATE_FILE)
         self._saved_step = trainer.global_step
 
-    def save_all(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def interrupt(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the state, and the newest weights into `last/`. Call it between two steps."""
         self.save(trainer, pl_module)
-        self.save_last(trainer, pl_module)
+        self._save_last(trainer, pl_module, "interrupted")
 
-    def save_last(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _save_last(self, trainer: Trainer, pl_module: LightningModule, ended: str) -> None:
         """Put the newest weights into `last/`, and say so beside the weights that are served."""
         assert isinstance(pl_module, SFTModule)
         if not trainer.is_global_zero:
@@ -117,6 +136,7 @@ class RunFolder(Callback):
             tokens_seen=pl_module.tokens_seen,
             monitor=None if value is None else Monitor(MONITOR, value),
             weights="last",
+            training=self._training(ended),
         )
         with replace_folder(self._folder / LAST_FOLDER) as new:
             Checkpoint.save(
@@ -129,7 +149,14 @@ class RunFolder(Callback):
                 name=f"{self._folder.name}/{LAST_FOLDER}",
             )
         self._last = LastWeights(trainer.global_step, pl_module.tokens_seen, value)
-        Checkpoint.open(self._folder).record_last(self._last)
+        Checkpoint.open(self._folder).record(last=self._last, training=self._training(ended))
+
+    def _training(self, ended: str) -> dict[str, object]:
+        """The run's record as of now: its time is that of all its processes, one after another."""
+        before = self._metadata.training.get("duration_s")
+        spent = time.perf_counter() - self._started
+        duration = round(spent + (before if isinstance(before, int | float) else 0), 1)
+        return {**self._metadata.training, "duration_s": duration, "ended": ended}
 
     def _value_now(self, trainer: Trainer) -> float | None:
         """The monitored score of the present weights; None where they were not validated."""
@@ -148,5 +175,6 @@ class RunFolder(Callback):
                 monitor=None if value is None else Monitor(MONITOR, value),
                 weights="best" if self._best and value is not None else "last",
                 last=self._last,
+                training=self._training("unfinished"),
             )
             Checkpoint.save(self._folder, pl_module.model, self._tokenizer, metadata)
