@@ -142,8 +142,8 @@ def _resume(overrides: list[str], asked: DictConfig, root: Path) -> Plan:
     for key, (before, now) in changes.items():
         if any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED):
             raise ConfigError(
-                f"{key} was {shown(before)} and is {shown(now)}, which a resumed run cannot change; leave it out, or begin a new run "
-                f"from these weights: model.weights={folder}."
+                f"{key} was {shown(before)} and is {shown(now)}, which a resumed run cannot change; leave it out, or "
+                f"begin a new run from these weights: model.weights={folder}."
             )
     _check(config)
     return Plan(
