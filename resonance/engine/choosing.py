@@ -1,11 +1,12 @@
-"""The tokens that follow a step's chunks: from hidden states, through logits and sampling."""
+"""The tokens that follow a step's chunks: from hidden states, through logits, and sampling or scoring."""
 
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
 
-from resonance.engine import sampling
+from resonance.engine import sampling, scoring
 from resonance.engine.results import TokenLogprob
 from resonance.engine.row import Row
 from resonance.engine.runner import Runner
@@ -15,10 +16,11 @@ from resonance.engine.text import Choice, Chunk
 def choose_following(runner: Runner, chunks: Sequence[Chunk], hidden: Sequence[Tensor]) -> list[list[Choice]]:
     """For each chunk the tokens that would follow: one, and one more after each drafted token.
 
-    `hidden` has each chunk's wanted states, (wanted, n_embd). Chunks of texts that do not generate, or whose
-    prompts go on, have none.
+    `hidden` has each chunk's wanted states, (wanted, n_embd). Chunks of texts that are scored have the tokens that do
+    follow, with their log-probabilities; those whose hidden states are collected, or whose prompts go on, have none.
     """
-    generating = [i for i, chunk in enumerate(chunks) if chunk.wanted and chunk.text.hidden is None]
+    generating = [i for i, chunk in enumerate(chunks) if chunk.wanted and chunk.text.generates]
+    scored = [i for i, chunk in enumerate(chunks) if chunk.wanted and chunk.text.scored_ids]
     following: list[list[Choice]] = [[] for _ in chunks]
     if generating:
         logits = runner.logits(torch.cat([hidden[i] for i in generating]))  # (rows, V)
@@ -26,6 +28,10 @@ def choose_following(runner: Runner, chunks: Sequence[Chunk], hidden: Sequence[T
         choices = iter(_choose(logits, rows))
         for i in generating:
             following[i] = [next(choices) for _ in range(chunks[i].wanted)]
+    if scored:
+        scores = iter(scoring.score(runner, [chunks[i] for i in scored], torch.cat([hidden[i] for i in scored])))
+        for i in scored:
+            following[i] = [(score.token_id, score) for score in islice(scores, chunks[i].wanted)]
     return following
 
 

@@ -67,12 +67,12 @@ class Desk:
     def pause(self, request_id: str, *, paused: bool) -> None:
         """Let a request's texts, those included that are still to be queued, wait or go on.
 
-        Texts whose hidden states are collected go on: what these make of memory is bounded by their prompts.
+        Texts that do not generate go on: what these make of memory is bounded by their prompts.
         """
         for text in self._unfinished.get(request_id, ()):
             if not paused:
                 self._scheduler.resume(text)
-            elif text.hidden is None:
+            elif text.generates:
                 self._scheduler.pause(text)
 
     def collect(self) -> list[tuple[str, Piece]]:

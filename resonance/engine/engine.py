@@ -137,6 +137,28 @@ class Engine:
         self._desk.open(texts)
         return texts[0].request_id
 
+    def submit_score(
+        self,
+        prompt_ids: Sequence[int],
+        continuation_ids: Sequence[int],
+        *,
+        top: int = 0,
+        request_id: str | None = None,
+        owner: str | None = None,
+        priority: int = 0,
+    ) -> str:
+        """Queue the scoring of a continuation after its prompt and return its id; `step` brings pieces with `scores`.
+
+        They add up to one score for each of the continuation's tokens, with the `top` likeliest in their places; the
+        last piece's finish_reason is "stop". Shares each step with what is generated, as prompts do, and is
+        cancelled as they are. Raises EngineError when there is nothing to score or the request cannot be served.
+        """
+        if not len(continuation_ids):
+            raise EngineError("A continuation to score must have at least one token.")
+        text = self._scored_text((prompt_ids, continuation_ids), top, request_id, owner, priority)
+        self._desk.open([text])
+        return text.request_id
+
     def step(self) -> list[tuple[str, Piece]]:
         """Compute one step and return what it brought, as (request id, piece) in the order of generation."""
         if self._scheduler.has_work:
@@ -301,8 +323,23 @@ class Engine:
                     yield pieces.popleft()
 
     def _score(self, pairs: Sequence[scoring.Pair], top: int) -> list[list[TokenLogprob]]:
-        places = scoring.places(pairs, self.config.vocab_size)
-        return scoring.score(self._runner, pairs, self._collect(places), top)
+        texts = [self._scored_text(pair, top) if len(pair[1]) else None for pair in pairs]
+        for _ in self._run([text for text in texts if text is not None]):
+            pass
+        return [[] if text is None else text.logprobs for text in texts]
+
+    def _scored_text(
+        self,
+        pair: scoring.Pair,
+        top: int,
+        request_id: str | None = None,
+        owner: str | None = None,
+        priority: int = 0,
+    ) -> Text:
+        prompt, continuation = scoring.checked(pair, top, self.config.vocab_size)
+        text = self._texts([*prompt, *continuation[:-1]], None, request_id, owner, priority)[0]  # the last is not read
+        text.scored_ids, text.scored_top, text.wanted_from = continuation, top, len(prompt) - 1
+        return text
 
     def _next_logits(self, texts: Sequence[Sequence[int]], owner: str | None) -> Tensor:
         # What follows each text, (texts, V); what they share with texts of the step before is in the cache.

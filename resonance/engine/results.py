@@ -7,12 +7,22 @@ FinishReason = Literal["stop", "length", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token with its log-probability and, where asked for, the likeliest tokens in its place."""
+
+    token_id: int
+    logprob: float
+    top_logprobs: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """One step of one request's text.
 
     `text` may be empty: characters whose bytes are not all there yet, and what may still become a stop string,
-    are held back. `token_id` is None only in the last piece of a cancelled request. The natural logarithms of
-    probabilities are the model's own, before temperature, penalties and filters; None where not asked for.
+    are held back. `token_id` is None only in the last piece of a cancelled request, and in those of a scoring
+    request, whose `scores` are of the continuation's next tokens. The natural logarithms of probabilities are the
+    model's own, before temperature, penalties and filters; None where not asked for.
     """
 
     token_id: int | None
@@ -21,15 +31,7 @@ class Piece:
     top_logprobs: tuple[tuple[int, float], ...] | None = None  # (token id, log-probability), likeliest first
     finish_reason: FinishReason | None = None
     index: int = 0  # which of the request's n answers
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
-    """One token with its log-probability and, where asked for, the likeliest tokens in its place."""
-
-    token_id: int
-    logprob: float
-    top_logprobs: tuple[tuple[int, float], ...] = ()
+    scores: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

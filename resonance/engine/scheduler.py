@@ -9,6 +9,7 @@ from resonance.engine.speculate import Drafter
 from resonance.engine.text import Chunk, Text
 
 GUESSED_ROWS = 12  # a step of few texts has room for so many rows, guesses included, in little more time
+LEAST_SCORED = 4  # tokens a step, so that scoring ends however many prompts come
 MIN_COPY = 16  # a shared prefix shorter than this is computed again rather than copied from another slot
 
 
@@ -32,7 +33,8 @@ class Scheduler:
 
     A step holds every decoding text's newest token, and prompts' tokens in chunks: up to `prefill_tokens`, but
     `mixed_tokens` beside decoding texts that somebody reads along, so that a long prompt does not stall running
-    streams; more where those are few beside the prompts.
+    streams; more where those are few beside the prompts. Texts that are scored take what prompts leave of that, never
+    more than `scored_tokens` beside those streams, and at least LEAST_SCORED.
     `copy_prefix(source_slot, target_slot, length)` moves a shared prefix's cache; `drafter` guesses tokens that
     decoding texts will say.
     """
@@ -45,12 +47,14 @@ class Scheduler:
         *,
         prefill_tokens: int = 512,
         mixed_tokens: int = 32,
+        scored_tokens: int = 16,
     ) -> None:
         self.slots = [Slot() for _ in range(slots)]
         self._copy_prefix = copy_prefix
         self._drafter = drafter
         self._prefill_tokens = prefill_tokens
         self._mixed_tokens = mixed_tokens
+        self._scored_tokens = scored_tokens
         self._waiting: list[tuple[int, int, Text]] = []  # a heap
         self._running: list[Text] = []  # in order of admission; paused texts among them keep their slots for now
         self._parked: list[Text] = []  # paused, without a slot
@@ -109,12 +113,18 @@ class Scheduler:
             self._admit(heapq.heappop(self._waiting)[2])
         going = [text for text in self._running if not text.paused]
         decoding = [text for text in going if text.is_decoding]
-        prefilling = [text for text in going if not text.is_decoding]
+        prefilling = [text for text in going if not (text.is_decoding or text.scored_ids)]
+        scored = [text for text in going if text.scored_ids]
         budget = self._prefill_tokens
         watched = sum(text.read_along for text in decoding)
         if watched:  # the fewer would be held up, and the more would wait, the more of prompts
             budget = min(budget, max(1, 2 * len(prefilling) // watched) * self._mixed_tokens)
-        return [*self._next_tokens(decoding), *self._next_chunks(prefilling, budget)]
+        chunks = [*self._next_tokens(decoding), *self._next_chunks(prefilling, budget)]
+        if scored:
+            left = budget - sum(len(chunk.token_ids) for chunk in chunks[len(decoding) :])
+            left = max(LEAST_SCORED, min(left, self._scored_tokens) if watched else left)
+            chunks += self._next_chunks(scored, left)
+        return chunks
 
     def _next_tokens(self, texts: Sequence[Text]) -> Iterator[Chunk]:
         drafted: list[list[int]] = [[] for _ in texts]

@@ -1,6 +1,7 @@
 """How likely the model finds tokens that are there already."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from numbers import Integral
 
 from torch import Tensor
 
@@ -9,34 +10,40 @@ from resonance.engine.params import EngineError
 from resonance.engine.requests import checked_ids
 from resonance.engine.results import TokenLogprob
 from resonance.engine.runner import Runner
+from resonance.engine.text import Chunk
 
 HEAD_ROWS = 128  # logits of so many places at a time exist
 
 Pair = tuple[Sequence[int], Sequence[int]]  # a prompt's ids, and those of its continuation
 
 
-def places(pairs: Sequence[Pair], vocab_size: int) -> list[tuple[Sequence[int], int]]:
-    """The texts to compute for `score`, each with the place from which on its hidden states are wanted.
+def checked(pair: Pair, top: int, vocab_size: int) -> tuple[list[int], list[int]]:
+    """A prompt and its continuation, which is to be scored, as lists; the engine checks prompts.
 
-    Pairs without a continuation need none. Raises EngineError when there is nothing before a continuation, or when it
-    is not made of ids of the vocabulary.
+    Raises EngineError when there is nothing before the continuation, when it is not made of ids of the vocabulary, or
+    when `top` is no number of tokens.
     """
-    for prompt, continuation in pairs:
-        if continuation and not prompt:
-            raise EngineError("A prompt to score after must have at least one token; the end-of-text token will do.")
-        checked_ids("the continuation", continuation, vocab_size)
-    return [([*prompt, *continuation[:-1]], len(prompt) - 1) for prompt, continuation in pairs if continuation]
+    prompt, continuation = pair
+    if not len(prompt):
+        raise EngineError("A prompt to score after must have at least one token; the end-of-text token will do.")
+    if not isinstance(top, Integral) or top < 0:
+        raise EngineError(f"top must be a whole number of at least 0, not {top!r}.")
+    return list(prompt), checked_ids("the continuation", continuation, vocab_size)
 
 
-def score(runner: Runner, pairs: Sequence[Pair], hidden: Iterator[Tensor], top: int) -> list[list[TokenLogprob]]:
-    """Each continuation's tokens with their log-probabilities, from the hidden states (tokens, C) of `places`."""
-    return [_score(runner, continuation, next(hidden), top) if continuation else [] for _, continuation in pairs]
+def score(runner: Runner, chunks: Sequence[Chunk], hidden: Tensor) -> list[TokenLogprob]:
+    """The tokens to score of all chunks with their log-probabilities, from the hidden states before them (tokens, C).
 
-
-def _score(runner: Runner, token_ids: Sequence[int], hidden: Tensor, top: int) -> list[TokenLogprob]:
+    The work is bounded by the step's tokens, as the chunks are, and the memory by HEAD_ROWS.
+    """
+    ids = [token_id for chunk in chunks for token_id in chunk.scored_ids]
+    tops = [chunk.text.scored_top for chunk in chunks for _ in range(chunk.wanted)]
     scored: list[TokenLogprob] = []
-    for at, states in enumerate(hidden.split(HEAD_ROWS)):
-        ids = [int(i) for i in token_ids[at * HEAD_ROWS : (at + 1) * HEAD_ROWS]]
-        known = sampling.logprobs(runner.logits(states), ids, top)
-        scored += [TokenLogprob(i, value, best) for i, (value, best) in zip(ids, known, strict=True)]
+    for start, states in zip(range(0, len(ids), HEAD_ROWS), hidden.split(HEAD_ROWS), strict=True):
+        some, some_tops = ids[start : start + HEAD_ROWS], tops[start : start + HEAD_ROWS]
+        known = sampling.logprobs(runner.logits(states), some, max(some_tops))
+        scored += [
+            TokenLogprob(token_id, value, best[:top])
+            for token_id, top, (value, best) in zip(some, some_tops, known, strict=True)
+        ]
     return scored

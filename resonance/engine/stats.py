@@ -25,6 +25,8 @@ class Counts:
     def add(self, chunk: Chunk, pieces: Sequence[Piece]) -> None:
         """Count a computed chunk and what it brought: its text's next token, and one for each right guess."""
         self.chunks += 1
+        if chunk.text.scored_ids:
+            return
         self.generated_tokens += len(pieces)
         self.drafted_tokens += len(chunk.drafted)
         self.accepted_tokens += max(0, len(pieces) - 1)

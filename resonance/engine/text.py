@@ -42,7 +42,9 @@ class Text:
     computed: int = 0
     cached_tokens: int = 0
     wanted_from: int = 0  # hidden states are wanted of the tokens from here on
-    hidden: list[Tensor] | None = None  # collected instead of generating, for scores and embeddings
+    hidden: list[Tensor] | None = None  # collected instead of generating, for embeddings and beam search
+    scored_ids: Sequence[int] = ()  # what follows each wanted token: scored instead of generating
+    scored_top: int = 0  # how many of the likeliest tokens a score lists
     finish_reason: FinishReason | None = None
     paused: bool = False  # nothing is computed for it
     siblings: "list[Text]" = field(default_factory=list)  # to be queued once the prompt is computed
@@ -70,6 +72,11 @@ class Text:
         """Whether tokens that were not said yet can be chosen as they will be: what keeps a state cannot look ahead."""
         return not self.params.logits_processors and self.grammar is None
 
+    @property
+    def generates(self) -> bool:
+        """Whether tokens are chosen to follow; a text that is only read gives hidden states or scores."""
+        return self.hidden is None and not self.scored_ids
+
     def row(self, drafted: Sequence[int] = ()) -> Row:
         """What sampling must know to choose the token after these and `drafted`."""
         token_ids = [*self.token_ids, *drafted] if drafted else self.token_ids
@@ -79,7 +86,8 @@ class Text:
     def advance(self, chunk: "Chunk", states: Tensor, choices: Sequence[Choice]) -> list[Piece]:
         """Note that a chunk is computed, and take the tokens chosen in its wanted places; what they bring.
 
-        Taken is the first choice, and each further one as long as the draft had guessed the one before it.
+        Taken is the first choice, and each further one as long as the draft had guessed the one before it. The
+        choices of a text that is scored are the tokens that do follow.
         """
         self.computed = min(chunk.start + len(chunk.token_ids), len(self.token_ids))
         if self.hidden is not None:
@@ -87,6 +95,8 @@ class Text:
             if self.computed == len(self.token_ids):
                 self.finish_reason = "stop"
             return []
+        if self.scored_ids:
+            return self._take_scores(choices)
         pieces: list[Piece] = []
         for place, (token_id, logprob) in enumerate(choices):
             pieces.append(self._say(token_id, logprob))
@@ -116,6 +126,13 @@ class Text:
             cached_tokens=self.cached_tokens,
             index=self.index,
         )
+
+    def _take_scores(self, choices: Sequence[Choice]) -> list[Piece]:
+        scores = tuple(score for _, score in choices if score is not None)
+        if self.computed == len(self.token_ids):
+            self.finish_reason = "stop"
+        self.logprobs += scores
+        return [Piece(None, "", finish_reason=self.finish_reason, scores=scores)] if scores else []
 
     def _say(self, token_id: int, logprob: TokenLogprob | None) -> Piece:
         self.token_ids.append(token_id)
@@ -151,3 +168,9 @@ class Chunk:
     token_ids: list[int]
     wanted: int  # of how many tokens at the end hidden states are wanted
     drafted: Sequence[int] = ()  # how `token_ids` end: guesses at what the text will say
+
+    @property
+    def scored_ids(self) -> Sequence[int]:
+        """The tokens to score, one after each wanted token; empty where the text is not scored."""
+        end = self.start + len(self.token_ids) - self.text.wanted_from
+        return self.text.scored_ids[end - self.wanted : end] if self.text.scored_ids else ()
