@@ -23,6 +23,11 @@ class Prompt:
     n: int = 1
     score_top: int | None = None
 
+    @property
+    def places(self) -> int:
+        """How many places of a batch its answers take."""
+        return 1 if self.params is None else self.n
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -48,7 +53,10 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """For one prompt's tokens from the second on: log-probability, and (token id, log-probability) of the likeliest."""
+    """For the next of one prompt's tokens: log-probability, and (token id, log-probability) of the likeliest.
+
+    A prompt's events begin with its second token, as nothing comes before the first.
+    """
 
     prompt: int
     tokens: list[tuple[float, tuple[tuple[int, float], ...]]]
@@ -78,9 +86,23 @@ Event = Token | Scored | Failure | Finished | Idle
 
 @dataclass(slots=True)
 class Progress:
-    """What a worker remembers of a job: the engine requests that it became and are not finished."""
+    """What a worker remembers of a job: how many of its prompts have begun, and the engine requests they became."""
 
     job: Job
-    open: dict[str, int] = field(default_factory=dict[str, int])  # engine request -> index of its first answer
+    begun: int = 0  # prompts
+    first: int = 0  # index of the next prompt's first answer
+    # engine request -> its prompt's number, and the index of its first answer
+    open: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     waiting: dict[str, int] = field(default_factory=dict[str, int])  # those without a token yet -> prompt's length
-    answers_left: int = 0
+    places: int = 0  # of the engine's batch that it takes: unfinished answers, and prompts that are scored
+
+    @property
+    def next_prompt(self) -> Prompt | None:
+        """The first prompt that has not begun."""
+        return self.job.prompts[self.begun] if self.begun < len(self.job.prompts) else None
+
+    def take_next(self) -> tuple[int, int]:
+        """Note that the next prompt begins; its number, and the index of its first answer."""
+        number, first = self.begun, self.first
+        self.begun, self.first = number + 1, first + self.job.prompts[number].n
+        return number, first

@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 from litserve import LitAPI
@@ -24,6 +25,7 @@ from serve.settings import EngineSettings
 
 log = logging.getLogger("resonance.serve.inference.worker")
 
+SCORE = "score"  # how the names of engine requests end that score a prompt
 BROKEN = Failure(500, "generation_failed", "The model failed on this request; the server goes on.")
 ABSENT = Failure(503, "model_unavailable", "The worker does not hold this model at the moment; its log says why.")
 TOO_LATE = Failure(504, "timeout", "The answer took longer than the server allows.")
@@ -64,10 +66,14 @@ class EngineWorker(LitAPI):
 
     def has_capacity(self) -> bool:
         """Whether another job could start at once: an engine has a free place in its batch."""
+        return any(count < self.settings.max_batch_size for count in self._busy().values())
+
+    def _busy(self) -> dict[str, int]:
+        """How many places of each engine are taken."""
         busy = dict.fromkeys(self.engines.running, 0)
         for progress in self.jobs.values():
-            busy[progress.job.model] += progress.answers_left
-        return any(count < self.settings.max_batch_size for count in busy.values())
+            busy[progress.job.model] += progress.places
+        return busy
 
     def add_request(self, request: bytes) -> list[tuple[str, Event]]:
         """Take a job. One whose client has gone, or that a worker has already, is dropped without a word."""
@@ -83,42 +89,89 @@ class EngineWorker(LitAPI):
         self.table.claim(job.lease, self.worker)
         progress = self.jobs[uid] = Progress(job)
         self.table.set("active", self.worker, len(self.jobs))
+        return self._begin(uid, progress)
+
+    def _begin(self, uid: str, progress: Progress) -> list[tuple[str, Event]]:
+        """Begin a job's next prompt that has something to compute; the job's last event when nothing is left of it."""
+        before = progress.places
+        while progress.places == before and (prompt := progress.next_prompt) is not None:
+            number, first = progress.take_next()
+            begin = self._generate if prompt.score_top is None or len(prompt.ids) < 2 else self._score
+            failed = begin(uid, progress, number, first)
+            if failed:
+                return failed
+        return self._finish_if_done(uid, progress)
+
+    def _score(self, uid: str, progress: Progress, number: int, first: int) -> list[tuple[str, Event]]:
+        """Let a prompt's own log-probabilities be computed; its answers follow."""
+        prompt = progress.job.prompts[number]
+        request_id = f"{uid}/{number}/{SCORE}"
+        progress.open[request_id] = number, first
+        progress.places += 1
+        engine, top = self.engines.running[progress.job.model], prompt.score_top or 0
+        return self._submit(
+            uid, lambda: engine.submit_score(prompt.ids[:1], prompt.ids[1:], top=top, request_id=request_id)
+        )
+
+    def _generate(self, uid: str, progress: Progress, number: int, first: int) -> list[tuple[str, Event]]:
+        """Let a prompt's answers begin, where any are asked for."""
+        prompt = progress.job.prompts[number]
+        if prompt.params is None:
+            return []
+        request_id = f"{uid}/{number}"
+        progress.open[request_id] = number, first
+        progress.waiting[request_id] = len(prompt.ids)
+        progress.places += prompt.n
+        engine, params = self.engines.running[progress.job.model], prompt.params
+
+        return self._submit(
+            uid, lambda: engine.submit(prompt.ids, SamplingParams(**params, n=prompt.n), request_id=request_id)
+        )
+
+    def _submit(self, uid: str, submit: Callable[[], object]) -> list[tuple[str, Event]]:
+        """Hand something to the engine; the job's failure when that cannot be done."""
         try:
-            events = self._start(uid, progress)
+            submit()
         except EngineError as error:
             return [(uid, self._fail(uid, Failure(400, "invalid_request", str(error))))]
         except Exception:
             log.exception("a request could not be started")
             return [(uid, self._fail(uid, BROKEN))]
-        return [(uid, event) for event in events]
+        return []
 
-    def _start(self, uid: str, progress: Progress) -> list[Event]:
-        engine = self.engines.running[progress.job.model]
-        events: list[Event] = []
-        first = 0
-        for number, prompt in enumerate(progress.job.prompts):
-            if prompt.score_top is not None:
-                scores = engine.prompt_logprobs(prompt.ids, prompt.score_top)
-                events.append(Scored(number, [(token.logprob, token.top_logprobs) for token in scores]))
-            if prompt.params is not None:
-                request_id = f"{uid}/{number}"
-                engine.submit(prompt.ids, SamplingParams(**prompt.params, n=prompt.n), request_id=request_id)
-                progress.open[request_id] = first
-                progress.waiting[request_id] = len(prompt.ids)
-                progress.answers_left += prompt.n
-            first += prompt.n
-        if not progress.answers_left:
-            events.append(self._finish(uid))
+    def _begin_next_prompts(self) -> list[tuple[str, Event]]:
+        """Begin further prompts of jobs with several.
+
+        A job has one of its prompts under way at any time, in the place of the one before. The places that are left
+        go to the jobs that have fewest, but for the last one: the next job finds it free, however many prompts wait.
+        """
+        several = [(uid, progress) for uid, progress in self.jobs.items() if progress.next_prompt is not None]
+        if not several:
+            return []
+        events: list[tuple[str, Event]] = []
+        for uid, progress in several:
+            if not progress.places:
+                events += self._begin(uid, progress)
+        free = {name: self.settings.max_batch_size - 1 - count for name, count in self._busy().items()}
+        while several:
+            uid, progress = min(several, key=lambda entry: entry[1].places)
+            prompt = progress.next_prompt
+            if uid not in self.jobs or prompt is None or prompt.places > free[progress.job.model]:
+                several.remove((uid, progress))
+                continue
+            free[progress.job.model] -= prompt.places
+            events += self._begin(uid, progress)
         return events
 
     def step(self) -> list[tuple[str, Event]]:
         """Let every engine compute one step; return what became of it, in order."""
-        self.table.beat(self.worker)
         events = self._drop_unwanted()
+        events += self._begin_next_prompts()
         batch = 0
         for name, engine in self.engines.running.items():
             if not engine.has_work:
                 continue
+            self.table.beat(self.worker)
             try:
                 pieces = engine.step()
             except Exception:
@@ -137,11 +190,13 @@ class EngineWorker(LitAPI):
         progress = self.jobs.get(uid)
         if progress is None:  # cancelled a moment ago
             return []
+        if request_id.endswith(SCORE):
+            return self._report_scores(uid, progress, request_id, piece)
         if piece.token_id is not None:
             self.table.count("generated_tokens", self.worker)
             self.table.count("prompt_tokens", self.worker, progress.waiting.pop(request_id, 0))
         token = Token(
-            index=progress.open[request_id] + piece.index,
+            index=progress.open[request_id][1] + piece.index,
             token_id=piece.token_id,
             text=piece.text,
             logprob=piece.logprob,
@@ -150,10 +205,30 @@ class EngineWorker(LitAPI):
         )
         events: list[tuple[str, Event]] = [(uid, token)]
         if piece.finish_reason:
-            progress.answers_left -= 1
-            if not progress.answers_left:
-                events.append((uid, self._finish(uid)))
+            events += self._free_place(uid, progress)
         return events
+
+    def _report_scores(self, uid: str, progress: Progress, request_id: str, piece: Piece) -> list[tuple[str, Event]]:
+        number, first = progress.open[request_id]
+        events: list[tuple[str, Event]] = [
+            (uid, Scored(number, [(score.logprob, score.top_logprobs) for score in piece.scores]))
+        ]
+        if piece.finish_reason:
+            prompt = progress.job.prompts[number]
+            if prompt.params is None:  # else they are counted when its answer begins
+                self.table.count("prompt_tokens", self.worker, len(prompt.ids))
+            failed = self._generate(uid, progress, number, first)  # next to the scoring's cache, in its place
+            events += failed or self._free_place(uid, progress)
+        return events
+
+    def _free_place(self, uid: str, progress: Progress) -> list[tuple[str, Event]]:
+        """Note that an answer or a scoring has ended."""
+        progress.places -= 1
+        return self._finish_if_done(uid, progress)
+
+    def _finish_if_done(self, uid: str, progress: Progress) -> list[tuple[str, Event]]:
+        unfinished = progress.places or progress.next_prompt is not None
+        return [] if unfinished else [(uid, self._finish(uid))]
 
     def _drop_unwanted(self) -> list[tuple[str, Event]]:
         """Cancel what nobody waits for any more, before any time is spent on it."""
