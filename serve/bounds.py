@@ -26,6 +26,7 @@ WHOLE: dict[str, tuple[int, int]] = {
     "limits.body_bytes": (1024, 1 << 30),
     "limits.messages": (1, 1_000_000),
     "limits.message_chars": (1, 1 << 30),
+    "limits.prompt_logprobs": (1, 1 << 30),
 }
 MAYBE_WHOLE: dict[str, tuple[int, int]] = {
     "context_length": (16, 1_000_000),

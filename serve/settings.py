@@ -66,6 +66,7 @@ class Limits:
     receive_s: float
     messages: int
     message_chars: int
+    prompt_logprobs: int
     requests_per_minute: int | None
     tokens_per_minute: int | None
     streams: int | None

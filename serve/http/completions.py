@@ -11,8 +11,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from serve.http.answers import Completion, CompletionChoice, CompletionLogprobs, Usage
+from serve.http.answers import Completion, Usage
 from serve.http.auth import Caller, Known
+from serve.http.echo import Columns, Echo, beside_the_loop, choice_json, columns, joined, with_choices, write_echo
 from serve.http.errors import ApiError
 from serve.http.logprobs import TokenLists
 from serve.http.models import ServedModel
@@ -23,7 +24,7 @@ from serve.http.service import Service, Shared
 from serve.http.sse import EventLog
 from serve.http.streaming import STREAMED, LastEventId, replay, stream, while_connected
 from serve.inference.spec import Answer
-from serve.inference.wire import Idle, Prompt, Scored, Token
+from serve.inference.wire import Idle, Prompt, Score, Scored, Token
 from serve.settings import Sampling
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
@@ -36,7 +37,7 @@ router = APIRouter(tags=["completions"])
 @router.post("/v1/completions", response_model=Completion, responses={200: STREAMED})
 async def completions(
     body: CompletionRequest, request: Request, shared: Shared, caller: Known, last_event_id: LastEventId = None
-) -> Completion | Response:
+) -> Response:
     """Continue texts or token ids as OpenAI's older API does, whole or with `stream: true` in pieces."""
     if body.stream and last_event_id:
         return replay(shared, caller, last_event_id)
@@ -71,9 +72,10 @@ class _Job:
     answer: Answer
     prompts: list[list[int]]
     continued: list[_Continued]
-    scores: dict[int, Scored]
     began: float
     stack: ExitStack
+    scores: dict[int, list[Score]] = field(default_factory=dict[int, list[Score]])  # by prompt, until it is written
+    echoes: dict[int, Echo] = field(default_factory=dict[int, Echo])
 
     async def events(self) -> AsyncIterator[Token | Idle]:
         """The tokens of all continuations. Raises ApiError when the work fails."""
@@ -85,9 +87,25 @@ class _Job:
                     continued.pieces.append((event.text, event))
                 yield event
             elif isinstance(event, Scored):
-                self.scores[event.prompt] = event
+                scores = self.scores.setdefault(event.prompt, [])
+                scores += event.tokens
+                if len(scores) == len(self.prompts[event.prompt]) - 1:
+                    await self.echo(event.prompt)
             else:
                 yield event
+
+    async def echo(self, prompt: int) -> Echo:
+        """What the answers to a prompt begin with; it is written once."""
+        if prompt not in self.echoes:
+            ids, scores = self.prompts[prompt], self.scores.pop(prompt, [])
+            self.echoes[prompt] = (
+                await beside_the_loop(
+                    write_echo, ids, scores, self.model.tokenizer, logprobs=self.body.logprobs is not None
+                )
+                if self.body.echo
+                else Echo()
+            )
+        return self.echoes[prompt]
 
     def usage(self) -> Usage:
         prompt, made = sum(map(len, self.prompts)), sum(len(c.pieces) for c in self.continued)
@@ -131,6 +149,8 @@ async def _begin(service: Service, caller: Caller, body: CompletionRequest) -> _
             prompts = await asyncio.to_thread(_prompts, given, model, wanted)
         else:
             prompts = _prompts(given, model, wanted)
+        _check_prompt_logprobs(body, sum(map(len, prompts)) * n, service.settings.limits.prompt_logprobs)
+        service.quotas.spend_prompt(caller.client, sum(map(len, prompts)))
         jobs: list[Prompt] = []
         for ids in prompts:
             params = None
@@ -150,9 +170,23 @@ async def _begin(service: Service, caller: Caller, body: CompletionRequest) -> _
             answer=answer,
             prompts=prompts,
             continued=[_Continued(ids) for ids in prompts for _ in range(n)],
-            scores={},
             began=began,
             stack=stack.pop_all(),
+        )
+
+
+def _check_prompt_logprobs(body: CompletionRequest, tokens: int, most: int) -> None:
+    """Refuse an answer with more of them than the server writes; `tokens` are echoed. Raises ApiError."""
+    if not body.echo or body.logprobs is None:
+        return
+    count = tokens * (body.logprobs + 1)
+    if count > most:
+        raise ApiError(
+            400,
+            f"The answer would echo {count} log-probabilities (prompt tokens times n times logprobs + 1), and the "
+            f"server gives at most {most}; send fewer or shorter prompts, or ask for a smaller n or logprobs.",
+            param="logprobs",
+            code="too_many_logprobs",
         )
 
 
@@ -186,29 +220,30 @@ def _prompts(given: Sequence[str | list[int]], model: ServedModel, wanted: int) 
     return prompts
 
 
-async def _collect(job: _Job) -> Completion:
+async def _collect(job: _Job) -> Response:
     async for _ in job.events():
         pass
-    choices = [_choice(job, i, continued) for i, continued in enumerate(job.continued)]
-    return Completion(id=job.id, created=job.created, model=job.model.name, choices=choices, usage=job.usage())
+    for prompt in range(len(job.prompts)):
+        await job.echo(prompt)
+    return Response(await beside_the_loop(_whole, job), media_type="application/json")
 
 
-def _choice(job: _Job, index: int, continued: _Continued) -> CompletionChoice:
-    text = "".join(text for text, _ in continued.pieces)
-    echoed = job.model.tokenizer.decode(continued.prompt_ids) if job.body.echo else ""
-    logprobs = None
+def _whole(job: _Job) -> bytes:
+    choices = (_choice(job, i, continued) for i, continued in enumerate(job.continued))
+    head = {"id": job.id, "object": "text_completion", "created": job.created, "model": job.model.name}
+    return with_choices(head, choices, {"usage": job.usage().model_dump()}).encode()
+
+
+def _choice(job: _Job, index: int, continued: _Continued) -> str:
+    echo = job.echoes[index // (job.body.n or 1)]
+    lists = None
     if job.body.logprobs is not None:
-        logprobs = TokenLists(job.model.tokenizer)
-        if job.body.echo:
-            logprobs.add_prompt(continued.prompt_ids, job.scores.get(index // (job.body.n or 1)))
+        answered = TokenLists(job.model.tokenizer, echo.offset)
         for _, token in continued.pieces:
-            logprobs.add(token)
-    return CompletionChoice(
-        index=index,
-        text=echoed + text,
-        logprobs=None if logprobs is None else logprobs.lists,
-        finish_reason="stop" if continued.finish_reason == "stop" else "length",
-    )
+            answered.add(token)
+        lists = joined((echo.columns, columns(answered.lists)))
+    text = echo.text + "".join(text for text, _ in continued.pieces)
+    return choice_json(index, text, lists, "stop" if continued.finish_reason == "stop" else "length")
 
 
 async def _write(job: _Job, log: EventLog) -> None:
@@ -223,45 +258,36 @@ async def _write_events(job: _Job, log: EventLog) -> None:
     include_usage = bool(job.body.stream_options and job.body.stream_options.include_usage)
     more: dict[str, Any] = {"usage": None} if include_usage else {}
 
-    def add(index: int, text: str, logprobs: CompletionLogprobs | None, finish_reason: str | None) -> None:
-        choice = {
-            "index": index,
-            "text": text,
-            "logprobs": None if logprobs is None else logprobs.model_dump(),
-            "finish_reason": finish_reason,
-        }
-        log.add(json.dumps(head | {"choices": [choice]} | more, ensure_ascii=False))
+    def add(index: int, text: str, lists: Columns | None, finish_reason: str | None) -> None:
+        log.add(with_choices(head, [choice_json(index, text, lists, finish_reason)], more))
 
     offsets = [0] * len(job.continued)
     echoed: set[int] = set()
 
-    def echo(index: int) -> None:
+    async def echo(index: int) -> None:
         """What was given goes before what is made."""
         if not job.body.echo or index in echoed:
             return
         echoed.add(index)
-        continued = job.continued[index]
-        tokens = None if job.body.logprobs is None else TokenLists(job.model.tokenizer)
-        if tokens is not None:
-            tokens.add_prompt(continued.prompt_ids, job.scores.get(index // (job.body.n or 1)))
-            offsets[index] = tokens.offset
-        add(index, job.model.tokenizer.decode(continued.prompt_ids), tokens and tokens.lists, None)
+        part = await job.echo(index // (job.body.n or 1))
+        offsets[index] = part.offset
+        add(index, part.text, None if job.body.logprobs is None else part.columns, None)
 
     async for event in job.events():
         if isinstance(event, Idle):
             log.comment()
             continue
-        echo(event.index)
+        await echo(event.index)
         tokens = None
         if job.body.logprobs is not None:
             tokens = TokenLists(job.model.tokenizer, offsets[event.index])
             tokens.add(event)
             offsets[event.index] = tokens.offset
         if event.text or event.finish_reason or (tokens is not None and tokens.lists.tokens):
-            add(event.index, event.text, tokens and tokens.lists, event.finish_reason)
+            add(event.index, event.text, tokens and columns(tokens.lists), event.finish_reason)
     for index in range(len(job.continued)):
         if index not in echoed and job.body.echo:
-            echo(index)
+            await echo(index)
             add(index, "", None, "length")
     if include_usage:
         log.add(json.dumps(head | {"choices": [], "usage": job.usage().model_dump()}))

@@ -21,6 +21,7 @@ class Quotas:
         self._window = MovingWindowRateLimiter(MemoryStorage())
         self._requests = _a_minute(limits.requests_per_minute)
         self._tokens = _a_minute(limits.tokens_per_minute)
+        self._owed: Counter[str] = Counter()  # tokens over the limit, which the next minutes pay for
         self._streams: Counter[str] = Counter()
 
     @contextmanager
@@ -32,6 +33,7 @@ class Quotas:
             )
         if self._requests and not self._window.hit(self._requests, "requests", client):
             raise self._refusal(self._requests, "requests", client)
+        self.spend(client, self._owed.pop(client, 0))
         if self._tokens and not self._window.test(self._tokens, "tokens", client):
             raise self._refusal(self._tokens, "tokens", client)
         self._streams[client] += 1
@@ -42,11 +44,25 @@ class Quotas:
             if not self._streams[client]:
                 del self._streams[client]
 
+    def spend_prompt(self, client: str, tokens: int) -> None:
+        """Count a prompt's tokens before they are computed. Raises ApiError 400 for more than a minute ever has."""
+        if self._tokens and tokens > self._tokens.amount:
+            raise ApiError(
+                400,
+                f"The request's prompts have {tokens} tokens, and the limit is {self._tokens.amount} a minute; send "
+                "fewer or shorter ones.",
+                code="tokens_per_minute",
+            )
+        self.spend(client, tokens)
+
     def spend(self, client: str, tokens: int) -> None:
-        """Count tokens that were generated; what goes over the limit is owed, and the next request waits."""
+        """Count tokens; what goes over the limit is owed, and the next request waits until it is paid."""
         if self._tokens and tokens:
-            left = self._window.get_window_stats(self._tokens, "tokens", client).remaining
-            self._window.hit(self._tokens, "tokens", client, cost=max(1, min(tokens, left)))
+            paid = min(tokens, self._window.get_window_stats(self._tokens, "tokens", client).remaining)
+            if paid:
+                self._window.hit(self._tokens, "tokens", client, cost=paid)
+            if tokens > paid:
+                self._owed[client] += tokens - paid
 
     def _refusal(self, item: RateLimitItemPerMinute, kind: str, client: str) -> ApiError:
         wait = self._window.get_window_stats(item, kind, client).reset_time - time.time()

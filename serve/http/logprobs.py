@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from resonance.tokenizer import Tokenizer
 from serve.http.answers import Alternative, CompletionLogprobs, TokenLogprob
-from serve.inference.wire import Scored, Token
+from serve.inference.wire import Score, Token
 
 LEAST = -9999.0  # JSON has no minus infinity
 
@@ -25,10 +25,9 @@ class TokenLists:
         self.lists = CompletionLogprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
         self._tokenizer = tokenizer
 
-    def add_prompt(self, ids: Sequence[int], scored: Scored | None) -> None:
-        """The prompt's own tokens; nothing comes before the first, so it has no probability."""
-        scores = [] if scored is None else scored.tokens
-        for token_id, score in zip(ids, [None, *scores], strict=True):
+    def add_prompt(self, ids: Sequence[int], scores: Sequence[Score | None]) -> None:
+        """Tokens of a prompt with their scores; None where there is none."""
+        for token_id, score in zip(ids, scores, strict=True):
             self._add(token_id, *(score or (None, None)))
 
     def add(self, token: Token) -> None:

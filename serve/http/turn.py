@@ -178,6 +178,7 @@ async def begin(service: Service, caller: Caller, body: ChatRequest) -> Turn:
             max_new_tokens=prompt.max_new_tokens,
             logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         )
+        service.quotas.spend_prompt(caller.client, len(prompt.fitted.prompt_ids))
         parent_id = None
         if body.session_id is not None:
             parent_id = await _store(service, caller.owner, body.session_id, conversation.fresh, conversation.parent_id)

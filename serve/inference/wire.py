@@ -51,15 +51,15 @@ class Token:
     finish_reason: str | None = None
 
 
+Score = tuple[float, tuple[tuple[int, float], ...]]  # log-probability, and (token id, log-probability) of the likeliest
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """For the next of one prompt's tokens: log-probability, and (token id, log-probability) of the likeliest.
-
-    A prompt's events begin with its second token, as nothing comes before the first.
-    """
+    """Scores of the next of one prompt's tokens; the first are those of its second token, as the first has none."""
 
     prompt: int
-    tokens: list[tuple[float, tuple[tuple[int, float], ...]]]
+    tokens: list[Score]
 
 
 @dataclass(frozen=True, slots=True)

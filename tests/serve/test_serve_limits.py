@@ -11,6 +11,10 @@ import time
 import httpx
 import pytest
 
+from serve.http.errors import ApiError
+from serve.http.limits import Quotas
+from serve.settings import Limits
+
 LONG = {"messages": [{"role": "user", "content": "Talk"}], "max_tokens": 8000, "n": 16, "logit_bias": {"50256": -100}}
 SHORT = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
 
@@ -26,9 +30,9 @@ def strict(launch):
         "cors_origins=['https://chat.example.org']",
         "limits.receive_s=4",
         "limits.requests_per_minute=6",
-        "limits.tokens_per_minute=100",
+        "limits.tokens_per_minute=300",
         "limits.streams=2",
-        RESONANCE_API_KEYS=",".join(f"key-{i}" for i in range(12)),
+        RESONANCE_API_KEYS=",".join([*(f"key-{i}" for i in range(12)), *(f"tokens-{i}" for i in range(4))]),
     )
 
 
@@ -45,10 +49,59 @@ def test_a_key_has_so_many_requests_a_minute_and_others_are_not_hurt(strict):
 
 
 def test_tokens_a_minute_are_counted_over_requests(strict):
-    body = LONG | {"max_tokens": 25, "n": 2}
+    body = LONG | {"max_tokens": 75, "n": 2}
     answers = [strict.client.post("/v1/chat/completions", json=body, headers=key(6)) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert answers[-1].json()["error"]["code"] == "tokens_per_minute"
+
+
+def test_the_tokens_of_prompts_count_in_chats_completions_and_scorings(strict):
+    chat = ("/v1/chat/completions", {"messages": [{"role": "user", "content": "one two " * 60}], "max_tokens": 1})
+    raw = ("/v1/completions", {"prompt": [[7] * 80, [8] * 80], "max_tokens": 1})
+    scoring = ("/v1/completions", {"prompt": [[7] * 80, [8] * 80], "max_tokens": 0, "echo": True, "logprobs": 0})
+    for i, (path, body) in enumerate((chat, raw, scoring)):
+        headers = {"Authorization": f"Bearer tokens-{i}"}
+        answers = [strict.client.post(path, json=body, headers=headers) for _ in range(4)]
+        used = answers[0].json()["usage"]["total_tokens"]
+        assert 120 < used < 200
+        assert [answer.status_code for answer in answers] == [200] * -(-300 // used) + [429] * (4 - -(-300 // used))
+        assert answers[-1].json()["error"]["code"] == "tokens_per_minute"
+
+
+def test_prompts_of_more_tokens_than_a_minute_has_are_refused(strict):
+    body = {"prompt": [[7] * 151, [8] * 150], "max_tokens": 0, "echo": True, "logprobs": 0}
+    refused = strict.client.post("/v1/completions", json=body, headers={"Authorization": "Bearer tokens-3"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "tokens_per_minute")
+    assert "301 tokens, and the limit is 300 a minute" in refused.json()["error"]["message"]
+
+
+def test_what_goes_over_the_limit_is_owed_for_as_many_minutes_as_it_takes(monkeypatch):
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    limits = Limits(
+        body_bytes=1,
+        receive_s=1,
+        messages=1,
+        message_chars=1,
+        prompt_logprobs=1,
+        requests_per_minute=None,
+        tokens_per_minute=10,
+        streams=None,
+    )
+    quotas = Quotas(limits)
+    with quotas.one_more("ann"):
+        quotas.spend_prompt("ann", 10)
+        quotas.spend("ann", 25)
+    for _ in range(2):
+        now += 61
+        with pytest.raises(ApiError) as refusal, quotas.one_more("ann"):
+            pass
+        assert (refusal.value.status, refusal.value.code) == (429, "tokens_per_minute")
+        with quotas.one_more("bob"):
+            pass
+    now += 61
+    with quotas.one_more("ann"):
+        pass
 
 
 def test_a_wrong_key_is_refused_and_each_key_has_its_own_conversations(strict):
