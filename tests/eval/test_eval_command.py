@@ -82,7 +82,7 @@ def test_the_scores_are_recorded_with_the_checkpoint_and_on_its_card(learned: Pa
     evaluate(learned, "tasks=perplexity")
     evaluate(learned, "tasks=[instruct]")
     scores = Checkpoint.open(learned).metadata.scores
-    assert set(scores) == {"instruct", "turns", "perplexity"}
+    assert set(scores) == {"instruct", "perplexity"}
     assert_score(scores["instruct"]["exact_match"])
     assert "exact_match" in (learned / "README.md").read_text(encoding="utf-8")
 
