@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 FOLDER, FILE = 0o700, 0o600
-SQLITE_SUFFIXES = ("", "-wal", "-shm", "-journal")
+SQLITE_SUFFIXES = ("-wal", "-shm", "-journal")
 
 
 def private_folder(path: Path) -> Path:
@@ -23,11 +23,15 @@ def private_folder(path: Path) -> Path:
 
 
 def private_file(path: Path) -> Path:
-    """Make an empty file with mode 0600 where there is none, and close an existing one to others. Raises OSError."""
+    """Make an empty file with mode 0600 where there is none, and close an existing one to others where it is ours.
+
+    Raises OSError when it cannot be made.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE)
     except FileExistsError:
-        restrict(path)
+        with suppress(PermissionError):
+            restrict(path)
     else:
         os.fchmod(descriptor, FILE)
         os.close(descriptor)
@@ -36,8 +40,8 @@ def private_file(path: Path) -> Path:
 
 def private_sqlite(path: Path) -> Path:
     """As `private_file`, for an SQLite database: files beside it get its mode from SQLite, and existing ones here."""
-    for suffix in SQLITE_SUFFIXES[1:]:
-        with suppress(FileNotFoundError):
+    for suffix in SQLITE_SUFFIXES:
+        with suppress(FileNotFoundError, PermissionError):
             restrict(path.with_name(path.name + suffix))
     return private_file(path)
 

@@ -29,6 +29,7 @@ from serve.rag import build_retriever
 from serve.server import Server
 from serve.settings import Settings, read_settings
 from serve.storage.store import Store
+from serve.stored_files import restrict_stored_files
 
 
 class ServeError(ResonanceError):
@@ -39,6 +40,7 @@ def main(overrides: list[str]) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises ResonanceError, in one sentence, for whatever cannot be served."""
     settings = read_settings(overrides)
     _configure_logging(settings.log)
+    restrict_stored_files(settings)
     _check_port(settings.host, settings.port)
     server = make_server(settings)
     interrupted = _end_on_signals(server)

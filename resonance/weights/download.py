@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from resonance import weights
 from resonance.paths import home, write_text_atomically
+from resonance.private_files import private_folder
 from resonance.weights import huggingface, openai
 from resonance.weights.announced import hash_file
 from resonance.weights.errors import WeightsError
@@ -70,7 +71,7 @@ def download(name: str, source: str, policy: Policy, watch: Watcher, base_url: s
     place, folder = SOURCES[source], home() / "weights" / name
     url = f"{(base_url or place.base_url).rstrip('/')}/{place.folders[name]}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         with FileLock(folder.with_name(f".{name}.lock"), timeout=0):
             _fetch_all(url, place.files, folder, policy, watch)
     except Timeout:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from resonance.private_files import private_folder, private_sqlite
+
 _log = logging.getLogger("resonance.search")
 
 
@@ -83,7 +85,8 @@ class Cache:
 
 def _opened(path: Path | None) -> sqlite3.Connection:
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
+        private_sqlite(path)
     connection = sqlite3.connect(path or ":memory:", timeout=1.0, check_same_thread=False, isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")

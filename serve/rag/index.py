@@ -21,6 +21,7 @@ import bm25s
 import numpy as np
 from numpy.typing import NDArray
 
+from resonance.private_files import private_folder, private_sqlite, restrict
 from serve.rag import bm25
 from serve.rag.contract import SearchError
 from serve.rag.folder import File, content_of, files_of
@@ -95,7 +96,7 @@ class Index:
         self.documents = documents.resolve()
         self.folder = folder / hashlib.sha256(str(self.documents).encode()).hexdigest()[:16]
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            restrict(private_folder(self.folder))
         except OSError as error:
             raise SearchError(
                 f"{folder} cannot hold an index ({error.strerror}); choose another index folder"
@@ -115,7 +116,7 @@ class Index:
                 raise
             except sqlite3.DatabaseError:
                 shutil.rmtree(self.folder)
-                self.folder.mkdir()
+                private_folder(self.folder)
                 return self._updated()
         except (sqlite3.OperationalError, OSError) as error:
             raise SearchError(f"the index in {self.folder} cannot be written: {error}") from error
@@ -173,7 +174,8 @@ class Index:
     @contextmanager
     def _open(self) -> Generator[sqlite3.Connection]:
         """A connection of this call; what is not committed by its end never was."""
-        database = sqlite3.connect(self.folder / "passages.sqlite", timeout=PATIENCE, isolation_level=None)
+        path = private_sqlite(self.folder / "passages.sqlite")
+        database = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
         try:
             _keep_log(database)
             database.executescript(_TABLES)

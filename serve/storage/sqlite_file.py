@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sqlalchemy.engine import URL
 
+from resonance.private_files import private_sqlite
 from serve.storage.failures import LOCKED, StoreUnavailable
 
 RESERVE_BYTES = 1 << 20  # given back to a full disk, so that deleting can write its journal
@@ -55,6 +56,7 @@ class SQLiteFile:
     async def opening(self) -> AsyncGenerator[None]:
         """Keep other processes from making or migrating a database in this folder for as long as the block lasts.
 
+        The file and those beside it are their user's alone, whatever the umask, and where they exist already.
         The lock is the folder's own: it needs no file, and ends with its process. Raises StoreUnavailable and OSError.
         """
         folder = os.open(self.path.parent, os.O_RDONLY)
@@ -66,6 +68,7 @@ class SQLiteFile:
                 await asyncio.sleep(POLL_SECONDS)
             else:
                 raise StoreUnavailable(LOCKED)
+            private_sqlite(self.path)
             yield
         finally:
             os.close(folder)

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from resonance import paths
+from resonance.private_files import private_folder
 
 SOURCES = ("vector.h", "linear.h", "tiles.h", "attention.h", "attention_tiles.h", "team.h", "gpt2.cpp")
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
@@ -61,7 +62,7 @@ def library(target: str = "native") -> ctypes.CDLL:
 def _build(compiler: str, flags: Sequence[str], folder: Path, path: Path) -> None:
     # Into a temporary name first: several processes may build at once. Linked with the OpenMP library that torch
     # has loaded already, since the threads of two would take the cores from each other.
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     openmp = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*")) or ["-fopenmp"]
     with tempfile.TemporaryDirectory(dir=path.parent) as work:
         object_file, made = Path(work) / "gpt2.o", Path(work) / "gpt2.so"
