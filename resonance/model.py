@@ -7,7 +7,7 @@ Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learner
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, Self
@@ -102,9 +102,14 @@ class MultiHeadAttention(nn.Module):
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd)  # query, key and value in one product
         self.proj = nn.Linear(config.n_embd, config.n_embd)
 
-    def forward(self, x: Tensor, mask: Tensor | None, cache: Cache | None, layer: int) -> Tensor:
+    def forward(
+        self, x: Tensor, mask: Tensor | None, cache: Cache | None, layer: int, documents: Sequence[int] | None
+    ) -> Tensor:
         batch, time, width = x.shape
         qkv = self.qkv(x).view(batch, time, 3, self.n_head, width // self.n_head)
+        if documents is not None:
+            attended = self._within(qkv, documents)  # (B, T, C)
+            return F.dropout(self.proj(attended), self.dropout, self.training)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, H, T, D) each
         if cache is not None:
             key, value = cache.extend(layer, key, value)  # (B, H, S, D) each
@@ -118,6 +123,18 @@ class MultiHeadAttention(nn.Module):
         )  # (B, H, T, D)
         out = self.proj(attended.transpose(1, 2).reshape(batch, time, width))  # (B, T, C)
         return F.dropout(out, self.dropout, self.training)
+
+    def _within(self, qkv: Tensor, documents: Sequence[int]) -> Tensor:
+        """Attention inside each document of packed rows: (B, T, 3, H, D) -> (B, T, C)."""
+        batch, time = qkv.shape[:2]
+        attended: list[Tensor] = []
+        for document in qkv.flatten(0, 1).split(list(documents)):  # (L, 3, H, D)
+            query, key, value = document.permute(1, 2, 0, 3).unsqueeze(1)  # (1, H, L, D) each
+            out = F.scaled_dot_product_attention(
+                query, key, value, is_causal=True, dropout_p=self.dropout if self.training else 0.0
+            )
+            attended.append(out[0].transpose(0, 1))  # (L, H, D)
+        return torch.cat(attended).reshape(batch, time, -1)
 
 
 class FeedForward(nn.Module):
@@ -144,8 +161,15 @@ class TransformerBlock(nn.Module):
         self.norm2 = LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.feed_forward = FeedForward(config)
 
-    def forward(self, x: Tensor, mask: Tensor | None, cache: Cache | None, layer: int) -> Tensor:
-        x = x + self.attention(self.norm1(x), mask, cache, layer)
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        cache: Cache | None,
+        layer: int,
+        documents: Sequence[int] | None = None,
+    ) -> Tensor:
+        x = x + self.attention(self.norm1(x), mask, cache, layer, documents)
         return x + self.feed_forward(self.norm2(x))
 
 
@@ -203,13 +227,15 @@ class GPT2(nn.Module):
             position_ids = torch.arange(time, device=input_ids.device)  # (T,)
         x = self.token_embedding(input_ids) + self.position_embedding(position_ids)  # (B, T, C)
         x = F.dropout(x, self.config.dropout, self.training)
-        mask = None
+        mask = documents = None
         if cache is not None:
             mask = cache.mask(time)
+        elif document_ids is not None and document_ids.is_cpu:
+            documents = document_lengths(document_ids)  # a GPU would wait for so many small products
         elif document_ids is not None:
             mask = document_mask(document_ids)
         for layer, block in enumerate(self.blocks):
-            x = block(x, mask, cache, layer)
+            x = block(x, mask, cache, layer, documents)
         return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -295,6 +321,13 @@ def document_mask(document_ids: Tensor) -> Tensor:
     """Who may attend to whom in packed rows: (B, T) int -> (B, 1, T, T) bool, causal and within one document."""
     same = document_ids[:, :, None] == document_ids[:, None, :]
     return same.tril().unsqueeze(1)
+
+
+def document_lengths(document_ids: Tensor) -> list[int]:
+    """Tokens of each document of packed rows (B, T), row after row; padding counts as one."""
+    rows = torch.arange(len(document_ids))[:, None]
+    whose = document_ids + rows * (int(document_ids.max()) + 2)  # of its own number in each row
+    return torch.unique_consecutive(whose.flatten(), return_counts=True)[1].tolist()
 
 
 def _embedding(count: int, width: int) -> nn.Embedding:

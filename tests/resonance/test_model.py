@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resonance.model import GPT2, PRESETS, GPT2Config, ModelError
+from resonance.model import GPT2, PRESETS, GPT2Config, ModelError, document_mask
 
 TINY = GPT2Config(vocab_size=97, context_length=32, n_layer=2, n_head=2, n_embd=16, dropout=0.1)
 
@@ -61,6 +61,24 @@ def test_packed_documents_see_only_themselves(tiny: GPT2) -> None:
         together = tiny(packed, position_ids=positions, document_ids=documents)
         alone = torch.cat([tiny(first), tiny(second)], 1)
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+
+
+def test_documents_by_themselves_and_under_a_mask_give_the_same_and_so_do_their_gradients() -> None:
+    documents = torch.tensor([[0] * 5 + [1] * 6 + [2] * 1, [0] * 9 + [-1] * 3])
+    ids = torch.randint(0, 97, documents.shape)
+    apart, masked = GPT2(replace(TINY, dropout=0.0)), GPT2(replace(TINY, dropout=0.0))
+    masked.load_state_dict(apart.state_dict())
+    x = masked.token_embedding(ids) + masked.position_embedding(torch.arange(12))
+    for layer, block in enumerate(masked.blocks):
+        x = block(x, document_mask(documents), None, layer)
+    under_mask, alone = masked.norm(x), apart.hidden(ids, document_ids=documents)
+    torch.testing.assert_close(alone, under_mask, rtol=0, atol=1e-5)
+    for hidden in (under_mask, alone):
+        hidden.square().sum().backward()
+    for (name, mine), theirs in zip(apart.named_parameters(), masked.parameters(), strict=True):
+        torch.testing.assert_close(
+            mine.grad, theirs.grad, rtol=1e-4, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_logits_are_computed_only_where_they_are_asked_for(tiny: GPT2) -> None:
