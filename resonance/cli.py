@@ -28,7 +28,11 @@ COMMANDS = {
     "train": Command("train.run", "fine-tune a model and write a checkpoint"),
     "eval": Command("eval.run", "score checkpoints and compare them"),
     "serve": Command("serve.run", "put a checkpoint on line: API and chat page"),
-    "keys": Command("serve.keys", "add, list or revoke a server's API keys", positional=("action", "name")),
+    "keys": Command(
+        "serve.keys",
+        "add, rotate, revoke or list a server's API keys; claim conversations",
+        positional=("action", "name"),
+    ),
     "top": Command("serve.top", "watch a running server: requests, speed, latencies"),
     "chat": Command("resonance.terminal", "talk with a checkpoint in the terminal"),
     "checkpoints": Command("resonance.listing", "list what has been trained"),

@@ -191,6 +191,8 @@ def _revoke(name: str, prefix: str | None) -> None:
         owners[owners.index(owner)] = replace(owner, keys=left)
     keys = "The key" if len(revoked) == 1 else f"All {len(revoked)} keys"
     print(f"{keys} of {name} {'is' if len(revoked) == 1 else 'are'} revoked; {_left(len(left))}")
+    if not any(_valid(owner) for owner in owners):
+        _note("No owner has a key now; a server with auth=auto goes on asking for one, also when it starts anew.")
 
 
 def _left(count: int) -> str:

@@ -151,7 +151,7 @@ def _settings(config: DictConfig, api_keys: tuple[GivenKey, ...]) -> Settings:
     host = HOSTS.get(str(values["host"]))
     if host is None:
         raise ConfigError(f"host must be one of {', '.join(HOSTS)}, not {values['host']!r}.")
-    asks_for_keys = values["auth"] == "auto" and bool(api_keys or any(owner.keys for owner in read_owners()))
+    asks_for_keys = values["auth"] == "auto" and bool(api_keys or read_owners())
     if values["auth"] == "auto" and host != "127.0.0.1" and not asks_for_keys:
         raise ConfigError(
             f"host={host} lets other machines in: make keys for them with `resonance keys add NAME` or set "

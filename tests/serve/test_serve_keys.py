@@ -181,6 +181,15 @@ def test_keys_that_appear_close_an_open_ring_for_good_and_it_says_so_once(capsys
     assert len([record for record in caplog.records if "keys claim NAME" in record.message]) == 1
 
 
+def test_a_server_that_starts_after_the_last_key_was_revoked_is_not_open(capsys, tmp_path, runs):
+    overrides = ["checkpoint=tiny", f"root={runs}"]
+    assert not read_settings(overrides, {}).asks_for_keys
+    add(capsys, "alice")
+    main(["action=revoke", "name=alice"])
+    assert "goes on asking" in capsys.readouterr().err
+    assert read_settings(overrides, {}).asks_for_keys
+
+
 def test_auth_none_stays_open_and_says_so_once_when_there_are_keys(capsys, caplog, home):
     running = ring(open=True, closes=False)
     add(capsys, "alice")

@@ -10,8 +10,10 @@ import pytest
 from sqlalchemy import select
 
 from resonance.errors import ResonanceError
+from serve.http.auth import KeyRing
+from serve.http.key_watch import give_to_names
 from serve.keys import main
-from serve.owners import keys_file, owner_id_of_name
+from serve.owners import keys_file, owner_id_of_name, parse_given_keys
 from serve.storage import ballots
 from serve.storage.failures import StoreUnavailable
 from serve.storage.ownership import Amount, holdings, move
@@ -169,6 +171,21 @@ def test_nothing_is_lost_while_a_server_goes_on_writing(url):
     assert len(written) > 20
     assert sorted(set(written) & set(found)) == sorted(written)
     assert [holding.owner for holding in held] == [ALICE]
+
+
+def test_what_a_key_without_a_name_has_written_is_its_owners_once_the_key_has_a_name(url):
+    before = KeyRing(parse_given_keys("secret"), keys_file(), open=False).owner("secret")
+    now = KeyRing(parse_given_keys("alice:secret,other"), keys_file(), open=False)
+
+    async def use(store: Store):
+        await store.append(before, "c", [message("user", "from before")], None)
+        await store.append(now.owner("other"), "c", [message("user", "other's")], None)
+        await give_to_names(store, now)
+        assert await contents(store, ALICE) == {"from before": ["from before"]}
+        assert await contents(store, now.owner("other")) == {"other's": ["other's"]}
+
+    assert now.owner("secret") == ALICE
+    run(url, use)
 
 
 def test_what_stood_under_the_key_of_an_old_keys_file_is_its_owners_after_the_key_has_changed(url, capsys):
