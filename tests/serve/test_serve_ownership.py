@@ -173,6 +173,23 @@ def test_nothing_is_lost_while_a_server_goes_on_writing(url):
     assert [holding.owner for holding in held] == [ALICE]
 
 
+def test_a_message_that_is_being_written_when_the_move_begins_goes_with_its_conversation(url):
+    async def use(store: Store):
+        await store.append("", "c", [message("user", "before")], None)
+        server = Store(url)
+        async with server.session() as session:
+            fields = {"owner": "", "conversation_id": "c", "role": "user", "created_at": datetime.now(UTC)}
+            session.add(MessageRow(**fields, id="late", position=2, content="written meanwhile"))
+            await session.flush()
+            moving = asyncio.create_task(move(store, "", ALICE))
+            await asyncio.sleep(0.5)
+        assert await moving == Amount(1, 2, 0)
+        await server.close()
+        assert await contents(store, ALICE) == {"before": ["before", "written meanwhile"]}
+
+    run(url, use)
+
+
 def test_what_a_key_without_a_name_has_written_is_its_owners_once_the_key_has_a_name(url):
     before = KeyRing(parse_given_keys("secret"), keys_file(), open=False).owner("secret")
     now = KeyRing(parse_given_keys("alice:secret,other"), keys_file(), open=False)
