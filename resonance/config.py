@@ -4,6 +4,8 @@ import inspect
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -49,7 +51,7 @@ def compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
         if override.is_add() and override.key_or_group in known:  # there by default: as good as without the plus
             override.type, override.input_line = OverrideType.CHANGE, str(override.input_line).lstrip("+")
         _check_value(override, base)
-    return _compose(name, lines + [str(override.input_line) for override in values])
+    return _compose(name, lines + [str(override.input_line) for override in values]) if values else base
 
 
 def override_values(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -134,8 +136,8 @@ def _is_group(override: Override) -> bool:
 
 def _check_group(override: Override) -> None:
     group, choice = override.key_or_group, override.value()
-    if isinstance(choice, str) and choice not in group_options(group):
-        raise ConfigError(f"There is no {group} {choice!r}; {nearest(choice, group_options(group))}")
+    if isinstance(choice, str | int | float) and str(choice) not in group_options(group):
+        raise ConfigError(f"There is no {group} {str(choice)!r}; {nearest(str(choice), group_options(group))}")
 
 
 def _check_value(override: Override, base: DictConfig) -> None:
@@ -165,11 +167,17 @@ def _keys(node: object, prefix: str = "") -> list[str]:
 
 
 def _compose(name: str, overrides: list[str]) -> DictConfig:
-    if not (CONFIGS / f"{name}.yaml").is_file():
-        raise ConfigError(f"There is no {CONFIGS / name}.yaml; Resonance runs from its checkout (pip install -e .).")
+    return _composed(CONFIGS, name, tuple(overrides)).copy()
+
+
+@cache
+def _composed(configs: Path, name: str, overrides: tuple[str, ...]) -> DictConfig:
+    """Hydra's composition, which takes a good part of a second, once for each line of overrides."""
+    if not (configs / f"{name}.yaml").is_file():
+        raise ConfigError(f"There is no {configs / name}.yaml; Resonance runs from its checkout (pip install -e .).")
     try:
-        with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
-            return hydra_compose(name, overrides)
+        with initialize_config_dir(config_dir=str(configs), version_base="1.3"):
+            return hydra_compose(name, list(overrides))
     except MissingConfigException as error:
         raise ConfigError(_first_sentence(error)) from error
     except (ConfigCompositionException, OmegaConfBaseException) as error:

@@ -8,12 +8,24 @@ from resonance.config import ConfigError, compose, nearest
 
 Range = tuple[Callable[[float], bool], str]
 
+_ABSENT = object()
+
 _COUNT: Range = (lambda value: value >= 1, "at least 1")
 _NOT_NEGATIVE: Range = (lambda value: value >= 0, "0 or more")
 _POSITIVE: Range = (lambda value: value > 0, "more than 0")
 _SEED: Range = (lambda value: 0 <= value < 2**32, "between 0 and 4294967295")
 
-# A key that is null or absent has nothing to check.
+# What is not there has nothing to check, and some may be null.
+NULLABLE = (
+    "batch.row_length",
+    "batch.max_length",
+    "trainer.max_steps",
+    "trainer.max_epochs",
+    "trainer.val_every_n_steps",
+    "trainer.limit_val_batches",
+    "trainer.gradient_clip_val",
+    "callbacks.early_stopping.patience",
+)
 RANGES = {
     "seed": _SEED,
     "batch.size": _COUNT,
@@ -46,23 +58,23 @@ RANGES = {
 def check_ranges(config: DictConfig) -> None:
     """Raise ConfigError, naming the key and what it may be, for the first number that is out of its range."""
     for key, (holds, said) in RANGES.items():
-        value = OmegaConf.select(config, key)
-        if value is None:
+        value = OmegaConf.select(config, key, default=_ABSENT)
+        if value is _ABSENT or (value is None and key in NULLABLE):
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
-            raise ConfigError(f"{key} must be {said}, not {value!r}.")
+            raise ConfigError(f"{key} must be {said}, not {'null' if value is None else repr(value)}.")
     name = config.run
     if name is not None and (not str(name).strip(".") or any(mark in str(name) for mark in "/\\\0")):
         raise ConfigError(f"run must be the name of a folder, without slashes, not {name!r}.")
 
 
 def check_keys(config: DictConfig) -> None:
-    """Raise ConfigError for a key that nothing reads.
+    """Raise ConfigError for a key that nothing reads, and for one that was taken away.
 
     A node with a `_target_` is checked when it is made, against what its target takes.
     """
     known = compose("train")
-    _check_known(config, known, "", optional=("adapter",))
+    _check_known(config, known, "", optional=("adapter", "callbacks", "logger"))
     for section in ("batch", "save", "model", "template"):
         _check_known(config[section], known[section], f"{section}.", optional=())
 
@@ -72,3 +84,6 @@ def _check_known(node: DictConfig, known: DictConfig, prefix: str, *, optional: 
     for name in node:
         if f"{prefix}{name}" not in names:
             raise ConfigError(f"There is no key '{prefix}{name}'; {nearest(f'{prefix}{name}', names)}")
+    for name in known:
+        if name not in node and name not in optional:
+            raise ConfigError(f"A run needs the key {prefix}{name}; do not take it away.")

@@ -62,7 +62,7 @@ def make_plan(overrides: list[str]) -> Plan:
     root = Path(asked.checkpoints_dir).expanduser().resolve() if asked.checkpoints_dir else paths.CHECKPOINTS
     if asked.resume is not None:
         return _resume(overrides, asked, root)
-    remade = None if asked.from_checkpoint is None else _find_run(str(asked.from_checkpoint), root)
+    remade = None if asked.from_checkpoint is None else _find_run(str(asked.from_checkpoint), root, "to make again")
     changes: Changes = {}
     if remade is None:
         config = compose("train", overrides)
@@ -128,7 +128,7 @@ def _resume(overrides: list[str], asked: DictConfig, root: Path) -> Plan:
     for key in ("from_checkpoint", "overwrite"):
         if asked[key]:
             raise ConfigError(f"resume= goes on with a run as it is; leave out {key}=.")
-    folder = _find_run(str(asked.resume), root)
+    folder = _find_run(str(asked.resume), root, "to resume")
     if asked.run is not None and str(asked.run) != folder.name:
         raise ConfigError(f"resume={folder.name} goes on under its own name, not run={asked.run}; leave out run=.")
     state = folder / STATE_FILE
@@ -197,7 +197,7 @@ def _leaves(node: object, prefix: str = "") -> dict[str, object]:
     return {name: value for key, below in node.items() for name, value in _leaves(below, f"{prefix}{key}.").items()}
 
 
-def _find_run(what: str, root: Path) -> Path:
+def _find_run(what: str, root: Path, purpose: str) -> Path:
     runs = [folder for folder in run_folders(root) if (folder / TRAIN_FILE).is_file()]
     if what == "latest" and runs:
         return max(runs, key=lambda folder: max(file.stat().st_mtime for file in folder.iterdir() if file.is_file()))
@@ -205,7 +205,7 @@ def _find_run(what: str, root: Path) -> Path:
         if (folder / TRAIN_FILE).is_file():
             return folder.resolve()
     there = ", ".join(folder.name for folder in runs) or "none yet"
-    raise ConfigError(f"There is no run {what!r} in {root}; there are: {there}.")
+    raise ConfigError(f"There is no run {what!r} {purpose} in {root}; there are: {there}.")
 
 
 def _run_name(folder: Path) -> str:

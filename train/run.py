@@ -24,7 +24,7 @@ from train.record import training_record
 from train.resolve import Plan, is_leader, make_plan
 from train.start import Start, start_from
 from train.state import saved_step
-from train.trainer import make_callbacks, make_loggers
+from train.trainer import complete, make_callbacks, make_loggers
 
 
 def main(overrides: list[str]) -> None:
@@ -79,17 +79,17 @@ def train(plan: Plan) -> None:
         best=config.save.best,
     )
     callbacks = [MetricsCSV(folder), *make_callbacks(config), writer, GracefulStop(writer.interrupt)]
-    make_trainer = make(config.trainer)
-    trainer: Trainer = make_trainer(folder=folder, callbacks=callbacks, data=data, **recorded_settings(plan))
+    given = {"folder": folder, "callbacks": callbacks, "data": data}
+    trainer: Trainer = complete(config, "trainer", **given, **recorded_settings(plan))
     if plan.state is not None and (reason := nothing_to_do(plan, done, trainer.max_steps)) is not None:
         console.print(reason, highlight=False, markup=False)
         return
     row_length = _row_length(config, start.model.config) if config.batch.packing else None
     training = training_record(trainer, command=plan.command, row_length=row_length)
     writer.describe(training, resume_entry(plan) if plan.resumed else None)
-    make_optimizer, make_schedule = make(config.optimizer), make(config.scheduler)
-    make_schedule(make_optimizer(start.model), 1)  # refuses settings that cannot be, before anything is written
-    module = SFTModule(start.model, make_optimizer, make_schedule, config.seed)
+    # Settings that cannot be are refused before anything is written.
+    complete(config, "scheduler", complete(config, "optimizer", start.model), 1)
+    module = SFTModule(start.model, make(config.optimizer), make(config.scheduler), config.seed)
     with claimed(plan):
         trainer.loggers = make_loggers(config, folder, str(config.run))
         console.print(f"[bold]{config.run}[/]  {_size(start.model)}, from {start.base or 'scratch'}")

@@ -4,6 +4,7 @@ import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning import Trainer
@@ -124,6 +125,15 @@ def make_loggers(config: DictConfig, folder: Path, name: str) -> list[Logger]:
             raise ConfigError(f"logger.{key} must be a Lightning logger, not {type(logger).__name__}.")
         loggers.append(logger)
     return loggers
+
+
+def complete(config: DictConfig, key: str, *given: object, **more: object) -> Any:
+    """What the partial node `key` of a config makes of what a run gives it. Raises ConfigError where it cannot."""
+    factory = make(config[key])
+    try:
+        return factory(*given, **more)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{key} cannot be made: {str(error).splitlines()[0]}") from error
 
 
 def check_nodes(config: DictConfig) -> None:

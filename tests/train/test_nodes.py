@@ -82,3 +82,29 @@ def test_without_a_logger_group_a_run_keeps_its_metrics_only(tmp_path: Path) -> 
     main([f"checkpoints_dir={tmp_path}", "run=silent", *TINY[:-1], "~logger"])
     assert (tmp_path / "silent" / "metrics.csv").is_file()
     assert not (tmp_path / "silent" / "wandb").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["template.name="], "template"),
+        (["run=."], "run must be the name of a folder"),
+        (["callbacks=none"], "There is no callbacks 'none'"),
+        (["logger=3"], "There is no logger '3'"),
+        (["logger=3", "logger.wandb=1"], "There is no"),
+        (["trainer.devices=0"], "Lightning cannot do what trainer.* asks for"),
+        (["optimizer.lr="], "optimizer.lr"),
+        (["~optimizer.lr"], "optimizer"),
+        (["~optimizer"], "optimizer"),
+        (["~trainer.max_steps"], "trainer"),
+        (["~batch"], "batch"),
+        (["~save.best"], "save.best"),
+        (["batch.size=null"], "batch.size"),
+        (["seed=null"], "seed"),
+    ],
+)
+def test_odd_inputs_end_in_a_sentence(tmp_path: Path, overrides: list[str], sentence: str) -> None:
+    with pytest.raises(ResonanceError) as refused:
+        main([f"checkpoints_dir={tmp_path}", "run=odd", *TINY, *overrides])
+    assert sentence in str(refused.value)
+    assert not list(tmp_path.iterdir())

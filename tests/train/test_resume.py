@@ -241,7 +241,7 @@ def test_a_full_disk_is_a_sentence_and_what_was_saved_is_kept(root: Path) -> Non
     assert int(rows(root / "run")[-1]["step"]) == 6
 
 
-@pytest.mark.parametrize("launcher", [{}, {"LOCAL_RANK": "0"}, {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1"}])
+@pytest.mark.parametrize("launcher", [{}, {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1"}])
 def test_a_run_that_is_there_is_overwritten_only_if_asked_for(
     root: Path, monkeypatch: pytest.MonkeyPatch, launcher: dict[str, str]
 ) -> None:

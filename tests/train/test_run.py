@@ -149,10 +149,15 @@ def test_ctrl_c_saves_and_exits_with_130_and_resume_goes_on(whole: Path) -> None
         assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
+    assert "resume=interrupted goes on" in output
     assert (whole / "interrupted" / "last.ckpt").is_file()
+    last = Checkpoint.find("interrupted/last", whole)
+    assert f"last/ holds those of step {last.metadata.steps}" in output
+    assert last.metadata.training["ended"] == "interrupted"
+    assert Checkpoint.find("interrupted", whole).metadata.last is not None
     assert train(whole, "resume=interrupted").returncode == 0
     assert curve(whole, "interrupted") == curve(whole, "whole")
 
