@@ -70,8 +70,10 @@ def main(overrides: list[str]) -> None:
             _add(_named(asked), asked.admin, asked.another)
         case "rotate":
             _rotate(_named(asked), asked.key, asked.grace)
+            _warn_of_given(asked, given)
         case _:
             _revoke(_named(asked), asked.key)
+            _warn_of_given(asked, given)
 
 
 def owner_names(owners: Sequence[Owner], given: Sequence[GivenKey]) -> dict[str, str]:
@@ -193,6 +195,12 @@ def _revoke(name: str, prefix: str | None) -> None:
     print(f"{keys} of {name} {'is' if len(revoked) == 1 else 'are'} revoked; {_left(len(left))}")
     if not any(_valid(owner) for owner in owners):
         _note("No owner has a key now; a server with auth=auto goes on asking for one, also when it starts anew.")
+
+
+def _warn_of_given(asked: Request, given: Sequence[GivenKey]) -> None:
+    """Say that a key of the environment goes on being let in; this command cannot take it back."""
+    if asked.key is None and any(entry.name == asked.name for entry in given):
+        _note(f"{asked.name} has a key in RESONANCE_API_KEYS too; it is let in until it is taken out there.")
 
 
 def _left(count: int) -> str:

@@ -139,7 +139,7 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def test_a_key_of_the_environment_has_the_owner_that_is_named_before_it(capsys, home):
+def test_a_key_of_the_environment_has_the_owner_that_is_named_before_it(capsys, home, monkeypatch):
     bare = ring("secret").owner("secret")
     named = ring("alice:secret,bob:colon:inside")
     alice = named.owner("secret")
@@ -151,6 +151,11 @@ def test_a_key_of_the_environment_has_the_owner_that_is_named_before_it(capsys, 
     assert ring("alice:secret").owner(add(capsys, "alice")) == alice
     main(["action=list"])
     assert "RESONANCE_API_KEYS" not in capsys.readouterr().out
+    monkeypatch.setenv("RESONANCE_API_KEYS", "alice:secret,bare")
+    main(["action=list"])
+    assert capsys.readouterr().out.count("RESONANCE_API_KEYS") == 2
+    main(["action=revoke", "name=alice"])
+    assert "it is let in until it is taken out there" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
