@@ -243,8 +243,9 @@ def test_a_damaged_file_lets_nobody_in(capsys, home):
         (["action=look"], "add, rotate, revoke, list, claim"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_sentence(capsys, home, line, sentence):
-    add(capsys, "alice")
+def test_what_cannot_be_is_said_in_one_sentence(home, line, sentence):
+    entry = {"name": "alice", "sha256": digest("a key"), "created_at": "2026-01-01T00:00:00Z", "admin": False}
+    keys_file().write_text(json.dumps([entry]))
     with pytest.raises(ResonanceError, match=sentence):
         main(line)
     assert not (home / "conversations.sqlite").exists()
