@@ -24,6 +24,10 @@ WHOLE: dict[str, tuple[int, int]] = {
     "grace_s": (0, 86_400),
     "top_k": (0, 1_000_000),
     "limits.body_bytes": (1024, 1 << 30),
+    "limits.bodies_bytes": (1024, 1 << 40),
+    "limits.answer_bytes": (16384, 1 << 30),
+    "limits.answers_bytes": (16384, 1 << 40),
+    "limits.connections": (1, 1_000_000),
     "limits.messages": (1, 1_000_000),
     "limits.message_chars": (1, 1 << 30),
     "limits.prompt_logprobs": (1, 1 << 30),
@@ -33,6 +37,7 @@ MAYBE_WHOLE: dict[str, tuple[int, int]] = {
     "limits.requests_per_minute": (1, 1_000_000_000),
     "limits.tokens_per_minute": (1, 1_000_000_000),
     "limits.streams": (1, 1_000_000),
+    "limits.connections_per_address": (1, 1_000_000),
     "store.retention_days": (1, 1_000_000),
 }
 """Those that may also be null."""
@@ -45,6 +50,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "hang_s": (1.0, inf),
     "resume_s": (0.0, inf),
     "limits.receive_s": (0.1, inf),
+    "limits.write_s": (0.1, inf),
 }
 
 

@@ -13,6 +13,8 @@ import torch
 from resonance.errors import ResonanceError
 from serve.http.app import build
 from serve.http.auth import KeyRing
+from serve.http.connections import Connections
+from serve.http.event_logs import EventLogs
 from serve.http.fleet import Fleet
 from serve.http.limits import Quotas
 from serve.http.metrics import Metrics
@@ -52,7 +54,12 @@ def main(overrides: list[str]) -> None:
         generate_client_file=False,
         access_log=False,
         server_header=False,
-        http=partial(BoundedProtocol, head_seconds=settings.limits.receive_s),
+        http=partial(
+            BoundedProtocol,
+            connections=Connections(settings.limits.connections, settings.limits.connections_per_address),
+            receive_seconds=settings.limits.receive_s,
+            write_seconds=settings.limits.write_s,
+        ),
         ws="none",
         backlog=2048,
     )
@@ -84,8 +91,9 @@ def make_server(settings: Settings) -> Server:
         keys=KeyRing(settings.api_keys, keys_file(), open=not settings.asks_for_keys, closes=settings.auth == "auto"),
         store=Store(settings.store_url),
         retriever=retriever,
-        metrics=Metrics(table),
+        metrics=Metrics(table, spec.undelivered),
         quotas=Quotas(settings.limits),
+        logs=EventLogs(settings.limits.answers_bytes),
     )
     build(server.app, server.service)
     return server

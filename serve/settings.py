@@ -63,7 +63,13 @@ class Limits:
     """How much one request, and one client, may ask for."""
 
     body_bytes: int
+    bodies_bytes: int
+    answer_bytes: int
+    answers_bytes: int
     receive_s: float
+    write_s: float
+    connections: int
+    connections_per_address: int | None
     messages: int
     message_chars: int
     prompt_logprobs: int

@@ -11,7 +11,7 @@ from serve.http.logprobs import logprob_of
 from serve.http.schemas import ChatRequest
 from serve.http.service import Service, Shared
 from serve.http.sse import EventLog, EventStream
-from serve.http.streaming import STREAMED, LastEventId, replay, stream, while_connected
+from serve.http.streaming import STREAMED, LastEventId, reader_has_caught_up, replay, stream, whole
 from serve.http.turn import Turn, begin
 from serve.inference.wire import Idle, Token
 
@@ -34,15 +34,12 @@ OUR_EVENTS = {
 @router.post("/v1/chat/completions", response_model=ChatCompletion, responses={200: STREAMED})
 async def chat_completions(
     body: ChatRequest, request: Request, shared: Shared, caller: Known, last_event_id: LastEventId = None
-) -> ChatCompletion | Response:
+) -> Response:
     """Answer a conversation as OpenAI's API does, whole or with `stream: true` in pieces."""
     if body.stream:
         return await _stream(shared, caller, body, last_event_id, ours=False)
-    turn = await begin(shared, caller, body)
-    try:
-        return await while_connected(request, _collect(turn))
-    finally:
-        turn.close()
+    turn = await begin(shared, caller, body, streams=False)
+    return await whole(request, shared, turn, _collect(turn))
 
 
 @router.post("/v1/chat/stream", response_class=Response, responses={200: OUR_EVENTS})
@@ -60,11 +57,11 @@ async def _stream(
 ) -> EventStream:
     if last_event_id:
         return replay(shared, caller, last_event_id)
-    turn = await begin(shared, caller, body)
-    return stream(shared, caller, turn.id, lambda log: _write(turn, log, ours=ours))
+    turn = await begin(shared, caller, body, streams=True)
+    return stream(shared, caller, turn.id, lambda log: _write(turn, log, ours=ours), turn.release)
 
 
-async def _collect(turn: Turn) -> ChatCompletion:
+async def _collect(turn: Turn) -> bytes:
     async with turn.kept():
         async for _ in turn.events():
             pass
@@ -80,7 +77,7 @@ async def _collect(turn: Turn) -> ChatCompletion:
         )
         for i, said in enumerate(turn.said)
     ]
-    return ChatCompletion(
+    answer = ChatCompletion(
         id=turn.id,
         created=turn.created,
         model=turn.model.name,
@@ -89,6 +86,7 @@ async def _collect(turn: Turn) -> ChatCompletion:
         sources=turn.sources(),
         session_id=turn.body.session_id,
     )
+    return answer.model_dump_json().encode()
 
 
 async def _write(turn: Turn, log: EventLog, *, ours: bool) -> None:
@@ -121,6 +119,7 @@ async def _write_events(turn: Turn, log: EventLog, *, ours: bool) -> None:
                 log.add(chunk.line(event.index, {"content": event.text}, logprobs=logprobs))
             if event.finish_reason:
                 ended.append((event.index, event.finish_reason))
+            await reader_has_caught_up(log, turn.answer)
     for index, reason in ended:
         _end(turn, log, chunk, index, reason, ours=ours)
     if include_usage:

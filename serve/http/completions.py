@@ -15,6 +15,7 @@ from serve.http.answers import Completion, Usage
 from serve.http.auth import Caller, Known
 from serve.http.echo import Columns, Echo, beside_the_loop, choice_json, columns, joined, with_choices, write_echo
 from serve.http.errors import ApiError
+from serve.http.event_logs import whole_answer_bytes
 from serve.http.logprobs import TokenLists
 from serve.http.models import ServedModel
 from serve.http.prompt import LONG_CHARS
@@ -22,7 +23,7 @@ from serve.http.sampling import engine_params
 from serve.http.schemas import CompletionRequest
 from serve.http.service import Service, Shared
 from serve.http.sse import EventLog
-from serve.http.streaming import STREAMED, LastEventId, replay, stream, while_connected
+from serve.http.streaming import STREAMED, LastEventId, reader_has_caught_up, replay, stream, whole
 from serve.inference.spec import Answer
 from serve.inference.wire import Idle, Prompt, Score, Scored, Token
 from serve.settings import Sampling
@@ -31,6 +32,7 @@ DEFAULT_MAX_TOKENS = 16  # OpenAI's
 AS_IT_IS = Sampling(DEFAULT_MAX_TOKENS, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0)
 """Where a request says nothing, the model's own distribution; the server's defaults are for chats."""
 MOST_ANSWERS = 128  # prompts times n
+LOGPROB_BYTES = 300  # for each log-probability, until the answer is read
 router = APIRouter(tags=["completions"])
 
 
@@ -43,11 +45,8 @@ async def completions(
         return replay(shared, caller, last_event_id)
     job = await _begin(shared, caller, body)
     if not body.stream:
-        try:
-            return await while_connected(request, _collect(job))
-        finally:
-            job.close()
-    return stream(shared, caller, job.id, lambda log: _write(job, log))
+        return await whole(request, shared, job, _collect(job))
+    return stream(shared, caller, job.id, lambda log: _write(job, log), job.release)
 
 
 @dataclass(slots=True)
@@ -55,13 +54,14 @@ class _Continued:
     """One continuation so far: pieces of text, each with its token, as they are reported."""
 
     prompt_ids: list[int]
-    pieces: list[tuple[str, Token]] = field(default_factory=list[tuple[str, Token]])
+    pieces: list[tuple[str, Token]] = field(default_factory=list[tuple[str, Token]])  # of an answer that is whole
+    made: int = 0  # tokens
     finish_reason: str | None = None
 
 
 @dataclass(slots=True)
 class _Job:
-    """A request under way; `close()` must be called."""
+    """A request under way; `close()` and then `release()` must be called."""
 
     id: str
     created: int
@@ -84,7 +84,9 @@ class _Job:
                 continued = self.continued[event.index]
                 continued.finish_reason = event.finish_reason
                 if event.token_id is not None:
-                    continued.pieces.append((event.text, event))
+                    continued.made += 1
+                    if not self.body.stream:
+                        continued.pieces.append((event.text, event))
                 yield event
             elif isinstance(event, Scored):
                 scores = self.scores.setdefault(event.prompt, [])
@@ -108,15 +110,20 @@ class _Job:
         return self.echoes[prompt]
 
     def usage(self) -> Usage:
-        prompt, made = sum(map(len, self.prompts)), sum(len(c.pieces) for c in self.continued)
+        prompt, made = sum(map(len, self.prompts)), sum(c.made for c in self.continued)
         return Usage(prompt_tokens=prompt, completion_tokens=made, total_tokens=prompt + made)
 
     def close(self) -> None:
-        """Give back the place and the quota."""
-        self.service.quotas.spend(self.caller.client, sum(len(c.pieces) for c in self.continued))
-        self.stack.close()
+        """Nothing more is made for this request."""
+        if not self.answer.ended:
+            self.answer.close()
+        self.service.quotas.spend(self.caller.client, sum(c.made for c in self.continued))
         reasons = [continued.finish_reason for continued in self.continued]
         self.service.trace_answer(self.answer, self.id, self.model, self.usage(), reasons)
+
+    def release(self) -> None:
+        """Give back the place, the quota and the memory: the client has the answer, or has been given up."""
+        self.stack.close()
 
 
 async def _begin(service: Service, caller: Caller, body: CompletionRequest) -> _Job:
@@ -150,6 +157,7 @@ async def _begin(service: Service, caller: Caller, body: CompletionRequest) -> _
         else:
             prompts = _prompts(given, model, wanted)
         _check_prompt_logprobs(body, sum(map(len, prompts)) * n, service.settings.limits.prompt_logprobs)
+        stack.enter_context(service.logs.reserved(_kept_bytes(body, prompts, wanted, model, service)))
         service.quotas.spend_prompt(caller.client, sum(map(len, prompts)))
         jobs: list[Prompt] = []
         for ids in prompts:
@@ -173,6 +181,17 @@ async def _begin(service: Service, caller: Caller, body: CompletionRequest) -> _
             began=began,
             stack=stack.pop_all(),
         )
+
+
+def _kept_bytes(
+    body: CompletionRequest, prompts: Sequence[Sequence[int]], wanted: int, model: ServedModel, service: Service
+) -> int:
+    """What the answer takes at most of memory until its client has read it."""
+    if body.stream:
+        return service.settings.limits.answer_bytes
+    made = sum(min(wanted, model.context_length - len(ids)) for ids in prompts)
+    echoed = sum(map(len, prompts)) if body.echo else 0
+    return whole_answer_bytes((made + echoed) * (body.n or 1), body.logprobs, LOGPROB_BYTES)
 
 
 def _check_prompt_logprobs(body: CompletionRequest, tokens: int, most: int) -> None:
@@ -220,12 +239,12 @@ def _prompts(given: Sequence[str | list[int]], model: ServedModel, wanted: int) 
     return prompts
 
 
-async def _collect(job: _Job) -> Response:
+async def _collect(job: _Job) -> bytes:
     async for _ in job.events():
         pass
     for prompt in range(len(job.prompts)):
         await job.echo(prompt)
-    return Response(await beside_the_loop(_whole, job), media_type="application/json")
+    return await beside_the_loop(_whole, job)
 
 
 def _whole(job: _Job) -> bytes:
@@ -285,9 +304,11 @@ async def _write_events(job: _Job, log: EventLog) -> None:
             offsets[event.index] = tokens.offset
         if event.text or event.finish_reason or (tokens is not None and tokens.lists.tokens):
             add(event.index, event.text, tokens and columns(tokens.lists), event.finish_reason)
+        await reader_has_caught_up(log, job.answer)
     for index in range(len(job.continued)):
         if index not in echoed and job.body.echo:
             await echo(index)
             add(index, "", None, "length")
+            await reader_has_caught_up(log, job.answer)
     if include_usage:
         log.add(json.dumps(head | {"choices": [], "usage": job.usage().model_dump()}))

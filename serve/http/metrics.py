@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -19,10 +19,10 @@ WHOLE = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 class Metrics:
     """The server's metrics, and how they are written."""
 
-    def __init__(self, table: LeaseTable) -> None:
+    def __init__(self, table: LeaseTable, undelivered: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
         self._rate = Rate(table)
-        self.registry.register(TableCollector(table))
+        self.registry.register(TableCollector(table, undelivered))
         Gauge(
             "resonance_tokens_per_second",
             f"Tokens generated in a second, over the last {RATE_SECONDS}.",
@@ -94,19 +94,21 @@ class Rate:
 
 
 class TableCollector(Collector):
-    """Reads the shared table when it is asked."""
+    """Reads the shared table when it is asked; `undelivered` are the answers that nobody has read to the end yet."""
 
-    def __init__(self, table: LeaseTable) -> None:
-        self.table = table
+    def __init__(self, table: LeaseTable, undelivered: Callable[[], int]) -> None:
+        self.table, self.undelivered = table, undelivered
 
     def collect(self) -> Iterable[Metric]:
         """Everything that the workers count."""
-        table = self.table
+        table, undelivered = self.table, self.undelivered()
         active = table.total("active")
+        queued = max(0, table.taken() - active - undelivered)
         ready = sum(table.state(worker) == WorkerState.READY for worker in range(table.workers))
         gauges = {
             "resonance_active_requests": ("Requests that a worker is answering.", active),
-            "resonance_queued_requests": ("Requests that wait for a worker.", max(0, table.taken() - active)),
+            "resonance_queued_requests": ("Requests that wait for a worker.", queued),
+            "resonance_undelivered_answers": ("Answers that are complete and hold a place until read.", undelivered),
             "resonance_batch_size": ("Answers that the last step went on with.", table.total("batch")),
             "resonance_request_places": ("Requests that can be under way or waiting at once.", table.slots),
             "resonance_workers_ready": ("Workers that take requests.", ready),

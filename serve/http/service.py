@@ -13,12 +13,12 @@ from fastapi import Depends, Request
 from serve.http.answers import Usage
 from serve.http.auth import Caller, KeyRing
 from serve.http.errors import ApiError, server_full
+from serve.http.event_logs import EventLogs
 from serve.http.fleet import Fleet
 from serve.http.key_watch import end_revoked, give_to_names
 from serve.http.limits import Quotas
 from serve.http.metrics import Metrics
 from serve.http.models import ServedModel
-from serve.http.sse import EventLogs
 from serve.http.tracing import TRACE, Answered, Tracing
 from serve.inference.leases import LeaseTable
 from serve.inference.spec import Answer, ApiSpec, Full
@@ -48,7 +48,7 @@ class Service:
     retriever: "Retriever | None"
     metrics: Metrics
     quotas: Quotas
-    logs: EventLogs = field(default_factory=EventLogs)
+    logs: EventLogs
     busy_sessions: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     tracing: Tracing | None = None
     started: float = field(default_factory=time.monotonic)

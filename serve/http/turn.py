@@ -14,6 +14,7 @@ from resonance.chat import Fitted
 from serve.http.answers import Sources, Timing, Usage
 from serve.http.auth import Caller
 from serve.http.errors import ApiError, no_store
+from serve.http.event_logs import whole_answer_bytes
 from serve.http.grounding import Grounding, Unsearched
 from serve.http.models import ServedModel
 from serve.http.prompt import check, make_prompt, read_conversation
@@ -26,6 +27,8 @@ from serve.rag.citations import CitationFilter
 from serve.storage.database import StoreUnavailable
 from serve.storage.store import NewMessage
 
+LOGPROB_BYTES = 1000  # for each log-probability of an answer that is collected as a whole: the object, and its text
+
 
 @dataclass(slots=True)
 class Said:
@@ -33,8 +36,10 @@ class Said:
 
     filter: CitationFilter
     beginning: str = ""
+    keeps_tokens: bool = False  # for an answer that shows them when it is whole
     text: list[str] = field(default_factory=list[str])
     tokens: list[Token] = field(default_factory=list[Token])
+    made: int = 0  # tokens
     finish_reason: str | None = None
 
     def add(self, token: Token) -> Token:
@@ -46,7 +51,9 @@ class Said:
         self.text.append(text)
         self.finish_reason = token.finish_reason
         if token.token_id is not None:
-            self.tokens.append(token)
+            self.made += 1
+            if self.keeps_tokens:
+                self.tokens.append(token)
         return token
 
     def written(self) -> str:
@@ -60,7 +67,7 @@ class Said:
 
 @dataclass(slots=True)
 class Turn:
-    """A chat request under way. `close()` must be called, whatever happens."""
+    """A chat request under way. `close()` and then `release()` must be called, whatever happens."""
 
     id: str
     created: int
@@ -76,6 +83,7 @@ class Turn:
     said: list[Said]
     began: float
     stack: ExitStack
+    place: ExitStack  # and the quota and the memory, until the client has the answer
     last_token: float = 0.0  # when it came, as `began`
 
     async def events(self) -> AsyncIterator[Token | Idle]:
@@ -93,7 +101,7 @@ class Turn:
 
     def usage(self) -> Usage:
         """Counts so far."""
-        prompt, made = len(self.fitted.prompt_ids), sum(len(said.tokens) for said in self.said)
+        prompt, made = len(self.fitted.prompt_ids), sum(said.made for said in self.said)
         return Usage(
             prompt_tokens=prompt,
             completion_tokens=made,
@@ -107,7 +115,7 @@ class Turn:
         first_token = self.answer.first_at
         if first_token is None:
             return None
-        more, seconds = len(self.said[0].tokens) - 1, self.last_token - first_token
+        more, seconds = self.said[0].made - 1, self.last_token - first_token
         return Timing(
             first_token_s=round(first_token - self.began, 4),
             tokens_per_s=round(more / seconds, 2) if more > 0 and seconds > 0 else None,
@@ -130,8 +138,9 @@ class Turn:
 
     async def _keep(self, reason: str | None = None) -> None:
         """Store the answer where there is a conversation; `reason` says why the model itself has not ended it."""
-        self.answer.close()
-        self.service.quotas.spend(self.caller.client, sum(len(said.tokens) for said in self.said))
+        if reason is not None:
+            self.answer.close()  # nothing more is to be computed
+        self.service.quotas.spend(self.caller.client, sum(said.made for said in self.said))
         if self.body.session_id is None:
             return
         said, sources, timing = self.said[0], self.sources(), self.timing()
@@ -152,23 +161,31 @@ class Turn:
             raise no_store(error) from error
 
     def close(self) -> None:
-        """Give back the place, the session and the quota."""
+        """Give back the session: nothing more is made for this request."""
+        if not self.answer.ended:
+            self.answer.close()
         self.stack.close()
         self.service.trace_answer(self.answer, self.id, self.model, self.usage(), [s.finish_reason for s in self.said])
 
+    def release(self) -> None:
+        """Give back the place, the quota and the memory: the client has the answer, or has been given up."""
+        self.place.close()
 
-async def begin(service: Service, caller: Caller, body: ChatRequest) -> Turn:
+
+async def begin(service: Service, caller: Caller, body: ChatRequest, *, streams: bool) -> Turn:
     """Put a request's job under way; the user's words are stored before. Raises ApiError."""
     began = time.monotonic()
     model = service.model(body.model)
     check(service, body)
-    with ExitStack() as stack:
-        stack.enter_context(service.quotas.one_more(caller.client))
+    n = body.n or 1
+    logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    with ExitStack() as stack, ExitStack() as place:
+        place.enter_context(service.quotas.one_more(caller.client))
         if body.session_id is not None:
             stack.enter_context(_alone(service, caller.owner, body.session_id))
         # Before anything is waited for, so that a full server is seen as full at once.
         answer = service.reserve(model, caller)
-        stack.callback(answer.close)
+        place.callback(answer.close)
         conversation = await read_conversation(service, caller, body)
         prompt = await make_prompt(service, model, body, conversation)
         params = engine_params(
@@ -176,13 +193,14 @@ async def begin(service: Service, caller: Caller, body: ChatRequest) -> Turn:
             service.settings.sampling,
             model,
             max_new_tokens=prompt.max_new_tokens,
-            logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+            logprobs=logprobs,
         )
+        whole = whole_answer_bytes(n * prompt.max_new_tokens, logprobs, LOGPROB_BYTES)
+        place.enter_context(service.logs.reserved(service.settings.limits.answer_bytes if streams else whole))
         service.quotas.spend_prompt(caller.client, len(prompt.fitted.prompt_ids))
         parent_id = None
         if body.session_id is not None:
             parent_id = await _store(service, caller.owner, body.session_id, conversation.fresh, conversation.parent_id)
-        n = body.n or 1
         service.spec.send(answer, [Prompt(prompt.fitted.prompt_ids, params, n=n)])
         grounding = prompt.grounding
         return Turn(
@@ -198,11 +216,16 @@ async def begin(service: Service, caller: Caller, body: ChatRequest) -> Turn:
             unsearched=prompt.unsearched,
             parent_id=parent_id,
             said=[
-                Said(CitationFilter(None) if grounding is None else grounding.filter(), conversation.beginning)
+                Said(
+                    CitationFilter(None) if grounding is None else grounding.filter(),
+                    conversation.beginning,
+                    keeps_tokens=not streams and logprobs is not None,
+                )
                 for _ in range(n)
             ],
             began=began,
             stack=stack.pop_all(),
+            place=place.pop_all(),
         )
 
 

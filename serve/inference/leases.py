@@ -2,7 +2,7 @@
 
 It knows numbers only. Every cell has one writer at a time, so nothing locks:
 
-- the HTTP process writes `seq` (which request holds a slot; 0: none);
+- the HTTP process writes `seq` (which request holds a slot; 0: none) and `paused` (which one is to wait; 0: none);
 - a worker writes `owner` (which request it has taken), when it did, its heartbeat and its counters;
 - the main process writes a worker's `epoch`, `state` and `restarts` while that worker does not run.
 
@@ -61,6 +61,7 @@ class LeaseTable:
         array = mp.get_context("spawn").RawArray
         self.slots, self.workers = slots, workers
         self._seq = array("q", slots)
+        self._paused = array("q", slots)
         self._owner = array("q", slots)
         self._claimed = array("q", slots)
         self._epoch = array("q", workers)
@@ -94,6 +95,10 @@ class LeaseTable:
             self._seq[lease.slot] = 0
             self._free.append(lease.slot)
 
+    def pause(self, lease: Lease, *, paused: bool) -> None:
+        """Let a request wait, or go on; a worker looks before each step."""
+        self._paused[lease.slot] = lease.seq if paused else 0
+
     def taken(self) -> int:
         """How many places are held."""
         return 0 if self._free is None else self.slots - len(self._free)
@@ -123,6 +128,10 @@ class LeaseTable:
     def live(self, lease: Lease) -> bool:
         """Whether the request is still wanted."""
         return self._seq[lease.slot] == lease.seq
+
+    def paused(self, lease: Lease) -> bool:
+        """Whether the request is to wait."""
+        return self._paused[lease.slot] == lease.seq
 
     def claim(self, lease: Lease, worker: int) -> None:
         """Say that this worker has taken the request."""

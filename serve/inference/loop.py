@@ -21,6 +21,7 @@ STEP = "step"
 """The name under which the events of a whole step travel in one message."""
 STATUS_OK = cast(LitAPIStatus, LitAPIStatus.OK)  # a plain string, whatever LitServe says of it
 IDLE_WAIT = 0.5  # seconds; how long an idle worker waits for a job between two heartbeats
+PAUSED_WAIT = 0.02  # seconds between two looks at whether a paused job may go on
 
 
 class EngineLoop(ContinuousBatchingLoop):
@@ -49,8 +50,8 @@ class EngineLoop(ContinuousBatchingLoop):
         events: list[tuple[str, Event]] = []
         lit_api.table.beat(lit_api.worker)
         while lit_api.has_capacity():
-            idle = not lit_api.has_active_requests() and not events
-            job = jobs.get(IDLE_WAIT if idle else 0.0)
+            wait = IDLE_WAIT if not lit_api.has_active_requests() else 0.0 if lit_api.can_step() else PAUSED_WAIT
+            job = jobs.get(0.0 if events else wait)
             if job is None:
                 break
             events += lit_api.add_request(job)

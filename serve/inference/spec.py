@@ -27,6 +27,7 @@ LATE = Failure(504, "timeout", "The answer took longer than the server allows.")
 ENDING = Failure(503, "shutting_down", "The server is shutting down, and the answer took longer than it waits.")
 IDLE_AFTER = 15.0  # seconds without an event until a stream is told to show that it lives
 LATE_BY = 2.0  # seconds past the deadline that a worker has to say so itself
+PAUSE_AT, RESUME_AT = 256, 64  # events that wait for whoever writes an answer down
 
 
 class Full(Exception):
@@ -34,7 +35,10 @@ class Full(Exception):
 
 
 class Answer:
-    """The events of one job, as they come; `close()` gives its place back and stops the work that is left."""
+    """The events of one job, as they come; `close()` gives its place back and stops the work that is left.
+
+    When many wait to be read the job pauses, until few do.
+    """
 
     def __init__(self, spec: "ApiSpec", model: str, lease: Lease, deadline: float) -> None:
         self.model, self.lease, self.deadline = model, lease, deadline
@@ -46,23 +50,36 @@ class Answer:
         self.first_at: float | None = None
         self.failure: Failure | None = None
         self.key = b""  # the hash of the API key that asked for it
+        self.failed = asyncio.Event()  # set with `failure`
+        self.ended = False  # nothing is computed for it any more
+        self._paused = False
         self._spec = spec
         self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
 
     def add(self, event: Event) -> None:
-        """Called by the inbox for each event of this job."""
+        """Called by the inbox for each event of this job; what follows its last one is passed over."""
+        if self.ended:
+            return
         self.heard_at = time.monotonic()
         if self.first_at is None and isinstance(event, Token):
             self.first_at = self.heard_at
         elif isinstance(event, Failure):
             self.failure = event
+            self.failed.set()
+        if isinstance(event, Finished | Failure):
+            self.ended, self.claimed_at = True, self._spec.table.claimed_at(self.lease)
         self._events.append(event)
         self._arrived.set()
+        if len(self._events) >= PAUSE_AT and not self._paused:
+            self._pause(True)
 
     def refuse(self, failure: Failure) -> None:
-        """End it with this failure, in place of what nobody has taken yet."""
+        """End it with this failure, in place of what nobody has taken yet; if anything is left to take."""
+        if self.ended and not self._events:
+            return
         self._events.clear()
+        self.ended = False
         self.add(failure)
 
     async def events(self) -> AsyncIterator[Event]:
@@ -72,6 +89,8 @@ class Answer:
             self._arrived.clear()
             while self._events:
                 event = self._events.popleft()
+                if self._paused and len(self._events) <= RESUME_AT:
+                    self._pause(False)
                 yield event
                 if isinstance(event, Finished | Failure):
                     return
@@ -79,6 +98,10 @@ class Answer:
     def close(self) -> None:
         """Give the place back; what is unfinished stops before the worker's next step. Twice is harmless."""
         self._spec.close(self)
+
+    def _pause(self, paused: bool) -> None:
+        self._paused = paused
+        self._spec.table.pause(self.lease, paused=paused)
 
 
 class Inbox:
@@ -155,12 +178,17 @@ class ApiSpec(LitSpec):
         """Give an answer's place back; what is unfinished stops before the worker's next step. Twice is harmless."""
         if self.inbox.answers.pop(answer.lease.uid, None) is not None:
             self._waiting.pop(answer.lease.uid, None)
-            answer.claimed_at = self.table.claimed_at(answer.lease)
+            answer.claimed_at = answer.claimed_at or self.table.claimed_at(answer.lease)
+            answer.ended = True
             self.table.release(answer.lease)
 
     def asks_for(self, model: str) -> bool:
         """Whether a model of this key has an answer to give or to begin."""
-        return any(answer.model == model for answer in self.inbox.answers.values())
+        return any(answer.model == model and not answer.ended for answer in self.inbox.answers.values())
+
+    def undelivered(self) -> int:
+        """How many answers hold their places for clients that have still to read them."""
+        return sum(answer.ended for answer in self.inbox.answers.values())
 
     def ready(self) -> bool:
         """Whether some worker takes jobs."""
@@ -177,6 +205,8 @@ class ApiSpec(LitSpec):
             await asyncio.sleep(0.25)
             now = time.monotonic()
             for answer in list(self.inbox.answers.values()):
+                if answer.ended:
+                    continue
                 if self.table.orphaned(answer.lease):
                     answer.add(LOST)
                 elif now > answer.deadline + LATE_BY:

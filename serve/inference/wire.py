@@ -95,6 +95,7 @@ class Progress:
     open: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     waiting: dict[str, int] = field(default_factory=dict[str, int])  # those without a token yet -> prompt's length
     places: int = 0  # of the engine's batch that it takes: unfinished answers, and prompts that are scored
+    paused: bool = False  # its reader is behind
 
     @property
     def next_prompt(self) -> Prompt | None:

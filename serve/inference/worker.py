@@ -65,15 +65,20 @@ class EngineWorker(LitAPI):
         return bool(self.jobs)
 
     def has_capacity(self) -> bool:
-        """Whether another job could start at once: an engine has a free place in its batch."""
+        """Whether another job could start at once: an engine has a free place in its batch, or a paused job in one."""
         return any(count < self.settings.max_batch_size for count in self._busy().values())
 
     def _busy(self) -> dict[str, int]:
-        """How many places of each engine are taken."""
+        """How many places of each engine are taken; those of paused jobs can be had."""
         busy = dict.fromkeys(self.engines.running, 0)
         for progress in self.jobs.values():
-            busy[progress.job.model] += progress.places
+            if not progress.paused:
+                busy[progress.job.model] += progress.places
         return busy
+
+    def can_step(self) -> bool:
+        """Whether a step would bring anything; paused jobs bring nothing."""
+        return any(engine.has_work for engine in self.engines.running.values())
 
     def add_request(self, request: bytes) -> list[tuple[str, Event]]:
         """Take a job. One whose client has gone, or that a worker has already, is dropped without a word."""
@@ -124,9 +129,12 @@ class EngineWorker(LitAPI):
         progress.places += prompt.n
         engine, params = self.engines.running[progress.job.model], prompt.params
 
-        return self._submit(
+        failed = self._submit(
             uid, lambda: engine.submit(prompt.ids, SamplingParams(**params, n=prompt.n), request_id=request_id)
         )
+        if progress.paused:
+            engine.pause(request_id)
+        return failed
 
     def _submit(self, uid: str, submit: Callable[[], object]) -> list[tuple[str, Event]]:
         """Hand something to the engine; the job's failure when that cannot be done."""
@@ -145,7 +153,11 @@ class EngineWorker(LitAPI):
         A job has one of its prompts under way at any time, in the place of the one before. The places that are left
         go to the jobs that have fewest, but for the last one: the next job finds it free, however many prompts wait.
         """
-        several = [(uid, progress) for uid, progress in self.jobs.items() if progress.next_prompt is not None]
+        several = [
+            (uid, progress)
+            for uid, progress in self.jobs.items()
+            if progress.next_prompt is not None and not progress.paused
+        ]
         if not several:
             return []
         events: list[tuple[str, Event]] = []
@@ -166,6 +178,7 @@ class EngineWorker(LitAPI):
     def step(self) -> list[tuple[str, Event]]:
         """Let every engine compute one step; return what became of it, in order."""
         events = self._drop_unwanted()
+        self._pause_and_resume()
         events += self._begin_next_prompts()
         batch = 0
         for name, engine in self.engines.running.items():
@@ -242,6 +255,20 @@ class EngineWorker(LitAPI):
                 if not gone:
                     events.append((uid, failure))
         return events
+
+    def _pause_and_resume(self) -> None:
+        """Compute nothing for jobs whose readers are behind, until these have caught up."""
+        for progress in self.jobs.values():
+            paused = self.table.paused(progress.job.lease)
+            if paused == progress.paused:
+                continue
+            progress.paused = paused
+            engine = self.engines.running[progress.job.model]
+            for request_id in progress.open:
+                if paused:
+                    engine.pause(request_id)
+                else:
+                    engine.resume(request_id)
 
     def _jobs_of(self, model: str) -> list[str]:
         return [uid for uid, progress in self.jobs.items() if progress.job.model == model]

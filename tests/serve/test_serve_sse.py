@@ -5,7 +5,8 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.http.sse import EventLog, EventLogs
+from serve.http.event_logs import EventLogs
+from serve.http.sse import EventLog
 
 
 def numbers(data: bytes) -> list[int]:
