@@ -22,14 +22,13 @@ SLOW_READERS = 42
 
 @pytest.fixture(scope="module")
 def patient(launch):
-    """Places for all slow readers of a test and some more, and little time to be slow in."""
+    """Places for many slow readers, and little time to be slow in."""
     return launch(
         "checkpoint=tiny",
         "max_batch_size=16",
         f"max_queue={SLOW_READERS}",
-        "resume_s=2",
-        "limits.write_s=6",
-        "limits.answer_bytes=262144",
+        "limits.write_s=4",
+        "limits.answer_bytes=65536",
     )
 
 
@@ -71,7 +70,48 @@ def resident(server) -> float:
     return total / 1024
 
 
-def test_slow_readers_take_no_memory_and_others_are_answered_until_they_are_given_up(patient):
+def held(server) -> float:
+    """How many places are taken."""
+    names = ("active_requests", "queued_requests", "undelivered_answers")
+    return sum(server.metric(f"resonance_{name}") for name in names)
+
+
+def test_the_answer_of_a_reader_that_does_not_read_pauses_and_is_then_given_up(patient):
+    slow = ask(patient, LONG)
+    assert patient.until(lambda: patient.metric("resonance_generated_tokens_total") > 200)
+    assert patient.until(lambda: patient.metric("resonance_batch_size") == 0, 20)
+    made = patient.metric("resonance_generated_tokens_total")
+    assert held(patient) == 1
+    assert patient.client.post("/v1/chat/completions", json=SHORT).status_code == 200  # it needs one of the slots
+    assert patient.metric("resonance_generated_tokens_total") - made <= 2
+    assert patient.until(lambda: held(patient) == 0, 20)
+    assert b"[DONE]" not in rest(slow)
+
+
+def test_a_whole_answer_holds_its_place_until_it_is_read_or_given_up(patient):
+    body = LONG | {"stream": False, "max_tokens": 100}
+    read, unread = ask(patient, body), ask(patient, body)
+    assert patient.until(lambda: patient.metric("resonance_undelivered_answers") == 2)
+    with read:
+        answer = b""
+        while answer.count(b"\r\n") < 2 or not answer.endswith(b"}"):
+            answer += read.recv(65536)
+    assert len(json.loads(answer.partition(b"\r\n\r\n")[2])["choices"]) == 16
+    assert patient.until(lambda: held(patient) == 1, 2)
+    assert patient.until(lambda: held(patient) == 0, 20)
+    assert len(rest(unread)) < len(answer)
+
+
+def test_an_answer_that_could_take_more_than_there_is_for_all_is_refused_with_what_to_do(patient):
+    body = LONG | {"stream": False, "top_logprobs": 20}
+    refused = patient.client.post("/v1/chat/completions", json=body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "answer_too_large")
+    assert "stream: true" in refused.json()["error"]["message"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_many_slow_readers_take_no_memory_and_others_are_answered_meanwhile(patient):
     patient.client.post("/v1/chat/completions", json=SHORT)
     began = time.monotonic()
     memory = [resident(patient)]
@@ -85,9 +125,9 @@ def test_slow_readers_take_no_memory_and_others_are_answered_until_they_are_give
         assert patient.client.post("/v1/chat/completions", json=SHORT).status_code == 200
         waits.append(time.monotonic() - asked)
         time.sleep(0.3)
-        return patient.metric("resonance_active_requests") + patient.metric("resonance_queued_requests") == 0
+        return held(patient) == 0
 
-    assert patient.until(are_given_up, 90)
+    assert patient.until(are_given_up, 300)
     print(
         f"{SLOW_READERS} slow readers: {memory[0]:.0f} MB, at most {max(memory):.0f}; others waited {max(waits):.1f} s"
     )
@@ -98,12 +138,14 @@ def test_slow_readers_take_no_memory_and_others_are_answered_until_they_are_give
 
 
 def test_a_reader_that_pauses_gets_the_same_answer_as_one_that_does_not(patient):
-    body = LONG | {"max_tokens": 300, "n": 4, "temperature": 0, "top_logprobs": 2}
+    body = LONG | {"max_tokens": 100, "seed": 1}
     quick = rest_of_one(ask(patient, body))
     connection = ask(patient, body)
-    time.sleep(2.0)
+    assert patient.until(lambda: patient.metric("resonance_batch_size") == 0)
+    time.sleep(0.5)
+    assert patient.metric("resonance_active_requests") == 1  # it waits for its reader
     assert rest_of_one(connection) == quick
-    assert len(quick) == 4 * 300 + 4 + 4 + 1  # tokens, beginnings, ends, the end of all
+    assert len(quick) == 16 * (100 + 1 + 1) + 1  # tokens, beginnings and ends, and the end of all
 
 
 def rest_of_one(connection: socket.socket) -> list[object]:
