@@ -2,13 +2,12 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 from resonance.model import GPT2Config
+from resonance.system_memory import available_bytes
 from serve.settings import EngineSettings
 
 BYTES = {"fp32": 4.0, "auto": 4.0, "bf16": 2.0, "int8": 1.25, "int4": 0.75}  # a parameter, with its scales
-MEMINFO = Path("/proc/meminfo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +20,7 @@ class Room:
     def too_little_for(self, name: str, config: GPT2Config, held: Collection[GPT2Config]) -> str | None:
         """Why one more checkpoint cannot be held, and what to do; None where it can."""
         needed = self._bytes(config)
-        left = _available() if self.memory_gb is None else self.memory_gb * 1e9 - sum(map(self._bytes, held))
+        left = available_bytes() if self.memory_gb is None else self.memory_gb * 1e9 - sum(map(self._bytes, held))
         if needed <= left:
             return None
         found = f"{_gb(left)} of memory are free" if self.memory_gb is None else f"{self._budget()} leaves {_gb(left)}"
@@ -61,11 +60,3 @@ class Room:
 
 def _gb(size: float) -> str:
     return f"{max(0.0, size) / 1e9:.2f} GB"
-
-
-def _available() -> float:
-    """Bytes that new processes may take without swapping; unknown is endless."""
-    if not MEMINFO.is_file():
-        return float("inf")
-    lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines() if ":" in line)
-    return float(lines["MemAvailable"].split()[0]) * 1024
