@@ -8,6 +8,7 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from serve.http import admin, chat, completions, conversations, errors, exchange, preview, system, votes
+from serve.http.admission import Admission
 from serve.http.answers import Citations, ErrorBody, NotSearched
 from serve.http.cors import METHODS, Cors
 from serve.http.gate import Gate
@@ -48,7 +49,8 @@ def build(app: FastAPI, service: Service) -> None:
     add_docs(app)
     add_page(app)
     # From the inside out.
-    app.add_middleware(Gate, metrics=service.metrics, limits=service.settings.limits, full=service.full)
+    admission = Admission(service.settings.limits, service.keys)
+    app.add_middleware(Gate, metrics=service.metrics, admission=admission, full=service.full)
     app.add_middleware(
         Cors,
         allow_origins=service.settings.cors_origins,

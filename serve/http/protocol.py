@@ -97,8 +97,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """A request is answered; if it is not here whole, what is still to come of it is waited for no longer."""
         super().on_response_complete()
-        if self._in_body and self.cycle.response_complete and self._patience is None:
-            self._await_request()
+        if self._in_body and self.cycle.response_complete:
+            self.cycle.body = bytearray()
+            if self._patience is None:
+                self._await_request()
 
     def send_400_response(self, msg: str) -> None:
         """Say so in the one form of all errors."""
