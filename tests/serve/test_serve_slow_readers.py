@@ -89,16 +89,17 @@ def test_the_answer_of_a_reader_that_does_not_read_pauses_and_is_then_given_up(p
 
 
 def test_a_whole_answer_holds_its_place_until_it_is_read_or_given_up(patient):
-    body = LONG | {"stream": False, "max_tokens": 100}
-    read, unread = ask(patient, body), ask(patient, body)
-    assert patient.until(lambda: patient.metric("resonance_undelivered_answers") == 2)
-    with read:
+    body = LONG | {"stream": False, "max_tokens": 40}
+    unread = ask(patient, body)
+    assert patient.until(lambda: patient.metric("resonance_undelivered_answers") == 1)
+    assert held(patient) == 1
+    assert patient.until(lambda: held(patient) == 0, 30)
+    with ask(patient, body) as read:
         answer = b""
         while answer.count(b"\r\n") < 2 or not answer.endswith(b"}"):
             answer += read.recv(65536)
     assert len(json.loads(answer.partition(b"\r\n\r\n")[2])["choices"]) == 16
-    assert patient.until(lambda: held(patient) == 1, 2)
-    assert patient.until(lambda: held(patient) == 0, 20)
+    assert patient.until(lambda: held(patient) == 0, 2)
     assert len(rest(unread)) < len(answer)
 
 
