@@ -80,7 +80,13 @@ def test_what_goes_over_the_limit_is_owed_for_as_many_minutes_as_it_takes(monkey
     monkeypatch.setattr(time, "time", lambda: now)
     limits = Limits(
         body_bytes=1,
+        bodies_bytes=1,
+        answer_bytes=1,
+        answers_bytes=1,
         receive_s=1,
+        write_s=1,
+        connections=1,
+        connections_per_address=None,
         messages=1,
         message_chars=1,
         prompt_logprobs=1,
