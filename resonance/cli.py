@@ -54,8 +54,8 @@ def run(argv: list[str]) -> int:
     arguments = [word for word in argv if not word.startswith("debug=")]
     try:
         return _dispatch(arguments)
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
+    except KeyboardInterrupt as stop:  # a command may say what it keeps
+        print(f"\n{stop.args[0] if stop.args else 'Interrupted.'}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         sys.stderr.close()
@@ -64,7 +64,7 @@ def run(argv: list[str]) -> int:
         if debug:
             raise
         print(f"Error: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except Exception as error:
         if debug:
             raise

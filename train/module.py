@@ -1,10 +1,12 @@
 """What Lightning trains: a GPT-2, its objective, and how its gradient is averaged."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -13,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from resonance import lora
 from resonance.model import GPT2
 from train.loss import supervised_loss
+from train.non_finite import MicroBatch, check_step, check_validation, check_weights
 from train.state import check_same_adapter
 
 Batch = Mapping[str, Tensor]  # input_ids, labels, position_ids, document_ids: (B, T) int64 each
@@ -43,7 +46,8 @@ class SFTModule(LightningModule):
         self.tokens_seen = 0  # of all ranks, padding not counted
         # Of the last finished step: its mean over supervised tokens, its gradient's norm before clipping, its rate.
         self.step_loss = self.step_grad_norm = self.step_lr = float("nan")
-        self._loss_sum, self._supervised = 0.0, 0  # of the micro-batches since the last step
+        self._micro_batches: list[MicroBatch] = []  # since the last step
+        self._supervised = self._tokens = 0  # in them, on this rank
         self._val_loss_sum, self._val_supervised = 0.0, 0
 
     def on_train_start(self) -> None:
@@ -65,13 +69,17 @@ class SFTModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss, supervised = self._loss(batch)
-        self._loss_sum += loss.detach().item()
+        self._micro_batches.append(MicroBatch(batch_idx, loss.detach().item(), batch["document_ids"]))
         self._supervised += supervised
-        self.tokens_seen += int((batch["document_ids"] >= 0).sum()) * self.trainer.world_size
+        self._tokens += int((batch["document_ids"] >= 0).sum())
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        loss_sum, supervised = self._over_ranks(self._loss_sum, self._supervised)
+        scaler = self._grad_scaler
+        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            scaler.unscale_(optimizer)  # Lightning leaves that to a fused optimiser's step, which comes after clipping
+        loss = sum(batch.loss for batch in self._micro_batches)
+        loss_sum, supervised, tokens = self._over_ranks(loss, self._supervised, self._tokens)
         # Lightning has divided each loss by the number of micro-batches, and DDP the gradient by that of ranks.
         scale = self.trainer.accumulate_grad_batches * self.trainer.world_size / max(1, supervised)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -79,7 +87,8 @@ class SFTModule(LightningModule):
             gradient.mul_(scale)
         self.step_loss = loss_sum / max(1, supervised)
         self.step_lr = optimizer.param_groups[0]["lr"]
-        self._loss_sum, self._supervised = 0.0, 0
+        self.tokens_seen += int(tokens)
+        self._supervised = self._tokens = 0
 
     def configure_gradient_clipping(
         self,
@@ -87,9 +96,15 @@ class SFTModule(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        # Lightning's own refuses fused optimisers, for fear of fp16's scaling, which we do not use.
+        # Lightning's own refuses fused optimisers, as fp16's scale would still be on the gradients.
         limit = float("inf") if gradient_clip_val is None else gradient_clip_val
         self.step_grad_norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        scaler = self._grad_scaler
+        overflowed = not math.isfinite(self.step_grad_norm) and math.isfinite(self.step_loss)
+        # fp16's scaler leaves out a step whose gradient overflows, and halves its scale; below 1 that is no remedy.
+        if not (overflowed and scaler is not None and scaler.get_scale() >= 1):
+            check_step(self.trainer, self.step_loss, self.step_grad_norm, self.step_lr, self._micro_batches)
+        self._micro_batches = []
 
     def on_validation_epoch_start(self) -> None:
         self._val_loss_sum, self._val_supervised = 0.0, 0
@@ -101,7 +116,9 @@ class SFTModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         loss_sum, supervised = self._over_ranks(self._val_loss_sum, self._val_supervised)
-        self.log("val/loss", loss_sum / max(1, supervised), rank_zero_only=True)
+        loss = loss_sum / max(1, supervised)
+        check_validation(self.trainer, loss)
+        self.log("val/loss", loss, rank_zero_only=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self._make_optimizer(self.model)
@@ -112,6 +129,7 @@ class SFTModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_weights(self.trainer, self.model)
         checkpoint["tokens_seen"] = self.tokens_seen
         checkpoint["adapter"] = self._adapter
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
@@ -121,15 +139,21 @@ class SFTModule(LightningModule):
         check_same_adapter(checkpoint.get("adapter"), self._adapter)
         self.tokens_seen = checkpoint["tokens_seen"]
 
+    @property
+    def _grad_scaler(self) -> torch.amp.GradScaler | None:
+        """What scales gradients with precision 16-mixed; None with others."""
+        plugin = self.trainer.precision_plugin
+        return plugin.scaler if isinstance(plugin, MixedPrecision) else None
+
     def _loss(self, batch: Batch) -> tuple[Tensor, int]:
         hidden = self.model.hidden(
             batch["input_ids"], position_ids=batch["position_ids"], document_ids=batch["document_ids"]
         )  # (B, T, C)
         return supervised_loss(hidden, self.model.head_weight, batch["labels"])
 
-    def _over_ranks(self, loss_sum: float, supervised: int) -> tuple[float, int]:
+    def _over_ranks(self, *numbers: float) -> list[float]:
+        """The sums over all ranks."""
         if self.trainer.world_size == 1:
-            return loss_sum, supervised
-        both = torch.tensor([loss_sum, supervised], dtype=torch.float64, device=self.device)
-        both = self.trainer.strategy.reduce(both, reduce_op="sum")
-        return float(both[0]), int(both[1])
+            return list(numbers)
+        summed = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        return self.trainer.strategy.reduce(summed, reduce_op="sum").tolist()

@@ -1,16 +1,44 @@
-"""Which number format `precision=auto` means on this machine."""
+"""Which number format a run computes in: what `precision=auto` means on this machine, and what is refused."""
 
 from pathlib import Path
-from typing import Literal
 
 import torch
 
+from resonance.config import ConfigError
 
-def best_precision(accelerator: str) -> Literal["bf16-mixed", "32-true"]:
+# Lightning's short names.
+_LONG = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
+
+
+def resolve_precision(precision: str | int, accelerator: str) -> str:
+    """The precision that a run has, as Lightning names it; `auto` is `best_precision`.
+
+    Raises ConfigError for what would train wrongly or in another format than it says.
+    """
+    name = str(precision)
+    name = best_precision(accelerator) if name == "auto" else _LONG.get(name, name)
+    if name == "16-true":
+        raise ConfigError(
+            "trainer.precision=16-true is refused: small gradients become 0 in fp16 and large sums infinite, and the "
+            f"model does not learn; use {best_precision(accelerator)}, or 16-mixed on a GPU."
+        )
+    if name == "16-mixed" and not _on_cuda(accelerator):
+        raise ConfigError(
+            "trainer.precision=16-mixed needs a CUDA GPU, and there is none for this run (Lightning would take "
+            f"bf16-mixed unasked); use {best_precision(accelerator)}."
+        )
+    return name
+
+
+def best_precision(accelerator: str) -> str:
     """`bf16-mixed` where the hardware multiplies in bf16, else `32-true`; as Lightning names them."""
-    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    fast = torch.cuda.is_bf16_supported() if on_gpu else _cpu_multiplies_bf16()
+    on_cuda = _on_cuda(accelerator)
+    fast = torch.cuda.is_bf16_supported(including_emulation=False) if on_cuda else _cpu_multiplies_bf16()
     return "bf16-mixed" if fast else "32-true"
+
+
+def _on_cuda(accelerator: str) -> bool:
+    return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def _cpu_multiplies_bf16() -> bool:

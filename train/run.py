@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from typing import Any, cast
 
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
@@ -24,6 +25,7 @@ from train.record import training_record
 from train.resolve import Plan, is_leader, make_plan
 from train.start import Start, start_from
 from train.state import saved_step
+from train.stopping import explain_stop
 from train.trainer import complete, make_callbacks, make_loggers
 
 
@@ -35,13 +37,14 @@ def main(overrides: list[str]) -> None:
         with disk_errors(plan):
             train(plan)
     except StoppedBySignal:
-        if is_leader():
-            get_console().print(
-                f"{plan.folder.name} was stopped; {_what_is_served(Checkpoint.open(plan.folder).metadata)}. "
-                f"resume={plan.folder.name} goes on.",
-                highlight=False,
-                markup=False,
-            )
+        if not is_leader():  # all ranks end alike, and one says so
+            raise SystemExit(130) from None
+        get_console().print(
+            f"{plan.folder.name} was stopped; {_what_is_served(Checkpoint.open(plan.folder).metadata)}. "
+            f"resume={plan.folder.name} goes on.",
+            highlight=False,
+            markup=False,
+        )
         raise KeyboardInterrupt from None
 
 
@@ -51,7 +54,7 @@ def train(plan: Plan) -> None:
     A run that has reached its end already is left as it is.
     """
     config, folder = plan.config, plan.folder
-    reconfigure(soft_wrap=True)
+    reconfigure(soft_wrap=True, quiet=not is_leader())  # one process speaks for all
     console = get_console()
     keep_freed_memory()
     _quiet_libraries()
@@ -92,13 +95,19 @@ def train(plan: Plan) -> None:
     module = SFTModule(start.model, make(config.optimizer), make(config.scheduler), config.seed)
     with claimed(plan):
         trainer.loggers = make_loggers(config, folder, str(config.run))
-        console.print(f"[bold]{config.run}[/]  {_size(start.model)}, from {start.base or 'scratch'}")
+        for logger in trainer.loggers:
+            logger.log_hyperparams(cast(dict[str, Any], OmegaConf.to_container(config)))
+        console.print(
+            f"[bold]{config.run}[/]  {_size(start.model)}, from {start.base or 'scratch'}; {_where(trainer)}",
+            highlight=False,
+        )
         if config.get("adapter") and start.base is None:
             console.print("an adapter over random weights learns little; name some to start from: model.weights=...")
         console.print(str(data.report), highlight=False, markup=False)
         for line in announced(plan, done):
             console.print(line, highlight=False, markup=False)
-        trainer.fit(module, datamodule=data, ckpt_path=plan.state, weights_only=True)
+        with explain_stop(trainer, writer, data):
+            trainer.fit(module, datamodule=data, ckpt_path=plan.state, weights_only=True)
         if trainer.is_global_zero:
             console.print(f"[bold]{folder}[/]  {trainer.global_step} steps, {module.tokens_seen:,} tokens")
             console.print(_what_is_served(Checkpoint.open(folder).metadata), highlight=False, markup=False)
@@ -125,6 +134,12 @@ def _size(model: GPT2) -> str:
     if trained == total:
         return f"{total:,} parameters"
     return f"{trained:,} of {total:,} parameters train ({trained / total:.2%})"
+
+
+def _where(trainer: Trainer) -> str:
+    """What a run computes on and in which format."""
+    processes = f" in {trainer.world_size} processes" if trainer.world_size > 1 else ""
+    return f"{trainer.precision} on {trainer.strategy.root_device.type}{processes}"
 
 
 def _sizes(model: DictConfig) -> GPT2Config:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from data.module import SFTDataModule
 from resonance.config import ConfigError, make, nearest
 from train.callbacks.validation import ValidationSchedule, total_steps
-from train.precision import best_precision
+from train.precision import resolve_precision
 from train.state import WholeCheckpoints
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
@@ -72,7 +72,7 @@ def make_trainer(
         "val_check_interval": sys.maxsize,  # ValidationSchedule decides
         "check_val_every_n_epoch": None,
         "accelerator": accelerator,
-        "precision": best_precision(accelerator) if precision == "auto" else precision,
+        "precision": resolve_precision(precision, accelerator),
         "deterministic": deterministic,
         "profiler": _profiler(profiler, folder),
         "logger": False,

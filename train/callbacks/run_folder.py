@@ -23,6 +23,7 @@ from resonance.checkpoint import (
 from resonance.paths import replace_folder, write_text_atomically
 from resonance.tokenizer import Tokenizer
 from train.module import Batch, SFTModule
+from train.non_finite import check_weights
 from train.state import between_steps
 
 MONITOR = "val/loss"  # decides which weights of a run, and which run, are best
@@ -69,6 +70,11 @@ class RunFolder(Callback):
         """Say how the run is trained, for its record, and what resumes it, if it is resumed."""
         self._metadata = replace(self._metadata, training={**training, **self._metadata.training})
         self._resume = resume
+
+    @property
+    def saved_step(self) -> int:
+        """The step that the state on disk was saved after."""
+        return self._saved_step
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_step, self._started = trainer.global_step, time.perf_counter()
@@ -127,6 +133,7 @@ class RunFolder(Callback):
     def _save_last(self, trainer: Trainer, pl_module: LightningModule, ended: str) -> None:
         """Put the newest weights into `last/`, and say so beside the weights that are served."""
         assert isinstance(pl_module, SFTModule)
+        check_weights(trainer, pl_module.model)
         if not trainer.is_global_zero:
             return
         value = self._value_now(trainer)
@@ -165,6 +172,7 @@ class RunFolder(Callback):
 
     def _save_weights(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, SFTModule)
+        check_weights(trainer, pl_module.model)
         self._served_step = trainer.global_step
         if trainer.is_global_zero:
             value = self._value_now(trainer)
