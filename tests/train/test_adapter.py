@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -148,15 +149,20 @@ def test_resume_refuses_another_adapter_and_another_base_and_then_still_goes_on(
     other.mkdir()
     model = GPT2(GPT2Config(context_length=64, n_layer=1, n_head=2, n_embd=32))
     huggingface.write(other, model.config, model.state_dict())
-    for override, sentence in (
-        ("adapter.rank=8", "The run began with adapter.rank=4"),
-        (f"model.weights={other}", "not those that the run began with"),
-        ("adapter=none", "only single keys can change"),
-    ):
+
+    def refused(override: str, sentence: str) -> None:
         run = train(whole, "resume=whole", override)
         assert run.returncode == 2, run.stderr
         assert sentence in run.stderr
         assert len(run.stderr.strip().splitlines()) == 1
+
+    refused("adapter.rank=8", "adapter.rank was 4 and is 8, which a resumed run cannot change")
+    refused(f"model.weights={other}", "model.weights was")
+    refused("adapter=none", "only single keys can change")
+    kept = (base / "model.safetensors").read_bytes()
+    shutil.copyfile(other / "model.safetensors", base / "model.safetensors")
+    refused("trainer.max_steps=13", "not those that the run began with")
+    (base / "model.safetensors").write_bytes(kept)
     assert yaml.safe_load((whole / "whole" / "train.yaml").read_text())["adapter"]["rank"] == 4
     assert train(whole, "resume=whole").returncode == 0
 

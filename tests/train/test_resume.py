@@ -16,6 +16,8 @@ import yaml
 
 from resonance.checkpoint import Checkpoint
 from resonance.errors import ResonanceError
+from train.folder_lock import claimed
+from train.resolve import make_plan
 from train.run import main
 
 TINY = [
@@ -256,6 +258,33 @@ def test_a_run_that_is_there_is_overwritten_only_if_asked_for(
     assert len(rows(root / "run")) == 2
     assert not (root / "run" / "samples.jsonl").exists()
     assert known(root / "run")["resumes"] == []
+
+
+def test_of_two_starts_with_one_name_one_goes_on(tmp_path: Path) -> None:
+    line = [f"checkpoints_dir={tmp_path}", "run=run", *TINY]
+    first, second = make_plan(line), make_plan(line)  # neither has written anything yet
+    with claimed(first):
+        with pytest.raises(ResonanceError, match="Another process is training 'run' now"), claimed(second):
+            pass
+        (tmp_path / "run" / "train.yaml").write_text("run: run\n")
+    with pytest.raises(ResonanceError, match="There is a run 'run' already"), claimed(second):
+        pass
+    assert (tmp_path / "run" / "train.yaml").read_text() == "run: run\n"
+
+
+@pytest.mark.slow
+def test_under_torchrun_one_run_is_written_and_a_second_start_overwrites_nothing(tmp_path: Path) -> None:
+    line = [f"checkpoints_dir={tmp_path}", "run=run", *TINY, "trainer.devices=2", "trainer.strategy=ddp"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    command = [*torchrun, "-m", "resonance.cli", "train", *line]
+    first = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert first.returncode == 0, first.stderr
+    assert known(tmp_path / "run")["training"]["world_size"] == 2
+    before = snapshot(tmp_path / "run")
+    second = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert second.returncode != 0
+    assert "There is a run 'run' already" in second.stderr
+    assert snapshot(tmp_path / "run") == before
 
 
 def test_a_folder_that_is_no_run_is_never_overwritten(tmp_path: Path) -> None:
