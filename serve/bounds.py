@@ -31,6 +31,7 @@ WHOLE: dict[str, tuple[int, int]] = {
     "limits.messages": (1, 1_000_000),
     "limits.message_chars": (1, 1 << 30),
     "limits.prompt_logprobs": (1, 1 << 30),
+    "limits.import_lines": (1, 10_000_000),
 }
 MAYBE_WHOLE: dict[str, tuple[int, int]] = {
     "context_length": (16, 1_000_000),
@@ -39,6 +40,7 @@ MAYBE_WHOLE: dict[str, tuple[int, int]] = {
     "limits.streams": (1, 1_000_000),
     "limits.connections_per_address": (1, 1_000_000),
     "store.retention_days": (1, 1_000_000),
+    "store.max_bytes": (1 << 16, 1 << 50),
 }
 """Those that may also be null."""
 NUMBERS: dict[str, tuple[float, float]] = {

@@ -89,7 +89,7 @@ def make_server(settings: Settings) -> Server:
         table=table,
         spec=spec,
         keys=KeyRing(settings.api_keys, keys_file(), open=not settings.asks_for_keys, closes=settings.auth == "auto"),
-        store=Store(settings.store_url),
+        store=Store(settings.store_url, settings.max_stored_bytes),
         retriever=retriever,
         metrics=Metrics(table, spec.undelivered),
         quotas=Quotas(settings.limits),

@@ -73,6 +73,7 @@ class Limits:
     messages: int
     message_chars: int
     prompt_logprobs: int
+    import_lines: int
     requests_per_minute: int | None
     tokens_per_minute: int | None
     streams: int | None
@@ -103,6 +104,7 @@ class Settings:
     hang_s: float
     store_url: str
     retention_days: int | None
+    max_stored_bytes: int | None  # of one owner
     tracing: str | None
     log: Literal["debug", "info", "warning", "error"]
 
@@ -193,6 +195,7 @@ def _settings(config: DictConfig, api_keys: tuple[GivenKey, ...]) -> Settings:
         hang_s=values["hang_s"],
         store_url=values["store"]["url"] or default_url(),
         retention_days=values["store"]["retention_days"],
+        max_stored_bytes=values["store"]["max_bytes"],
         tracing=values["tracing"],
         log=values["log"],
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from serve.http.auth import Caller, Known
-from serve.http.errors import ApiError, no_store
+from serve.http.errors import ApiError, busy, no_store, over_quota
 from serve.http.records import (
     Conversation,
     ConversationPage,
@@ -22,7 +22,9 @@ from serve.http.records import (
 from serve.http.schemas import FeedbackRequest, Rename
 from serve.http.service import Service, Shared
 from serve.http.snippets import snippet_of
-from serve.storage.database import StoreUnavailable
+from serve.storage.failures import StoreUnavailable
+from serve.storage.quota import QuotaExceeded
+from serve.storage.session_locks import SessionBusy
 from serve.storage.tables import ConversationRow, MessageRow
 
 router = APIRouter(prefix="/v1/conversations", tags=["conversations"])
@@ -31,11 +33,15 @@ Id = Annotated[str, Path(max_length=64)]
 
 @contextmanager
 def stored() -> Generator[None]:
-    """Say in HTTP when the database does not answer."""
+    """Say in HTTP when the database does not answer, or does not take what is to be stored."""
     try:
         yield
     except StoreUnavailable as error:
         raise no_store(error) from error
+    except QuotaExceeded as error:
+        raise over_quota(error) from error
+    except SessionBusy as error:
+        raise busy("An answer in this conversation is still under way.") from error
 
 
 def missing(what: str) -> ApiError:
@@ -66,7 +72,7 @@ async def list_conversations(
 async def delete_conversations(shared: Shared, caller: Known) -> DeletedAll:
     """Delete all of the caller's conversations with all their messages."""
     if any(owner == caller.owner for owner, _ in shared.busy_sessions):
-        raise _busy("An answer in one of the conversations is still under way.")
+        raise busy("An answer in one of the conversations is still under way.")
     with stored():
         return DeletedAll(deleted=await shared.store.delete_all(caller.owner))
 
@@ -129,11 +135,7 @@ async def rate_message(
 
 def _refuse_while_busy(shared: Service, caller: Caller, conversation_id: str) -> None:
     if (caller.owner, conversation_id) in shared.busy_sessions:
-        raise _busy("An answer in this conversation is still under way.")
-
-
-def _busy(why: str) -> ApiError:
-    return ApiError(409, why, code="session_busy", retry_after=1)
+        raise busy("An answer in this conversation is still under way.")
 
 
 def shown(row: ConversationRow, messages: Sequence[MessageRow]) -> Conversation:

@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from serve.storage.failures import StoreUnavailable
+from serve.storage.quota import QuotaExceeded
 
 log = logging.getLogger("resonance.serve.access")
 
@@ -62,6 +63,21 @@ STORE_UNAVAILABLE = "store_unavailable"
 def no_store(error: StoreUnavailable) -> ApiError:
     """The error of everything that needs the database while it does not answer; it says why."""
     return ApiError(503, f"The conversations cannot be reached: {error.cause}.", code=STORE_UNAVAILABLE, retry_after=5)
+
+
+def over_quota(error: QuotaExceeded) -> ApiError:
+    """The error of what does not fit into the caller's share of the store."""
+    return ApiError(
+        413,
+        f"What you have stored would take {error.would_be} bytes, and {error.limit} are yours (store.max_bytes); "
+        "delete conversations to make room.",
+        code="storage_quota_exceeded",
+    )
+
+
+def busy(why: str, param: str | None = None) -> ApiError:
+    """The error of what must wait for an answer that is under way in a conversation."""
+    return ApiError(409, why, param=param, code="session_busy", retry_after=1)
 
 
 def server_full() -> ApiError:

@@ -24,7 +24,9 @@ from serve.inference.leases import LeaseTable
 from serve.inference.spec import Answer, ApiSpec, Full
 from serve.inference.wire import Failure, Finished, Idle, Scored, Token
 from serve.settings import Settings
-from serve.storage.database import StoreUnavailable
+from serve.storage.failures import StoreUnavailable
+from serve.storage.retention import forget
+from serve.storage.session_locks import SessionLocks
 from serve.storage.store import Store
 
 if TYPE_CHECKING:
@@ -50,8 +52,12 @@ class Service:
     quotas: Quotas
     logs: EventLogs
     busy_sessions: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    locks: SessionLocks = field(init=False)
     tracing: Tracing | None = None
     started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.locks = SessionLocks(self.store)
 
     def model(self, name: str | None) -> ServedModel:
         """The model that a request names, or the first. Raises ApiError 404 for a name that is not served."""
@@ -126,6 +132,7 @@ class Service:
             asyncio.create_task(self.metrics.watch(), name="rate"),
             asyncio.create_task(end_revoked(self.spec, self.keys), name="revoked"),
             asyncio.create_task(give_to_names(self.store, self.keys), name="names"),
+            asyncio.create_task(self.locks.renew(), name="locks"),
         ]
         if self.settings.retention_days is not None:
             tasks.append(asyncio.create_task(self._purge(self.settings.retention_days), name="purge"))
@@ -135,6 +142,7 @@ class Service:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self.locks.released()
             await self.store.close()
             if self.tracing is not None:
                 await asyncio.to_thread(self.tracing.close)
@@ -142,7 +150,7 @@ class Service:
     async def _purge(self, days: int) -> None:
         while True:
             with suppress(StoreUnavailable):
-                await self.store.forget(days)
+                await forget(self.store, days)
             await asyncio.sleep(PURGE_EVERY)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from resonance.chat import Fitted
 from serve.http.answers import Sources, Timing, Usage
 from serve.http.auth import Caller
-from serve.http.errors import ApiError, no_store
+from serve.http.errors import ApiError, busy, no_store, over_quota
 from serve.http.event_logs import whole_answer_bytes
 from serve.http.grounding import Grounding, Unsearched
 from serve.http.models import ServedModel
@@ -24,7 +24,9 @@ from serve.http.service import Service
 from serve.inference.spec import Answer
 from serve.inference.wire import Idle, Prompt, Token
 from serve.rag.citations import CitationFilter
-from serve.storage.database import StoreUnavailable
+from serve.storage.failures import StoreUnavailable
+from serve.storage.quota import QuotaExceeded
+from serve.storage.session_locks import SessionBusy, SessionLock
 from serve.storage.store import NewMessage
 
 LOGPROB_BYTES = 1000  # for each log-probability of an answer that is collected as a whole: the object, and its text
@@ -80,6 +82,7 @@ class Turn:
     grounding: Grounding | None
     unsearched: Unsearched | None
     parent_id: str | None  # of the answer: the last stored message
+    lock: SessionLock | None
     said: list[Said]
     began: float
     stack: ExitStack
@@ -154,11 +157,19 @@ class Turn:
             usage=self.usage().model_dump(),
             timing=None if timing is None else timing.model_dump(),
         )
-        storing = self.service.store.append(self.caller.owner, self.body.session_id, [message], self.parent_id)
         try:
-            await asyncio.shield(asyncio.ensure_future(storing))
+            await asyncio.shield(asyncio.ensure_future(self._store(message)))
         except StoreUnavailable as error:
             raise no_store(error) from error
+
+    async def _store(self, message: NewMessage) -> None:
+        """Store the answer, and give the conversation back in the same transaction."""
+        assert self.body.session_id is not None and self.lock is not None
+        owner, locks = self.caller.owner, self.service.locks
+        async with locks.storing(self.lock):
+            await self.service.store.append(
+                owner, self.body.session_id, [message], self.parent_id, self.lock, answer=True
+            )
 
     def close(self) -> None:
         """Give back the session: nothing more is made for this request."""
@@ -186,6 +197,10 @@ async def begin(service: Service, caller: Caller, body: ChatRequest, *, streams:
         # Before anything is waited for, so that a full server is seen as full at once.
         answer = service.reserve(model, caller)
         place.callback(answer.close)
+        lock = None
+        if body.session_id is not None:
+            lock = await _lock(service, caller.owner, body.session_id)
+            stack.callback(service.locks.release_soon, lock)
         conversation = await read_conversation(service, caller, body)
         prompt = await make_prompt(service, model, body, conversation)
         params = engine_params(
@@ -200,7 +215,9 @@ async def begin(service: Service, caller: Caller, body: ChatRequest, *, streams:
         service.quotas.spend_prompt(caller.client, len(prompt.fitted.prompt_ids))
         parent_id = None
         if body.session_id is not None:
-            parent_id = await _store(service, caller.owner, body.session_id, conversation.fresh, conversation.parent_id)
+            parent_id = await _store(
+                service, caller.owner, body.session_id, conversation.fresh, conversation.parent_id, lock
+            )
         service.spec.send(answer, [Prompt(prompt.fitted.prompt_ids, params, n=n)])
         grounding = prompt.grounding
         return Turn(
@@ -215,6 +232,7 @@ async def begin(service: Service, caller: Caller, body: ChatRequest, *, streams:
             grounding=grounding,
             unsearched=prompt.unsearched,
             parent_id=parent_id,
+            lock=lock,
             said=[
                 Said(
                     CitationFilter(None) if grounding is None else grounding.filter(),
@@ -229,17 +247,15 @@ async def begin(service: Service, caller: Caller, body: ChatRequest, *, streams:
         )
 
 
+BUSY = "An answer in this conversation is still under way."
+
+
 @contextmanager
 def _alone(service: Service, owner: str, session_id: str) -> Generator[None]:
+    """Hold a conversation within this process; at once, where the database would be waited for."""
     session = (owner, session_id)
     if session in service.busy_sessions:
-        raise ApiError(
-            409,
-            "An answer in this conversation is still under way.",
-            param="session_id",
-            code="session_busy",
-            retry_after=1,
-        )
+        raise busy(BUSY, param="session_id")
     service.busy_sessions.add(session)
     try:
         yield
@@ -247,14 +263,31 @@ def _alone(service: Service, owner: str, session_id: str) -> Generator[None]:
         service.busy_sessions.discard(session)
 
 
+async def _lock(service: Service, owner: str, session_id: str) -> SessionLock:
+    """Hold a conversation among all servers on the database."""
+    try:
+        return await service.locks.acquire(owner, session_id)
+    except SessionBusy as error:
+        raise busy(BUSY, param="session_id") from error
+    except StoreUnavailable as error:
+        raise no_store(error) from error
+
+
 async def _store(
-    service: Service, owner: str, session_id: str, messages: Sequence[NewMessage], parent_id: str | None
+    service: Service,
+    owner: str,
+    session_id: str,
+    messages: Sequence[NewMessage],
+    parent_id: str | None,
+    lock: SessionLock | None,
 ) -> str | None:
     """Store what is new; return the id of the message that the answer follows."""
     if not messages:
         return parent_id
     try:
-        await service.store.append(owner, session_id, messages, parent_id)
+        await service.store.append(owner, session_id, messages, parent_id, lock)
     except StoreUnavailable as error:
         raise no_store(error) from error
+    except QuotaExceeded as error:
+        raise over_quota(error) from error
     return messages[-1].id

@@ -1,7 +1,8 @@
 """Which of two answers is better: votes of the side by side, kept as preference data."""
 
+import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from serve.http.auth import Known
 from serve.http.conversations import missing, stored
-from serve.http.exchange import attachment, conversations, lines_of
+from serve.http.exchange import attachment, lines_of
 from serve.http.judged import (
     Candidate,
     CheckpointNote,
@@ -26,6 +27,7 @@ from serve.http.judged import (
 from serve.http.service import Service, Shared
 from serve.http.training import corrections_of
 from serve.storage import ballots
+from serve.storage.exports import Whole, whole_conversations
 from serve.storage.tables import VoteRow
 
 router = APIRouter(prefix="/v1", tags=["votes"])
@@ -88,9 +90,14 @@ async def _lines(shared: Service, caller: Known) -> AsyncIterator[str]:
             after = row.id
             if row.choice != "tie":
                 yield _preference(_vote(row)).model_dump_json() + "\n"
-    async for _, messages in conversations(shared, caller):
-        for preference in corrections_of(messages):
-            yield preference.model_dump_json() + "\n"
+    async for batch in whole_conversations(shared.store, caller.owner):
+        if lines := await asyncio.to_thread(_corrections, batch):
+            yield lines
+
+
+def _corrections(batch: Sequence[Whole]) -> str:
+    preferences = (preference for _, messages in batch for preference in corrections_of(messages))
+    return "".join(preference.model_dump_json() + "\n" for preference in preferences)
 
 
 def _noted(shared: Service, side: Candidate) -> dict[str, Any]:

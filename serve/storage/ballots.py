@@ -1,16 +1,23 @@
 """Votes on disk, in the conversations' database."""
 
+from typing import Any
+
 from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from serve.storage import quota
 from serve.storage.database import Database
+from serve.storage.store import Store
 from serve.storage.tables import VoteRow
 
 
-async def add_vote(database: Database, vote: VoteRow) -> None:
-    """Keep a vote."""
-    async with database.session() as session:
+async def add_vote(store: Store, vote: VoteRow) -> None:
+    """Keep a vote. Raises QuotaExceeded."""
+    async with store.session() as session:
         session.add(vote)
+        await session.flush()
+        size = await quota.bytes_of(session, quota.VOTE_BYTES, *_is(vote.owner, vote.id))
+        await quota.count(session, vote.owner, size, store.max_bytes)
 
 
 async def votes(database: Database, owner: str, *, limit: int, after: str | None) -> tuple[list[VoteRow], bool]:
@@ -36,7 +43,14 @@ async def delete_vote(database: Database, owner: str, vote_id: str) -> bool:
         vote = await session.get(VoteRow, (owner, vote_id))
         if vote is None:
             return False
+        freed = await quota.bytes_of(session, quota.VOTE_BYTES, *_is(owner, vote_id))
         await session.delete(vote)
+        await session.flush()
+        await quota.count(session, owner, -freed)
         return True
 
     return await database.deleting(work)
+
+
+def _is(owner: str, vote_id: str) -> tuple[Any, Any]:
+    return VoteRow.owner == owner, VoteRow.id == vote_id

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from resonance.errors import ResonanceError
 from resonance.paths import home
-from serve.storage.failures import FULL, MOVED, FailureLog, StoreUnavailable, cause_of
+from serve.storage.failures import FULL, MOVED, FailureLog, SessionLost, StoreUnavailable, cause_of
 from serve.storage.migrations import upgrade
 from serve.storage.sqlite_file import SQLiteFile
 
@@ -169,7 +169,8 @@ class Database:
             self._failures.failed(cause)
             raise StoreUnavailable(cause) from error
         except StoreUnavailable as error:
-            self._failures.failed(error.cause)
+            if not isinstance(error, SessionLost):
+                self._failures.failed(error.cause)
             raise
 
     def _is_full(self) -> bool:

@@ -74,6 +74,13 @@ class StoreUnavailable(Exception):
         self.cause = cause
 
 
+class SessionLost(StoreUnavailable):
+    """A conversation was taken over while it was being answered; the database itself is well."""
+
+    def __init__(self) -> None:
+        super().__init__("the conversation was taken over, or its database replaced, while the answer was written")
+
+
 def cause_of(error: SQLAlchemyError | OSError, disk_is_full: Callable[[], bool]) -> str:
     """Why a database failed. `disk_is_full` is asked where SQLite only says that reading or writing failed."""
     if isinstance(error, PoolTimeout):

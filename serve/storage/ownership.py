@@ -10,6 +10,7 @@ from sqlalchemy import CursorResult, Executable, Table, delete, func, insert, li
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from serve.storage import quota
 from serve.storage.database import Database
 from serve.storage.failures import StoreUnavailable
 from serve.storage.store import new_message_id
@@ -88,6 +89,8 @@ async def _move(database: Database, source: str, target: str) -> Amount:
             new = f"vote-{secrets.token_hex(12)}"
             await session.execute(update(_votes).where(_votes.c.owner == source, _votes.c.id == id).values(id=new))
         votes = await _changed(session, update(_votes).where(_votes.c.owner == source).values(owner=target))
+        for owner in (source, target):
+            await quota.recount(session, owner)
         return Amount(len(ids), messages, votes)
 
 

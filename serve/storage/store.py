@@ -6,15 +6,17 @@ It knows messages and who owns them, and nothing of HTTP or models.
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, exists, func, or_, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Select, delete, func, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from serve.storage.database import Database, StoreUnavailable
-from serve.storage.tables import ConversationRow, MessageRow, VoteRow
+from serve.storage import quota, session_locks
+from serve.storage.database import Database
+from serve.storage.search_index import contains, conversation_has
+from serve.storage.session_locks import SessionLock
+from serve.storage.tables import ConversationRow, MessageRow
 
 DELETED_AT_ONCE = 100  # conversations in one transaction, whose journal must fit on a full disk
 
@@ -39,21 +41,40 @@ def new_message_id() -> str:
 
 
 class Store(Database):
-    """The conversations of all owners, in a database."""
+    """The conversations of all owners, in a database; `max_bytes` is how much each owner may fill."""
+
+    def __init__(self, url: str, max_bytes: int | None = None) -> None:
+        super().__init__(url)
+        self.max_bytes = max_bytes
 
     async def append(
-        self, owner: str, conversation_id: str, messages: Sequence[NewMessage], parent_id: str | None
+        self,
+        owner: str,
+        conversation_id: str,
+        messages: Sequence[NewMessage],
+        parent_id: str | None,
+        lock: SessionLock | None = None,
+        *,
+        answer: bool = False,
     ) -> None:
-        """Store messages one after another behind `parent_id`; the conversation begins with its first message."""
+        """Store messages one after another behind `parent_id`; the conversation begins with its first message.
+
+        `lock` must be held. With `answer` it is given back, and what is stored may go over the owner's share: the
+        question was let in. Raises SessionLost and QuotaExceeded.
+        """
         now = datetime.now(UTC)
         async with self.session() as session:
+            if lock is not None:
+                await session_locks.confirm(session, lock, release=answer)
             conversation = await session.get(ConversationRow, (owner, conversation_id))
+            added = 0
             if conversation is None:
                 conversation = ConversationRow(
                     owner=owner, id=conversation_id, title=_title(messages), created_at=now, updated_at=now
                 )
                 session.add(conversation)
                 await session.flush()
+                added = quota.CONVERSATION_BYTES
             conversation.updated_at = now
             if not conversation.title:
                 conversation.title = _title(messages)
@@ -77,6 +98,9 @@ class Store(Database):
                     )
                 )
                 parent_id = message.id
+                added += quota.message_bytes(message.content, message.sources, message.usage, message.timing)
+            await session.flush()
+            await quota.count(session, owner, added, None if answer else self.max_bytes)
 
     async def messages(self, owner: str, conversation_id: str) -> list[MessageRow]:
         """All messages of a conversation in the order of their arrival; none when there is no such conversation."""
@@ -102,63 +126,40 @@ class Store(Database):
     ) -> tuple[list[tuple[ConversationRow, int]], bool]:
         """Conversations with their message counts, newest first, and whether there are more.
 
-        `after` is the last id of the page before; `query` is looked for in titles and messages, in any case of
-        letters that the database knows of.
+        `after` is the last id of the page before; `query` is looked for in titles and messages, in any case of letters.
         """
         async with self.reading() as session:
-            statement = _newest_first(owner, query)
+            statement = _newest_first(owner)
+            if query:
+                statement = statement.where(await conversation_has(session, owner, query))
             if after is not None:
                 last = await session.get(ConversationRow, (owner, after))
                 if last is None:
                     return [], False
                 statement = statement.where(
-                    or_(
-                        ConversationRow.updated_at < last.updated_at,
-                        and_(ConversationRow.updated_at == last.updated_at, ConversationRow.id < last.id),
-                    )
+                    tuple_(ConversationRow.updated_at, ConversationRow.id)
+                    < tuple_(literal(last.updated_at, ConversationRow.updated_at.type), literal(last.id))
                 )
             rows = (await session.execute(statement.limit(limit + 1))).all()
             return [(row[0], row[1]) for row in rows[:limit]], len(rows) > limit
 
     async def found(self, owner: str, conversation_ids: Sequence[str], query: str) -> dict[str, MessageRow]:
         """The newest message of each of these conversations that has the words in it, by the conversation's id."""
-        newest = (
-            select(MessageRow.conversation_id, func.max(MessageRow.position).label("position"))
-            .where(
-                MessageRow.owner == owner,
-                MessageRow.conversation_id.in_(conversation_ids),
-                MessageRow.role != "system",
-                MessageRow.content.icontains(query, autoescape=True),
-            )
-            .group_by(MessageRow.conversation_id)
-            .subquery()
-        )
-        same = and_(MessageRow.conversation_id == newest.c.conversation_id, MessageRow.position == newest.c.position)
         async with self.reading() as session:
+            newest = (
+                select(MessageRow.conversation_id, func.max(MessageRow.position).label("position"))
+                .where(
+                    MessageRow.owner == owner,
+                    MessageRow.conversation_id.in_(conversation_ids),
+                    MessageRow.role != "system",
+                    contains(session, MessageRow.folded_content, query),
+                )
+                .group_by(MessageRow.conversation_id)
+                .subquery()
+            )
+            same = (MessageRow.conversation_id == newest.c.conversation_id) & (MessageRow.position == newest.c.position)
             rows = await session.scalars(select(MessageRow).join(newest, same).where(MessageRow.owner == owner))
             return {row.conversation_id: row for row in rows}
-
-    async def restore(self, conversation: ConversationRow, messages: Sequence[MessageRow]) -> bool:
-        """Store a whole conversation as it was; False when the owner has one of that id, or any of its messages."""
-        try:
-            return await self._restore(conversation, messages)
-        except StoreUnavailable as error:
-            if isinstance(error.__cause__, IntegrityError):  # it came in by another request meanwhile
-                return False
-            raise
-
-    async def _restore(self, conversation: ConversationRow, messages: Sequence[MessageRow]) -> bool:
-        async with self.session() as session:
-            if await session.get(ConversationRow, (conversation.owner, conversation.id)) is not None:
-                return False
-            ids = [message.id for message in messages]
-            known = select(func.count()).where(MessageRow.owner == conversation.owner, MessageRow.id.in_(ids))
-            if await session.scalar(known):
-                return False
-            session.add(conversation)
-            await session.flush()
-            session.add_all(messages)
-            return True
 
     async def rename(self, owner: str, conversation_id: str, title: str) -> bool:
         """Give a conversation another title; False when there is none of that id."""
@@ -170,24 +171,22 @@ class Store(Database):
             return True
 
     async def delete(self, owner: str, conversation_id: str) -> bool:
-        """Delete a conversation and its messages; False when there is none of that id."""
-
-        async def work(session: AsyncSession) -> bool:
-            conversation = await session.get(ConversationRow, (owner, conversation_id))
-            if conversation is None:
-                return False
-            await session.execute(delete(MessageRow).where(*_of(owner, conversation_id)))
-            await session.delete(conversation)
-            return True
-
-        return await self.deleting(work)
+        """Delete a conversation and its messages; False when there is none of that id. Raises SessionBusy."""
+        return bool(await self._delete(owner, [conversation_id]))
 
     async def delete_all(self, owner: str) -> int:
-        """Delete all of an owner's conversations; return how many there were."""
+        """Delete all of an owner's conversations; return how many there were. Raises SessionBusy."""
         count = 0
         while ids := await self._some_of(owner):
-            count += await self.deleting(lambda session, ids=ids: _delete_conversations(session, owner, ids))
+            count += await self._delete(owner, ids)
         return count
+
+    async def _delete(self, owner: str, ids: Sequence[str]) -> int:
+        async def work(session: AsyncSession) -> int:
+            await session_locks.refuse_busy(session, owner, ids)
+            return await delete_conversations(session, owner, ids)
+
+        return await self.deleting(work)
 
     async def _some_of(self, owner: str) -> Sequence[str]:
         async with self.reading() as session:
@@ -195,15 +194,22 @@ class Store(Database):
             return (await session.scalars(ids)).all()
 
     async def delete_message(self, owner: str, conversation_id: str, message_id: str) -> bool:
-        """Delete one message, and let what follows it follow its parent; False when there is no such message."""
+        """Delete one message, and let what follows it follow its parent; False when there is no such message.
+
+        Raises SessionBusy.
+        """
 
         async def work(session: AsyncSession) -> bool:
+            await session_locks.refuse_busy(session, owner, [conversation_id])
             message = await session.get(MessageRow, (owner, message_id))
             if message is None or message.conversation_id != conversation_id:
                 return False
+            freed = await quota.bytes_of(session, quota.MESSAGE_BYTES, *_is(message))
             following = (*_of(owner, conversation_id), MessageRow.parent_id == message_id)
             await session.execute(update(MessageRow).where(*following).values(parent_id=message.parent_id))
             await session.delete(message)
+            await session.flush()
+            await quota.count(session, owner, -freed)
             return True
 
         return await self.deleting(work)
@@ -217,56 +223,47 @@ class Store(Database):
         comment: str | None,
         correction: str | None,
     ) -> bool:
-        """Keep what a reader thinks of an answer; False when there is no such answer."""
+        """Keep what a reader thinks of an answer; False when there is no such answer. Raises QuotaExceeded."""
         async with self.session() as session:
             message = await session.get(MessageRow, (owner, message_id))
             if message is None or message.role != "assistant":
                 return False
             if message.conversation_id != conversation_id:
                 return False
+            before = await quota.bytes_of(session, quota.MESSAGE_BYTES, *_is(message))
             message.rating, message.comment, message.correction = rating, comment, correction
+            await session.flush()
+            after = await quota.bytes_of(session, quota.MESSAGE_BYTES, *_is(message))
+            await quota.count(session, owner, after - before, self.max_bytes)
             return True
 
-    async def forget(self, days: int) -> None:
-        """Delete the conversations that nobody has touched for so many days, and votes as old."""
-        async with self.session() as session:
-            old = ConversationRow.updated_at < datetime.now(UTC) - timedelta(days=days)
-            of_old = and_(
-                ConversationRow.owner == MessageRow.owner, ConversationRow.id == MessageRow.conversation_id, old
-            )
-            await session.execute(delete(MessageRow).where(exists().where(of_old)))
-            await session.execute(delete(ConversationRow).where(old))
-            aged = VoteRow.created_at < datetime.now(UTC) - timedelta(days=days)
-            await session.execute(delete(VoteRow).where(aged))
 
-
-async def _delete_conversations(session: AsyncSession, owner: str, ids: Sequence[str]) -> int:
+async def delete_conversations(session: AsyncSession, owner: str, ids: Sequence[str]) -> int:
     """Delete conversations and their messages; return how many there were."""
     messages = (MessageRow.owner == owner, MessageRow.conversation_id.in_(ids))
+    freed = await quota.bytes_of(session, quota.MESSAGE_BYTES, *messages)
     await session.execute(delete(MessageRow).where(*messages))
     own = (ConversationRow.owner == owner, ConversationRow.id.in_(ids))
-    gone = await session.scalars(delete(ConversationRow).where(*own).returning(ConversationRow.id))
-    return len(gone.all())
+    gone = (await session.scalars(delete(ConversationRow).where(*own).returning(ConversationRow.id))).all()
+    await quota.count(session, owner, -freed - len(gone) * quota.CONVERSATION_BYTES)
+    return len(gone)
 
 
 def _of(owner: str, conversation_id: str) -> tuple[Any, Any]:
     return MessageRow.owner == owner, MessageRow.conversation_id == conversation_id
 
 
-def _newest_first(owner: str, query: str | None) -> Select[ConversationRow, int]:
+def _is(message: MessageRow) -> tuple[Any, Any]:
+    return MessageRow.owner == message.owner, MessageRow.id == message.id
+
+
+def _newest_first(owner: str) -> Select[ConversationRow, int]:
     count = (
         select(func.count())
         .where(MessageRow.owner == ConversationRow.owner, MessageRow.conversation_id == ConversationRow.id)
         .scalar_subquery()
     )
     statement = select(ConversationRow, count).where(ConversationRow.owner == owner)
-    if query:
-        said = exists().where(
-            MessageRow.owner == ConversationRow.owner,
-            MessageRow.conversation_id == ConversationRow.id,
-            MessageRow.content.icontains(query, autoescape=True),
-        )
-        statement = statement.where(or_(ConversationRow.title.icontains(query, autoescape=True), said))
     return statement.order_by(ConversationRow.updated_at.desc(), ConversationRow.id.desc())
 
 

@@ -3,8 +3,8 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKeyConstraint, Index, MetaData, Text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Float, ForeignKeyConstraint, Index, MetaData, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
 from sqlalchemy.types import TypeDecorator
 
 
@@ -17,6 +17,11 @@ class AnyText(TypeDecorator[str]):
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """The text as every database takes it."""
         return None if value is None else value.replace("\x00", "\ufffd")
+
+
+def folded(text: str) -> str:
+    """A text as searches compare it: in lower case, of all languages, whatever a database's own `lower` knows."""
+    return text.replace("\x00", "\ufffd").lower()
 
 
 class Base(DeclarativeBase):
@@ -42,10 +47,19 @@ class ConversationRow(Base):
     title: Mapped[str] = mapped_column(AnyText)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    folded_title: Mapped[str] = mapped_column(AnyText)
+
+    @validates("title")
+    def _fold(self, _: str, title: str) -> str:
+        self.folded_title = folded(title)
+        return title
 
 
 class MessageRow(Base):
-    """One message; `parent_id` is the message that it follows, `position` the order of arrival."""
+    """One message; `parent_id` is the message that it follows, `position` the order of arrival.
+
+    SQLite gives it a `search_id`, under which its trigrams are indexed: a rowid would change with VACUUM.
+    """
 
     __tablename__ = "messages"
     __table_args__ = (
@@ -53,6 +67,7 @@ class MessageRow(Base):
             ["owner", "conversation_id"], ["conversations.owner", "conversations.id"], ondelete="CASCADE"
         ),
         Index("ix_messages_conversation", "owner", "conversation_id", "position"),
+        Index("ix_messages_search_id", "search_id", unique=True),
     )
 
     owner: Mapped[str] = mapped_column(AnyText, primary_key=True)
@@ -71,6 +86,13 @@ class MessageRow(Base):
     rating: Mapped[int | None]
     comment: Mapped[str | None] = mapped_column(AnyText)
     correction: Mapped[str | None] = mapped_column(AnyText)
+    folded_content: Mapped[str] = mapped_column(AnyText, deferred=True)
+    search_id: Mapped[int | None] = mapped_column(BigInteger, deferred=True)
+
+    @validates("content")
+    def _fold(self, _: str, content: str) -> str:
+        self.folded_content = folded(content)
+        return content
 
 
 class VoteRow(Base):
@@ -86,3 +108,24 @@ class VoteRow(Base):
     a: Mapped[dict[str, Any]] = mapped_column(JSON)
     b: Mapped[dict[str, Any]] = mapped_column(JSON)
     choice: Mapped[str] = mapped_column(AnyText)
+
+
+class SessionLockRow(Base):
+    """Which process answers in a conversation, until when (seconds since the epoch); `token` is of one answer."""
+
+    __tablename__ = "session_locks"
+
+    owner: Mapped[str] = mapped_column(AnyText, primary_key=True)
+    session_id: Mapped[str] = mapped_column(AnyText, primary_key=True)
+    process: Mapped[str] = mapped_column(AnyText)
+    token: Mapped[str] = mapped_column(AnyText)
+    expires_at: Mapped[float] = mapped_column(Float(53))
+
+
+class StoredBytesRow(Base):
+    """How much of the store an owner fills."""
+
+    __tablename__ = "stored_bytes"
+
+    owner: Mapped[str] = mapped_column(AnyText, primary_key=True)
+    bytes: Mapped[int] = mapped_column(BigInteger)

@@ -261,3 +261,9 @@ async def _make_database(url: str, name: str) -> None:
         await connection.execute(f"CREATE DATABASE {name}")
     finally:
         await connection.close()
+
+
+@pytest.fixture
+def owner(request: pytest.FixtureRequest) -> str:
+    """An owner for each test."""
+    return request.node.name

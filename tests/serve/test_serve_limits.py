@@ -32,7 +32,8 @@ def strict(launch):
         "limits.requests_per_minute=6",
         "limits.tokens_per_minute=300",
         "limits.streams=2",
-        RESONANCE_API_KEYS=",".join([*(f"key-{i}" for i in range(12)), *(f"tokens-{i}" for i in range(4))]),
+        "store.max_bytes=400000",
+        RESONANCE_API_KEYS=",".join([*(f"key-{i}" for i in range(13)), *(f"tokens-{i}" for i in range(4))]),
     )
 
 
@@ -90,6 +91,7 @@ def test_what_goes_over_the_limit_is_owed_for_as_many_minutes_as_it_takes(monkey
         messages=1,
         message_chars=1,
         prompt_logprobs=1,
+        import_lines=1,
         requests_per_minute=None,
         tokens_per_minute=10,
         streams=None,
@@ -190,6 +192,22 @@ def test_a_full_disk_takes_down_only_what_needs_it_until_there_is_room(strict):
     again = strict.client.post("/v1/chat/completions", json=SHORT | {"session_id": "full"}, headers=key(11))
     assert again.status_code == 200
     assert strict.client.get("/v1/conversations/full", headers=key(11)).json()["message_count"] == 4
+
+
+def test_a_full_share_of_the_store_is_refused_by_name_until_something_is_deleted(strict):
+    own = key(12)
+    line = json.dumps({"messages": [{"role": "user", "content": "x" * 390_000}]})
+    jsonl = own | {"Content-Type": "application/x-ndjson"}
+    assert strict.client.post("/v1/conversations.jsonl", content=line, headers=jsonl).json()["imported"] == 1
+    turn = SHORT | {"session_id": "more", "messages": [{"role": "user", "content": "-" * 12_000}]}
+    more = strict.client.post("/v1/conversations.jsonl", content=line.replace("x", "y"), headers=jsonl)
+    refused = strict.client.post("/v1/chat/completions", json=turn, headers=own)
+    for answer in (more, refused):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "storage_quota_exceeded"), answer.text
+        assert "400000" in answer.json()["error"]["message"]
+    assert strict.client.get("/v1/conversations/more", headers=own).status_code == 404
+    strict.client.delete("/v1/conversations", headers=own)
+    assert strict.client.post("/v1/conversations.jsonl", content=line, headers=jsonl).json()["imported"] == 1
 
 
 def connect(server, data: bytes) -> socket.socket:

@@ -10,14 +10,9 @@ from alembic.migration import MigrationContext
 
 from serve.storage import ballots
 from serve.storage.database import StoreError, StoreUnavailable
+from serve.storage.retention import forget
 from serve.storage.store import NewMessage, Store, new_message_id
 from serve.storage.tables import Base, VoteRow
-
-
-@pytest.fixture
-def owner(request: pytest.FixtureRequest) -> str:
-    """An owner for each test."""
-    return request.node.name
 
 
 def run(url: str, use: Callable) -> object:
@@ -155,10 +150,10 @@ def test_old_conversations_and_votes_are_forgotten(url, owner):
     async def use(store: Store):
         await store.append(owner, "c", [message("user", "x")], None)
         await ballots.add_vote(store, ballot(owner, "old", 0))
-        await store.forget(days=1)
+        await forget(store, days=1)
         assert await store.conversation(owner, "c") is not None
         assert await ballots.votes(store, owner, limit=1, after=None) == ([], False)
-        await store.forget(days=0)
+        await forget(store, days=0)
         assert await store.conversation(owner, "c") is None
         assert await store.messages(owner, "c") == []
 
@@ -170,7 +165,14 @@ def test_the_migrations_make_exactly_the_tables_that_the_code_uses(url):
         assert store._engine is not None
         async with store._engine.connect() as connection:
             return await connection.run_sync(
-                lambda sync: compare_metadata(MigrationContext.configure(sync), Base.metadata)
+                lambda sync: compare_metadata(
+                    MigrationContext.configure(
+                        sync,
+                        # SQLAlchemy knows no such index: on SQLite a table with tables of its own.
+                        opts={"include_name": lambda name, *_: not (name or "").startswith("folded_trigrams")},
+                    ),
+                    Base.metadata,
+                )
             )
 
     assert run(url, use) == []
