@@ -324,7 +324,10 @@ class Engine:
 
     def _score(self, pairs: Sequence[scoring.Pair], top: int) -> list[list[TokenLogprob]]:
         texts = [self._scored_text(pair, top) if len(pair[1]) else None for pair in pairs]
-        for _ in self._run([text for text in texts if text is not None]):
+        work = [text for text in texts if text is not None]
+        for text in work:
+            text.read_along = False
+        for _ in self._run(work):
             pass
         return [[] if text is None else text.logprobs for text in texts]
 

@@ -10,6 +10,8 @@ from resonance.engine.text import Chunk, Text
 
 GUESSED_ROWS = 12  # a step of few texts has room for so many rows, guesses included, in little more time
 LEAST_SCORED = 4  # tokens a step, so that scoring ends however many prompts come
+SCORED_BESIDE = 8  # tokens a step: streams keep about half their pace, and scoring most of its own
+SCORED_ALONE = 128  # tokens a step: as fast as more, and soon over for whoever comes next
 MIN_COPY = 16  # a shared prefix shorter than this is computed again rather than copied from another slot
 
 
@@ -33,8 +35,8 @@ class Scheduler:
 
     A step holds every decoding text's newest token, and prompts' tokens in chunks: up to `prefill_tokens`, but
     `mixed_tokens` beside decoding texts that somebody reads along, so that a long prompt does not stall running
-    streams; more where those are few beside the prompts. Texts that are scored take what prompts leave of that, never
-    more than `scored_tokens` beside those streams, and at least LEAST_SCORED.
+    streams; more where those are few beside the prompts. Texts that are scored take what prompts leave of that, within
+    SCORED_BESIDE while somebody waits for a text's next token and SCORED_ALONE while somebody may come.
     `copy_prefix(source_slot, target_slot, length)` moves a shared prefix's cache; `drafter` guesses tokens that
     decoding texts will say.
     """
@@ -47,14 +49,12 @@ class Scheduler:
         *,
         prefill_tokens: int = 512,
         mixed_tokens: int = 32,
-        scored_tokens: int = 16,
     ) -> None:
         self.slots = [Slot() for _ in range(slots)]
         self._copy_prefix = copy_prefix
         self._drafter = drafter
         self._prefill_tokens = prefill_tokens
         self._mixed_tokens = mixed_tokens
-        self._scored_tokens = scored_tokens
         self._waiting: list[tuple[int, int, Text]] = []  # a heap
         self._running: list[Text] = []  # in order of admission; paused texts among them keep their slots for now
         self._parked: list[Text] = []  # paused, without a slot
@@ -122,8 +122,11 @@ class Scheduler:
         chunks = [*self._next_tokens(decoding), *self._next_chunks(prefilling, budget)]
         if scored:
             left = budget - sum(len(chunk.token_ids) for chunk in chunks[len(decoding) :])
-            left = max(LEAST_SCORED, min(left, self._scored_tokens) if watched else left)
-            chunks += self._next_chunks(scored, left)
+            if watched or any(text.read_along for text in prefilling):
+                left = min(left, SCORED_BESIDE)
+            elif any(text.read_along for text in scored):
+                left = min(left, SCORED_ALONE)
+            chunks += self._next_chunks(scored, max(left, LEAST_SCORED))
         return chunks
 
     def _next_tokens(self, texts: Sequence[Text]) -> Iterator[Chunk]:
