@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 
 from serve.http.answers import Completion, Usage
 from serve.http.auth import Caller, Known
-from serve.http.echo import Columns, Echo, beside_the_loop, choice_json, columns, joined, with_choices, write_echo
+from serve.http.echo import Echo, beside_the_loop, choice, with_choices, write_echo
 from serve.http.errors import ApiError
 from serve.http.event_logs import whole_answer_bytes
 from serve.http.logprobs import TokenLists
@@ -250,19 +250,19 @@ async def _collect(job: _Job) -> bytes:
 def _whole(job: _Job) -> bytes:
     choices = (_choice(job, i, continued) for i, continued in enumerate(job.continued))
     head = {"id": job.id, "object": "text_completion", "created": job.created, "model": job.model.name}
-    return with_choices(head, choices, {"usage": job.usage().model_dump()}).encode()
+    return b"".join(with_choices(head, choices, {"usage": job.usage().model_dump()}))
 
 
-def _choice(job: _Job, index: int, continued: _Continued) -> str:
+def _choice(job: _Job, index: int, continued: _Continued) -> list[bytes]:
     echo = job.echoes[index // (job.body.n or 1)]
-    lists = None
+    answered = None
     if job.body.logprobs is not None:
         answered = TokenLists(job.model.tokenizer, echo.offset)
         for _, token in continued.pieces:
             answered.add(token)
-        lists = joined((echo.columns, columns(answered.lists)))
-    text = echo.text + "".join(text for text, _ in continued.pieces)
-    return choice_json(index, text, lists, "stop" if continued.finish_reason == "stop" else "length")
+    text = "".join(text for text, _ in continued.pieces)
+    reason = "stop" if continued.finish_reason == "stop" else "length"
+    return choice(index, echo, text, answered and answered.lists, reason)
 
 
 async def _write(job: _Job, log: EventLog) -> None:
@@ -277,8 +277,9 @@ async def _write_events(job: _Job, log: EventLog) -> None:
     include_usage = bool(job.body.stream_options and job.body.stream_options.include_usage)
     more: dict[str, Any] = {"usage": None} if include_usage else {}
 
-    def add(index: int, text: str, lists: Columns | None, finish_reason: str | None) -> None:
-        log.add(with_choices(head, [choice_json(index, text, lists, finish_reason)], more))
+    def add(index: int, echo: Echo, text: str, logprobs: TokenLists | None, finish_reason: str | None) -> None:
+        parts = choice(index, echo, text, logprobs and logprobs.lists, finish_reason)
+        log.add(b"".join(with_choices(head, [parts], more)).decode())
 
     offsets = [0] * len(job.continued)
     echoed: set[int] = set()
@@ -290,7 +291,7 @@ async def _write_events(job: _Job, log: EventLog) -> None:
         echoed.add(index)
         part = await job.echo(index // (job.body.n or 1))
         offsets[index] = part.offset
-        add(index, part.text, None if job.body.logprobs is None else part.columns, None)
+        add(index, part, "", None if job.body.logprobs is None else TokenLists(job.model.tokenizer), None)
 
     async for event in job.events():
         if isinstance(event, Idle):
@@ -303,12 +304,12 @@ async def _write_events(job: _Job, log: EventLog) -> None:
             tokens.add(event)
             offsets[event.index] = tokens.offset
         if event.text or event.finish_reason or (tokens is not None and tokens.lists.tokens):
-            add(event.index, event.text, tokens and columns(tokens.lists), event.finish_reason)
+            add(event.index, Echo(), event.text, tokens, event.finish_reason)
         await reader_has_caught_up(log, job.answer)
     for index in range(len(job.continued)):
         if index not in echoed and job.body.echo:
             await echo(index)
-            add(index, "", None, "length")
+            add(index, Echo(), "", None, "length")
             await reader_has_caught_up(log, job.answer)
     if include_usage:
         log.add(json.dumps(head | {"choices": [], "usage": job.usage().model_dump()}))

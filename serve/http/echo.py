@@ -21,17 +21,17 @@ SLICE = 128  # tokens that are written in one go; other threads wait for so long
 # One thread: several would take turns with each other before the event loop had its own.
 _WRITER = ThreadPoolExecutor(1, thread_name_prefix="write-completions")
 
-Columns = tuple[str, ...]  # OpenAI's parallel lists as JSON, without their brackets
+Columns = tuple[bytes, ...]  # OpenAI's parallel lists as JSON, without their brackets
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """A prompt as its answers begin with it; `offset` is where in the text the first answered token stands."""
+    """A prompt as its answers begin with it, in JSON; `offset` is where in the text the first answered token stands."""
 
-    text: str = ""
-    columns: Columns = ("",) * len(COLUMNS)
+    text: bytes = b""  # without its quotes
+    columns: Columns = (b"",) * len(COLUMNS)
     offset: int = 0
 
 
@@ -42,42 +42,46 @@ async def beside_the_loop(write: Callable[P, T], *args: P.args, **kwargs: P.kwar
 
 def write_echo(ids: Sequence[int], scores: Sequence[Score], tokenizer: Tokenizer, *, logprobs: bool) -> Echo:
     """A prompt's text and, with `logprobs`, its tokens; nothing comes before the first, so it has no probability."""
-    text = tokenizer.decode(ids)
+    text = _json(tokenizer.decode(ids))[1:-1]
     if not logprobs:
         return Echo(text)
     known = [None, *scores]
-    parts: list[Columns] = []
+    slices: list[Columns] = []
     offset = 0
     for start in range(0, len(ids), SLICE):
         lists = TokenLists(tokenizer, offset)
         lists.add_prompt(ids[start : start + SLICE], known[start : start + SLICE])
-        parts.append(columns(lists.lists))
+        slices.append(_columns(lists.lists))
         offset = lists.offset
-    return Echo(text, joined(parts), offset)
+    return Echo(text, tuple(b", ".join(column) for column in zip(*slices, strict=True)), offset)
 
 
-def columns(lists: CompletionLogprobs) -> Columns:
-    """Parallel lists as JSON."""
-    return tuple(json.dumps(getattr(lists, name), ensure_ascii=False)[1:-1] for name in COLUMNS)
+def choice(
+    index: int, echo: Echo, text: str, logprobs: CompletionLogprobs | None, finish_reason: str | None
+) -> list[bytes]:
+    """One choice, whole or a piece of it, in parts, so that what is echoed is never copied but into the answer."""
+    parts = [f'{{"index": {index}, "text": "'.encode(), echo.text, _json(text)[1:-1], b'", "logprobs": ']
+    if logprobs is None:
+        parts.append(b"null")
+    else:
+        for name, echoed, own in zip(COLUMNS, echo.columns, _columns(logprobs), strict=True):
+            before = "{" if name == COLUMNS[0] else ", "
+            parts += [f'{before}"{name}": ['.encode(), echoed, b", " if echoed and own else b"", own, b"]"]
+        parts.append(b"}")
+    return [*parts, b', "finish_reason": ', _json(finish_reason), b"}"]
 
 
-def joined(parts: Iterable[Columns]) -> Columns:
-    """Lists one after another as one."""
-    return tuple(", ".join(filter(None, column)) for column in zip(*parts, strict=True))
+def with_choices(head: Mapping[str, object], choices: Iterable[list[bytes]], more: Mapping[str, object]) -> list[bytes]:
+    """An object whose choices are written already, in parts."""
+    parts = [_json(head)[:-1], b', "choices": [']
+    for number, one in enumerate(choices):
+        parts += [b", ", *one] if number else one
+    return [*parts, b"], " if more else b"]", _json(more)[1:]]
 
 
-def choice_json(index: int, text: str, columns: Columns | None, finish_reason: str | None) -> str:
-    """One choice, whole or a piece of it."""
-    logprobs = "null"
-    if columns is not None:
-        logprobs = "{" + ", ".join(f'"{name}": [{column}]' for name, column in zip(COLUMNS, columns, strict=True)) + "}"
-    return (
-        f'{{"index": {index}, "text": {json.dumps(text, ensure_ascii=False)}, "logprobs": {logprobs}, '
-        f'"finish_reason": {json.dumps(finish_reason)}}}'
-    )
+def _columns(lists: CompletionLogprobs) -> Columns:
+    return tuple(_json(getattr(lists, name))[1:-1] for name in COLUMNS)
 
 
-def with_choices(head: Mapping[str, object], choices: Iterable[str], more: Mapping[str, object]) -> str:
-    """An object of which the choices are written already."""
-    rest = json.dumps(more, ensure_ascii=False)[1:]
-    return f'{json.dumps(head, ensure_ascii=False)[:-1]}, "choices": [{", ".join(choices)}]{", " if more else ""}{rest}'
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()
