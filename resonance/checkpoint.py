@@ -226,6 +226,15 @@ class Checkpoint:
         checkpoint._write_metadata(name)
         return checkpoint
 
+    def num_parameters(self) -> int:
+        """How many numbers the model has learned, by its files' headers; no weights are loaded.
+
+        Raises WeightsError or CheckpointError when the file is damaged.
+        """
+        if (self.folder / METADATA_FILE).is_file():
+            self._verify()
+        return weights.count_parameters(self.folder)
+
     def load_model(self, dtype: torch.dtype | None = None) -> GPT2:
         """The model, with its weights mapped from the file and checked against their checksum.
 

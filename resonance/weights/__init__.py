@@ -1,5 +1,6 @@
 """Weights in and out: a GPT-2 from whichever layout is on disk, under the names of `resonance.model`."""
 
+import math
 from pathlib import Path
 from typing import Protocol
 
@@ -9,9 +10,9 @@ from resonance.model import GPT2Config
 from resonance.paths import home
 from resonance.weights import book, huggingface, openai
 from resonance.weights.errors import WeightsError
-from resonance.weights.names import listed
+from resonance.weights.names import listed, shapes
 
-__all__ = ["WeightsError", "read", "read_config", "resolve"]
+__all__ = ["WeightsError", "count_parameters", "read", "read_config", "resolve"]
 
 
 class Layout(Protocol):
@@ -20,6 +21,8 @@ class Layout(Protocol):
     def read_config(self, path: Path, /, *, n_head: int | None = None) -> GPT2Config: ...
 
     def read(self, path: Path, /, *, n_head: int | None = None) -> tuple[GPT2Config, dict[str, Tensor]]: ...
+
+    def check_shapes(self, path: Path, /) -> GPT2Config: ...
 
 
 NAMES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
@@ -52,6 +55,20 @@ def read_config(path: str | Path, *, n_head: int | None = None) -> GPT2Config:
         return layout.read_config(path, n_head=n_head)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from None
+
+
+def count_parameters(path: str | Path) -> int:
+    """How many numbers the model at a path has learned; a tied head counts once.
+
+    Only what stands before the tensors is read, where it says enough: their names, types, shapes and places. Raises
+    WeightsError as `read` does for all that can be seen there.
+    """
+    layout, path = _find(Path(path))
+    try:
+        config = layout.check_shapes(path)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from None
+    return sum(math.prod(shape) for shape in shapes(config).values())
 
 
 def resolve(name_or_path: str | Path) -> Path:

@@ -68,6 +68,21 @@ def read(path: Path, *, n_head: int | None = None) -> tuple[GPT2Config, dict[str
     return config, state
 
 
+def check_shapes(path: Path) -> GPT2Config:
+    """The configuration, once every tensor is known to be there with its shape. Raises WeightsError as `read` does.
+
+    The tensors are mapped and not read, but for the head and the token embedding, which may be equal.
+    """
+    file, config, tensors = _open(path, None)
+    for name, shape in shapes(config).items():
+        if ".qkv." in name:
+            for part, third in _thirds(tensors, NAMES(name), shape):
+                _take(tensors, part, third, file)
+        else:
+            _take(tensors, NAMES(name), shape, file)
+    return config
+
+
 def find(folder: Path) -> Path:
     """The one `.pth` of a folder. Raises WeightsError where there are several or none."""
     found = sorted(path for path in folder.iterdir() if path.suffix in ENDINGS)
@@ -145,11 +160,18 @@ def _matrix(tensors: Mapping[str, Tensor], name: str, file: Path) -> tuple[int, 
 
 
 def _qkv(tensors: Mapping[str, Tensor], pattern: str, shape: tuple[int, ...], file: Path) -> Tensor:
-    names = [pattern.format(part=part) for part in ("query", "key", "value")]
-    third = (shape[0] // 3, *shape[1:])
-    if pattern.endswith("bias") and not any(name in tensors for name in names):
+    stored = _thirds(tensors, pattern, shape)
+    if not stored:
         return torch.zeros(shape, dtype=tensors["tok_emb.weight"].dtype)
-    return torch.cat([_take(tensors, name, third, file) for name in names])
+    return torch.cat([_take(tensors, name, third, file) for name, third in stored])
+
+
+def _thirds(tensors: Mapping[str, Tensor], pattern: str, shape: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]]]:
+    """What query, key and value are called, with their shapes; none where they have no biases."""
+    names = [pattern.format(part=part) for part in ("query", "key", "value")]
+    if pattern.endswith("bias") and not any(name in tensors for name in names):
+        return []
+    return [(name, (shape[0] // 3, *shape[1:])) for name in names]
 
 
 def _take(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...], file: Path) -> Tensor:

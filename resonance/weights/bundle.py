@@ -67,6 +67,18 @@ class Bundle:
 
         Raises WeightsError, naming the tensor, when it is missing, cut short, damaged or of another shape.
         """
+        entry, dtype, data, file = self._find(name, shape)
+        raw = torch.frombuffer(data, dtype=torch.uint8, count=entry.size, offset=entry.offset)
+        if _checksum(raw) != entry.crc:
+            raise WeightsError(f"{name} in {file} is damaged: its checksum is wrong; fetch that file again.")
+        return raw.view(dtype).view(shape)
+
+    def check(self, name: str, shape: tuple[int, ...]) -> None:
+        """Raise WeightsError unless a tensor of this shape is there whole; its numbers are not read."""
+        self._find(name, shape)
+
+    def _find(self, name: str, shape: tuple[int, ...]) -> tuple[Entry, torch.dtype, mmap.mmap, Path]:
+        """Where a tensor lies, what its numbers are, and the shard that holds it."""
         entry = self._entries.get(name)
         if entry is None:
             raise WeightsError(f"{name} is missing from {self._index}, which holds {listed(self._entries)}.")
@@ -90,10 +102,7 @@ class Bundle:
                 f"{name} is cut off: it ends at byte {entry.offset + entry.size} of {file}, "
                 f"which has {len(data)}; fetch that file again."
             )
-        raw = torch.frombuffer(data, dtype=torch.uint8, count=entry.size, offset=entry.offset)
-        if _checksum(raw) != entry.crc:
-            raise WeightsError(f"{name} in {file} is damaged: its checksum is wrong; fetch that file again.")
-        return raw.view(dtype).view(shape)
+        return entry, dtype, data, file
 
     def _map(self, shard: int, name: str) -> tuple[mmap.mmap, Path]:
         file = shard_path(self.prefix, shard, self._shards)

@@ -92,6 +92,14 @@ def read(folder: Path, *, n_head: int | None = None) -> tuple[GPT2Config, dict[s
     return config, state
 
 
+def check_shapes(folder: Path) -> GPT2Config:
+    """The configuration, once every tensor is known to be there with its shape. Raises WeightsError as `read` does.
+
+    The tensors are mapped and not read, but for a head that may be the token embedding's equal.
+    """
+    return read(folder)[0]
+
+
 def write(folder: Path, config: GPT2Config, state: Mapping[str, Tensor], *, eos_token_id: int = END_OF_TEXT) -> None:
     """Write `config.json` and `model.safetensors` into an existing folder, so that transformers opens it as it is."""
     settings, tensors = to_huggingface(config, state, eos_token_id=eos_token_id)

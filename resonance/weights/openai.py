@@ -75,6 +75,18 @@ def read(folder: Path, *, n_head: int | None = None) -> tuple[GPT2Config, dict[s
     return config, state
 
 
+def check_shapes(folder: Path) -> GPT2Config:
+    """The configuration, once the index is known to have every tensor with its shape, and the shards to be so long.
+
+    Raises WeightsError as `read` does, but damage to tensors is not seen.
+    """
+    config = read_config(folder)
+    bundle = Bundle(_prefix(folder))
+    for name, shape in shapes(config).items():
+        bundle.check(NAMES(name), (1, *reversed(shape)) if is_projection(name) else shape)
+    return config
+
+
 def write(folder: Path, config: GPT2Config, state: Mapping[str, Tensor], *, shards: int = 1) -> None:
     """Write OpenAI's files into a folder, the tensors' types kept.
 

@@ -41,7 +41,7 @@ class ServedModel:
     def open(cls, name: str, folder: str, context_length: int | None) -> "ServedModel":
         """Read what is needed, and make sure that the weights are whole. Raises ResonanceError when they are not."""
         checkpoint = Checkpoint.find(folder)
-        parameters = checkpoint.load_model().num_parameters()  # a damaged checkpoint stops the server before it starts
+        parameters = checkpoint.num_parameters()  # a damaged checkpoint stops the server before it starts
         template = checkpoint.template()
         longest = checkpoint.config.context_length
         if context_length is not None and context_length > longest:
