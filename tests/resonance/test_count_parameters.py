@@ -13,14 +13,16 @@ from resonance.weights import WeightsError, count_parameters, openai
 
 CONFIG = GPT2Config(context_length=64, n_layer=2, n_head=8, n_embd=512)  # 128 MB
 COUNT = """
-import resource, sys
+import re, sys
 from pathlib import Path
 from resonance import Checkpoint
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+def megabytes(name):
+    return int(re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) >> 10
 for folder in sys.argv[1:]:
     checkpoint = Checkpoint.find(Path(folder))
-    before = peak()
-    print(checkpoint.num_parameters(), peak() - before)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is what there is now
+    before = megabytes("VmHWM")
+    print(checkpoint.num_parameters(), megabytes("VmHWM") - before)
 """
 
 
