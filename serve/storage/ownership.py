@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from serve.storage import quota
 from serve.storage.database import Database
 from serve.storage.failures import StoreUnavailable
+from serve.storage.quota import recount
 from serve.storage.store import new_message_id
 from serve.storage.tables import ConversationRow, MessageRow, VoteRow
 
@@ -91,6 +92,8 @@ async def _move(database: Database, source: str, target: str) -> Amount:
         votes = await _changed(session, update(_votes).where(_votes.c.owner == source).values(owner=target))
         for owner in (source, target):
             await quota.recount(session, owner)
+        for owner in sorted((source, target)):  # in one order, so that two moves never wait for each other
+            await recount(session, owner)
         return Amount(len(ids), messages, votes)
 
 

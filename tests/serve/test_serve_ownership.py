@@ -17,6 +17,7 @@ from serve.owners import keys_file, owner_id_of_name, parse_given_keys
 from serve.storage import ballots
 from serve.storage.failures import StoreUnavailable
 from serve.storage.ownership import Amount, holdings, move
+from serve.storage.quota import ROW_BYTES, recount, stored_bytes
 from serve.storage.store import NewMessage, Store, new_message_id
 from serve.storage.tables import MessageRow, VoteRow
 
@@ -100,6 +101,11 @@ def test_what_was_written_without_keys_is_counted_listed_and_claimed(url, capsys
         assert {row.id for row, _ in page} == {"a", "b"}
         assert [row.id for row in (await ballots.votes(store, ALICE, limit=10, after=None))[0]] == ["v"]
         assert [holding.owner for holding in await holdings(store)] == [ALICE]
+        async with store.session() as session:
+            counted = await stored_bytes(session, ALICE)
+            assert await stored_bytes(session, "") == 0
+            await recount(session, ALICE)
+            assert counted == await stored_bytes(session, ALICE) > 5 * ROW_BYTES
 
     run(url, read)
 
