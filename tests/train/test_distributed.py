@@ -10,6 +10,8 @@ import pytest
 
 from resonance.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.slow  # each run starts two processes
+
 SMALL = [
     "model.n_layer=1",
     "model.n_head=2",
@@ -85,12 +87,12 @@ def test_the_report_counts_the_batches_of_all_processes(runs) -> None:
     assert "in 2 processes" in done["two"].stdout
 
 
-def test_only_one_process_is_tracked(runs) -> None:
+def test_only_one_process_is_tracked_and_with_the_config(runs) -> None:
     root, _ = runs
-    assert len(list((root / "two" / "wandb").glob("offline-run-*"))) == 1
+    (tracked,) = (root / "two" / "wandb").glob("offline-run-*")
+    assert b'"n_embd":16' in next(tracked.glob("*.wandb")).read_bytes()
 
 
-@pytest.mark.slow
 def test_under_torchrun_two_processes_do_the_same(runs) -> None:
     root, _ = runs
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
