@@ -1,7 +1,9 @@
 """`resonance train`: config in, checkpoint out."""
 
 import logging
+import sys
 import warnings
+from pathlib import Path
 from typing import Any, cast
 
 from lightning import Trainer, seed_everything
@@ -31,6 +33,8 @@ from train.trainer import complete, make_callbacks, make_loggers
 
 def main(overrides: list[str]) -> None:
     """Train as `configs/train.yaml` and the overrides say. Raises KeyboardInterrupt when a signal ended the run."""
+    if str(Path.cwd()) not in sys.path:  # where a `_target_` of one's own is looked for, after what is installed
+        sys.path.append(str(Path.cwd()))
     with disk_errors():
         plan = make_plan(overrides)
     try:

@@ -1,5 +1,6 @@
 """The trainer, the callbacks and the loggers are nodes that Hydra instantiates, and what nothing reads is an error."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,20 @@ def test_odd_inputs_end_in_a_sentence(tmp_path: Path, overrides: list[str], sent
         main([f"checkpoints_dir={tmp_path}", "run=odd", *TINY, *overrides])
     assert sentence in str(refused.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_callback_of_one_s_own_is_found_where_the_command_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_callbacks_here.py").write_text(
+        "from lightning.pytorch.callbacks import Callback\n\n\n"
+        "class Mine(Callback):\n"
+        "    def __init__(self, name):\n        self.name = name\n\n"
+        "    def on_train_end(self, trainer, pl_module):\n"
+        "        open(f'{trainer.default_root_dir}/{self.name}', 'w').close()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    own = ["+callbacks.mine._target_=my_callbacks_here.Mine", "+callbacks.mine.name=ended"]
+    main([f"checkpoints_dir={tmp_path}", "run=run", *TINY, *own])
+    assert (tmp_path / "run" / "ended").is_file()
