@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import lightning
+import numpy as np
+import torch
+from torch import Tensor
 
 from data.duplicates import Duplicates, describe, find_duplicates
 from data.errors import DataError
@@ -18,7 +21,7 @@ from data.examples import Example, Splits, UnusableRows, shown_rows
 from data.loader import FixedLoader, TrainLoader, collate
 from data.packing import BatchPlan, RowPlan, count_batches, deal, group_by_length, pack
 from data.sources import Source
-from data.tokenize import Report, Tokenized, tokenize
+from data.tokenize import IGNORE, Report, Tokenized, tokenize
 from resonance.chat import ChatTemplate
 
 
@@ -130,6 +133,12 @@ class SFTDataModule(lightning.LightningDataModule):
     def fingerprint(self) -> str:
         """The content hash of the data, all splits."""
         return self.source.fingerprint()
+
+    @property
+    def used_tokens(self) -> Tensor:
+        """(U,) int64: every token id that the training data holds, as input or label."""
+        train, _ = self._tokenized()
+        return torch.from_numpy(np.union1d(train.input_ids, train.labels[train.labels != IGNORE]).astype(np.int64))
 
     @property
     def longest(self) -> int:

@@ -32,6 +32,7 @@ RANGES = {
     "batch.row_length": _COUNT,
     "batch.max_length": _COUNT,
     "save.every_n_steps": _COUNT,
+    "loss.sampled_tokens": _NOT_NEGATIVE,
     "trainer.max_steps": _COUNT,
     "trainer.max_epochs": _COUNT,
     "trainer.accumulate_grad_batches": _COUNT,
@@ -44,6 +45,7 @@ RANGES = {
     "adapter.dropout": (lambda value: 0 <= value < 1, "0 or more and less than 1"),
     "optimizer.lr": _POSITIVE,
     "optimizer.eps": _POSITIVE,
+    "optimizer.adamw_eps": _POSITIVE,
     "optimizer.weight_decay": _NOT_NEGATIVE,
     "scheduler.warmup_steps": _NOT_NEGATIVE,
     "scheduler.final": _NOT_NEGATIVE,
@@ -75,7 +77,7 @@ def check_keys(config: DictConfig) -> None:
     """
     known = compose("train")
     _check_known(config, known, "", optional=("adapter", "callbacks", "logger"))
-    for section in ("batch", "save", "model", "template"):
+    for section in ("batch", "loss", "save", "model", "template"):
         _check_known(config[section], known[section], f"{section}.", optional=())
 
 

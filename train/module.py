@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from resonance import lora
 from resonance.model import GPT2
-from train.loss import supervised_loss
+from train.loss import Candidates, SampledSoftmax, supervised_loss
 from train.non_finite import MicroBatch, check_step, check_validation, check_weights
 from train.state import check_same_adapter
 
@@ -26,7 +26,8 @@ class SFTModule(LightningModule):
 
     A step's loss is the mean over the supervised tokens of all its micro-batches, on all ranks. Micro-batches hand
     on sums; once all are in, the gradient is divided by how many tokens there were, so that splitting a batch
-    differently changes nothing. Of a model with an adapter only the adapter is trained, and saved in Lightning's state.
+    differently changes nothing. `softmax` says over which tokens training's softmax runs (None: all); validation's
+    always runs over all. Of a model with an adapter only the adapter is trained, and saved in Lightning's state.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class SFTModule(LightningModule):
         make_optimizer: Callable[[GPT2], Optimizer],
         make_schedule: Callable[[Optimizer, int], LRScheduler],
         seed: int,
+        softmax: SampledSoftmax | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -42,7 +44,7 @@ class SFTModule(LightningModule):
         self.strict_loading = self._adapter is None  # else the state leaves out what does not train
         self._make_optimizer, self._make_schedule = make_optimizer, make_schedule
         self._settings: list[dict[str, Any]] = []  # of the optimiser's groups of parameters, by the config
-        self._seed = seed
+        self._seed, self._softmax = seed, softmax
         self.tokens_seen = 0  # of all ranks, padding not counted
         # Of the last finished step: its mean over supervised tokens, its gradient's norm before clipping, its rate.
         self.step_loss = self.step_grad_norm = self.step_lr = float("nan")
@@ -68,7 +70,7 @@ class SFTModule(LightningModule):
         torch.manual_seed((self._seed * 1_000_003 + done) * 1_009 + self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss, supervised = self._loss(batch)
+        loss, supervised = self._loss(batch, None if self._softmax is None else self._softmax.draw(self.device))
         self._micro_batches.append(MicroBatch(batch_idx, loss.detach().item(), batch["document_ids"]))
         self._supervised += supervised
         self._tokens += int((batch["document_ids"] >= 0).sum())
@@ -145,11 +147,11 @@ class SFTModule(LightningModule):
         plugin = self.trainer.precision_plugin
         return plugin.scaler if isinstance(plugin, MixedPrecision) else None
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, int]:
+    def _loss(self, batch: Batch, candidates: Candidates | None = None) -> tuple[Tensor, int]:
         hidden = self.model.hidden(
             batch["input_ids"], position_ids=batch["position_ids"], document_ids=batch["document_ids"]
         )  # (B, T, C)
-        return supervised_loss(hidden, self.model.head_weight, batch["labels"])
+        return supervised_loss(hidden, self.model.head_weight, batch["labels"], candidates)
 
     def _over_ranks(self, *numbers: float) -> list[float]:
         """The sums over all ranks."""

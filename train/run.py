@@ -21,6 +21,7 @@ from train.callbacks.metrics_csv import MetricsCSV
 from train.callbacks.run_folder import RunFolder
 from train.folder_lock import claimed, disk_errors
 from train.history import announced, nothing_to_do, recorded_settings, resume_entry, with_history
+from train.loss import SampledSoftmax
 from train.module import SFTModule
 from train.provenance import git_commit, sha256_of_text
 from train.record import training_record
@@ -96,7 +97,9 @@ def train(plan: Plan) -> None:
     writer.describe(training, resume_entry(plan) if plan.resumed else None)
     # Settings that cannot be are refused before anything is written.
     complete(config, "scheduler", complete(config, "optimizer", start.model), 1)
-    module = SFTModule(start.model, make(config.optimizer), make(config.scheduler), config.seed)
+    module = SFTModule(
+        start.model, make(config.optimizer), make(config.scheduler), config.seed, _softmax(config, data, start.model)
+    )
     with claimed(plan):
         trainer.loggers = make_loggers(config, folder, str(config.run))
         for logger in trainer.loggers:
@@ -115,6 +118,11 @@ def train(plan: Plan) -> None:
         if trainer.is_global_zero:
             console.print(f"[bold]{folder}[/]  {trainer.global_step} steps, {module.tokens_seen:,} tokens")
             console.print(_what_is_served(Checkpoint.open(folder).metadata), highlight=False, markup=False)
+
+
+def _softmax(config: DictConfig, data: SFTDataModule, model: GPT2) -> SampledSoftmax | None:
+    count = OmegaConf.select(config, "loss.sampled_tokens")  # runs made before there was such a key have none
+    return None if count is None else SampledSoftmax(data.used_tokens, model.config.vocab_size, count)
 
 
 def _what_is_served(metadata: Metadata) -> str:

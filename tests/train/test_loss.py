@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from resonance.model import GPT2, GPT2Config
-from train.loss import IGNORE, supervised_loss
+from train.loss import IGNORE, Candidates, SampledSoftmax, supervised_loss
 from train.module import SFTModule
 
 TINY = GPT2Config(vocab_size=61, context_length=16, n_layer=1, n_head=2, n_embd=8, dropout=0.0)
@@ -108,3 +108,41 @@ def test_a_last_step_of_fewer_micro_batches_is_a_mean_as_well(tmp_path: Path) ->
     assert split.step_loss == pytest.approx(whole.step_loss, rel=1e-4)
     for ours, theirs in zip(split.model.parameters(), whole.model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_a_softmax_over_all_tokens_sampled_is_the_whole_one() -> None:
+    torch.manual_seed(0)
+    used = torch.tensor([3, 5, 8, 60])
+    labels = used[torch.randint(0, 4, (2, 6))]
+    values = []
+    for candidates in (None, SampledSoftmax(used, 61, 57).draw(torch.device("cpu"))):
+        torch.manual_seed(1)
+        hidden, weight = torch.randn(2, 6, 8, requires_grad=True), torch.randn(61, 8, requires_grad=True)
+        loss, count = supervised_loss(hidden, weight, labels, candidates)
+        loss.backward()
+        assert count == 12
+        values.append((loss.detach(), hidden.grad, weight.grad))
+    for sampled, whole in zip(values[1], values[0], strict=True):
+        torch.testing.assert_close(sampled, whole, rtol=1e-5, atol=1e-5)
+
+
+def test_sampled_tokens_stand_for_all_that_are_not_sampled() -> None:
+    """Over many draws, the sum of exponentials that a target is held against has the whole sum as its mean."""
+    torch.manual_seed(0)
+    used, label = torch.tensor([3, 5]), torch.tensor([[5]])
+    hidden, weight = torch.randn(1, 1, 8), torch.randn(61, 8)
+    softmax = SampledSoftmax(used, 61, 20)
+
+    def denominator(candidates: Candidates | None) -> float:
+        loss, _ = supervised_loss(hidden, weight, label, candidates)
+        return float((loss + hidden[0, 0] @ weight[5]).exp())
+
+    drawn = torch.tensor([denominator(softmax.draw(torch.device("cpu"))) for _ in range(3000)])
+    assert drawn.std() > 0
+    assert float(drawn.mean()) == pytest.approx(denominator(None), rel=0.03)
+
+
+def test_without_samples_only_the_datas_own_tokens_are_candidates() -> None:
+    candidates = SampledSoftmax(torch.tensor([3, 5]), 61, 0).draw(torch.device("cpu"))
+    assert candidates.token_ids.tolist() == [3, 5]
+    assert candidates.places[torch.tensor([3, 5, 6])].tolist() == [0, 1, -1]
