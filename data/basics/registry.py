@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data.basics import cited, copying, facts, notes, numbers, reading, talk, words
+from data.basics import beyond, cited, copying, facts, notes, numbers, reading, talk, words
 
 FAMILIES = {
     family.name: family
@@ -30,6 +30,7 @@ FAMILIES = {
         talk.identity,
         talk.yes_no,
         talk.follow_ups,
+        beyond.beyond,
         reading.context,
         reading.sources,
     )
