@@ -40,6 +40,7 @@ RANGES = {
     "trainer.val_every_n_steps": _COUNT,
     "trainer.limit_val_batches": _POSITIVE,
     "trainer.gradient_clip_val": _POSITIVE,
+    "model.induction_heads": _NOT_NEGATIVE,
     "adapter.rank": _COUNT,
     "adapter.alpha": _POSITIVE,
     "adapter.dropout": (lambda value: 0 <= value < 1, "0 or more and less than 1"),

@@ -73,6 +73,7 @@ def train(plan: Plan) -> None:
         seed=config.seed,
         n_head=config.model.n_head_of_weights,
         adapter=make(config.adapter) if config.get("adapter") else None,
+        induction_heads=config.model.get("induction_heads") or 0,  # older runs have no such key
     )
     data = _data(config, template, start.model.config)
     data.setup()

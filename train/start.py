@@ -9,6 +9,7 @@ from resonance import lora, weights
 from resonance.chat import ChatTemplate
 from resonance.checkpoint import Checkpoint
 from resonance.model import GPT2, GPT2Config
+from train.induction import add_induction_heads
 from train.provenance import sha256_of_weights
 
 
@@ -33,16 +34,20 @@ def start_from(
     seed: int,
     n_head: int | None = None,
     adapter: lora.LoraConfig | None = None,
+    induction_heads: int = 0,
 ) -> Start:
     """Make the model to train: `pretrained` weights if given, else random ones of `sizes`, drawn from `seed`.
 
-    The vocabulary is resized to the template's tokenizer. With an `adapter`, that and the rows of tokens which the
-    vocabulary gains are all that trains. Raises WeightsError when weights cannot be read, and AdapterError when the
-    adapter does not fit the model.
+    Random ones begin with so many `induction_heads`. The vocabulary is resized to the template's tokenizer. With an
+    `adapter`, that and the rows of tokens which the vocabulary gains are all that trains. Raises WeightsError when
+    weights cannot be read, ConfigError when a model cannot have the heads, and AdapterError when the adapter does not
+    fit the model.
     """
     torch.manual_seed(seed)
     if pretrained is None:
         model = GPT2(replace(sizes, vocab_size=template.tokenizer.vocab_size))
+        if induction_heads:
+            add_induction_heads(model, induction_heads)
         if adapter is not None:
             lora.inject(model, adapter)
         return Start(model, None, None, 0)

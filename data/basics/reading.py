@@ -114,7 +114,7 @@ context = Family(
             "Name the owner of the {subject}.",
         ),
     ),
-    weight=2.0,
+    weight=3.0,
 )
 
 
@@ -166,5 +166,5 @@ sources = Family(
             _sources_without,
         ),
     ),
-    weight=1.6,
+    weight=3.0,
 )
