@@ -77,7 +77,7 @@ class EventLog:
     @property
     def full(self) -> bool:
         """Whether so much is unread that the writer should wait."""
-        return 2 * self._unread() >= self.most_bytes
+        return 2 * self.nbytes >= self.most_bytes and 2 * self._unread() >= self.most_bytes
 
     async def room(self) -> None:
         """Wait until the log's readers have caught up."""
@@ -178,6 +178,8 @@ class EventLog:
     def _next_lines(self, cursor: Cursor) -> tuple[list[bytes], int]:
         """What a reader is sent next, and what it counts for."""
         start = cursor.line - self._dropped.line
+        if self._written.nbytes - cursor.nbytes <= SEND_BYTES:  # all of it
+            return self._lines[start:], self._written.nbytes - cursor.nbytes
         lines: list[bytes] = []
         size = 0
         while start + len(lines) < len(self._lines) and size < SEND_BYTES:
