@@ -27,6 +27,7 @@ WHOLE: dict[str, tuple[int, int]] = {
     "limits.bodies_bytes": (1024, 1 << 40),
     "limits.answer_bytes": (16384, 1 << 30),
     "limits.answers_bytes": (16384, 1 << 40),
+    "limits.exports": (1, 1_000_000),
     "limits.connections": (1, 1_000_000),
     "limits.messages": (1, 1_000_000),
     "limits.message_chars": (1, 1 << 30),

@@ -15,6 +15,7 @@ from serve.http.app import build
 from serve.http.auth import KeyRing
 from serve.http.connections import Connections
 from serve.http.event_logs import EventLogs
+from serve.http.export_slots import ExportSlots
 from serve.http.fleet import Fleet
 from serve.http.limits import Quotas
 from serve.http.metrics import Metrics
@@ -94,6 +95,7 @@ def make_server(settings: Settings) -> Server:
         metrics=Metrics(table, spec.undelivered),
         quotas=Quotas(settings.limits),
         logs=EventLogs(settings.limits.answers_bytes),
+        exports=ExportSlots(settings.limits.exports),
     )
     build(server.app, server.service)
     return server

@@ -70,6 +70,7 @@ class Limits:
     write_s: float
     connections: int
     connections_per_address: int | None
+    exports: int
     messages: int
     message_chars: int
     prompt_logprobs: int

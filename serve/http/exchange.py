@@ -39,7 +39,7 @@ async def export_conversations(shared: Shared, caller: Known) -> StreamingRespon
     """All of the caller's conversations, newest first, one a line."""
     with stored():
         await shared.store.page(caller.owner, limit=1, after=None, query=None)  # fails before the answer begins
-    return attachment("conversations", _whole(shared, caller))
+    return attachment(shared, "conversations", _whole(shared, caller))
 
 
 async def _whole(shared: Service, caller: Known) -> AsyncIterator[str]:
@@ -62,7 +62,7 @@ async def export_training(
     """Instruction data for `resonance train data=json data.path=FILE`, one Example a line."""
     with stored():
         await shared.store.page(caller.owner, limit=1, after=None, query=None)  # fails before the answer begins
-    return attachment("training", _examples(shared, caller, which))
+    return attachment(shared, "training", _examples(shared, caller, which))
 
 
 async def _examples(shared: Service, caller: Known, which: Which) -> AsyncIterator[str]:
@@ -76,11 +76,12 @@ def _example_lines(batch: Sequence[Whole], which: Which) -> str:
     return "".join(example.model_dump_json(exclude_none=True) + "\n" for example in examples)
 
 
-def attachment(name: str, lines: AsyncIterator[str]) -> StreamingResponse:
-    """Lines as a file that a browser saves."""
+def attachment(shared: Service, name: str, lines: AsyncIterator[str]) -> StreamingResponse:
+    """Lines as a file that a browser saves. Raises ApiError 429 where too many are being read."""
+    shared.exports.check()
     name = f"{name}-{datetime.now(UTC):%Y-%m-%d}.jsonl"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return StreamingResponse(lines, media_type=JSONL, headers=headers)
+    return StreamingResponse(shared.exports.pieces(lines), media_type=JSONL, headers=headers)
 
 
 @router.post(

@@ -14,6 +14,7 @@ from serve.http.answers import Usage
 from serve.http.auth import Caller, KeyRing
 from serve.http.errors import ApiError, server_full
 from serve.http.event_logs import EventLogs
+from serve.http.export_slots import ExportSlots
 from serve.http.fleet import Fleet
 from serve.http.key_watch import end_revoked, give_to_names
 from serve.http.limits import Quotas
@@ -51,6 +52,7 @@ class Service:
     metrics: Metrics
     quotas: Quotas
     logs: EventLogs
+    exports: ExportSlots
     busy_sessions: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     locks: SessionLocks = field(init=False)
     tracing: Tracing | None = None

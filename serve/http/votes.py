@@ -79,7 +79,7 @@ async def export_preferences(shared: Shared, caller: Known) -> StreamingResponse
     """Preference data, one Preference a line: every vote that is no tie, and every corrected answer."""
     with stored():
         await ballots.votes(shared.store, caller.owner, limit=1, after=None)  # fails before the answer begins
-    return attachment("preferences", _lines(shared, caller))
+    return attachment(shared, "preferences", _lines(shared, caller))
 
 
 async def _lines(shared: Service, caller: Known) -> AsyncIterator[str]:

@@ -88,6 +88,7 @@ def test_what_goes_over_the_limit_is_owed_for_as_many_minutes_as_it_takes(monkey
         write_s=1,
         connections=1,
         connections_per_address=None,
+        exports=1,
         messages=1,
         message_chars=1,
         prompt_logprobs=1,

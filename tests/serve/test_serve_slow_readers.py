@@ -29,21 +29,22 @@ def patient(launch):
         f"max_queue={SLOW_READERS}",
         "limits.write_s=4",
         "limits.answer_bytes=65536",
+        "limits.exports=2",
     )
 
 
-def ask(server, body: dict, path: str = "/v1/chat/completions") -> socket.socket:
-    """A connection on which a request was sent, with a small buffer of its own."""
+def ask(server, body: dict | None, path: str = "/v1/chat/completions") -> socket.socket:
+    """A connection on which a request was sent, with a small buffer of its own; without a body it is a GET."""
     host, port = server.base.removeprefix("http://").split(":")
-    data = json.dumps(body).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
-    )
+    data = b"" if body is None else json.dumps(body).encode()
+    method = "GET" if body is None else "POST"
+    head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+    length = f"Content-Length: {len(data)}\r\n\r\n"
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
     connection.settimeout(60)
     connection.connect((host, int(port)))
-    connection.sendall(head.encode() + data)
+    connection.sendall((head + length).encode() + data)
     return connection
 
 
@@ -108,6 +109,28 @@ def test_an_answer_that_could_take_more_than_there_is_for_all_is_refused_with_wh
     refused = patient.client.post("/v1/chat/completions", json=body)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "answer_too_large")
     assert "stream: true" in refused.json()["error"]["message"]
+
+
+def test_an_export_that_nobody_reads_holds_one_of_few_places_until_it_is_given_up(patient):
+    lines = [
+        json.dumps(
+            {"messages": [{"role": "user", "content": f"{i} " + "x" * 60_000}, {"role": "assistant", "content": "y"}]}
+        )
+        for i in range(15)
+    ]
+    headers = {"Content-Type": "application/x-ndjson"}
+    imported = patient.client.post("/v1/conversations.jsonl", content="\n".join(lines), headers=headers)
+    assert imported.json()["imported"] == 15
+    unread = [ask(patient, None, "/v1/conversations.jsonl") for _ in range(2)]
+
+    def refused() -> bool:
+        with patient.client.stream("GET", "/v1/conversations.jsonl") as answer:
+            return answer.status_code == 429 and json.loads(answer.read())["error"]["code"] == "too_many_exports"
+
+    assert patient.until(refused, 10)
+    assert patient.until(lambda: not refused(), 20)
+    assert len(patient.client.get("/v1/conversations.jsonl").text.splitlines()) == 15
+    assert all(len(rest(connection)) < 900_000 for connection in unread)
 
 
 @pytest.mark.slow
