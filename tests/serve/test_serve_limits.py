@@ -233,13 +233,16 @@ HALF_A_HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length:
 
 def test_half_requests_hold_nobody_up_and_are_given_up_after_a_while(strict):
     heads = [connect(strict, HALF_A_HEAD) for _ in range(50)]
-    bodies = [connect(strict, HALF_A_HEAD + f"Authorization: {key(7)['Authorization']}\r\n\r\n{{".encode())]
-    bodies += [connect(strict, HALF_A_HEAD + b"\r\n" + begun) for begun in (b"{", b"") for _ in range(25)]
+    known = HALF_A_HEAD + f"Authorization: {key(7)['Authorization']}\r\n\r\n".encode()
+    bodies = [connect(strict, known + begun) for begun in (b"{", b"") for _ in range(25)]
+    stranger = connect(strict, HALF_A_HEAD + b"\r\n{")
+    assert stranger.recv(65536).startswith(b"HTTP/1.1 401")  # at once; nothing of its body is waited for
     silent = connect(strict, b"")
     assert strict.client.get("/health").status_code == 200
     assert strict.client.post("/v1/chat/completions", json=SHORT, headers=key(7)).status_code == 200
     assert strict.metric("resonance_queued_requests", key(7)) == 0
     assert all(rest(connection) == b"" for connection in (*heads, silent))
+    assert b"body_timeout" not in rest(stranger)
     for connection in bodies:
         answer = rest(connection)
         assert answer.startswith(b"HTTP/1.1 408")
