@@ -189,8 +189,6 @@ def _engine(url: URL) -> AsyncEngine:
         for pragma in ("auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
-        # SQLite's own knows ASCII only, and searches compare in lower case.
-        connection.create_function("lower", 1, _lower, deterministic=True)
 
     @event.listens_for(engine.sync_engine, "begin")
     def _(connection: Connection) -> None:
@@ -200,7 +198,3 @@ def _engine(url: URL) -> AsyncEngine:
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
-
-
-def _lower(text: str | None) -> str | None:
-    return None if text is None else text.lower()
