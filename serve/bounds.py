@@ -1,13 +1,16 @@
 """Which values the keys of `configs/serve.yaml` may have."""
 
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from math import inf
-from typing import TypeGuard
+from typing import Any, TypeGuard, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from resonance.config import ConfigError
+from serve.http.csrf import DEFAULT_PORTS
+from serve.http.host import parse_host
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "auth": ("auto", "none"),
@@ -70,6 +73,10 @@ def check(config: DictConfig) -> None:
     memory = config.memory_gb
     if memory is not None and (not _is_number(memory) or memory <= 0):
         raise ConfigError(f"memory_gb must be a number above 0, or null, not {memory!r}.")
+    for host in _texts(config, "allowed_hosts"):
+        _check_host(host)
+    for origin in _texts(config, "cors_origins"):
+        _check_origin(origin)
     for key, (least, most) in (WHOLE | MAYBE_WHOLE).items():
         value: object = OmegaConf.select(config, key)
         if value is None and key in MAYBE_WHOLE:
@@ -82,6 +89,34 @@ def check(config: DictConfig) -> None:
         if not _is_number(value) or not low <= value <= high:
             bounds = f"from {low:g} up" if high == inf else f"from {low:g} to {high:g}"
             raise ConfigError(f"{key} must be a number {bounds}, not {value!r}.")
+
+
+def _texts(config: DictConfig, key: str) -> list[str]:
+    value: Any = OmegaConf.to_container(config)[key]  # type: ignore[index, call-overload]  # a dict, as config is one
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in cast(list[object], value)):
+        raise ConfigError(f"{key} must be a list of texts, [a,b], not {value!r}.")
+    return cast(list[str], value)
+
+
+def _check_host(text: str) -> None:
+    host = parse_host(f"[{text}]" if ":" in text else text)
+    if host is None or host.port is not None:
+        raise ConfigError(
+            f"allowed_hosts must name each host without scheme and port, chat.example.org for example, not {text!r}."
+        )
+
+
+def _check_origin(text: str) -> None:
+    """Refuse what no browser would send as an origin: it would never match."""
+    if text == "*":
+        raise ConfigError("cors_origins must name the origins, https://chat.example.org for example, not '*'.")
+    match = re.fullmatch(r"([a-z][a-z0-9+.-]*)://([^/@?#]+)", text)
+    host = parse_host(match[2]) if match else None
+    if match is None or host is None or match[2] != match[2].lower() or host.port == DEFAULT_PORTS.get(match[1], -1):
+        raise ConfigError(
+            "cors_origins must hold scheme, host and port as a browser sends them, http://localhost:5173 or "
+            f"https://chat.example.org for example, not {text!r}."
+        )
 
 
 def _can_trace() -> bool:

@@ -3,6 +3,7 @@
 This is the only place of the room that reads the environment.
 """
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -95,6 +96,7 @@ class Settings:
     asks_for_keys: bool  # at the start
     api_keys: tuple[GivenKey, ...]  # those of the environment; `resonance keys` keeps others
     cors_origins: tuple[str, ...]
+    allowed_hosts: tuple[str, ...]
     max_queue: int
     root: Path  # where the runs are
     memory_gb: float | None
@@ -134,7 +136,7 @@ def _from_environment(environment: Mapping[str, str], overrides: Sequence[str]) 
             if "search" in said or _is_true("SEARCH_ENABLED", environment.get("SEARCH_ENABLED", "") or "false"):
                 lines.append(f"{key}={value}")
         elif variable == "CORS_ORIGINS":
-            lines.append(f"{key}=[{','.join(_quoted(origin.strip()) for origin in value.split(','))}]")
+            lines.append(f"{key}=[{','.join(map(_quoted, _listed(variable, value)))}]")
         elif value.lstrip("-").isdigit():
             lines.append(f"{key}={value}")
         else:
@@ -148,6 +150,21 @@ def _is_true(variable: str, value: str) -> bool:
     if value.lower() in ("false", "0", "no", "off"):
         return False
     raise ConfigError(f"{variable} must be true or false, not {value!r}.")
+
+
+def _listed(variable: str, value: str) -> list[str]:
+    """A JSON list of texts, or texts parted by commas."""
+    if not value.startswith("["):
+        return [part for each in value.split(",") if (part := each.strip())]
+    try:
+        parts: list[Any] = json.loads(value)
+    except ValueError:
+        parts = [None]
+    if not all(isinstance(part, str) for part in parts):
+        raise ConfigError(
+            f'{variable} must be a JSON list, ["http://localhost:5173"], or origins parted by commas, not {value!r}.'
+        )
+    return parts
 
 
 def _quoted(value: str) -> str:
@@ -166,8 +183,6 @@ def _settings(config: DictConfig, api_keys: tuple[GivenKey, ...]) -> Settings:
             f"host={host} lets other machines in: make keys for them with `resonance keys add NAME` or set "
             "RESONANCE_API_KEYS, or say auth=none if anybody may come in."
         )
-    if "*" in values["cors_origins"]:
-        raise ConfigError("cors_origins must name the origins, https://chat.example.org for example, not '*'.")
     runs = CHECKPOINTS if values["root"] is None else Path(values["root"]).expanduser()
     return Settings(
         engine=EngineSettings(
@@ -186,6 +201,7 @@ def _settings(config: DictConfig, api_keys: tuple[GivenKey, ...]) -> Settings:
         asks_for_keys=asks_for_keys,
         api_keys=api_keys,
         cors_origins=tuple(values["cors_origins"]),
+        allowed_hosts=tuple(values["allowed_hosts"]),
         max_queue=values["max_queue"],
         root=runs,
         memory_gb=values["memory_gb"],

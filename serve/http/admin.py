@@ -7,10 +7,11 @@ from pydantic import Field
 
 from serve.http.answers import DeletedModel, Model
 from serve.http.auth import Admin
+from serve.http.content_type import TypedRoute
 from serve.http.schemas import Strict
 from serve.http.service import Shared
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(prefix="/v1/models", tags=["models"], route_class=TypedRoute)
 ModelId = Annotated[str, Path(max_length=200)]
 
 

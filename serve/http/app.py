@@ -11,7 +11,10 @@ from serve.http import admin, chat, completions, conversations, errors, exchange
 from serve.http.admission import Admission
 from serve.http.answers import Citations, ErrorBody, NotSearched
 from serve.http.cors import METHODS, Cors
+from serve.http.csrf import CsrfProtection
 from serve.http.gate import Gate
+from serve.http.head import HeadAsGet
+from serve.http.host import HostCheck
 from serve.http.judged import Example, Preference
 from serve.http.middleware import Edge
 from serve.http.page import add_docs, add_page
@@ -21,11 +24,12 @@ ABOUT = "GPT-2 from scratch behind OpenAI's API, with stored conversations. Erro
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The request says something that cannot be."},
     401: {"model": ErrorBody, "description": "An API key is missing or unknown."},
-    403: {"model": ErrorBody, "description": "An admin key is needed."},
+    403: {"model": ErrorBody, "description": "The host or the page is not one of this server's, or a key may not."},
     404: {"model": ErrorBody, "description": "There is no such thing."},
     408: {"model": ErrorBody, "description": "The request did not come in time."},
     409: {"model": ErrorBody, "description": "The conversation is busy."},
     413: {"model": ErrorBody, "description": "The request is too large."},
+    415: {"model": ErrorBody, "description": "The body is not of the endpoint's content type."},
     429: {"model": ErrorBody, "description": "Too much at once; Retry-After says when to come again."},
     500: {"model": ErrorBody, "description": "The server has made a mistake."},
     503: {"model": ErrorBody, "description": "What this needs is not there at the moment."},
@@ -38,19 +42,21 @@ def build(app: FastAPI, service: Service) -> None:
     app.state.service = service
     app.title, app.version, app.description = "Resonance", VERSION, ABOUT
     errors.install(app)
-    app.include_router(system.router, responses={code: ERRORS[code] for code in (401, 404)})
+    app.include_router(system.router, responses={code: ERRORS[code] for code in (401, 403, 404)})
     app.include_router(
-        admin.router, responses={code: ERRORS[code] for code in (400, 401, 403, 404, 408, 409, 413, 500, 503)}
+        admin.router, responses={code: ERRORS[code] for code in (400, 401, 403, 404, 408, 409, 413, 415, 500, 503)}
     )
     for router in (chat.router, preview.router, completions.router):
-        app.include_router(router, responses={code: ERRORS[code] for code in ERRORS if code != 403})
+        app.include_router(router, responses=ERRORS)
     for router in (exchange.router, conversations.router, votes.router):
-        app.include_router(router, responses={code: ERRORS[code] for code in (400, 401, 404, 408, 409, 413, 500, 503)})
+        documented = (400, 401, 403, 404, 408, 409, 413, 415, 500, 503)
+        app.include_router(router, responses={code: ERRORS[code] for code in documented})
     add_docs(app)
     add_page(app)
     # From the inside out.
     admission = Admission(service.settings.limits, service.keys)
     app.add_middleware(Gate, metrics=service.metrics, admission=admission, full=service.full)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(
         Cors,
         allow_origins=service.settings.cors_origins,
@@ -59,6 +65,10 @@ def build(app: FastAPI, service: Service) -> None:
         allow_private_network=True,  # a browser may ask, as servers are mostly on their users' machines
         expose_headers=["X-Request-ID", "Retry-After"],
     )
+    settings = service.settings
+    app.add_middleware(CsrfProtection, origins=settings.cors_origins)
+    if not settings.asks_for_keys or settings.allowed_hosts:
+        app.add_middleware(HostCheck, names=settings.allowed_hosts, bound=settings.host)
     app.add_middleware(Edge, metrics=service.metrics, tracing=lambda: service.tracing)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # as FastAPI documents it
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from serve.http.answers import AnswerMessage, ChatChoice, ChatCompletion, Logprobs, NotSearched
 from serve.http.auth import Caller, Known
+from serve.http.content_type import TypedRoute
 from serve.http.logprobs import logprob_of
 from serve.http.schemas import ChatRequest
 from serve.http.service import Service, Shared
@@ -15,7 +16,7 @@ from serve.http.streaming import STREAMED, LastEventId, reader_has_caught_up, re
 from serve.http.turn import Turn, begin
 from serve.inference.wire import Idle, Token
 
-router = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"], route_class=TypedRoute)
 OUR_EVENTS = {
     "content": {
         "text/event-stream": {

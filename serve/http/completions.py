@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request, Response
 
 from serve.http.answers import Completion, Usage
 from serve.http.auth import Caller, Known
+from serve.http.content_type import TypedRoute
 from serve.http.echo import Echo, beside_the_loop, choice, with_choices, write_echo
 from serve.http.errors import ApiError
 from serve.http.event_logs import whole_answer_bytes
@@ -33,7 +34,7 @@ AS_IT_IS = Sampling(DEFAULT_MAX_TOKENS, temperature=1.0, top_k=0, top_p=1.0, min
 """Where a request says nothing, the model's own distribution; the server's defaults are for chats."""
 MOST_ANSWERS = 128  # prompts times n
 LOGPROB_BYTES = 300  # for each log-probability, until the answer is read
-router = APIRouter(tags=["completions"])
+router = APIRouter(tags=["completions"], route_class=TypedRoute)
 
 
 @router.post("/v1/completions", response_model=Completion, responses={200: STREAMED})

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from serve.http.auth import Caller, Known
+from serve.http.content_type import TypedRoute
 from serve.http.errors import ApiError, busy, no_store, over_quota
 from serve.http.records import (
     Conversation,
@@ -27,7 +28,7 @@ from serve.storage.quota import QuotaExceeded
 from serve.storage.session_locks import SessionBusy
 from serve.storage.tables import ConversationRow, MessageRow
 
-router = APIRouter(prefix="/v1/conversations", tags=["conversations"])
+router = APIRouter(prefix="/v1/conversations", tags=["conversations"], route_class=TypedRoute)
 Id = Annotated[str, Path(max_length=64)]
 
 

@@ -19,7 +19,7 @@ class Cors(CORSMiddleware):
             return answer
         if not self.is_allowed_origin(request_headers["origin"]):
             why = "Pages of this origin may not call this server; its config names those that may (cors_origins)."
-            refused = response(ApiError(400, why, param="Origin", code="origin_not_allowed"))
+            refused = response(ApiError(403, why, param="Origin", code="origin_not_allowed"))
         else:
             why = f"Pages may call with {', '.join(METHODS)} only."
             refused = response(ApiError(400, why, param="Access-Control-Request-Method", code="method_not_allowed"))

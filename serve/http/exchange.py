@@ -10,6 +10,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from serve.http.auth import Known
+from serve.http.content_type import TypedRoute
 from serve.http.conversation_import import read_conversations
 from serve.http.conversations import shown, stored
 from serve.http.service import Service, Shared
@@ -18,7 +19,8 @@ from serve.storage.exports import Whole, whole_conversations
 from serve.storage.imports import add_conversations
 
 JSONL = "application/x-ndjson"
-router = APIRouter(prefix="/v1", tags=["conversations"])
+JSONL_TYPES = (JSONL, "application/jsonl")
+router = APIRouter(prefix="/v1", tags=["conversations"], route_class=TypedRoute)
 
 
 def lines_of(model: str) -> dict[str, Any]:
@@ -86,7 +88,9 @@ def attachment(shared: Service, name: str, lines: AsyncIterator[str]) -> Streami
 
 @router.post(
     "/conversations.jsonl",
-    openapi_extra={"requestBody": {"content": {JSONL: {"schema": {"type": "string"}}}, "required": True}},
+    openapi_extra={
+        "requestBody": {"content": {name: {"schema": {"type": "string"}} for name in JSONL_TYPES}, "required": True}
+    },
 )
 async def import_conversations(request: Request, shared: Shared, caller: Known) -> Imported:
     """Take in conversations, one a line; those that are there already stay as they are.

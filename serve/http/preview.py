@@ -4,11 +4,12 @@ from fastapi import APIRouter
 
 from serve.http.answers import PromptToken, RenderedPrompt
 from serve.http.auth import Known
+from serve.http.content_type import TypedRoute
 from serve.http.prompt import check, make_prompt, read_conversation
 from serve.http.schemas import ChatRequest
 from serve.http.service import Shared
 
-router = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"], route_class=TypedRoute)
 
 
 @router.post("/v1/chat/prompt")

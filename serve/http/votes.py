@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
 from serve.http.auth import Known
+from serve.http.content_type import TypedRoute
 from serve.http.conversations import missing, stored
 from serve.http.exchange import attachment, lines_of
 from serve.http.judged import (
@@ -30,7 +31,7 @@ from serve.storage import ballots
 from serve.storage.exports import Whole, whole_conversations
 from serve.storage.tables import VoteRow
 
-router = APIRouter(prefix="/v1", tags=["votes"])
+router = APIRouter(prefix="/v1", tags=["votes"], route_class=TypedRoute)
 PAGE = 100
 
 

@@ -6,6 +6,8 @@ import { strictCsp } from "./vite/strict-csp.ts";
 
 const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url));
 const server = process.env.RESONANCE_URL ?? "http://127.0.0.1:8000";
+// The page's own Host goes on to the server, which takes a page of another host for a foreign one.
+const proxied = { target: server, changeOrigin: false };
 
 export default defineConfig({
   plugins: [react(), tailwindcss(), strictCsp()],
@@ -23,7 +25,7 @@ export default defineConfig({
     chunkSizeWarningLimit: 700,
   },
   server: {
-    proxy: { "/v1": server, "/health": server },
+    proxy: { "/v1": proxied, "/health": proxied },
   },
   test: {
     // Files that need a document say so: `// @vitest-environment jsdom`.

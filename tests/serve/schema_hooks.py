@@ -5,7 +5,7 @@ from typing import Any
 import schemathesis
 
 
-@schemathesis.serializer("application/x-ndjson")
+@schemathesis.serializer("application/x-ndjson", "application/jsonl")
 def lines(_: Any, value: Any) -> bytes:
     """The schema says that the body is a text; which text, it cannot say."""
     return str(value).encode("utf-8", "surrogatepass")

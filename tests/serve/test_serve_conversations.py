@@ -5,6 +5,7 @@ import threading
 import time
 import uuid
 
+import httpx
 import pytest
 
 
@@ -214,6 +215,11 @@ def test_many_sessions_at_once_keep_their_own_turns(server):
         assert [m["parent_id"] for m in messages] == [None, *[m["id"] for m in messages[:-1]]]
 
 
+def bring_in(server, lines: str) -> httpx.Response:
+    headers = {"Content-Type": "application/x-ndjson"}
+    return server.client.post("/v1/conversations.jsonl", content=lines, headers=headers)
+
+
 def test_conversations_are_exported_deleted_and_imported_as_they_were(server, session):
     answer = say(server, session, "To be kept")
     say(server, session, "And this")
@@ -223,9 +229,9 @@ def test_conversations_are_exported_deleted_and_imported_as_they_were(server, se
     exported = server.client.get("/v1/conversations.jsonl")
     assert exported.headers["content-type"].startswith("application/x-ndjson")
     line = next(line for line in exported.text.splitlines() if session in line)
-    assert server.client.post("/v1/conversations.jsonl", content=line).json() == {"imported": 0, "skipped": 1}
+    assert bring_in(server, line).json() == {"imported": 0, "skipped": 1}
     server.client.delete(path)
-    assert server.client.post("/v1/conversations.jsonl", content=line + "\n").json() == {"imported": 1, "skipped": 0}
+    assert bring_in(server, line + "\n").json() == {"imported": 1, "skipped": 0}
     assert stored(server, session) == before
     assert say(server, session, "It goes on")["usage"]["messages_kept"] == 5
 
@@ -239,7 +245,7 @@ def test_training_data_comes_in_as_conversations_and_the_same_only_once(server):
     ]
     line = json.dumps({"messages": turns, "family": "summary"})
     for expected in ({"imported": 1, "skipped": 0}, {"imported": 0, "skipped": 1}):
-        assert server.client.post("/v1/conversations.jsonl", content=line).json() == expected
+        assert bring_in(server, line).json() == expected
     (found,) = server.client.get("/v1/conversations", params={"q": mark}).json()["data"]
     assert found["title"] == f"Sum up {mark}."
     messages = stored(server, found["id"])["messages"]
@@ -251,12 +257,7 @@ def test_training_data_comes_in_as_conversations_and_the_same_only_once(server):
 def test_the_same_line_from_many_at_once_comes_in_once(server):
     line = json.dumps({"messages": [{"role": "user", "content": uuid.uuid4().hex}]})
     answers: list[dict] = []
-    threads = [
-        threading.Thread(
-            target=lambda: answers.append(server.client.post("/v1/conversations.jsonl", content=line).json())
-        )
-        for _ in range(8)
-    ]
+    threads = [threading.Thread(target=lambda: answers.append(bring_in(server, line).json())) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -277,7 +278,7 @@ def test_all_conversations_are_deleted_at_once(server, session):
 )
 def test_a_line_that_is_no_conversation_is_named_and_nothing_comes_in(server, session, line):
     good = {"id": session, "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z", "messages": []}
-    response = server.client.post("/v1/conversations.jsonl", content=f"{json.dumps(good)}\n{line}\n")
+    response = bring_in(server, f"{json.dumps(good)}\n{line}\n")
     assert response.status_code == 400
     assert "Line 2" in response.json()["error"]["message"]
     assert server.client.get(f"/v1/conversations/{session}").status_code == 404

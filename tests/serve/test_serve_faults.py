@@ -269,7 +269,7 @@ def test_answers_that_outlast_the_grace_time_are_told_so_and_kept(launch):
         first_token(lines)
         queued = socket.create_connection(("127.0.0.1", int(server.base.rpartition(":")[2])), timeout=200)
         data = json.dumps(LONG | {"stream": False})
-        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         queued.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n{data}".encode())
         assert server.until(lambda: server.metric("resonance_queued_requests") == 1)
         server.process.send_signal(signal.SIGTERM)

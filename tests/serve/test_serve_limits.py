@@ -280,13 +280,13 @@ def test_pages_of_the_origins_that_were_named_may_call_and_no_others(strict):
     assert "access-control-allow-credentials" not in allowed.headers
     models = strict.client.get("/v1/models", headers=named | key(7))
     assert (models.status_code, models.headers["access-control-allow-origin"]) == (200, named["Origin"])
-    refused = {
-        "origin_not_allowed": asks | {"Origin": "https://evil.example"},
-        "method_not_allowed": named | {"Access-Control-Request-Method": "TRACE"},
-    }
-    for code, headers in refused.items():
+    refused = (
+        (403, "origin_not_allowed", asks | {"Origin": "https://evil.example"}),
+        (400, "method_not_allowed", named | {"Access-Control-Request-Method": "TRACE"}),
+    )
+    for status, code, headers in refused:
         answer = strict.client.options("/v1/chat/completions", headers=headers)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
         assert "access-control-allow-origin" not in answer.headers
         assert answer.headers["x-request-id"]
 
@@ -297,6 +297,20 @@ def test_refusals_that_come_before_the_app_can_be_read_by_pages_of_other_origins
     assert too_large.status_code == 413
     assert too_large.headers["access-control-allow-origin"] == headers["Origin"]
     assert "Retry-After" in too_large.headers["access-control-expose-headers"]
+
+
+def test_a_server_with_keys_works_behind_a_proxy_under_any_name(strict):
+    for proxied in (
+        {"Host": "chat.example.com", "Origin": "https://chat.example.com", "X-Forwarded-Proto": "https"},
+        {"Host": "backend:8000", "Origin": "https://chat.example.com", "Sec-Fetch-Site": "same-origin"},
+        {"Host": "backend:8000"},
+    ):
+        answer = strict.client.post("/v1/chat/completions", json=SHORT, headers=key(10) | proxied)
+        assert answer.status_code == 200, answer.text
+        assert strict.client.get("/", headers=proxied).status_code == 200
+    foreign = key(10) | {"Host": "chat.example.com", "Origin": "https://evil.example"}
+    refused = strict.client.post("/v1/chat/completions", json=SHORT, headers=foreign)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "origin_not_allowed")
 
 
 def test_what_is_no_http_is_refused_in_the_same_form(strict):

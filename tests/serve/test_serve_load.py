@@ -29,7 +29,7 @@ connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=6
 print("ready", flush=True)
 while True:
     began = time.monotonic()
-    connection.sendall(b"GET /health HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    connection.sendall(b"GET /health HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
     answer = connection.recv(65536)
     while not answer.endswith(b"}"):
         answer += connection.recv(65536)
@@ -42,7 +42,7 @@ def flood(port: int) -> list[tuple[int, dict]]:
     """All answers to requests that are sent at once, each on a connection that stands before."""
     body = json.dumps(BODY).encode()
     head = (
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
     waiting = selectors.DefaultSelector()

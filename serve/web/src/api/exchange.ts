@@ -17,7 +17,8 @@ export async function fetchExport(name: Export): Promise<string> {
 /** Hands a file's conversations to the server. */
 export async function importConversations(text: string): Promise<Imported> {
   const body = linesOf(text).join("\n");
-  return requestJson<Imported>("/v1/conversations.jsonl", { method: "POST", body });
+  const headers = { "Content-Type": "application/x-ndjson" };
+  return requestJson<Imported>("/v1/conversations.jsonl", { method: "POST", headers, body });
 }
 
 /** One conversation or example a line, whether the file is JSON (one, or a list of them) or JSONL. */
