@@ -172,6 +172,21 @@ class Checkpoint:
         )
 
     @classmethod
+    def find_named(cls, name: str, root: Path | None = None) -> "Checkpoint":
+        """The checkpoint of a name as `find` finds it, but never one outside `root`, be it by a path or by a link.
+
+        Base models, which are downloaded, have their own names. Raises CheckpointError when there is none.
+        """
+        root = root or paths.CHECKPOINTS
+        if name not in ("latest", "best", *PRESETS):
+            inside = "/" not in name and (root / name).is_dir() and (root / name).resolve().parent == root.resolve()
+            if not inside or name in (".", ".."):
+                there = ", ".join(run.name for run in cls.list(root)) or "no runs yet"
+                raise CheckpointError(f"There is no checkpoint {name!r}; there are: {there}.")
+            return cls.open(root / name)
+        return cls.find(name if name not in PRESETS else weights.resolve(name), root)
+
+    @classmethod
     def list(cls, root: Path | None = None) -> "list[Checkpoint]":
         """The whole checkpoints under `root`, newest first; broken ones are passed over."""
         found: list[tuple[float, Checkpoint]] = []

@@ -76,7 +76,7 @@ def make_server(settings: Settings) -> Server:
     refusal = Room(settings.engine, settings.memory_gb).too_little_at_start([m.config for m in models.values()])
     if refusal is not None:
         raise ServeError(refusal)
-    retriever = build_retriever(**settings.search) if settings.search else None
+    retriever = build_retriever(**settings.search, retention_days=settings.retention_days) if settings.search else None
     places = settings.engine.max_batch_size * len(models) + settings.max_queue
     device, workers = _devices(settings.device)
     table = LeaseTable(places, workers)

@@ -135,7 +135,7 @@ class Server(LitServer):
                 if life.over:
                     self._start_again_when_due(i, life)
                 elif worker.is_alive():
-                    self._end_if_hanging(i, worker)
+                    self._end_if_hanging(i, worker, life)
                 elif self.table.state(i) == WorkerState.FAILED and not greeted:
                     self._stop("The model could not be loaded; its error stands above.")
                     return
@@ -155,10 +155,12 @@ class Server(LitServer):
             self.inference_workers[i] = self.launch_single_inference_worker(api, i)
             life.begin()
 
-    def _end_if_hanging(self, i: int, worker: Any) -> None:
+    def _end_if_hanging(self, i: int, worker: Any, life: "_Life") -> None:
+        """Kill a worker without a sign of life, once: one with much memory takes its time to be gone."""
         ready = self.table.state(i) == WorkerState.READY
-        if ready and self.table.silence(i) > self.settings.hang_s:
+        if ready and not life.killed and self.table.silence(i) > self.settings.hang_s:
             log.error("worker %d has shown no sign of life for %g s; ending it", i, self.settings.hang_s)
+            life.killed = True
             worker.kill()
 
     def _stop(self, why: str) -> None:
@@ -179,6 +181,7 @@ class _Life:
 
     began: float
     over: bool = False
+    killed: bool = False
     again_at: float = 0.0
     short_ones: int = 0
 
@@ -193,4 +196,4 @@ class _Life:
 
     def begin(self) -> None:
         """It lives again."""
-        self.began, self.over = time.monotonic(), False
+        self.began, self.over, self.killed = time.monotonic(), False, False

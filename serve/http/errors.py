@@ -6,11 +6,9 @@ Nothing of what a client sent is ever repeated in a message, but for the names o
 import json
 import logging
 import re
-import traceback
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -18,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from serve.faults import places
 from serve.storage.failures import StoreUnavailable
 from serve.storage.quota import QuotaExceeded
 
@@ -90,10 +89,7 @@ def mistake(name: str, error: Exception) -> ApiError:
 
     The error's own words are left out: they may repeat what a client has sent.
     """
-    places = " < ".join(
-        f"{Path(f.filename).name}:{f.lineno}" for f in reversed(traceback.extract_tb(error.__traceback__))
-    )
-    log.error(json.dumps({"request_id": name, "fault": type(error).__name__, "at": places}))
+    log.error(json.dumps({"request_id": name, "fault": type(error).__name__, "at": places(error)}))
     return ApiError(500, "The server has made a mistake; it goes on.", code="internal_error")
 
 

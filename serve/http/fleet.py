@@ -4,8 +4,9 @@ A checkpoint is known here (tokenizer, template) and held by the workers (weight
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from resonance.checkpoint import Checkpoint
 from resonance.errors import ResonanceError
@@ -66,7 +67,7 @@ class Fleet:
     async def load(self, what: str) -> ServedModel:
         """Serve one more of the runs or base models. Raises ApiError when it cannot be read or has no room."""
         async with self._changing:
-            checkpoint = await self._find(what)
+            checkpoint = await self._found(Checkpoint.find_named, what, self._settings.root)
             if checkpoint.name in self._models:
                 raise ApiError(409, "This checkpoint is served already.", param="checkpoint", code="already_loaded")
             model = await self._open(checkpoint, checkpoint.name)
@@ -77,7 +78,7 @@ class Fleet:
         """Read a served checkpoint again. What was asked before goes on with the old weights. Raises ApiError."""
         async with self._changing:
             old = self.get(name)
-            model = await self._open(await self._find(old.folder), name)
+            model = await self._open(await self._found(Checkpoint.open, old.folder), name)
             self._models[name] = model
         self._retire(old)
         return model
@@ -91,9 +92,9 @@ class Fleet:
             del self._models[name]
         self._retire(model)
 
-    async def _find(self, what: str) -> Checkpoint:
+    async def _found(self, find: Callable[..., Checkpoint], *where: str | Path) -> Checkpoint:
         try:
-            return await asyncio.to_thread(Checkpoint.find, what, self._settings.root)
+            return await asyncio.to_thread(find, *where)
         except ResonanceError as error:
             raise _unusable(error) from error
 

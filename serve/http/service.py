@@ -138,6 +138,8 @@ class Service:
         ]
         if self.settings.retention_days is not None:
             tasks.append(asyncio.create_task(self._purge(self.settings.retention_days), name="purge"))
+        if self.retriever is not None:
+            tasks.append(asyncio.create_task(self._forget_searches(self.retriever), name="forget searches"))
         try:
             yield
         finally:
@@ -153,6 +155,11 @@ class Service:
         while True:
             with suppress(StoreUnavailable):
                 await forget(self.store, days)
+            await asyncio.sleep(PURGE_EVERY)
+
+    async def _forget_searches(self, retriever: "Retriever") -> None:
+        while True:
+            await asyncio.to_thread(retriever.forget)
             await asyncio.sleep(PURGE_EVERY)
 
 

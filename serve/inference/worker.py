@@ -14,6 +14,7 @@ from typing import Any
 from litserve import LitAPI
 
 from resonance.engine import EngineError, Piece, SamplingParams
+from serve.faults import places
 from serve.inference.engines import Engines
 from serve.inference.leases import LeaseTable, WorkerState
 from serve.inference.loop import EngineLoop
@@ -142,8 +143,8 @@ class EngineWorker(LitAPI):
             submit()
         except EngineError as error:
             return [(uid, self._fail(uid, Failure(400, "invalid_request", str(error))))]
-        except Exception:
-            log.exception("a request could not be started")
+        except Exception as error:
+            log.error("a request could not be started: %s at %s", type(error).__name__, places(error))
             return [(uid, self._fail(uid, BROKEN))]
         return []
 
@@ -187,8 +188,8 @@ class EngineWorker(LitAPI):
             self.table.beat(self.worker)
             try:
                 pieces = engine.step()
-            except Exception:
-                log.exception("a step failed")
+            except Exception as error:
+                log.error("a step failed: %s at %s", type(error).__name__, places(error))
                 events += [(uid, self._fail(uid, BROKEN)) for uid in self._jobs_of(name)]
                 continue
             self.table.count("steps", self.worker)

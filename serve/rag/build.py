@@ -46,6 +46,7 @@ def build_retriever(
     allow_networks: Sequence[str] = (),
     budget: Mapping[str, Any] | None = None,
     limits: Mapping[str, Any] | None = None,
+    retention_days: int | None = None,
 ) -> "Retriever | None":
     """The retriever that the values of a `search` configuration describe; None for `off`.
 
@@ -66,6 +67,7 @@ def build_retriever(
         allow_networks: networks that pages may come from although they are not public, as 10.1.0.0/16.
         budget: fields of `serve.rag.contract.Budget`.
         limits: fields of `serve.rag.contract.Limits`.
+        retention_days: what was found is kept at most so long; None: as long as `limits` has a use for it.
 
     Raises SearchError for a value that cannot work.
     """
@@ -97,7 +99,9 @@ def build_retriever(
     from serve.rag.cache import Cache
     from serve.rag.pages import Pages
 
-    store = Cache(Path(cache).expanduser() if cache else None)
+    useful = max(times.results_ttl, times.pages_ttl, times.failures_ttl, times.stale_ttl)
+    keep = useful if retention_days is None else min(useful, retention_days * 86400.0)
+    store = Cache(Path(cache).expanduser() if cache else None, keep=keep)
     policy = AddressPolicy.of(allow_networks)
     reader = Pages(policy, store, ttl=times.pages_ttl, failures_ttl=times.failures_ttl) if pages > 0 else None
     polite = Polite(_web(provider, search_url, proxy, verify, times), store, times)

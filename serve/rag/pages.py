@@ -102,8 +102,8 @@ class Pages:
             return ""
         try:
             text = await asyncio.wait_for(self.fetch(client, url), SECONDS)
-        except (PageError, ForbiddenAddress, httpx.HTTPError, httpx.InvalidURL, UnicodeError, TimeoutError) as error:
-            await asyncio.to_thread(self._cache.put, "failed pages", url, str(error))
+        except (PageError, ForbiddenAddress, httpx.HTTPError, httpx.InvalidURL, UnicodeError, TimeoutError):
+            await asyncio.to_thread(self._cache.put, "failed pages", url, True)
             return ""
         await asyncio.to_thread(self._cache.put, "pages", url, text)
         return text

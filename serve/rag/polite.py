@@ -75,6 +75,10 @@ class Polite:
         entry = await asyncio.to_thread(self._cache.get, "results", key, max_age=self._limits.stale_ttl)
         return Found(_hits(entry.value), entry.age) if entry is not None else None
 
+    def forget(self) -> None:
+        """Delete what was found too long ago to be kept."""
+        self._cache.prune()
+
     def _key(self, query: str, k: int, region: str, time_limit: str | None) -> str:
         return "\x1f".join((self.name, region, time_limit or "", str(k), " ".join(query.lower().split())))
 
@@ -86,7 +90,7 @@ class Polite:
             except ProviderError as error:
                 if isinstance(error, RateLimited):
                     self._closed_until = time.monotonic() + random.uniform(*self._limits.circuit)
-                await asyncio.to_thread(self._cache.put, "failures", key, [type(error).__name__, str(error)])
+                await asyncio.to_thread(self._cache.put, "failures", key, type(error).__name__)
                 raise
             await asyncio.to_thread(self._cache.put, "results", key, [asdict(hit) for hit in hits])
             return Found(hits, 0.0)
@@ -99,8 +103,7 @@ class Polite:
             raise RateLimited(f"{self.name} refused a moment ago; it is asked again in {left:.0f} s")
         entry = await asyncio.to_thread(self._cache.get, "failures", key, max_age=self._limits.failures_ttl)
         if entry is not None:
-            kind, message = cast(list[str], entry.value)
-            raise _ERRORS.get(kind, Unavailable)(message)
+            raise _ERRORS.get(str(entry.value), Unavailable)(f"{self.name} failed at this a moment ago")
         if self._next_call - time.monotonic() > self._limits.deadline:
             raise Unavailable(f"too many searches wait for {self.name} already")
 
@@ -151,6 +154,9 @@ class Direct:
     async def stale(self, query: str, k: int, region: str, time_limit: str | None) -> Found | None:
         """None: there is nothing older than the documents themselves."""
         return None
+
+    def forget(self) -> None:
+        """Nothing: nothing is kept."""
 
 
 def _looked_at(flight: asyncio.Task[Found]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from resonance.chat import Message
+from serve.faults import places
 from serve.rag.contract import Budget, Hit, Limits, ProviderError, RateLimited, Retrieved, Source, Timeout
 from serve.rag.decide import decide
 from serve.rag.polite import Found
@@ -42,6 +43,10 @@ class Finder(Protocol):
 
     async def stale(self, query: str, k: int, region: str, time_limit: str | None) -> Found | None:
         """Older hits for the same query, or None."""
+        ...
+
+    def forget(self) -> None:
+        """Delete what was found too long ago to be kept."""
         ...
 
 
@@ -94,6 +99,10 @@ class Retriever:
     def always(self) -> bool:
         """Whether the configuration wants a search for every message."""
         return self._scope.when == "always"
+
+    def forget(self) -> None:
+        """Delete what was found too long ago to be kept."""
+        self._finder.forget()
 
     def room(self, messages: Sequence[Message], prompt_tokens: int, count_tokens: Callable[[str], int]) -> int:
         """How many tokens sources may take of a prompt of at most `prompt_tokens`.
@@ -179,8 +188,8 @@ class Retriever:
             why = f"took longer than {self._limits.deadline:g} s"
         except ProviderError as error:
             why = _why(error)
-        except Exception:  # an index that is damaged, a page that a client cannot parse
-            _log.exception("The search for %r failed.", query)
+        except Exception as error:  # an index that is damaged, a page that a client cannot parse
+            _log.error("A search failed: %s at %s", type(error).__name__, places(error))
             return None, "The search failed; this answer goes on without sources."
         stale = await self._finder.stale(*asked)
         if stale is not None and stale.hits:
