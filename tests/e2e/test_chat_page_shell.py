@@ -301,6 +301,16 @@ def test_a_server_with_keys_asks_for_one_and_two_browsers_with_it_see_the_same(o
     expect(conversations(enter("open sesame")).filter(has_text="Between us")).to_have_count(1)
     expect(conversations(enter("another"))).to_have_count(0)
 
+    expect(page.get_by_role("log")).to_contain_text("Between us")
+    page.keyboard.press("Control+,")
+    page.get_by_role("dialog", name="Settings").get_by_role("button", name="API key").click()
+    page.get_by_role("dialog", name="API key").get_by_label("API key").fill("another")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{guarded.base}/")
+    expect(page.get_by_text("Between us")).to_have_count(0)
+    page.go_back()
+    expect(page.get_by_text("Between us")).to_have_count(0)
+
 
 def test_every_place_is_reached_and_left_by_keyboard(open_page: Open) -> None:
     page = open_page()

@@ -2,7 +2,10 @@
 
 import re
 import shutil
+import subprocess
+import sys
 import threading
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -14,8 +17,10 @@ from resonance import GPT2, Checkpoint, GPT2Config, Tokenizer
 from resonance.checkpoint import Metadata
 from resonance.errors import ResonanceError
 from serve.http.room import Room
+from serve.inference.leases import WorkerState
 from serve.keys import main as keys
 from serve.run import make_server
+from serve.server import _Life
 from serve.settings import EngineSettings, read_settings
 
 GREEDY = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 6, "temperature": 0,
@@ -194,3 +199,43 @@ def test_what_cannot_be_loaded_changes_nothing(server, make_key, third, runs):
     assert server.client.delete("/v1/models/nobody", headers=admin).status_code == 404
     assert names(server) == ["tiny", "other"]
     assert text(server)
+
+
+def test_an_admin_names_checkpoints_of_root_alone(server, make_key, runs, tmp_path):
+    """The server's working directory has folders of its own, and a link inside root may lead anywhere."""
+    admin = make_key("root", "admin=true")
+    elsewhere = server.log.parent / "elsewhere"
+    shutil.copytree(runs / "tiny", elsewhere, dirs_exist_ok=True)
+    (runs / "link").symlink_to(elsewhere)
+    try:
+        for name in ("elsewhere", "link", "kernels", "..", ".", "server.log"):
+            refused = server.client.post("/v1/models", json={"checkpoint": name}, headers=admin)
+            error = refused.json()["error"]
+            assert refused.status_code == 400, name
+            assert "kernels" not in error["message"].replace(f"'{name}'", "")
+            assert str(tmp_path) not in error["message"]
+        for path in (str(elsewhere), "../elsewhere", "tiny/../tiny", "/etc", "~", ""):
+            refused = server.client.post("/v1/models", json={"checkpoint": path}, headers=admin)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_value"), path
+        assert names(server) == ["tiny", "other"]
+    finally:
+        (runs / "link").unlink()
+
+
+def test_a_hanging_worker_is_killed_and_told_of_once_however_long_it_takes_to_die(runs, caplog):
+    server = make_server(read_settings([f"root={runs}", "checkpoint=tiny", "hang_s=1"], {}))
+    worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    server.table.set_state(0, WorkerState.READY)
+    time.sleep(1.1)
+    life = _Life(time.monotonic())
+    try:
+        for _ in range(5):  # looks of the watchdog while the process is still there
+            server._end_if_hanging(0, worker, life)
+        assert worker.wait(timeout=60) == -9
+        assert caplog.text.count("no sign of life") == 1
+        life.begin()
+        server._end_if_hanging(0, worker, life)
+        assert caplog.text.count("no sign of life") == 2
+    finally:
+        worker.kill()
+        worker.wait()

@@ -10,6 +10,7 @@ import { queryClient } from "./api/queries";
 import { App } from "./app";
 import { useChat } from "./chat/store";
 import { TooltipProvider } from "./components/ui/tooltip";
+import { page } from "./lib/page";
 import { openPromptView, useUi } from "./lib/ui-store";
 import { useSettings } from "./settings/store";
 
@@ -190,6 +191,32 @@ test("a key that the server refuses is not kept, and the page says so", async ()
   await user.clear(field);
   await user.type(field, "k-1{Enter}");
   await screen.findByRole("link", { name: "Capitals" });
+});
+
+test("another key, here or in another tab, leaves nothing of the former owner's in the page", async () => {
+  const user = userEvent.setup();
+  const loadAnew = vi.spyOn(page, "loadAnew").mockImplementation(() => {});
+  localStorage.setItem("resonance.key", "k-0");
+  open("/", fakeServer());
+  await screen.findByRole("link", { name: "Capitals" });
+  useUi.getState().open("key");
+  const field = within(await screen.findByRole("dialog", { name: "API key" })).getByLabelText(
+    "API key",
+  );
+  await user.type(field, "{Enter}");
+  await waitFor(() => expect(useUi.getState().panel).toBeNull());
+  expect(loadAnew).not.toHaveBeenCalled();
+  useUi.getState().open("key");
+  const again = within(await screen.findByRole("dialog", { name: "API key" })).getByLabelText(
+    "API key",
+  );
+  await user.clear(again);
+  await user.type(again, "k-1{Enter}");
+  await waitFor(() => expect(loadAnew).toHaveBeenCalledTimes(1));
+  expect(localStorage.getItem("resonance.key")).toBe("k-1");
+  window.dispatchEvent(new StorageEvent("storage", { key: "resonance.key", newValue: "k-2" }));
+  expect(loadAnew).toHaveBeenCalledTimes(2);
+  loadAnew.mockRestore();
 });
 
 test("the tab is called by what the page shows", async () => {

@@ -1,4 +1,5 @@
 import { lazy, Suspense, useEffect } from "react";
+import { onKeyOfAnotherTab } from "@/api/key";
 import { ChatView } from "@/components/chat/chat-view";
 import { useShortcuts } from "@/components/palette/use-shortcuts";
 import { Header } from "@/components/shell/header";
@@ -11,6 +12,7 @@ import { Sheet, SheetContent } from "@/components/ui/sheet";
 import { useMediaQuery } from "@/hooks/use-media-query";
 import { useLanguage, useWords } from "@/i18n";
 import { COMPOSER_ID } from "@/lib/focus";
+import { page } from "@/lib/page";
 import { useRoute } from "@/lib/router";
 import { useUi } from "@/lib/ui-store";
 import { useSettings } from "@/settings/store";
@@ -30,6 +32,7 @@ export function App() {
   const set = useSettings((state) => state.set);
   useApplyTheme();
   useShortcuts();
+  useEffect(() => onKeyOfAnotherTab(() => page.loadAnew()), []);
   useEffect(() => {
     document.documentElement.lang = language;
   }, [language]);

@@ -41,7 +41,7 @@ async function toError(response: Response): Promise<ApiError> {
 export async function request(path: string, init: RequestInit = {}): Promise<Response> {
   const headers = new Headers(init.headers);
   const key = getApiKey();
-  if (key) headers.set("Authorization", `Bearer ${key}`);
+  if (key && !headers.has("Authorization")) headers.set("Authorization", `Bearer ${key}`);
   if (init.body && !headers.has("Content-Type")) headers.set("Content-Type", "application/json");
   let response: Response;
   try {

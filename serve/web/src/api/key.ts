@@ -9,6 +9,15 @@ export function getApiKey(): string | null {
   }
 }
 
+/** Calls `changed` when another tab of this browser changes the key; returns what ends that. */
+export function onKeyOfAnotherTab(changed: () => void): () => void {
+  const look = (event: StorageEvent) => {
+    if (event.key === NAME || event.key === null) changed();
+  };
+  window.addEventListener("storage", look);
+  return () => window.removeEventListener("storage", look);
+}
+
 export function setApiKey(key: string | null): void {
   if (key) localStorage.setItem(NAME, key);
   else localStorage.removeItem(NAME);

@@ -3,10 +3,12 @@ import { toast } from "sonner";
 import { ApiError, request } from "@/api/client";
 import { getApiKey, setApiKey } from "@/api/key";
 import { queryClient, useModels } from "@/api/queries";
+import { useChat } from "@/chat/store";
 import { Button } from "@/components/ui/button";
 import { Dialog, DialogContent, DialogDescription, DialogTitle } from "@/components/ui/dialog";
 import { Input } from "@/components/ui/input";
 import { useWords } from "@/i18n";
+import { page } from "@/lib/page";
 import { useUi } from "@/lib/ui-store";
 
 /** Asks for the API key when the server does, or when the reader wants to change it. */
@@ -24,10 +26,12 @@ export default function ApiKeyDialog() {
           {asked ? `${t.apiKeyNeeded} ${t.apiKeyHint}` : t.apiKeyHint}
         </DialogDescription>
         <KeyForm
-          onSaved={(key) => {
+          onSaved={(key, changed) => {
             close();
             toast.success(key ? t.apiKeySaved : t.apiKeyRemoved);
             void queryClient.invalidateQueries();
+            // What the tab has in memory belongs to the key before.
+            if (changed) page.loadAnew();
           }}
         />
       </DialogContent>
@@ -35,18 +39,20 @@ export default function ApiKeyDialog() {
   );
 }
 
-/** A key that the server refuses is not kept. */
-function KeyForm({ onSaved }: { onSaved: (key: string | null) => void }) {
+/** A key that the server refuses is not kept. `changed` says that another key, or none, was good until now. */
+function KeyForm({ onSaved }: { onSaved: (key: string | null, changed: boolean) => void }) {
   const t = useWords();
   const [draft, setDraft] = useState(() => getApiKey() ?? "");
   const [refused, setRefused] = useState(false);
   async function save() {
     const before = getApiKey();
     const key = draft.trim() || null;
+    if (key !== null && !(await isAccepted(key))) return setRefused(true);
+    const changed = key !== before && (before !== null || hasChats());
+    // What waits for its Undo is deleted with the key that it belongs to.
+    if (changed) window.dispatchEvent(new Event("pagehide"));
     setApiKey(key);
-    if (key === null || (await isAccepted())) return onSaved(key);
-    setApiKey(before);
-    setRefused(true);
+    onSaved(key, changed);
   }
   return (
     <form
@@ -79,10 +85,14 @@ function KeyForm({ onSaved }: { onSaved: (key: string | null) => void }) {
   );
 }
 
-/** Whether the server lets the kept key in; one that does not answer has not refused it. */
-async function isAccepted(): Promise<boolean> {
+function hasChats(): boolean {
+  return Object.keys(useChat.getState().threads).length > 0;
+}
+
+/** Whether the server lets a key in; one that does not answer has not refused it. */
+async function isAccepted(key: string): Promise<boolean> {
   try {
-    await request("/v1/models");
+    await request("/v1/models", { headers: { Authorization: `Bearer ${key}` } });
     return true;
   } catch (reason) {
     return !(reason instanceof ApiError && reason.status === 401);

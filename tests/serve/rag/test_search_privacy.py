@@ -1,0 +1,109 @@
+"""What a reader searches for is in no log and no file, and what was found goes when conversations do."""
+
+import asyncio
+import logging
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from resonance.chat import Message
+from serve.rag import build_retriever
+from serve.rag.cache import Cache
+from serve.rag.contract import Budget, ConnectionFailed, Hit, Limits
+from serve.rag.polite import Direct, Polite
+from serve.rag.retriever import Retriever, Scope
+
+SECRET = "my very private question"
+HITS = [Hit("A title", "https://a.example/", "A snippet", 0, "web")]
+DAY = 86400.0
+
+
+class Web:
+    """A provider whose answer is given; an exception is raised."""
+
+    name = "web"
+
+    def __init__(self, answer: list[Hit] | Exception) -> None:
+        self.answer = answer
+
+    async def search(self, query: str, k: int, region: str, time_limit: str | None) -> list[Hit]:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def everything(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def test_a_failed_search_logs_where_it_failed_and_none_of_the_readers_words(caplog):
+    retriever = Retriever(
+        Direct(Web(ValueError(f"cannot parse {SECRET}"))), pages=None, scope=Scope(), budget=Budget(), limits=Limits()
+    )
+    with caplog.at_level(logging.DEBUG):
+        found = asyncio.run(
+            retriever.retrieve([Message("user", SECRET)], budget_tokens=300, count_tokens=len, query=SECRET)
+        )
+    assert found.note
+    assert "ValueError at test_search_privacy.py" in caplog.text
+    assert "private" not in caplog.text
+
+
+@pytest.mark.parametrize("answer", [HITS, ConnectionFailed(f"no connection to /?q={SECRET}")])
+def test_a_query_stands_in_no_file_in_plain_text(tmp_path, answer):
+    cache = Cache(tmp_path / "search.sqlite")
+    polite = Polite(Web(answer), cache, Limits(attempts=1, spacing=0.0))
+    for _ in range(2):
+        outcome = asyncio.run(asyncio.wait_for(_find(polite), 10))
+        assert outcome == (HITS if answer == HITS else "ConnectionFailed")
+    assert b"private" not in everything(tmp_path)
+    cache.close()
+    assert b"private" not in everything(tmp_path)
+
+
+async def _find(polite: Polite) -> list[Hit] | str:
+    try:
+        return (await polite.find(SECRET, 3, "us-en", None)).hits
+    except ConnectionFailed as error:
+        return type(error).__name__
+
+
+def test_queries_of_an_older_version_are_gone_from_the_file_once_it_is_opened(tmp_path):
+    file = tmp_path / "search.sqlite"
+    with sqlite3.connect(file) as old:
+        old.execute("CREATE TABLE cache (kind TEXT, key TEXT, value TEXT, stored_at REAL, PRIMARY KEY (kind, key))")
+        old.execute("INSERT INTO cache VALUES ('results', ?, '[]', 1e12)", (SECRET,))
+    old.close()
+    assert b"private" in everything(tmp_path)
+    Cache(file).close()
+    assert b"private" not in everything(tmp_path)
+
+
+def test_what_was_found_is_deleted_after_the_days_that_conversations_are_kept_also_at_a_start(tmp_path):
+    now = 100 * DAY
+    file = tmp_path / "search.sqlite"
+    cache = Cache(file, keep=DAY, clock=lambda: now)
+    cache.put("pages", "old", "an old page of words")
+    now += 0.5 * DAY
+    cache.put("pages", "new", "a newer page")
+    now += 0.6 * DAY
+    assert cache.get("pages", "old", max_age=10 * DAY) is None
+    cache.prune()
+    assert b"an old page" not in everything(tmp_path)
+    assert cache.get("pages", "new", max_age=10 * DAY) is not None
+    cache.close()
+    now += DAY
+    Cache(file, keep=DAY, clock=lambda: now).close()
+    assert b"a newer page" not in everything(tmp_path)
+
+
+def test_the_servers_retention_holds_for_its_searches(tmp_path):
+    file = tmp_path / "search.sqlite"
+    cache = Cache(file, clock=lambda: 1000.0)  # long ago
+    cache.put("pages", "old", "an old page of words")
+    cache.close()
+    built = build_retriever("duckduckgo", cache=str(file), retention_days=1)
+    assert built is not None
+    built.forget()
+    assert b"an old page" not in everything(tmp_path)
