@@ -302,8 +302,9 @@ def test_a_server_with_keys_asks_for_one_and_two_browsers_with_it_see_the_same(o
     expect(conversations(enter("another"))).to_have_count(0)
 
     expect(page.get_by_role("log")).to_contain_text("Between us")
-    page.keyboard.press("Control+,")
-    page.get_by_role("dialog", name="Settings").get_by_role("button", name="API key").click()
+    page.keyboard.press("Control+k")
+    page.get_by_role("combobox", name="Commands").fill("API key")
+    page.keyboard.press("Enter")
     page.get_by_role("dialog", name="API key").get_by_label("API key").fill("another")
     page.keyboard.press("Enter")
     expect(page).to_have_url(f"{guarded.base}/")
