@@ -57,7 +57,7 @@ def build_retriever(
         region: DuckDuckGo's region, such as us-en or de-de.
         time_limit: only results of the last day, week, month or year (d, w, m, y), or None.
         search_url: the address of DuckDuckGo's HTML page.
-        proxy: an http or socks5 proxy for the provider, or None.
+        proxy: an http proxy for the provider and its pages, without pages a socks5 proxy as well, or None.
         verify: check the provider's certificate (duckduckgo-search).
         path: the folder (or file) of documents.
         index: the folder that the documents' index is kept in.
@@ -98,12 +98,16 @@ def build_retriever(
     from serve.rag.addresses import AddressPolicy
     from serve.rag.cache import Cache
     from serve.rag.pages import Pages
+    from serve.rag.tunnel import proxy_url
 
     useful = max(times.results_ttl, times.pages_ttl, times.failures_ttl, times.stale_ttl)
     keep = useful if retention_days is None else min(useful, retention_days * 86400.0)
     store = Cache(Path(cache).expanduser() if cache else None, keep=keep)
     policy = AddressPolicy.of(allow_networks)
-    reader = Pages(policy, store, ttl=times.pages_ttl, failures_ttl=times.failures_ttl) if pages > 0 else None
+    reader = None
+    if pages > 0:
+        through = proxy_url(proxy) if proxy else None
+        reader = Pages(policy, store, ttl=times.pages_ttl, failures_ttl=times.failures_ttl, proxy=through)
     polite = Polite(_web(provider, search_url, proxy, verify, times), store, times)
     return Retriever(polite, pages=reader, scope=scope, budget=kept, limits=times)
 

@@ -18,6 +18,7 @@ from serve.rag.addresses import AddressPolicy, CheckedBackend, ForbiddenAddress
 from serve.rag.cache import Cache
 from serve.rag.sanitize import visible
 from serve.rag.text import word_set
+from serve.rag.tunnel import TunnelBackend
 
 LARGEST = 1024 * 1024
 SECONDS = 5.0
@@ -57,10 +58,11 @@ class PageError(Exception):
 class CheckedTransport(httpx.AsyncHTTPTransport):
     """httpx's transport over connections that are checked; nothing comes from the environment."""
 
-    def __init__(self, policy: AddressPolicy, tls: ssl.SSLContext) -> None:
+    def __init__(self, policy: AddressPolicy, tls: ssl.SSLContext, proxy: httpx.URL | None) -> None:
         super().__init__(verify=tls, trust_env=False, http2=True)
+        backend = CheckedBackend(policy) if proxy is None else TunnelBackend(policy, proxy)
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=tls, http1=True, http2=True, max_connections=8, network_backend=CheckedBackend(policy)
+            ssl_context=tls, http1=True, http2=True, max_connections=8, network_backend=backend
         )
 
 
@@ -72,9 +74,13 @@ class Pages:
         cache: texts by address, and failures.
         ttl: seconds for which a text is good.
         failures_ttl: seconds for which a page that failed is not asked for again.
+        proxy: an HTTP proxy that all pages are fetched through, or None.
     """
 
-    def __init__(self, policy: AddressPolicy, cache: Cache, *, ttl: float, failures_ttl: float) -> None:
+    def __init__(
+        self, policy: AddressPolicy, cache: Cache, *, ttl: float, failures_ttl: float, proxy: httpx.URL | None = None
+    ) -> None:
+        self._proxy = proxy
         self._policy = policy
         self._cache = cache
         self._ttl = ttl
@@ -111,7 +117,7 @@ class Pages:
     def client(self) -> httpx.AsyncClient:
         """A client whose every connection is checked; redirects are followed by `fetch`, one by one."""
         return httpx.AsyncClient(
-            transport=CheckedTransport(self._policy, _tls()),
+            transport=CheckedTransport(self._policy, _tls(), self._proxy),
             headers=_HEADERS,
             timeout=SECONDS,
             follow_redirects=False,

@@ -9,10 +9,13 @@ import pytest
 
 from resonance.chat import Message
 from serve.rag import build_retriever
+from serve.rag.addresses import AddressPolicy
 from serve.rag.cache import Cache
-from serve.rag.contract import Budget, ConnectionFailed, Hit, Limits
+from serve.rag.contract import Budget, ConnectionFailed, Hit, Limits, SearchError
+from serve.rag.pages import Pages
 from serve.rag.polite import Direct, Polite
 from serve.rag.retriever import Retriever, Scope
+from serve.rag.tunnel import proxy_url
 
 SECRET = "my very private question"
 HITS = [Hit("A title", "https://a.example/", "A snippet", 0, "web")]
@@ -107,3 +110,36 @@ def test_the_servers_retention_holds_for_its_searches(tmp_path):
     assert built is not None
     built.forget()
     assert b"an old page" not in everything(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_pages_are_fetched_through_the_proxy_which_gets_checked_addresses_alone(name):
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0])
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0])
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nwords")
+        await writer.drain()
+        writer.close()
+
+    async def read(allowed: list[str]) -> dict[str, str]:
+        proxy = await asyncio.start_server(serve, "127.0.0.1", 0)
+        through = proxy_url(f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+        pages = Pages(AddressPolicy.of(allowed), Cache(None), ttl=9.0, failures_ttl=9.0, proxy=through)
+        async with proxy:
+            return await pages.read([f"http://{name}:8/page"], deadline=20.0)
+
+    assert asyncio.run(read([])) == {}
+    assert asked == []  # what may not be connected to is not asked of a proxy either
+    found = asyncio.run(read(["127.0.0.0/8", "::1/128"]))
+    assert list(found.values()) == ["words"]
+    assert asked[0] in (b"CONNECT 127.0.0.1:8 HTTP/1.1", b"CONNECT [::1]:8 HTTP/1.1")
+    assert asked[1] == b"GET /page HTTP/1.1"
+
+
+def test_a_proxy_that_pages_cannot_be_fetched_through_is_refused_by_name():
+    with pytest.raises(SearchError, match=r"search\.pages=0"):
+        build_retriever("duckduckgo", proxy="socks5://127.0.0.1:1080", pages=1)
+    assert build_retriever("duckduckgo", proxy="socks5://127.0.0.1:1080", pages=0) is not None
