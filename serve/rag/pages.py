@@ -58,7 +58,7 @@ class PageError(Exception):
 class CheckedTransport(httpx.AsyncHTTPTransport):
     """httpx's transport over connections that are checked; nothing comes from the environment."""
 
-    def __init__(self, policy: AddressPolicy, tls: ssl.SSLContext, proxy: httpx.URL | None) -> None:
+    def __init__(self, policy: AddressPolicy, tls: ssl.SSLContext, proxy: httpx.URL | None = None) -> None:
         super().__init__(verify=tls, trust_env=False, http2=True)
         backend = CheckedBackend(policy) if proxy is None else TunnelBackend(policy, proxy)
         self._pool = httpcore.AsyncConnectionPool(
