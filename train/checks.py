@@ -19,6 +19,7 @@ _SEED: Range = (lambda value: 0 <= value < 2**32, "between 0 and 4294967295")
 NULLABLE = (
     "batch.row_length",
     "batch.max_length",
+    "loss.sampled_tokens",
     "trainer.max_steps",
     "trainer.max_epochs",
     "trainer.val_every_n_steps",
