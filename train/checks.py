@@ -78,9 +78,10 @@ def check_keys(config: DictConfig) -> None:
     A node with a `_target_` is checked when it is made, against what its target takes.
     """
     known = compose("train")
-    _check_known(config, known, "", optional=("adapter", "callbacks", "logger"))
+    _check_known(config, known, "", optional=("adapter", "callbacks", "logger", "loss"))
     for section in ("batch", "loss", "save", "model", "template"):
-        _check_known(config[section], known[section], f"{section}.", optional=())
+        if section in config:  # runs that were made before there was such a key go on without it
+            _check_known(config[section], known[section], f"{section}.", optional=("induction_heads",))
 
 
 def _check_known(node: DictConfig, known: DictConfig, prefix: str, *, optional: tuple[str, ...]) -> None:
