@@ -27,7 +27,7 @@ ifneq ($(SERVE),0)
 endif
 
 test: setup web ## every test but the slow ones, the page's own among them
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses=2 --dist=loadfile
 	$(NPM) run test
 	$(NPM) run size
 
