@@ -27,7 +27,9 @@ ifneq ($(SERVE),0)
 endif
 
 test: setup web ## every test but the slow ones, the page's own among them
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses=2 --dist=loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not timing" \
+	  --numprocesses=2 --dist=loadfile --no-loadscope-reorder tests/test_notebooks.py tests # the longest file first
+	$(BIN)/python -m pytest -m "timing and not slow"
 	$(NPM) run test
 	$(NPM) run size
 

@@ -19,7 +19,7 @@ from serve.web.scripts import chromium
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timing, pytest.mark.timeout(300)]
 
 DIST = Path(__file__).resolve().parents[2] / "serve" / "web" / "dist"
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}

@@ -29,7 +29,9 @@ def tokenizer() -> Tokenizer:
 @pytest.mark.parametrize(
     "name", [f.name for f in fields(SamplingParams) if f.name not in ("ignore_eos", "json_schema")]
 )
-@pytest.mark.parametrize("wrong", [object(), "7", math.nan, 2.5j, [object()]], ids=["object", "text", "nan", "complex", "list"])
+@pytest.mark.parametrize(
+    "wrong", [object(), "7", math.nan, 2.5j, [object()]], ids=["object", "text", "nan", "complex", "list"]
+)
 def test_a_parameter_of_a_wrong_kind_is_refused_by_name(name: str, wrong: object) -> None:
     if (name, wrong) in (("regex", "7"),) or (name == "logits_processors" and isinstance(wrong, str)):
         return

@@ -4,6 +4,7 @@ import asyncio
 import statistics
 import time
 
+import pytest
 from omegaconf import OmegaConf
 
 from resonance import Tokenizer
@@ -260,6 +261,7 @@ class Timed(DuckDuckGo):
             self.spent = time.perf_counter() - started
 
 
+@pytest.mark.timing
 def test_the_latency_that_we_add_is_under_50_ms(fake, tmp_path):
     words = "The harbour of {0} was enlarged in 1902 for the herring fleet, and {0} has had a pilot since."
     fake.shows(*((f"Harbour {i}", f"https://s{i}.example/", words.format(f"Town{i}") * 3) for i in range(8)))
