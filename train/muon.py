@@ -89,10 +89,10 @@ def orthogonal(matrix: Tensor) -> Tensor:
     (rows, columns) -> the same shape and dtype. Zero stays zero.
     """
     tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if tall else matrix).bfloat16()
+    x = (matrix.T if tall else matrix).bfloat16().contiguous()
     x = x / (x.norm() + 1e-7)
     a, b, c = _COEFFICIENTS
     for _ in range(_ITERATIONS):
         gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.T if tall else x).to(matrix.dtype)

@@ -15,7 +15,7 @@ from data.basics.family import Family, Row, Task, Vary, Wording, ask
 from data.basics.tables import COLOURS, HOURS, NAMES, OBJECTS, OPEN_PLACES, ROOMS, SITES
 
 # How many facts or sources stand beside the one that is asked for, drawn from these.
-_OTHERS = (0, 1, 1, 2, 2)
+_OTHERS = (0, 0, 1, 1, 2)
 _OTHERS_OF_FOLLOW_UPS = (1, 2)
 
 Facts: TypeAlias = Sequence[tuple[str, str]]  # a subject and what is told of it
@@ -114,7 +114,7 @@ context = Family(
             "Name the owner of the {subject}.",
         ),
     ),
-    weight=4.5,
+    weight=3.0,
 )
 
 
@@ -166,5 +166,5 @@ sources = Family(
             _sources_without,
         ),
     ),
-    weight=2.5,
+    weight=3.0,
 )

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from serve.http.answers import AnswerMessage, ChatChoice, ChatCompletion, Logprobs, NotSearched
 from serve.http.auth import Caller, Known
 from serve.http.content_type import TypedRoute
+from serve.http.echo import beside_the_loop
 from serve.http.logprobs import logprob_of
 from serve.http.schemas import ChatRequest
 from serve.http.service import Service, Shared
@@ -66,6 +67,12 @@ async def _collect(turn: Turn) -> bytes:
     async with turn.kept():
         async for _ in turn.events():
             pass
+    if turn.body.logprobs:  # as many as n x max_tokens, each with its alternatives
+        return await beside_the_loop(_whole, turn)
+    return _whole(turn)
+
+
+def _whole(turn: Turn) -> bytes:
     tokenizer = turn.model.tokenizer
     choices = [
         ChatChoice(

@@ -339,3 +339,11 @@ def test_a_run_is_not_made_again_from_other_data(root: Path) -> None:
     assert not (root / "again").exists()
     main([f"checkpoints_dir={root}", "from_checkpoint=run", "run=varied", "data.train_size=30", "trainer.max_steps=1"])
     assert math.isfinite(float(rows(root / "varied")[0]["train/loss"]))
+
+
+def test_a_run_from_before_a_key_existed_goes_on_without_it(root: Path) -> None:
+    stored = yaml.safe_load((root / "run" / "train.yaml").read_text())
+    del stored["loss"], stored["model"]["induction_heads"]
+    (root / "run" / "train.yaml").write_text(yaml.safe_dump(stored, sort_keys=False))
+    resume(root, "trainer.max_steps=6")
+    assert [int(row["step"]) for row in rows(root / "run")] == [1, 2, 3, 4, 5, 6]
