@@ -98,7 +98,8 @@ def test_what_all_bodies_hold_is_bounded_and_small_ones_come_in_still(guarded):
         if connection not in refused:
             connection.sendall(b" ")
             assert answer_of(connection)[:2] == (400, "invalid_json")
-    assert guarded.client.post("/v1/chat/completions", content=b" " * 900_000, headers=KEY).status_code == 400
+    json_type = {**KEY, "Content-Type": "application/json"}
+    assert guarded.client.post("/v1/chat/completions", content=b" " * 900_000, headers=json_type).status_code == 400
 
 
 def readable(connection: socket.socket) -> bool:
