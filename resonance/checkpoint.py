@@ -276,7 +276,7 @@ class Checkpoint:
 
     def record(self, **known: object) -> "Checkpoint":
         """Replace some of what `resonance.json` and the model card say."""
-        changed = Checkpoint(self.folder, replace(self.metadata, **known))  # pyright: ignore[reportArgumentType]
+        changed = Checkpoint(self.folder, replace(self.metadata, **known))  # pyright: ignore[reportArgumentType]  # callers name fields
         changed._write_metadata()
         return changed
 

@@ -204,7 +204,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     as_user: list[str] = []
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         if not shutil.which("runuser"):
-            pytest.skip("PostgreSQL does not run as root")
+            pytest.skip("PostgreSQL does not run as root, and there is no runuser to run it as somebody else")
         as_user = ["runuser", "-u", "nobody", "--"]
         for folder in (home, *home.parents):
             if folder.stat().st_uid == 0 and folder.is_relative_to("/tmp") and folder != Path("/tmp"):
