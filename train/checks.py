@@ -81,7 +81,8 @@ def check_keys(config: DictConfig) -> None:
     _check_known(config, known, "", optional=("adapter", "callbacks", "logger", "loss"))
     for section in ("batch", "loss", "save", "model", "template"):
         if section in config:  # runs that were made before there was such a key go on without it
-            _check_known(config[section], known[section], f"{section}.", optional=("induction_heads",))
+            newer = ("induction_heads",) if section == "model" else ()
+            _check_known(config[section], known[section], f"{section}.", optional=newer)
 
 
 def _check_known(node: DictConfig, known: DictConfig, prefix: str, *, optional: tuple[str, ...]) -> None:

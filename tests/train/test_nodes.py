@@ -40,6 +40,7 @@ TINY = [
         ("+logger.foo=1", "logger.foo must be a logger, a node with a _target_, or false, not 1"),
         ("+optimizer.momentum=0.9", "There is no key 'optimizer.momentum'"),
         ("+batch.sise=3", "There is no key 'batch.sise'; did you mean 'batch.size'?"),
+        ("+save.induction_heads=3", "There is no key 'save.induction_heads'"),
         ("+sede=3", "There is no key 'sede'; did you mean 'seed'?"),
         ("optimizer.betas=[0.9]", "optimizer.betas must be two numbers of at least 0 and less than 1, not [0.9]."),
     ],
