@@ -102,6 +102,17 @@ export function useConversations(search: string) {
   });
 }
 
+/**
+ * Reads every list of conversations again.
+ *
+ * A first read under way is given up: it may have begun before the change, and an invalidation
+ * alone would join it and take its answer for the newest.
+ */
+export async function refreshConversations(): Promise<void> {
+  await queryClient.cancelQueries({ queryKey: ["conversations"] });
+  await queryClient.invalidateQueries({ queryKey: ["conversations"] });
+}
+
 export function fetchConversation(id: string, signal?: AbortSignal): Promise<Conversation> {
   return requestJson<Conversation>(conversationPath(id), { signal });
 }
@@ -124,7 +135,7 @@ export function useRenameConversation() {
         }));
         return old && pages && { ...old, pages };
       }),
-    onSettled: () => client.invalidateQueries({ queryKey: ["conversations"] }),
+    onSettled: refreshConversations,
   });
 }
 

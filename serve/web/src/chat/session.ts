@@ -1,7 +1,7 @@
 import { toast } from "sonner";
 import { ApiError } from "@/api/client";
 import { deletePatiently } from "@/api/delete";
-import { conversationPath, queryClient, servedModel } from "@/api/queries";
+import { conversationPath, queryClient, refreshConversations, servedModel } from "@/api/queries";
 import { type StreamEvent, streamAnswer } from "@/api/stream";
 import type { ChatRequest, Health } from "@/api/types";
 import { words } from "@/i18n";
@@ -206,7 +206,7 @@ async function write(conversation: string, id: string, body: ChatRequest): Promi
     connections.delete(conversation);
     setLive(conversation, null);
   }
-  refreshLists();
+  void refreshConversations();
 }
 
 /** Takes a message off the server. */
@@ -214,10 +214,6 @@ export function drop(conversation: string, serverId: string): Promise<void> {
   return deletePatiently(
     `${conversationPath(conversation)}/messages/${encodeURIComponent(serverId)}`,
   );
-}
-
-function refreshLists(): void {
-  void queryClient.invalidateQueries({ queryKey: ["conversations"] });
 }
 
 /** By the first event the server has stored the question, and says under which id. */
@@ -228,7 +224,7 @@ async function* observe(
 ): AsyncGenerator<StreamEvent> {
   let first = true;
   for await (const event of events) {
-    if (first) refreshLists();
+    if (first) void refreshConversations();
     first = false;
     if (event.type === "id" && event.question) {
       const stored = event.question;

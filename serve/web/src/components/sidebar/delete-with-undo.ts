@@ -1,6 +1,6 @@
 import { toast } from "sonner";
 import { deletePatiently } from "@/api/delete";
-import { conversationPath, queryClient, useDeleted } from "@/api/queries";
+import { conversationPath, queryClient, refreshConversations, useDeleted } from "@/api/queries";
 import { sentenceOf } from "@/chat/errors";
 import { stop } from "@/chat/session";
 import { useChat } from "@/chat/store";
@@ -32,7 +32,7 @@ export function deleteWithUndo(id: string): void {
       await deletePatiently(conversationPath(id));
       useChat.getState().forget(id);
       queryClient.removeQueries({ queryKey: ["conversation", id] });
-      await queryClient.invalidateQueries({ queryKey: ["conversations"] });
+      await refreshConversations();
     } catch (reason) {
       toast.error(`${words().deleteFailed} ${sentenceOf(reason)}`);
     }

@@ -3,7 +3,7 @@ import { useRef, useState } from "react";
 import { toast } from "sonner";
 import { deletePatiently } from "@/api/delete";
 import { type Export, exports, fetchExport, importConversations } from "@/api/exchange";
-import { queryClient } from "@/api/queries";
+import { queryClient, refreshConversations } from "@/api/queries";
 import { sentenceOf } from "@/chat/errors";
 import { stop } from "@/chat/session";
 import { useChat } from "@/chat/store";
@@ -118,7 +118,7 @@ async function takeIn(
   try {
     const { imported, skipped } = await importConversations(await file.text());
     toast.success(said(imported, skipped));
-    void queryClient.invalidateQueries({ queryKey: ["conversations"] });
+    void refreshConversations();
   } catch (reason) {
     toast.error(sentenceOf(reason));
   }
@@ -131,7 +131,7 @@ async function deleteAll(): Promise<void> {
     useChat.setState({ threads: {}, live: {} });
     navigate("/");
     queryClient.removeQueries({ queryKey: ["conversation"] });
-    void queryClient.invalidateQueries({ queryKey: ["conversations"] });
+    void refreshConversations();
   } catch (reason) {
     toast.error(sentenceOf(reason));
   }
