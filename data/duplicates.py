@@ -9,8 +9,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data.examples import SHOWN_ROWS, Example, Splits
-from resonance.chat import Message
+from data.example import SHOWN_ROWS, Example, Splits
+from resonance.chat_template import Message
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from data.errors import DataError
-from data.examples import Example, UnusableRows, shown_rows
+from data.example import Example, UnusableRows, shown_rows
 from data.files import Row
-from resonance.chat import Message, Role
+from resonance.chat_template import Message, Role
 
 # What other people's data calls the three roles.
 _ROLES: dict[str, Role] = {

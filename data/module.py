@@ -17,12 +17,12 @@ from torch import Tensor
 
 from data.duplicates import Duplicates, describe, find_duplicates
 from data.errors import DataError
-from data.examples import Example, Splits, UnusableRows, shown_rows
+from data.example import Example, Splits, UnusableRows, shown_rows
 from data.loader import FixedLoader, TrainLoader, collate
 from data.packing import BatchPlan, RowPlan, count_batches, deal, group_by_length, pack
 from data.sources import Source
 from data.tokenize import IGNORE, Report, Tokenized, tokenize
-from resonance.chat import ChatTemplate
+from resonance.chat_template import ChatTemplate
 
 
 @dataclass(frozen=True, slots=True)

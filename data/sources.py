@@ -15,7 +15,7 @@ from typing import cast
 
 from data.basics import BasicsSettings, generate
 from data.errors import DataError
-from data.examples import Splits, fingerprint
+from data.example import Splits, fingerprint
 from data.files import KINDS, Row, read_file
 from data.formats import read_rows
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import DataError
-from data.examples import Example, UnusableRows, shown_rows
-from resonance.chat import ChatTemplate, Message, TemplateError
+from data.example import Example, UnusableRows, shown_rows
+from resonance.chat_template import ChatTemplate, Message, TemplateError
 
 IGNORE = -100  # the label of positions that are not supervised; torch's cross entropy leaves it out
 

@@ -9,17 +9,17 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data.examples import Example
+from data.example import Example
+from eval.dataset import held_out, part_of
 from eval.errors import EvalError
-from eval.evaluation import Announce, Evaluation, Row, evaluate, line_up
-from eval.held_out import held_out, part_of
-from eval.report import html_report
-from eval.store import REPORT_FILE, headline_of, scores_of, write_eval_json
-from eval.subject import UNTRAINED, Subject, untrained
-from eval.table import answer_table, score_table
+from eval.evaluate import Announce, Evaluation, Row, evaluate, line_up
+from eval.evaluated_model import UNTRAINED, Subject, untrained
+from eval.report.html import html_report
+from eval.report.table import answer_table, score_table
+from eval.results import REPORT_FILE, headline_of, scores_of, write_eval_json
 from eval.tasks.base import Advance, Task
 from resonance.checkpoint import METADATA_FILE, Checkpoint
-from resonance.config import compose, group_options, make, nearest
+from resonance.hydra_config import compose, group_options, make, nearest
 from resonance.paths import write_text_atomically
 
 _PIPED_WIDTH = 160  # columns of a table that goes into a file: as wide as it likes, within reason

@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from resonance.chat import ChatTemplate as ChatTemplate
-    from resonance.chat import Message as Message
+    from resonance.chat_template import ChatTemplate as ChatTemplate
+    from resonance.chat_template import Message as Message
     from resonance.checkpoint import Checkpoint as Checkpoint
     from resonance.engine import Engine as Engine
     from resonance.engine import SamplingParams as SamplingParams
@@ -21,8 +21,8 @@ _HOMES = {
     "GPT2": "resonance.model",
     "GPT2Config": "resonance.model",
     "Tokenizer": "resonance.tokenizer",
-    "Message": "resonance.chat",
-    "ChatTemplate": "resonance.chat",
+    "Message": "resonance.chat_template",
+    "ChatTemplate": "resonance.chat_template",
     "Checkpoint": "resonance.checkpoint",
     "Engine": "resonance.engine",
     "SamplingParams": "resonance.engine",

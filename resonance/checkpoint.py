@@ -18,10 +18,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from resonance import lora, paths, weights
-from resonance.card import model_card
-from resonance.chat import ChatTemplate, Window
+from resonance.chat_template import ChatTemplate, Window
 from resonance.errors import ResonanceError
 from resonance.model import GPT2, PRESETS, GPT2Config
+from resonance.model_card import model_card
 from resonance.tokenizer import Tokenizer
 from resonance.weights.huggingface import to_huggingface
 

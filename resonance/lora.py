@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from resonance.errors import ResonanceError
 from resonance.model import GPT2, GPT2Config
 from resonance.weights import peft
-from resonance.weights.names import check, listed, shapes
+from resonance.weights.state_dict import check, listed, shapes
 
 TARGETS = ("attention.qkv", "attention.proj", "feed_forward.fc", "feed_forward.proj")  # a block's matrices
 EMBEDDINGS = ("token_embedding", "head")  # what has a row for each token

@@ -8,9 +8,9 @@ from typing import Any, TypeGuard, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from resonance.config import ConfigError
-from serve.http.csrf import DEFAULT_PORTS
-from serve.http.host import parse_host
+from resonance.hydra_config import ConfigError
+from serve.middleware.csrf import DEFAULT_PORTS
+from serve.middleware.host import parse_host
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "auth": ("auto", "none"),

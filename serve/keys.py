@@ -15,7 +15,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 from rich.table import Table
 
-from resonance.config import compose
+from resonance.hydra_config import compose
 from serve.console import show_table
 from serve.owners import (
     NAME,

@@ -11,28 +11,28 @@ from types import FrameType
 import torch
 
 from resonance.errors import ResonanceError
-from serve.http.app import build
-from serve.http.auth import KeyRing
-from serve.http.connections import Connections
-from serve.http.event_logs import EventLogs
-from serve.http.export_slots import ExportSlots
-from serve.http.fleet import Fleet
-from serve.http.limits import Quotas
-from serve.http.metrics import Metrics
-from serve.http.models import open_models
-from serve.http.protocol import BoundedProtocol
-from serve.http.room import Room
-from serve.http.service import Service
-from serve.inference.leases import LeaseTable
-from serve.inference.roster import Roster
-from serve.inference.spec import ApiSpec
-from serve.inference.worker import EngineWorker
+from resonance.retrieval import build_retriever
+from serve.api.app import build
+from serve.api.auth import KeyRing
+from serve.api.export_slots import ExportSlots
+from serve.api.service import Service
+from serve.generation.event_logs import EventLogs
+from serve.middleware.connections import Connections
+from serve.middleware.rate_limits import Quotas
+from serve.middleware.uvicorn_protocol import BoundedProtocol
+from serve.models.memory_budget import Room
+from serve.models.registry import Fleet
+from serve.models.served_model import open_models
 from serve.owners import keys_file
-from serve.rag import build_retriever
-from serve.server import Server
 from serve.settings import Settings, read_settings
 from serve.storage.store import Store
 from serve.stored_files import restrict_stored_files
+from serve.telemetry.metrics import Metrics
+from serve.workers.checkpoint_list import Roster
+from serve.workers.client import ApiSpec
+from serve.workers.shared_state import LeaseTable
+from serve.workers.supervisor import Server
+from serve.workers.worker import EngineWorker
 
 
 class ServeError(ResonanceError):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 
 from resonance.checkpoint import Checkpoint
-from resonance.config import ConfigError, compose
+from resonance.hydra_config import ConfigError, compose
 from resonance.paths import CHECKPOINTS
 from serve.bounds import check
 from serve.owners import GivenKey, parse_given_keys, read_owners

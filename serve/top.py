@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from resonance.config import compose
 from resonance.errors import ResonanceError
+from resonance.hydra_config import compose
 from serve.owners import parse_given_keys
 
 PATIENCE = 5.0  # seconds that an answer may take

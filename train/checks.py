@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from omegaconf import DictConfig, OmegaConf
 
-from resonance.config import ConfigError, compose, nearest
+from resonance.hydra_config import ConfigError, compose, nearest
 
 Range = tuple[Callable[[float], bool], str]
 

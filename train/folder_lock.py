@@ -8,11 +8,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from resonance.checkpoint import LAST_FOLDER, STATE_FILE
-from resonance.config import ConfigError
 from resonance.errors import ResonanceError
+from resonance.hydra_config import ConfigError
 from resonance.paths import recover_folder, remove_leftovers
+from train.checkpointing import saved_step
 from train.resolve import Plan, check_free, is_leader
-from train.state import saved_step
 
 LOCK_FILE = ".lock"
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from resonance.checkpoint import Metadata
-from resonance.config import ConfigError
+from resonance.hydra_config import ConfigError
 from train.provenance import git_commit
 from train.record import library_versions, now
 from train.resolve import Plan, shown

@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from resonance.config import ConfigError
+from resonance.hydra_config import ConfigError
 from resonance.model import GPT2, TransformerBlock
 
 _FREQUENCIES = 12  # of position; as many pairs of dimensions of the embedding hold it

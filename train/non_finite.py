@@ -9,7 +9,7 @@ import torch
 from lightning import Trainer
 from torch import Tensor, nn
 
-from data.examples import SHOWN_ROWS, Example
+from data.example import SHOWN_ROWS, Example
 from data.module import SFTDataModule
 from resonance.errors import ResonanceError
 

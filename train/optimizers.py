@@ -3,7 +3,7 @@
 from torch import nn
 from torch.optim import AdamW
 
-from resonance.config import ConfigError
+from resonance.hydra_config import ConfigError
 from resonance.model import GPT2
 from train.muon import MuonAdamW
 

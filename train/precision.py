@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from resonance.config import ConfigError
+from resonance.hydra_config import ConfigError
 
 # Lightning's short names.
 _LONG = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}

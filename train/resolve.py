@@ -13,7 +13,7 @@ from yaml import YAMLError
 
 from resonance import paths
 from resonance.checkpoint import LAST_FOLDER, MODEL_FILE, STATE_FILE, TRAIN_FILE, Checkpoint, Metadata, run_folders
-from resonance.config import ConfigError, compose, override_values
+from resonance.hydra_config import ConfigError, compose, override_values
 from train.checks import check_keys, check_ranges
 from train.trainer import check_nodes
 

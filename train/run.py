@@ -11,23 +11,23 @@ from omegaconf import DictConfig, OmegaConf
 from rich import get_console, reconfigure
 
 from data.module import SFTDataModule
-from resonance.chat import ChatTemplate
+from resonance.chat_template import ChatTemplate
 from resonance.checkpoint import Checkpoint, Metadata
-from resonance.config import make
+from resonance.hydra_config import make
 from resonance.model import GPT2, GPT2Config
 from train.allocator import keep_freed_memory
 from train.callbacks.graceful_stop import GracefulStop, StoppedBySignal
 from train.callbacks.metrics_csv import MetricsCSV
 from train.callbacks.run_folder import RunFolder
+from train.checkpointing import saved_step
 from train.folder_lock import claimed, disk_errors
 from train.history import announced, nothing_to_do, recorded_settings, resume_entry, with_history
-from train.loss import SampledSoftmax
-from train.module import SFTModule
+from train.losses import SampledSoftmax
+from train.model_init import Start, start_from
 from train.provenance import git_commit, sha256_of_text
 from train.record import training_record
 from train.resolve import Plan, is_leader, make_plan
-from train.start import Start, start_from
-from train.state import saved_step
+from train.sft_module import SFTModule
 from train.stopping import explain_stop
 from train.trainer import complete, make_callbacks, make_loggers
 

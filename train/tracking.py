@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import WandbLogger
 from rich import get_console
 from wandb.sdk.wandb_run import Run
 
-from resonance.config import ConfigError
+from resonance.hydra_config import ConfigError
 from train.resolve import is_leader
 
 Mode = Literal["online", "offline", "disabled", "shared"]

@@ -15,10 +15,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 
 from data.module import SFTDataModule
-from resonance.config import ConfigError, make, nearest
+from resonance.hydra_config import ConfigError, make, nearest
 from train.callbacks.validation import ValidationSchedule, total_steps
+from train.checkpointing import WholeCheckpoints
 from train.precision import resolve_precision
-from train.state import WholeCheckpoints
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 

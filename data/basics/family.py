@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from data.basics.tables import Row
-from resonance.chat import Message
+from resonance.chat_template import Message
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from typing import TypeAlias
 from data.basics.family import Family, Task
 from data.basics.registry import FAMILIES, MIX_IN
 from data.errors import DataError
-from data.examples import Example, Splits
-from resonance.chat import Message
+from data.example import Example, Splits
+from resonance.chat_template import Message
 
 SYSTEM_PROMPTS = (
     "You are Resonance, a helpful assistant.",

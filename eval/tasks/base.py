@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, TypeVar
 
-from data.examples import Example
-from eval.measure import Measure
-from eval.subject import Subject
-from resonance.chat import ContextOverflow, Fitted, Message
+from data.example import Example
+from eval.evaluated_model import Subject
+from eval.statistics import Measure
+from resonance.chat_template import ContextOverflow, Fitted, Message
 
 T = TypeVar("T")
 Advance = Callable[[int], None]  # told how many more examples are done

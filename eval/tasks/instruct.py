@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from data.examples import Example
+from data.example import Example
 from eval.errors import EvalError
-from eval.measure import Measure
-from eval.subject import Subject
+from eval.evaluated_model import Subject
+from eval.statistics import Measure
 from eval.tasks.base import Advance, Answer, Result, fit, in_chunks, question
-from eval.text import exact_match, rouge_l, token_f1
-from resonance.chat import Fitted
+from eval.text_metrics import exact_match, rouge_l, token_f1
+from resonance.chat_template import Fitted
 from resonance.engine import SamplingParams
 
 _FULL_BATCHES = 4  # batches handed over at once: the engine refills free places, the bar still moves

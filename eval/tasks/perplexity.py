@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from data.examples import Example
+from data.example import Example
 from eval.errors import EvalError
-from eval.measure import Measure
-from eval.subject import Subject
+from eval.evaluated_model import Subject
+from eval.statistics import Measure
 from eval.tasks.base import Advance, Result, fit, in_chunks
 
 

@@ -10,12 +10,12 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from data.examples import Example
-from eval.measure import Measure
-from eval.subject import Subject
+from data.example import Example
+from eval.evaluated_model import Subject
+from eval.statistics import Measure
 from eval.tasks.base import Advance, Answer, Result, in_chunks
-from eval.text import words
-from resonance.chat import ContextOverflow, Message
+from eval.text_metrics import words
+from resonance.chat_template import ContextOverflow, Message
 from resonance.engine import SamplingParams
 
 _FULL_BATCHES = 4  # batches handed over at once: the engine refills free places, the bar still moves

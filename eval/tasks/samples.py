@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from data.examples import Example
-from eval.subject import Subject
+from data.example import Example
+from eval.evaluated_model import Subject
 from eval.tasks.base import Advance, Answer, Result
-from resonance.chat import Message
+from resonance.chat_template import Message
 from resonance.engine import SamplingParams
 
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from resonance.engine.kernels import KernelsMissing, library
-from resonance.engine.kernels.pack import BITS
+from resonance.engine.kernels.packing import BITS
 from resonance.engine.memory import Arena
-from resonance.engine.quantize import Precision
+from resonance.engine.quantization import Precision
 from resonance.model import GPT2Config
 
 CACHE_BYTES: dict[Precision, int] = {"fp32": 4, "bf16": 2, "int8": 2, "int4": 2}  # a key's or value's number

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from resonance.bench.peers import PRECISIONS
-from resonance.engine.quantize import Precision
+from resonance.engine.quantization import Precision
 
 OWN = ("mixed", "turns", "quoting")  # jobs that only the engine knows
 KINDS: dict[str, dict[str, tuple[Precision, ...]]] = {  # jobs for which programs are loaded in another way, and whose

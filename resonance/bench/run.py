@@ -17,9 +17,9 @@ from resonance.bench import mixed, quoting, report, train, turns
 from resonance.bench.peers import MODULES, PRECISIONS
 from resonance.bench.rounds import KINDS, OWN, Figures, Job, Setting, measure, takes_part
 from resonance.checkpoint import Checkpoint
-from resonance.config import compose
-from resonance.engine.quantize import Precision
+from resonance.engine.quantization import Precision
 from resonance.errors import ResonanceError
+from resonance.hydra_config import compose
 from resonance.model import GPT2, GPT2Config
 from resonance.tokenizer import Tokenizer
 

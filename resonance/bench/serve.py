@@ -24,7 +24,7 @@ from resonance.bench.clients import HOST, Answers, ask, free_port, is_up
 from resonance.bench.words import words
 from resonance.checkpoint import Checkpoint
 from resonance.engine import Engine, SamplingParams
-from resonance.engine.quantize import Precision
+from resonance.engine.quantization import Precision
 
 STARTING_SECONDS = 300.0  # a server may take, its kernels' compilation among it
 ENDING_SECONDS = 10.0

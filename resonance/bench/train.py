@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from resonance.bench import peers
 from resonance.bench.words import words
-from resonance.chat import Message, Rendered
+from resonance.chat_template import Message, Rendered
 from resonance.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from resonance.engine.quantize import Precision
+    from resonance.engine.quantization import Precision
 
 EXAMPLES = 512
 INSTRUCTION, OUTPUT = (8, 64), (16, 128)  # words, from and to

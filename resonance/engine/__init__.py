@@ -18,8 +18,8 @@ judges what is there already; loading.py, quantize.py and memory.py make an engi
 """
 
 from resonance.engine.engine import Engine
-from resonance.engine.params import EngineError, SamplingParams
-from resonance.engine.results import Completion, Piece
+from resonance.engine.outputs import Completion, Piece
+from resonance.engine.sampling_params import EngineError, SamplingParams
 from resonance.engine.stats import EngineStats
 
 __all__ = ["Completion", "Engine", "EngineError", "EngineStats", "Piece", "SamplingParams"]

@@ -6,11 +6,11 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from resonance.engine import sampling, scoring
-from resonance.engine.results import TokenLogprob
+from resonance.engine import sampler, scoring
+from resonance.engine.model_runner import Runner
+from resonance.engine.outputs import TokenLogprob
 from resonance.engine.row import Row
-from resonance.engine.runner import Runner
-from resonance.engine.text import Choice, Chunk
+from resonance.engine.sequence import Choice, Chunk
 
 
 def choose_following(runner: Runner, chunks: Sequence[Chunk], hidden: Sequence[Tensor]) -> list[list[Choice]]:
@@ -38,13 +38,13 @@ def choose_following(runner: Runner, chunks: Sequence[Chunk], hidden: Sequence[T
 def _choose(logits: Tensor, rows: Sequence[Row]) -> list[Choice]:
     asked = [i for i, row in enumerate(rows) if row.params.logprobs is not None]
     if not asked:
-        return [(token_id, None) for token_id in sampling.choose(logits, rows)]
+        return [(token_id, None) for token_id in sampler.choose(logits, rows)]
     untouched = logits[asked]  # a copy: the model's own, before penalties and biases
-    choices: list[Choice] = [(token_id, None) for token_id in sampling.choose(logits, rows)]
+    choices: list[Choice] = [(token_id, None) for token_id in sampler.choose(logits, rows)]
     token_ids = [choices[i][0] for i in asked]
     top = max(rows[i].params.logprobs or 0 for i in asked)
-    with sampling.single_thread():
-        known = sampling.logprobs(untouched, token_ids, top)
+    with sampler.single_thread():
+        known = sampler.logprobs(untouched, token_ids, top)
     for i, token_id, (value, alternatives) in zip(asked, token_ids, known, strict=True):
         choices[i] = (token_id, TokenLogprob(token_id, value, alternatives[: rows[i].params.logprobs]))
     return choices

@@ -16,18 +16,18 @@ from torch import Tensor
 
 from resonance.checkpoint import Checkpoint
 from resonance.engine import loading, scoring
-from resonance.engine.beam import Beam
+from resonance.engine.beam_search import Beam
 from resonance.engine.choosing import choose_following
-from resonance.engine.desk import Desk
-from resonance.engine.draft import DraftModel
-from resonance.engine.params import EngineError, SamplingParams
-from resonance.engine.quantize import Precision
+from resonance.engine.draft_model import DraftModel
+from resonance.engine.outputs import Completion, Piece, TokenLogprob
+from resonance.engine.quantization import Precision
+from resonance.engine.request_tracker import Desk
 from resonance.engine.requests import Request, ends_of_text, make_texts
-from resonance.engine.results import Completion, Piece, TokenLogprob
+from resonance.engine.sampling_params import EngineError, SamplingParams
 from resonance.engine.scheduler import Scheduler
-from resonance.engine.speculate import PromptLookup
+from resonance.engine.sequence import Text
+from resonance.engine.speculative import PromptLookup
 from resonance.engine.stats import Counts, EngineStats
-from resonance.engine.text import Text
 from resonance.model import GPT2
 from resonance.tokenizer import Tokenizer
 

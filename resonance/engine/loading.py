@@ -5,11 +5,11 @@ from typing import cast, get_args
 import torch
 
 from resonance.checkpoint import Checkpoint
-from resonance.engine.cache import SlotCache
-from resonance.engine.graphs import GraphRunner
-from resonance.engine.params import EngineError
-from resonance.engine.quantize import Precision, rounded
-from resonance.engine.runner import Runner, fastest, make_runner
+from resonance.engine.cuda_graph_runner import GraphRunner
+from resonance.engine.kv_cache import SlotCache
+from resonance.engine.model_runner import Runner, fastest, make_runner
+from resonance.engine.quantization import Precision, rounded
+from resonance.engine.sampling_params import EngineError
 from resonance.model import GPT2, GPT2Config
 
 

@@ -8,14 +8,14 @@ from operator import index
 from reprlib import repr as shortened
 from typing import TYPE_CHECKING
 
-from resonance.engine.detokenize import Detokenizer
-from resonance.engine.params import EngineError, SamplingParams
-from resonance.engine.text import Text
+from resonance.engine.detokenizer import Detokenizer
+from resonance.engine.sampling_params import EngineError, SamplingParams
+from resonance.engine.sequence import Text
 from resonance.model import GPT2Config
 from resonance.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from resonance.engine.grammar import Grammar
+    from resonance.engine.guided_decoding import Grammar
 
 SEED_STRIDE = 0x9E3779B97F4A7C15  # keeps a request's n answers apart from requests whose seeds are neighbours
 
@@ -116,7 +116,7 @@ def _grammar(
 ) -> "Grammar | None":
     if not params.has_grammar:
         return None
-    from resonance.engine.grammar import Grammar  # here, because its library takes a while to load
+    from resonance.engine.guided_decoding import Grammar  # here, because its library takes a while to load
 
     grammar = Grammar(params, tokenizer, vocab_size, end_ids)
     forced = params.forced_token_ids

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from resonance.engine.params import SamplingParams
+from resonance.engine.sampling_params import SamplingParams
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from resonance.engine.speculate import Drafter
-from resonance.engine.text import Chunk, Text
+from resonance.engine.sequence import Chunk, Text
+from resonance.engine.speculative import Drafter
 
 GUESSED_ROWS = 12  # a step of few texts has room for so many rows, guesses included, in little more time
 LEAST_SCORED = 4  # tokens a step, so that scoring ends however many prompts come

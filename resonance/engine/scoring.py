@@ -5,12 +5,12 @@ from numbers import Integral
 
 from torch import Tensor
 
-from resonance.engine import sampling
-from resonance.engine.params import EngineError
+from resonance.engine import sampler
+from resonance.engine.model_runner import Runner
+from resonance.engine.outputs import TokenLogprob
 from resonance.engine.requests import checked_ids
-from resonance.engine.results import TokenLogprob
-from resonance.engine.runner import Runner
-from resonance.engine.text import Chunk
+from resonance.engine.sampling_params import EngineError
+from resonance.engine.sequence import Chunk
 
 HEAD_ROWS = 128  # logits of so many places at a time exist
 
@@ -41,7 +41,7 @@ def score(runner: Runner, chunks: Sequence[Chunk], hidden: Tensor) -> list[Token
     scored: list[TokenLogprob] = []
     for start, states in zip(range(0, len(ids), HEAD_ROWS), hidden.split(HEAD_ROWS), strict=True):
         some, some_tops = ids[start : start + HEAD_ROWS], tops[start : start + HEAD_ROWS]
-        known = sampling.logprobs(runner.logits(states), some, max(some_tops))
+        known = sampler.logprobs(runner.logits(states), some, max(some_tops))
         scored += [
             TokenLogprob(token_id, value, best[:top])
             for token_id, top, (value, best) in zip(some, some_tops, known, strict=True)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from resonance.engine.results import Piece
-from resonance.engine.text import Chunk
+from resonance.engine.outputs import Piece
+from resonance.engine.sequence import Chunk
 
 
 @dataclass(slots=True)

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from resonance.model import GPT2Config
 from resonance.paths import home
-from resonance.weights import book, huggingface, openai
+from resonance.weights import huggingface, llms_from_scratch, openai
 from resonance.weights.errors import WeightsError
-from resonance.weights.names import listed, shapes
+from resonance.weights.state_dict import listed, shapes
 
 __all__ = ["WeightsError", "count_parameters", "read", "read_config", "resolve"]
 
@@ -100,8 +100,8 @@ def _find(path: Path) -> tuple[Layout, Path]:
         return layout, path
     if not path.exists():
         raise WeightsError(f"{path} does not exist; wanted {WANTED}.")
-    if path.suffix in book.ENDINGS:
-        return book, path
+    if path.suffix in llms_from_scratch.ENDINGS:
+        return llms_from_scratch, path
     if path.name == huggingface.WEIGHTS:
         return huggingface, path.parent
     if path.suffix == openai.ENDING:
@@ -114,8 +114,8 @@ def _whole_layout(held: set[str]) -> Layout | None:
         return huggingface
     if any(name.endswith(openai.ENDING) for name in held):
         return openai
-    if any(name.endswith(book.ENDINGS) for name in held):
-        return book
+    if any(name.endswith(llms_from_scratch.ENDINGS) for name in held):
+        return llms_from_scratch
     return None
 
 

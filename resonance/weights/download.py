@@ -16,8 +16,8 @@ from resonance import weights
 from resonance.paths import home, write_text_atomically
 from resonance.private_files import private_folder
 from resonance.weights import huggingface, openai
-from resonance.weights.announced import hash_file
 from resonance.weights.errors import WeightsError
+from resonance.weights.remote_file import hash_file
 from resonance.weights.transfer import Policy, Watcher, fetch
 
 MANIFEST = "download.json"

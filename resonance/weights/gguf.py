@@ -15,7 +15,7 @@ from torch import Tensor
 from resonance.model import GPT2Config
 from resonance.weights.errors import WeightsError
 from resonance.weights.ggml import FORMATS, Format
-from resonance.weights.names import Names, check_complete, is_projection
+from resonance.weights.state_dict import Names, check_complete, is_projection
 
 VERSION = 3
 ALIGNMENT = 32

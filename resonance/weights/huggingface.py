@@ -15,7 +15,8 @@ from torch import Tensor
 
 from resonance.model import GPT2Config
 from resonance.weights.errors import WeightsError
-from resonance.weights.names import (
+from resonance.weights.settings import make_config, number, read_settings
+from resonance.weights.state_dict import (
     Names,
     check,
     check_complete,
@@ -24,7 +25,6 @@ from resonance.weights.names import (
     listed,
     shapes,
 )
-from resonance.weights.settings import make_config, number, read_settings
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"

@@ -18,8 +18,8 @@ from torch import Tensor
 from resonance import paths
 from resonance.weights.errors import WeightsError
 from resonance.weights.huggingface import NAMES
-from resonance.weights.names import FLOATS, listed
 from resonance.weights.settings import number, read_settings
+from resonance.weights.state_dict import FLOATS, listed
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 SUPPORTED: dict[str, tuple[object, ...]] = {  # keys that change what is computed: the values that mean plain LoRA

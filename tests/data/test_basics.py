@@ -11,8 +11,8 @@ from data.basics import FAMILIES, BasicsSettings, generate
 from data.basics.generator import CHAIN, hold_out
 from data.basics.tables import OPEN_PLACES
 from data.errors import DataError
-from data.examples import Example, fingerprint
-from resonance.chat import Message
+from data.example import Example, fingerprint
+from resonance.chat_template import Message
 
 SETTINGS = BasicsSettings(train_size=6_000)
 
@@ -43,7 +43,7 @@ def test_there_are_at_least_twenty_families_and_each_is_scored_evenly(splits):
 
 def test_the_same_settings_give_the_same_data_in_another_process(splits):
     code = (
-        "from data.basics import BasicsSettings, generate; from data.examples import fingerprint;"
+        "from data.basics import BasicsSettings, generate; from data.example import fingerprint;"
         "s = generate(BasicsSettings(train_size=6_000)); print(fingerprint([s.train, s.validation, s.test]))"
     )
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()

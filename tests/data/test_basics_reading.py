@@ -10,9 +10,9 @@ from data.basics import MIX_IN, BasicsSettings, generate
 from data.basics.cited import MISSING
 from data.basics.family import Family
 from data.basics.topics import TOPICS, Topic
-from data.examples import Example
-from serve.rag.contract import Source
-from serve.rag.rank import context_of
+from data.example import Example
+from resonance.retrieval.ranking import context_of
+from resonance.retrieval.types import Source
 
 LINE = re.compile(r"\[(?P<id>\d+)\] (?P<title>.+?) \((?P<site>\S+)\): (?P<passage>.+)")
 CITED = re.compile(r"(?P<fact>[^\[\]]+) \[(?P<id>\d+)\]\.\s*")

@@ -3,9 +3,9 @@
 import pytest
 
 from data.errors import DataError
-from data.examples import Example
+from data.example import Example
 from data.formats import read_rows, recognise
-from resonance.chat import Message
+from resonance.chat_template import Message
 
 
 def read(*rows):

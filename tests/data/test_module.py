@@ -10,12 +10,12 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import nn
 
 from data.errors import DataError
-from data.examples import Example, Splits
+from data.example import Example, Splits
 from data.loader import collate
 from data.module import SFTDataModule
 from data.sources import BasicsSource, Source
 from data.tokenize import IGNORE
-from resonance.chat import ChatTemplate, Message
+from resonance.chat_template import ChatTemplate, Message
 
 TEMPLATE = ChatTemplate.named("chatml")
 SOURCE = BasicsSource(train_size=120, validation_size=25, test_size=25)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.examples import Example
+from data.example import Example
 from data.tokenize import (
     EMPTY_ANSWER,
     EMPTY_QUESTION,
@@ -14,7 +14,7 @@ from data.tokenize import (
     TRUNCATED_AWAY,
     tokenize,
 )
-from resonance.chat import ChatTemplate, Message
+from resonance.chat_template import ChatTemplate, Message
 
 TEMPLATES = {name: ChatTemplate.named(name) for name in ("alpaca", "chatml")}
 WINDOW = 512

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from data.examples import Example
-from eval.subject import Subject
-from resonance.chat import ChatTemplate, Message
+from data.example import Example
+from eval.evaluated_model import Subject
+from resonance.chat_template import ChatTemplate, Message
 from resonance.checkpoint import Checkpoint, Metadata
 from resonance.model import GPT2, GPT2Config
 from resonance.tokenizer import Tokenizer

@@ -12,7 +12,7 @@ import pytest
 from eval.errors import EvalError
 from eval.run import main
 from resonance.checkpoint import Checkpoint, CheckpointError, Metadata
-from resonance.config import ConfigError
+from resonance.hydra_config import ConfigError
 
 Runs = dict[str, Checkpoint]
 

@@ -5,11 +5,11 @@ from io import StringIO
 import numpy as np
 from rich.console import Console
 
-from eval.evaluation import Evaluation, line_up
-from eval.format import verdict
-from eval.measure import Measure
-from eval.report import html_report
-from eval.table import answer_table, score_table
+from eval.evaluate import Evaluation, line_up
+from eval.report.format import verdict
+from eval.report.html import html_report
+from eval.report.table import answer_table, score_table
+from eval.statistics import Measure
 from eval.tasks.base import Answer, Result
 
 

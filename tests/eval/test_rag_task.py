@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from data.examples import Example
-from eval.measure import Measure
-from eval.store import scores_of
-from eval.subject import Subject
+from data.example import Example
+from eval.evaluated_model import Subject
+from eval.results import scores_of
+from eval.retrieval_scores import Outcome
+from eval.statistics import Measure
 from eval.tasks.rag import Rag, contains, declines
-from resonance.chat import Message
-from serve.rag.contract import Retrieved, Source
-from serve.rag.rank import context_of
-from serve.rag.score import Outcome
+from resonance.chat_template import Message
+from resonance.retrieval.ranking import context_of
+from resonance.retrieval.types import Retrieved, Source
 
 Taught = Callable[[list[Example]], Subject]
 OPENS = "The bakery opens at six."

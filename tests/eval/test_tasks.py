@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from data.examples import Example
+from data.example import Example
 from eval.errors import EvalError
-from eval.measure import Measure
-from eval.subject import Subject
+from eval.evaluated_model import Subject
+from eval.statistics import Measure
 from eval.tasks.instruct import Instruct
 from eval.tasks.perplexity import Perplexity
 from eval.tasks.samples import Samples
-from resonance.chat import Message
+from resonance.chat_template import Message
 from resonance.checkpoint import Checkpoint
 
 Subjects = Callable[[str], Subject]

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from data.examples import Example
-from eval.subject import Subject
+from data.example import Example
+from eval.evaluated_model import Subject
 from eval.tasks.turns import Turns
-from resonance.chat import Message, Window
+from resonance.chat_template import Message, Window
 
 Subjects = Callable[[str], Subject]
 TASK = Turns(turns=(0, 2, 40), questions=6, max_new_tokens=4, seed=0)

@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bench(*overrides: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "import sys; from resonance.cli import main; sys.exit(main())", "bench"]
+    command = [sys.executable, "-c", "import sys; from resonance.cli.main import main; sys.exit(main())", "bench"]
     return subprocess.run([*command, *overrides], capture_output=True, text=True, timeout=240, check=False)
 
 
@@ -106,7 +106,7 @@ def test_ceilings_follow_from_what_must_be_read_and_multiplied() -> None:
 
 def test_an_interrupted_run_keeps_what_it_measured(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
-    command = [sys.executable, "-c", "import sys; from resonance.cli import main; sys.exit(main())", "bench"]
+    command = [sys.executable, "-c", "import sys; from resonance.cli.main import main; sys.exit(main())", "bench"]
     overrides = [f"checkpoint={folder}", "precision=[fp32]", "batch=[1]", f"json={path}", *QUICK[1:], "rounds=100000"]
     running = subprocess.Popen([*command, *overrides], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     deadline = time.monotonic() + 120

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from resonance.chat import ChatTemplate
+from resonance.chat_template import ChatTemplate
 from resonance.checkpoint import Checkpoint, CheckpointError, Metadata, Monitor, run_folders
 from resonance.model import GPT2, GPT2Config
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from resonance.cli import COMMANDS
+from resonance.cli.main import COMMANDS
 
 
 def resonance(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -84,8 +84,6 @@ def test_ctrl_c_exits_with_130(tmp_path: Path) -> None:
 
 
 def test_the_answer_to_help_does_not_wait_for_torch() -> None:
-    program = (
-        "import sys, resonance.cli as c; c.run(['--help']); c.run(['train', '--help']); print('torch' in sys.modules)"
-    )
+    program = "import sys, resonance.cli.main as c; c.run(['--help']); c.run(['train', '--help']); print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.stdout.strip().endswith("False")

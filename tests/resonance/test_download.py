@@ -15,9 +15,9 @@ import pytest
 import torch
 from filelock import FileLock
 
+from resonance.cli.weights import main
 from resonance.model import GPT2, GPT2Config
 from resonance.weights import WeightsError, huggingface, openai, read, resolve
-from resonance.weights.command import main
 from resonance.weights.download import download
 from resonance.weights.transfer import Policy
 

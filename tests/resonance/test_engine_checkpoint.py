@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from resonance.chat import ChatTemplate
+from resonance.chat_template import ChatTemplate
 from resonance.checkpoint import MODEL_FILE, Checkpoint, CheckpointError, Metadata
 from resonance.engine import Engine, EngineError, SamplingParams
 from resonance.errors import ResonanceError

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from resonance.engine import Engine, EngineError, SamplingParams
-from resonance.engine.params import LARGEST
+from resonance.engine.sampling_params import LARGEST
 from resonance.model import GPT2, GPT2Config
 from resonance.tokenizer import Tokenizer
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from resonance.engine import Completion, Engine, Piece, SamplingParams, sampling
+from resonance.engine import Completion, Engine, Piece, SamplingParams, sampler
 from resonance.engine.row import Row
 from resonance.model import GPT2, GPT2Config
 
@@ -158,10 +158,10 @@ def check_against_forward_pass(model: GPT2, asked: Asked, index: int) -> None:
 
 def choices(logits: Tensor, row: Row, hoped: int) -> set[int]:
     """What sampling chooses from these logits, and, where that is not what was hoped for, from any near them."""
-    chosen = set(sampling.choose(logits[None].clone(), [row]))
+    chosen = set(sampler.choose(logits[None].clone(), [row]))
     if hoped not in chosen:
         noise = torch.randn(64, len(logits), generator=torch.Generator().manual_seed(0))
-        chosen.update(sampling.choose(logits + NEARLY * noise, [row] * len(noise)))
+        chosen.update(sampler.choose(logits + NEARLY * noise, [row] * len(noise)))
     return chosen
 
 

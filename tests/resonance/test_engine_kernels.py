@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from resonance.engine import Engine, SamplingParams
-from resonance.engine.cache import SlotCache
 from resonance.engine.kernels import TARGETS, library
-from resonance.engine.kernels.runner import KernelRunner
-from resonance.engine.quantize import INT4_GROUP, Precision, dequantize, quantize_int4, quantize_int8, rounded
-from resonance.engine.runner import TorchRunner, fastest
-from resonance.engine.text import Chunk, Text
+from resonance.engine.kernels.bindings import KernelRunner
+from resonance.engine.kv_cache import SlotCache
+from resonance.engine.model_runner import TorchRunner, fastest
+from resonance.engine.quantization import INT4_GROUP, Precision, dequantize, quantize_int4, quantize_int8, rounded
+from resonance.engine.sequence import Chunk, Text
 from resonance.model import GPT2, GPT2Config
 
 SHAPES = {

@@ -7,12 +7,12 @@ import torch
 from gguf import GGUFReader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from resonance.chat import ChatTemplate
+from resonance.chat_template import ChatTemplate
 from resonance.checkpoint import Checkpoint, Metadata
+from resonance.cli.export import export, main
 from resonance.model import GPT2, GPT2Config
 from resonance.tokenizer import Tokenizer
 from resonance.weights import WeightsError, gguf, read
-from resonance.weights.export import export, main
 
 IDS = torch.tensor([[464, 3139, 286, 4881, 318]])
 

@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from resonance import lora
-from resonance.chat import ChatTemplate
+from resonance.chat_template import ChatTemplate
 from resonance.checkpoint import Checkpoint, Metadata
 from resonance.errors import ResonanceError
 from resonance.lora import TARGETS, AdapterError, LoraConfig
 from resonance.model import GPT2, GPT2Config
-from resonance.weights.names import shapes
+from resonance.weights.state_dict import shapes
 
 SIZES = GPT2Config(vocab_size=61, context_length=16, n_layer=2, n_head=2, n_embd=16, dropout=0.0)
 IDS = torch.arange(24).view(2, 12)

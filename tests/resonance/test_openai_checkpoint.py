@@ -10,9 +10,9 @@ from torch import Tensor
 
 from resonance.model import GPT2, GPT2Config
 from resonance.weights import WeightsError, openai, read
-from resonance.weights.bundle import write_bundle
-from resonance.weights.table import read_table, write_table
-from resonance.weights.wire import bytes_field, int_field
+from resonance.weights.protobuf import bytes_field, int_field
+from resonance.weights.sstable import read_table, write_table
+from resonance.weights.tensor_bundle import write_bundle
 
 TINY = GPT2Config(vocab_size=97, context_length=24, n_layer=2, n_head=2, n_embd=16, dropout=0.1)
 INDEX, DATA = "model.ckpt.index", "model.ckpt.data-00000-of-00001"

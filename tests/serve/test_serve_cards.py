@@ -4,7 +4,7 @@ import json
 
 from resonance import GPT2, Checkpoint, GPT2Config, Message, Tokenizer
 from resonance.checkpoint import Metadata
-from serve.http.models import ServedModel
+from serve.models.served_model import ServedModel
 
 
 def save(folder, metadata=None):

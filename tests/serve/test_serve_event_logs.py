@@ -5,10 +5,10 @@ import random
 
 import pytest
 
-from serve.http.connections import Connections
-from serve.http.errors import ApiError
-from serve.http.event_logs import EventLogs
-from serve.http.sse import EventLog
+from serve.api.errors import ApiError
+from serve.generation.event_logs import EventLogs
+from serve.generation.event_stream import EventLog
+from serve.middleware.connections import Connections
 
 MOST = 20_000
 EVENTS = 400

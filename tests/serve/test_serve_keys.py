@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from resonance.errors import ResonanceError
-from serve.http.auth import KeyRing
-from serve.http.errors import ApiError
+from serve.api.auth import KeyRing
+from serve.api.errors import ApiError
 from serve.keys import main
 from serve.owners import keys_file, parse_given_keys, read_owners
 from serve.settings import read_settings

@@ -11,8 +11,8 @@ import time
 import httpx
 import pytest
 
-from serve.http.errors import ApiError
-from serve.http.limits import Quotas
+from serve.api.errors import ApiError
+from serve.middleware.rate_limits import Quotas
 from serve.settings import Limits
 
 LONG = {"messages": [{"role": "user", "content": "Talk"}], "max_tokens": 8000, "n": 16, "logit_bias": {"50256": -100}}

@@ -16,12 +16,12 @@ import torch
 from resonance import GPT2, Checkpoint, GPT2Config, Tokenizer
 from resonance.checkpoint import Metadata
 from resonance.errors import ResonanceError
-from serve.http.room import Room
-from serve.inference.leases import WorkerState
 from serve.keys import main as keys
+from serve.models.memory_budget import Room
 from serve.run import make_server
-from serve.server import _Life
 from serve.settings import EngineSettings, read_settings
+from serve.workers.shared_state import WorkerState
+from serve.workers.supervisor import _Life
 
 GREEDY = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 6, "temperature": 0,
           "logit_bias": {"50256": -100}}  # fmt: skip

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from serve.http.host import Host, HostCheck, parse_host
+from serve.middleware.host import Host, HostCheck, parse_host
 
 NAMED, PAGE = "chat.lan", "http://localhost:5173"
 EVIL = {"Origin": "https://evil.example"}

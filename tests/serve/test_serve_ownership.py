@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import select
 
 from resonance.errors import ResonanceError
-from serve.http.auth import KeyRing
-from serve.http.key_watch import give_to_names
+from serve.api.auth import KeyRing
+from serve.api.key_watch import give_to_names
 from serve.keys import main
 from serve.owners import keys_file, owner_id_of_name, parse_given_keys
-from serve.storage import ballots
+from serve.storage import votes
 from serve.storage.failures import StoreUnavailable
 from serve.storage.ownership import Amount, holdings, move
 from serve.storage.quota import ROW_BYTES, recount, stored_bytes
@@ -70,7 +70,7 @@ def test_what_was_written_without_keys_is_counted_listed_and_claimed(url, capsys
     async def write(store: Store):
         for name in ("a", "b"):
             await store.append("", name, [message("user", f"keyless {name}"), message("assistant", "yes")], None)
-        await ballots.add_vote(store, vote("", "v"))
+        await votes.add_vote(store, vote("", "v"))
         await store.append("0123lost", "c", [message("user", "of a lost key")], None)
         await store.append(ALICE, "d", [message("user", "alice's own")], None)
 
@@ -99,7 +99,7 @@ def test_what_was_written_without_keys_is_counted_listed_and_claimed(url, capsys
         }
         page, _ = await store.page(ALICE, limit=10, after=None, query="keyless")
         assert {row.id for row, _ in page} == {"a", "b"}
-        assert [row.id for row in (await ballots.votes(store, ALICE, limit=10, after=None))[0]] == ["v"]
+        assert [row.id for row in (await votes.votes(store, ALICE, limit=10, after=None))[0]] == ["v"]
         assert [holding.owner for holding in await holdings(store)] == [ALICE]
         async with store.session() as session:
             counted = await stored_bytes(session, ALICE)
@@ -117,7 +117,7 @@ def test_the_same_ids_at_both_owners_lose_nothing(url):
         await store.append(ALICE, "same", [message("user", "other")], None)
         await store.append(ALICE, "elsewhere", [NewMessage("user", "with a known id", shared.id)], None)
         for owner in ("", ALICE):
-            await ballots.add_vote(store, vote(owner, "v"))
+            await votes.add_vote(store, vote(owner, "v"))
         assert await move(store, "", ALICE) == Amount(1, 2, 1)
         assert await contents(store, ALICE) == {
             "one": ["one", "two"],
@@ -127,7 +127,7 @@ def test_the_same_ids_at_both_owners_lose_nothing(url):
         rows, _ = await store.page(ALICE, limit=10, after=None, query="two")
         first, second = await store.messages(ALICE, rows[0][0].id)
         assert (second.parent_id, first.parent_id) == (first.id, None)
-        assert len((await ballots.votes(store, ALICE, limit=10, after=None))[0]) == 2
+        assert len((await votes.votes(store, ALICE, limit=10, after=None))[0]) == 2
         assert await contents(store, "") == {}
 
     run(url, use)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from serve.storage import ballots, quota
+from serve.storage import quota, votes
 from serve.storage.imports import NewConversation, add_conversations
 from serve.storage.ownership import move
 from serve.storage.quota import QuotaExceeded
@@ -84,9 +84,9 @@ def test_the_count_is_what_is_there_whatever_is_done(url, owner):
                 case 5:
                     vote = ballot(owner, f"v{step}", step)
                     vote.prompt = [{"role": "user", "content": texts[0]}]
-                    await ballots.add_vote(store, vote)
+                    await votes.add_vote(store, vote)
                 case _:
-                    await ballots.delete_vote(store, owner, f"v{step - 1}")
+                    await votes.delete_vote(store, owner, f"v{step - 1}")
             assert await counted(store, owner) == await recounted(store, owner), step
         await forget(store, days=0)
         assert await counted(store, owner) == 0
@@ -104,7 +104,7 @@ def test_what_goes_over_the_limit_is_refused_whole_and_deleting_makes_room(url, 
         for refused in (
             store.append(owner, "d", [message("z")], None),
             add_conversations(store, owner, [coming(owner, "d", "z")]),
-            ballots.add_vote(store, ballot(owner, "v", 0)),
+            votes.add_vote(store, ballot(owner, "v", 0)),
         ):
             with pytest.raises(QuotaExceeded):
                 await refused
@@ -130,7 +130,7 @@ def test_who_is_given_another_owners_conversations_has_them_counted(url, owner):
     async def use(store: Store) -> None:
         for whose in (owner, owner + "2"):
             await store.append(whose, "c", [message("x" * 1000)], None)
-            await ballots.add_vote(store, ballot(whose, "v", 0))
+            await votes.add_vote(store, ballot(whose, "v", 0))
         both = await counted(store, owner) + await counted(store, owner + "2")
         await move(store, owner, owner + "2")
         assert (await counted(store, owner), await counted(store, owner + "2")) == (0, both)

@@ -195,7 +195,7 @@ WANDB_API_KEY=
 }
 READ = """
 import json, os
-from resonance.cli import _load_environment
+from resonance.cli.main import _load_environment
 from resonance.paths import home
 from serve.settings import read_settings
 _load_environment()

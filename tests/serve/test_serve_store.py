@@ -8,7 +8,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from serve.storage import ballots
+from serve.storage import votes
 from serve.storage.database import StoreError, StoreUnavailable
 from serve.storage.retention import forget
 from serve.storage.store import NewMessage, Store, new_message_id
@@ -104,8 +104,8 @@ def test_a_nul_in_whatever_is_stored_or_looked_for_is_a_sign_like_others(url, ow
         assert await store.rename(owner, "c", "a\x00")
         vote = ballot(owner, "v", 0)
         vote.prompt = [{"role": "user", "content": "\x00"}]
-        await ballots.add_vote(store, vote)
-        (kept,), _ = await ballots.votes(store, owner, limit=1, after=None)
+        await votes.add_vote(store, vote)
+        (kept,), _ = await votes.votes(store, owner, limit=1, after=None)
         assert kept.prompt == vote.prompt
 
     run(url, use)
@@ -114,16 +114,16 @@ def test_a_nul_in_whatever_is_stored_or_looked_for_is_a_sign_like_others(url, ow
 def test_votes_are_an_owners_own_come_newest_first_and_can_be_taken_back(url, owner):
     async def use(store: Store):
         for i in range(5):
-            await ballots.add_vote(store, ballot(owner, f"v{i}", i))
-        await ballots.add_vote(store, ballot(owner + "2", "v0", 0))
-        first, more = await ballots.votes(store, owner, limit=3, after=None)
-        rest, end = await ballots.votes(store, owner, limit=3, after=first[-1].id)
+            await votes.add_vote(store, ballot(owner, f"v{i}", i))
+        await votes.add_vote(store, ballot(owner + "2", "v0", 0))
+        first, more = await votes.votes(store, owner, limit=3, after=None)
+        rest, end = await votes.votes(store, owner, limit=3, after=first[-1].id)
         assert [vote.id for vote in (*first, *rest)] == ["v4", "v3", "v2", "v1", "v0"]
         assert (more, end) == (True, False)
         assert first[0].a == {"model": "m", "content": "wörds"}
-        assert await ballots.delete_vote(store, owner, "v0")
-        assert not await ballots.delete_vote(store, owner, "v0")
-        assert len((await ballots.votes(store, owner + "2", limit=3, after=None))[0]) == 1
+        assert await votes.delete_vote(store, owner, "v0")
+        assert not await votes.delete_vote(store, owner, "v0")
+        assert len((await votes.votes(store, owner + "2", limit=3, after=None))[0]) == 1
 
     run(url, use)
 
@@ -149,10 +149,10 @@ def test_all_of_an_owners_conversations_are_deleted_and_nobody_elses(url, owner)
 def test_old_conversations_and_votes_are_forgotten(url, owner):
     async def use(store: Store):
         await store.append(owner, "c", [message("user", "x")], None)
-        await ballots.add_vote(store, ballot(owner, "old", 0))
+        await votes.add_vote(store, ballot(owner, "old", 0))
         await forget(store, days=1)
         assert await store.conversation(owner, "c") is not None
-        assert await ballots.votes(store, owner, limit=1, after=None) == ([], False)
+        assert await votes.votes(store, owner, limit=1, after=None) == ([], False)
         await forget(store, days=0)
         assert await store.conversation(owner, "c") is None
         assert await store.messages(owner, "c") == []

@@ -13,8 +13,8 @@ import pytest
 
 from resonance.errors import ResonanceError
 from resonance.private_files import private_folder, private_sqlite
-from serve.rag.cache import Cache
-from serve.rag.index import Index
+from resonance.retrieval.cache import Cache
+from resonance.retrieval.index import Index
 from serve.run import main
 from serve.storage.store import NewMessage, Store
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from resonance.config import ConfigError
+from resonance.hydra_config import ConfigError
 from resonance.model import GPT2, GPT2Config
 from train.induction import add_induction_heads
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW, Muon
 
-from resonance.config import ConfigError
+from resonance.hydra_config import ConfigError
 from resonance.model import GPT2, GPT2Config
 from train.muon import orthogonal
 from train.optimizers import muon

@@ -11,10 +11,10 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from resonance.config import ConfigError
+from resonance.hydra_config import ConfigError
 from resonance.model import GPT2, GPT2Config
-from train.module import SFTModule
 from train.precision import resolve_precision
+from train.sft_module import SFTModule
 
 TINY = GPT2Config(n_layer=1, n_head=2, n_embd=8, context_length=8, vocab_size=61, dropout=0.0)
 

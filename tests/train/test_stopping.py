@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from resonance.checkpoint import Checkpoint
-from resonance.cli import run
+from resonance.cli.main import run
 
 SMALL = [
     "model.n_layer=1",

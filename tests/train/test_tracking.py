@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import wandb
 
-from resonance.config import ConfigError
+from resonance.hydra_config import ConfigError
 from train import tracking
 from train.tracking import wandb_logger
 

@@ -8,7 +8,7 @@ from types import FrameType
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from train.module import Batch
+from train.sft_module import Batch
 
 
 class StoppedBySignal(Exception):

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from resonance.paths import write_text_atomically
 from train.callbacks.samples import data_of
 from train.callbacks.throughput import Throughput, logged_every
-from train.module import Batch, SFTModule
+from train.sft_module import Batch, SFTModule
 
 COLUMNS = ("step", "epoch", "train/loss", "val/loss", "lr", "grad_norm", "tokens_per_s", "tokens_seen", "seconds")
 

@@ -14,7 +14,7 @@ from rich.progress import (
 )
 
 from train.callbacks.throughput import Throughput, logged_every
-from train.module import Batch, SFTModule
+from train.sft_module import Batch, SFTModule
 
 
 class ProgressBar(Callback):

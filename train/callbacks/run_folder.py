@@ -22,9 +22,9 @@ from resonance.checkpoint import (
 )
 from resonance.paths import replace_folder, write_text_atomically
 from resonance.tokenizer import Tokenizer
-from train.module import Batch, SFTModule
+from train.checkpointing import between_steps
 from train.non_finite import check_weights
-from train.state import between_steps
+from train.sft_module import Batch, SFTModule
 
 MONITOR = "val/loss"  # decides which weights of a run, and which run, are best
 

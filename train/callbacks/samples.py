@@ -10,12 +10,12 @@ from lightning.pytorch.loggers import WandbLogger
 from rich import get_console
 from rich.markup import escape
 
-from data.examples import Example
+from data.example import Example
 from data.module import SFTDataModule
 from resonance import lora
-from resonance.chat import ChatTemplate
+from resonance.chat_template import ChatTemplate
 from resonance.engine import Engine, SamplingParams
-from train.module import Batch, SFTModule
+from train.sft_module import Batch, SFTModule
 
 
 class Samples(Callback):

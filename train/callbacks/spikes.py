@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from rich import get_console
 
 from train.events import forget_events, record_event
-from train.module import Batch, SFTModule
+from train.sft_module import Batch, SFTModule
 
 
 class SpikeReport(Callback):

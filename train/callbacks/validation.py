@@ -5,7 +5,7 @@ import math
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from train.module import Batch
+from train.sft_module import Batch
 
 
 class ValidationSchedule(Callback):

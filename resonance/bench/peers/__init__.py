@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from resonance.engine.quantize import Precision
+    from resonance.engine.quantization import Precision
 
 MODULES = {"transformers": "transformers", "ctranslate2": "ctranslate2", "llama.cpp": "llama_cpp"}
 PRECISIONS: "dict[str, tuple[Precision, ...]]" = {

@@ -10,7 +10,7 @@ import ctranslate2
 from resonance.bench.peers import Unsupported
 
 if TYPE_CHECKING:
-    from resonance.engine.quantize import Precision
+    from resonance.engine.quantization import Precision
 
 TYPES: "dict[Precision, str]" = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
 

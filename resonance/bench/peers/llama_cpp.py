@@ -9,7 +9,7 @@ import llama_cpp
 import numpy as np
 
 if TYPE_CHECKING:
-    from resonance.engine.quantize import Precision
+    from resonance.engine.quantization import Precision
 
 TYPES: "dict[Precision, str]" = {"fp32": "f32", "bf16": "bf16", "int8": "q8_0", "int4": "q4_0"}
 CONTEXT = 1024
@@ -79,7 +79,7 @@ class LlamaCpp:
 def prepare(folder: Path, precision: "Precision") -> None:
     """See peers.prepare."""
     from resonance.checkpoint import Checkpoint  # here, because they bring torch, which measuring does not need
-    from resonance.weights.export import export
+    from resonance.cli.export import export
 
     if not exported(folder, precision).exists():
         export(Checkpoint.open(folder), "gguf", exported(folder, precision), kind=TYPES[precision])

@@ -7,7 +7,7 @@ import torch
 
 from resonance.checkpoint import Checkpoint
 from resonance.engine import Engine, SamplingParams
-from resonance.engine.quantize import Precision
+from resonance.engine.quantization import Precision
 
 
 class Resonance:

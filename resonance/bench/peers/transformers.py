@@ -10,7 +10,7 @@ import transformers
 from resonance.bench.peers import Unsupported
 
 if TYPE_CHECKING:
-    from resonance.engine.quantize import Precision
+    from resonance.engine.quantization import Precision
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -9,8 +9,8 @@ import torch
 import transformers
 
 if TYPE_CHECKING:
-    from resonance.chat import Rendered
-    from resonance.engine.quantize import Precision
+    from resonance.chat_template import Rendered
+    from resonance.engine.quantization import Precision
 
 UNSUPERVISED = -100
 LEARNING_RATE, LONGEST_GRADIENT = 5e-5, 1.0

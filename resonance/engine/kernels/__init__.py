@@ -43,7 +43,7 @@ def library(target: str = "native") -> ctypes.CDLL:
         raise KernelsMissing("no C++ compiler found")
     if platform.system() != "Linux":
         raise KernelsMissing(f"kernels are built on Linux only, not on {platform.system()}")
-    folder, flags = Path(__file__).parent, (*FLAGS, *TARGETS[target])
+    folder, flags = Path(__file__).parent / "csrc", (*FLAGS, *TARGETS[target])
     stamp = hashlib.sha256(repr((compiler, flags, _processor())).encode())
     for name in SOURCES:
         stamp.update((folder / name).read_bytes())

@@ -1,0 +1,70 @@
+"""The one value that all instruction data becomes: a conversation. Knows no file format and no tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from resonance.chat_template import Message
+
+SHOWN_ROWS = 5  # how many rows a report names of each kind
+
+# The rows of a source that cannot be used, counted from 1, by the reason why.
+UnusableRows: TypeAlias = Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A conversation to learn from or to be scored on.
+
+    Training supervises every assistant message. Scoring asks with all but the last message and expects the
+    last one, which is the assistant's. `family` groups examples in reports; None where the data has no groups.
+    `row` is where the example stands in its source, counted from 1; None where a source has no rows. It is no part of
+    what the example says, so it does not count in comparisons nor in the fingerprint.
+    """
+
+    messages: tuple[Message, ...]
+    family: str | None = None
+    row: int | None = field(default=None, compare=False)
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """All messages before the last."""
+        return self.messages[:-1]
+
+    @property
+    def answer(self) -> str:
+        """The text of the last message."""
+        return self.messages[-1].content
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The three parts of a data set; `validation` and `test` may be empty. `unusable` are rows that are in none."""
+
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    test: Sequence[Example]
+    unusable: UnusableRows = field(default_factory=dict[str, Sequence[int]])
+
+
+def shown_rows(rows: Sequence[int], what: str = "row") -> str:
+    """Name the first of some rows: `row 3`, `rows 3, 8 and 12`, `rows 3, 8, 12, 20, 21 and 40 more`."""
+    first = [f"{row:,}" for row in rows[:SHOWN_ROWS]]
+    if len(rows) > SHOWN_ROWS:
+        return f"{what}s {', '.join(first)} and {len(rows) - SHOWN_ROWS:,} more"
+    return f"{what} {first[0]}" if len(rows) == 1 else f"{what}s {', '.join(first[:-1])} and {first[-1]}"
+
+
+def fingerprint(parts: Iterable[Sequence[Example]]) -> str:
+    """SHA-256 (hex) over the examples' canonical JSON, parts in order; the same in every process and run."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for example in part:
+            row = [example.family, [[m.role, m.content, m.context] for m in example.messages]]
+            digest.update(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+        digest.update(b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,191 @@
+"""How good retrieval is on small labelled corpora: recall, reciprocal rank, discounted gain, answers in context.
+
+Three corpora of this project's own, each a folder of documents with `questions.jsonl`: `labelled/` in ordinary prose,
+`plain/` in short sentences with one fact each, `familiar/` in sentences and words of the built-in training data, for
+models that know no others. None of the documents is trained on. A question names the one document, and the words in
+it, that answer it, or neither where no document does.
+"""
+
+import asyncio
+import json
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from resonance.chat_template import Message
+from resonance.retrieval.citations import align
+from resonance.retrieval.documents.passages import read_passages
+from resonance.retrieval.documents.provider import Documents
+from resonance.retrieval.factory import build_retriever
+from resonance.retrieval.index import Index
+from resonance.retrieval.query_rewriting import standalone_query
+from resonance.retrieval.text import sentences
+from resonance.retrieval.types import Retrieved, SearchError
+
+LABELLED = Path(__file__).parent / "corpora" / "labelled"
+PLAIN = Path(__file__).parent / "corpora" / "plain"
+FAMILIAR = Path(__file__).parent / "corpora" / "familiar"
+RANKED = 20  # passages whose order is judged
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A question, the document that answers it, and words of the answer in it; None: no document answers it."""
+
+    question: str
+    document: str | None
+    answer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What retrieval made of one question.
+
+    `kind` is the corpus, `ranking` the documents in the provider's order, `sentence` the one of its document that
+    holds the answer, `ranks` the question's own recall, reciprocal rank and gain: nothing where no document answers.
+    """
+
+    question: str
+    answer: str | None
+    kind: str
+    sentence: str | None
+    ranks: dict[str, float]
+    retrieved: Retrieved
+
+    @property
+    def context(self) -> str:
+        """The numbered sources as the prompt has them."""
+        return self.retrieved.context
+
+    def citations(self, text: str) -> tuple[int, int]:
+        """How many of an answer's citations name a source that holds their sentence, and how many there are.
+
+        A number that no source has counts as one that supports nothing.
+        """
+        return align(text, self.retrieved.sources, keep_unknown=True).citations()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledRetrieval:
+    """Retrieval as the server does it, over the corpora of `kinds`; see `Outcome`.
+
+    Args:
+        budget_tokens: what the sources may take of a prompt.
+        kinds: names of corpora: familiar, plain, prose.
+    """
+
+    budget_tokens: int = 380
+    kinds: Sequence[str] = ("familiar", "plain", "prose")
+
+    def __post_init__(self) -> None:
+        """Raise SearchError for a corpus that there is not."""
+        for kind in self.kinds:
+            if kind not in _FOLDERS:
+                raise SearchError(f"There is no labelled corpus {kind!r}; there are {', '.join(_FOLDERS)}.")
+
+    @property
+    def size(self) -> int:
+        """How many questions there are."""
+        return sum(len(labelled_questions(_FOLDERS[kind])) for kind in self.kinds)
+
+    def outcomes(self, count_tokens: Callable[[str], int]) -> list[Outcome]:
+        """Every question's outcome, always in the same order."""
+        return [
+            outcome
+            for kind in self.kinds
+            for outcome in _outcomes(kind, _FOLDERS[kind], count_tokens, self.budget_tokens)
+        ]
+
+
+_FOLDERS = {"familiar": FAMILIAR, "plain": PLAIN, "prose": LABELLED}
+
+
+def labelled_questions(folder: Path = LABELLED) -> list[Labelled]:
+    """The labelled questions of a corpus, from its `questions.jsonl`."""
+    lines = (folder / "questions.jsonl").read_text("utf-8").splitlines()
+    return [Labelled(**json.loads(line)) for line in lines]
+
+
+def recall_at(k: int, ranking: Sequence[str], relevant: str) -> float:
+    """1.0 when the relevant document is among the first `k`, else 0.0."""
+    return float(relevant in list(dict.fromkeys(ranking))[:k])
+
+
+def reciprocal_rank(ranking: Sequence[str], relevant: str) -> float:
+    """One over the relevant document's place (from 1); 0.0 when it is not there."""
+    places = list(dict.fromkeys(ranking))
+    return 1.0 / (places.index(relevant) + 1) if relevant in places else 0.0
+
+
+def ndcg_at(k: int, ranking: Sequence[str], relevant: str) -> float:
+    """Normalised discounted cumulative gain with the one relevant document's gain 1 (Järvelin and Kekäläinen 2002)."""
+    places = list(dict.fromkeys(ranking))[:k]
+    return 1.0 / math.log2(places.index(relevant) + 2) if relevant in places else 0.0
+
+
+def score_retrieval(
+    count_tokens: Callable[[str], int], *, kind: str = "prose", budget_tokens: int = 380
+) -> dict[str, float]:
+    """Mean scores of the documents provider and of the whole retrieval on one corpus, over what it can answer.
+
+    `recall@k`, `mrr` and `ndcg@10` are the provider's ranking of documents; `context_recall` is the share of
+    questions whose answer stands in the context of `budget_tokens` tokens, `context_tokens` its mean length.
+    """
+    answered = [
+        outcome for outcome in LabelledRetrieval(budget_tokens, (kind,)).outcomes(count_tokens) if outcome.answer
+    ]
+    lengths = [float(count_tokens(outcome.context)) for outcome in answered]
+    return {name: _mean([outcome.ranks[name] for outcome in answered]) for name in answered[0].ranks} | {
+        "context_tokens": _mean(lengths)
+    }
+
+
+def _outcomes(kind: str, folder: Path, count_tokens: Callable[[str], int], budget_tokens: int) -> list[Outcome]:
+    with tempfile.TemporaryDirectory() as index:
+        provider = Documents(Index(folder, Path(index)), refresh_s=3600.0)
+        retriever = build_retriever("documents", path=str(folder), index=index, when="always")
+        assert retriever is not None
+
+        async def one(labelled: Labelled) -> Outcome:
+            messages = [Message("user", labelled.question)]
+            hits = await provider.search(standalone_query(messages), RANKED, "", None)
+            found = await retriever.retrieve(messages, budget_tokens=budget_tokens, count_tokens=count_tokens)
+            return Outcome(
+                question=labelled.question,
+                answer=labelled.answer,
+                kind=kind,
+                sentence=_sentence(folder, labelled),
+                ranks=_ranks(labelled, [hit.url for hit in hits], found.context),
+                retrieved=found,
+            )
+
+        async def every() -> list[Outcome]:
+            return [await one(labelled) for labelled in labelled_questions(folder)]
+
+        return asyncio.run(every())
+
+
+def _ranks(labelled: Labelled, ranking: Sequence[str], context: str) -> dict[str, float]:
+    if labelled.document is None or labelled.answer is None:
+        return {}
+    return {
+        **{f"recall@{k}": recall_at(k, ranking, labelled.document) for k in (1, 3, 5)},
+        "mrr": reciprocal_rank(ranking, labelled.document),
+        "ndcg@10": ndcg_at(10, ranking, labelled.document),
+        "context_recall": float(labelled.answer in context),
+    }
+
+
+def _sentence(folder: Path, labelled: Labelled) -> str | None:
+    if labelled.document is None or labelled.answer is None:
+        return None
+    path = folder / labelled.document
+    passages = read_passages(path, path.read_bytes())
+    told = (sentence for passage in passages for sentence in sentences(passage.text))
+    return next((sentence for sentence in told if labelled.answer in sentence), None)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,159 @@
+"""`resonance checkpoints`: what has been trained, what it scores, and what is broken."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from resonance import paths
+from resonance.checkpoint import MODEL_FILE, Checkpoint, run_folders
+from resonance.errors import ResonanceError
+from resonance.hydra_config import compose
+from resonance.model import PRESETS, GPT2Config
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One run's folder; of a broken one only its name, size, age and the reason are known."""
+
+    name: str
+    folder: Path
+    bytes: int  # of all files, training state and logs included
+    changed_at: datetime  # of the weights, or of the folder where there are none
+    checkpoint: Checkpoint | None
+    problem: str | None = None
+
+
+def main(overrides: list[str]) -> None:
+    """Print the runs as a table, or as JSON with `json=true`; see `configs/checkpoints.yaml`."""
+    config = compose("checkpoints", overrides)
+    root = paths.CHECKPOINTS if config.root is None else Path(str(config.root))
+    entries = list_entries(root)
+    console = Console()
+    if config.json:
+        print(json.dumps([as_json(entry) for entry in entries], indent=2, ensure_ascii=False))
+    elif entries:
+        console.print(table(entries, now=datetime.now(UTC)))
+        for entry in entries:
+            if entry.problem is not None:
+                console.print(Text(f"{entry.name}: {entry.problem}", style="red"), soft_wrap=True)
+    else:
+        console.print(f"There is no checkpoint in {root} yet; make one with `resonance train`.", soft_wrap=True)
+
+
+def list_entries(root: Path) -> list[Entry]:
+    """Every run's folder under `root`, newest first, broken ones too."""
+    entries = [_entry(folder) for folder in run_folders(root)]
+    return sorted(entries, key=lambda entry: entry.changed_at, reverse=True)
+
+
+def table(entries: Sequence[Entry], *, now: datetime) -> Table:
+    """The runs as people read them; what is wrong with a broken one is told beside the table."""
+    columns = Table()
+    for heading in ("name", "model", "data", "steps", "scores", "size", "age"):
+        number = heading in ("steps", "size", "age")
+        columns.add_column(heading, justify="right" if number else "left", no_wrap=number, overflow="fold")
+    for entry in entries:
+        size, age = Text(_size(entry.bytes)), Text(_age(now, entry.changed_at))
+        if entry.checkpoint is None:
+            columns.add_row(Text(entry.name), Text("broken", style="red"), None, None, None, size, age)
+            continue
+        metadata = entry.checkpoint.metadata
+        columns.add_row(
+            Text(entry.name),
+            Text(_model(entry.checkpoint)),
+            Text(metadata.data or "–"),
+            Text(f"{metadata.steps:,}"),
+            Text(_scores(metadata.scores)),
+            size,
+            age,
+        )
+    return columns
+
+
+def as_json(entry: Entry) -> dict[str, object]:
+    """One run for other programs; a broken one has `problem` and no more than is known of it."""
+    known: dict[str, object] = {
+        "name": entry.name,
+        "folder": str(entry.folder),
+        "bytes": entry.bytes,
+        "changed_at": f"{entry.changed_at:%Y-%m-%dT%H:%M:%SZ}",
+        "problem": entry.problem,
+    }
+    if entry.checkpoint is None:
+        return known
+    metadata = entry.checkpoint.metadata
+    return known | {
+        "model": model_name(entry.checkpoint.config),
+        "base": metadata.base,
+        "template": metadata.template,
+        "data": metadata.data,
+        "steps": metadata.steps,
+        "tokens_seen": metadata.tokens_seen,
+        "trained_length": metadata.trained_length,
+        "scores": metadata.scores,
+    }
+
+
+def model_name(config: GPT2Config) -> str:
+    """The preset of these layers and this width, else the sizes themselves (`3x48`)."""
+    for name, preset in PRESETS.items():
+        if (preset.n_layer, preset.n_embd) == (config.n_layer, config.n_embd):
+            return name
+    return f"{config.n_layer}x{config.n_embd}"
+
+
+def _entry(folder: Path) -> Entry:
+    weights = folder / MODEL_FILE
+    changed = datetime.fromtimestamp((weights if weights.is_file() else folder).stat().st_mtime, UTC)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    checkpoint, problem = None, None
+    try:
+        checkpoint = Checkpoint.open(folder)
+        _ = checkpoint.config  # reads the weights' header, which shows a file that was cut off
+    except ResonanceError as error:
+        checkpoint, problem = None, str(error)
+    return Entry(folder.name, folder, size, changed, checkpoint, problem)
+
+
+def _model(checkpoint: Checkpoint) -> str:
+    base = checkpoint.metadata.base
+    return model_name(checkpoint.config) + (f", from {Path(base).name}" if base else ", from scratch")
+
+
+def _scores(tasks: dict[str, dict[str, object]]) -> str:
+    """Each task's first score, which is its main one."""
+    lines: list[str] = []
+    for task, scores in tasks.items():
+        for name, score in scores.items():
+            match score:
+                case {"value": float() | int() as value}:
+                    title = task if name == task else f"{task} {name.replace('_', ' ')}"
+                    lines.append(f"{title} {value:.4g}")
+                    break
+                case _:
+                    continue
+    return "\n".join(lines) or "–"
+
+
+def _size(count: int) -> str:
+    """Bytes in the largest unit that leaves a number of at least 1."""
+    size, units = float(count), ["B", "kB", "MB", "GB"]
+    while size >= 1000 and len(units) > 1:
+        size /= 1000
+        units.pop(0)
+    return f"{size:.3g} {units[0]}" if size < 1000 else f"{size:,.0f} {units[0]}"
+
+
+def _age(now: datetime, then: datetime) -> str:
+    """How long ago, in the largest whole unit."""
+    seconds = max(0, int((now - then).total_seconds()))
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"

@@ -1,0 +1,172 @@
+"""`resonance export`: a checkpoint in another program's layout, written whole or not at all."""
+
+import json
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.filesize import decimal
+from torch import Tensor
+
+from resonance.checkpoint import Checkpoint
+from resonance.hydra_config import compose
+from resonance.model import GPT2Config
+from resonance.weights import gguf, huggingface, openai
+from resonance.weights.errors import WeightsError
+from resonance.weights.ggml import FORMATS
+from resonance.weights.state_dict import listed
+
+DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+EXPORTED = re.compile(  # what a folder may hold for us to replace it
+    r"config\.json|model\.safetensors|vocab\.json|merges\.txt|tokenizer_config\.json"
+    r"|hparams\.json|checkpoint|model\.ckpt\.(index|data-\d{5}-of-\d{5})|encoder\.json|vocab\.bpe"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A model about to be written, with what its tokenizer and template say."""
+
+    name: str
+    config: GPT2Config
+    state: dict[str, Tensor]
+    checkpoint: Checkpoint
+
+    @property
+    def fits_tokenizer(self) -> bool:
+        """Whether every token of the tokenizer has a row in the model."""
+        return self.checkpoint.load_tokenizer().vocab_size <= self.config.vocab_size
+
+    @property
+    def end_id(self) -> int:
+        """The token that ends an answer."""
+        return self.checkpoint.template().end_id
+
+    def write_tokenizer(self, folder: Path) -> None:
+        """Write Hugging Face's three tokenizer files into a folder."""
+        template = self.checkpoint.template()
+        self.checkpoint.load_tokenizer().save(folder, chat_template=template.jinja)
+
+
+def main(overrides: list[str]) -> None:
+    """Write the checkpoint that `checkpoint` says to `out`; see `configs/export.yaml`."""
+    config = compose("export", overrides)
+    if config.out is None:
+        raise WeightsError("Say where to write it: out=PATH.")
+    out = export(
+        Checkpoint.find(str(config.checkpoint)),
+        str(config.format),
+        Path(str(config.out)).expanduser(),
+        kind=None if config.type is None else str(config.type),
+        shards=config.shards,
+        overwrite=config.overwrite,
+    )
+    Console(stderr=True).print(f"{decimal(_size(out))} written.", highlight=False)
+    print(out)
+
+
+def export(
+    checkpoint: Checkpoint,
+    layout: str,
+    out: Path,
+    *,
+    kind: str | None = None,
+    shards: int = 1,
+    overwrite: bool = False,
+) -> Path:
+    """Write a checkpoint as `gguf` (a file), `huggingface` or `openai` (a folder); return where it is.
+
+    `kind` is the numbers' type: one of `ggml.FORMATS` for gguf, f32, f16 or bf16 for huggingface (its own by
+    default), f32 for openai, over `shards` files. Raises WeightsError for an unknown layout or type, and where
+    something is there already, unless `overwrite` is given and it is an export.
+    """
+    kinds = {"gguf": tuple(FORMATS), "huggingface": tuple(DTYPES), "openai": ("f32",)}
+    if layout not in kinds:
+        raise WeightsError(f"There is no format {layout!r}; there are {', '.join(kinds)}.")
+    if kind is not None and kind not in kinds[layout]:
+        raise WeightsError(f"format={layout} has no type {kind!r}; it has {', '.join(kinds[layout])}.")
+    if shards < 1:
+        raise WeightsError(f"shards must be at least 1, not {shards}.")
+    _may_write(out, overwrite, is_file=layout == "gguf")
+    model = checkpoint.load_model()
+    what = Exported(checkpoint.name, model.config, model.state_dict(), checkpoint)
+    match layout:
+        case "gguf":
+            _write_whole(out, lambda path: _write_gguf(path, what, kind or "f16"))
+        case "huggingface":
+            _write_whole(out, lambda path: _write_huggingface(path, what, kind))
+        case _:
+            _write_whole(out, lambda path: _write_openai(path, what, shards))
+    return out
+
+
+def _write_gguf(path: Path, what: Exported, kind: str) -> None:
+    gguf.write(path, what.name, what.config, what.state, _vocabulary(what), kind)
+
+
+def _write_huggingface(folder: Path, what: Exported, kind: str | None) -> None:
+    folder.mkdir()
+    state = what.state if kind is None else {name: value.to(DTYPES[kind]) for name, value in what.state.items()}
+    huggingface.write(folder, what.config, state, eos_token_id=what.end_id)
+    if what.fits_tokenizer:
+        what.write_tokenizer(folder)
+
+
+def _write_openai(folder: Path, what: Exported, shards: int) -> None:
+    folder.mkdir()
+    openai.write(folder, what.config, {name: value.float() for name, value in what.state.items()}, shards=shards)
+    if what.fits_tokenizer:  # under the names that OpenAI's encoder.py opens
+        what.write_tokenizer(folder)
+        (folder / "vocab.json").rename(folder / "encoder.json")
+        (folder / "merges.txt").rename(folder / "vocab.bpe")
+        (folder / "tokenizer_config.json").unlink()
+
+
+def _vocabulary(what: Exported) -> gguf.Vocabulary:
+    tokenizer, template = what.checkpoint.load_tokenizer(), what.checkpoint.template()
+    with tempfile.TemporaryDirectory() as folder:
+        what.write_tokenizer(Path(folder))
+        ids: dict[str, int] = json.loads((Path(folder) / "vocab.json").read_text(encoding="utf-8"))
+        merges = (Path(folder) / "merges.txt").read_text(encoding="utf-8").splitlines()
+    return gguf.Vocabulary(
+        tokens=sorted(ids, key=ids.__getitem__),
+        merges=[line for line in merges if line and not line.startswith("#version")],
+        control_ids=frozenset(tokenizer.special_tokens.values()),
+        bos_id=tokenizer.eot_id,
+        eos_id=template.end_id,
+        chat_template=template.jinja,
+    )
+
+
+def _may_write(out: Path, overwrite: bool, *, is_file: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir()) and not is_file):
+        return
+    if out.is_dir() is is_file:
+        raise WeightsError(f"{out} is a {'folder' if is_file else 'file'}, and this format is the other; name another.")
+    if not overwrite:
+        raise WeightsError(f"{out} is there already; name another, or replace it with overwrite=true.")
+    strange = [path.name for path in out.iterdir() if not EXPORTED.fullmatch(path.name)] if out.is_dir() else []
+    if strange:
+        raise WeightsError(f"{out} holds what no export wrote ({listed(sorted(strange))}), so it is not replaced.")
+
+
+def _write_whole(out: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary path beside `out`, then put that in its place."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
+            new, old = Path(scratch) / "new", Path(scratch) / "old"
+            write(new)
+            if out.is_dir():
+                out.rename(old)
+            new.replace(out)
+    except OSError as error:
+        raise WeightsError(f"{out} cannot be written: {error.strerror or error}.") from None
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir()))

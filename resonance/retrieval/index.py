@@ -1,0 +1,308 @@
+"""A folder of documents as a BM25 index on disk that follows the folder's changes; `resonance index PATH`.
+
+`passages.sqlite` holds every file's passages and what the file looked like when it was read; only new and
+changed files are read again. The bm25s index beside it is built from there, into a folder of its own, and
+takes its place when it is whole; several processes may share an index.
+"""
+
+import hashlib
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import bm25s
+import numpy as np
+from numpy.typing import NDArray
+
+from resonance.private_files import private_folder, private_sqlite, restrict
+from resonance.retrieval import bm25
+from resonance.retrieval.documents.folder import File, content_of, files_of
+from resonance.retrieval.documents.passages import SUFFIXES, Unreadable, read_passages
+from resonance.retrieval.sanitize import visible
+from resonance.retrieval.text import terms
+from resonance.retrieval.types import SearchError
+
+# Written into the index; another number means that passages or terms are made differently now.
+FORMAT = "2"
+# Files that a warning names; of a folder of pictures of text nobody reads all.
+TOLD = 20
+PATIENCE = 300.0  # seconds that others may take to update
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, mark TEXT, digest TEXT);
+CREATE TABLE IF NOT EXISTS passages (id INTEGER PRIMARY KEY, file TEXT, title TEXT, text TEXT, terms TEXT);
+CREATE INDEX IF NOT EXISTS passages_file ON passages (file);
+CREATE TABLE IF NOT EXISTS unreadable (file TEXT PRIMARY KEY, sentence TEXT);
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One passage of a document; `path` is relative to the indexed folder."""
+
+    title: str
+    path: str
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What an update did. `skipped` has one sentence for each file that cannot be read, now or at an earlier update."""
+
+    added: int
+    changed: int
+    removed: int
+    files: int
+    passages: int
+    skipped: tuple[str, ...]
+    seconds: float
+
+    def warnings(self, documents: Path) -> tuple[str, ...]:
+        """What somebody who wants answers from these documents has to know: one sentence each."""
+        if self.files == 0:
+            kinds = ", ".join(sorted(SUFFIXES))
+            return (f"{documents} holds no documents ({kinds}), so a search finds nothing until there are some.",)
+        more = len(self.skipped) - TOLD
+        return self.skipped if more < 1 else (*self.skipped[:TOLD], f"{more} more files are left out.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A generation in memory: the index (None when no passage has a word) and each place's row."""
+
+    generation: int
+    bm25: bm25s.BM25 | None
+    rows: NDArray[np.int64]
+
+
+class Index:
+    """The index of `documents` (a folder or one file) in `folder`.
+
+    `update` brings it up to date, `search` asks it. Raises SearchError when the documents do not exist.
+    """
+
+    def __init__(self, documents: Path, folder: Path) -> None:
+        if not documents.exists():
+            raise SearchError(f"{documents} does not exist; give a folder of documents, or one file")
+        self.documents = documents.resolve()
+        self.folder = folder / hashlib.sha256(str(self.documents).encode()).hexdigest()[:16]
+        try:
+            restrict(private_folder(self.folder))
+        except OSError as error:
+            raise SearchError(
+                f"{folder} cannot hold an index ({error.strerror}); choose another index folder"
+            ) from error
+        self._lock = threading.Lock()
+        self._loaded: _Loaded | None = None
+
+    def update(self) -> Update:
+        """Read what is new or changed, forget what is gone; does nothing more when nothing changed.
+
+        An index that is damaged is made anew. Raises SearchError when it cannot be written.
+        """
+        try:
+            try:
+                return self._updated()
+            except sqlite3.OperationalError:  # locked, or the disk is full
+                raise
+            except sqlite3.DatabaseError:
+                shutil.rmtree(self.folder)
+                private_folder(self.folder)
+                return self._updated()
+        except (sqlite3.OperationalError, OSError) as error:
+            raise SearchError(f"the index in {self.folder} cannot be written: {error}") from error
+
+    def _updated(self) -> Update:
+        started = time.perf_counter()
+        with self._open() as database:
+            database.execute("BEGIN IMMEDIATE")  # one process updates; others wait and then find nothing to do
+            stored = self._stored(database)
+            there = files_of(self.documents)
+            gone = [name for name in stored if name not in there]
+            added = changed = 0
+            for name, file in there.items():
+                if stored.get(name, ("", ""))[0] == file.mark:
+                    continue
+                if self._read(database, name, file, stored.get(name)):
+                    changed += name in stored
+                    added += name not in stored
+            for name in gone:
+                database.execute("DELETE FROM passages WHERE file = ?", (name,))
+                database.execute("DELETE FROM unreadable WHERE file = ?", (name,))
+                database.execute("DELETE FROM files WHERE name = ?", (name,))
+            if added or changed or gone or self._current(database) == 0:
+                self._build(database)
+            passages = int(database.execute("SELECT count(*) FROM passages").fetchone()[0])
+            told = database.execute("SELECT sentence FROM unreadable ORDER BY file").fetchall()
+            skipped = tuple(str(sentence) for (sentence,) in told)
+            database.execute("COMMIT")
+        self._remove_old()
+        return Update(added, changed, len(gone), len(there), passages, skipped, time.perf_counter() - started)
+
+    def search(self, query: str, k: int) -> list[Found]:
+        """The `k` passages that fit best, best first; only those that share a word with the query."""
+        with self._open() as database:
+            database.execute("BEGIN")  # one view of the passages and of the generation that belongs to them
+            loaded = self._load(database)
+            if loaded is None or loaded.bm25 is None:
+                return []
+            scores = bm25.scores(loaded.bm25, query)
+            if scores is None:
+                return []
+            best = np.argsort(-scores, kind="stable")[:k]
+            found: list[Found] = []
+            for place in best:
+                if scores[place] <= 0:
+                    break
+                row = database.execute(
+                    "SELECT title, file, text FROM passages WHERE id = ?", (int(loaded.rows[int(place)]),)
+                ).fetchone()
+                if row is not None:
+                    title, file, text = cast(tuple[str, str, str], row)
+                    found.append(Found(title, file, text, float(scores[place])))
+            return found
+
+    @contextmanager
+    def _open(self) -> Generator[sqlite3.Connection]:
+        """A connection of this call; what is not committed by its end never was."""
+        path = private_sqlite(self.folder / "passages.sqlite")
+        database = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+        try:
+            _keep_log(database)
+            database.executescript(_TABLES)
+            yield database
+        finally:
+            database.close()
+
+    def _stored(self, database: sqlite3.Connection) -> dict[str, tuple[str, str]]:
+        """(mark, digest) by file name; everything is forgotten when the index has another format."""
+        row = database.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
+        if row is None or row[0] != FORMAT:
+            for table in ("passages", "files", "unreadable"):
+                database.execute(f"DELETE FROM {table}")
+            database.execute("INSERT OR REPLACE INTO meta VALUES ('format', ?)", (FORMAT,))
+        rows = database.execute("SELECT name, mark, digest FROM files").fetchall()
+        return {name: (mark, digest) for name, mark, digest in rows}
+
+    def _read(self, database: sqlite3.Connection, name: str, file: File, stored: tuple[str, str] | None) -> bool:
+        """Store a file's passages; False when its content is as before or cannot be read."""
+        sentence, digest, same, passages = None, "", False, []
+        try:
+            content = content_of(file.path)
+            digest = hashlib.sha256(content).hexdigest()
+            same = stored is not None and stored[1] == digest
+            passages = [] if same else read_passages(file.path, content)
+        except FileNotFoundError:  # the next update finds it gone
+            return False
+        except (Unreadable, OSError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            sentence, digest = f"{visible(name)} is left out: {why}", ""
+        database.execute("DELETE FROM unreadable WHERE file = ?", (name,))
+        if sentence is not None:
+            database.execute("INSERT INTO unreadable VALUES (?, ?)", (name, sentence))
+        database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (name, file.mark, digest))
+        if same:
+            return False
+        database.execute("DELETE FROM passages WHERE file = ?", (name,))
+        database.executemany(
+            "INSERT INTO passages (file, title, text, terms) VALUES (?, ?, ?, ?)",
+            (
+                # The title counts for every passage under it, as if each began with it.
+                (name, passage.title, passage.text, " ".join(terms(f"{passage.title} {passage.text}")))
+                for passage in passages
+            ),
+        )
+        was_there = stored is not None and bool(stored[1])
+        return bool(digest) or was_there
+
+    def _build(self, database: sqlite3.Connection) -> None:
+        """The bm25s index of all passages in a new folder, which becomes the current one on commit."""
+        generation = self._current(database) + 1
+        rows: list[int] = []
+        corpus: list[list[str]] = []
+        same: dict[str, str] = {}  # one string a word: a folder's words are few, and each occurs often
+        for identity, text in database.execute("SELECT id, terms FROM passages ORDER BY id"):
+            rows.append(identity)
+            corpus.append([same.setdefault(word, word) for word in text.split()])
+        final = self.folder / f"bm25-{generation}"
+        making = self.folder / f"making-{os.getpid()}-{generation}"
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir()
+        if any(corpus):
+            bm25.built(corpus).save(making, show_progress=False)
+        np.save(making / "rows.npy", np.array(rows, dtype=np.int64))
+        shutil.rmtree(final, ignore_errors=True)  # of a process that was killed before its commit
+        making.rename(final)
+        database.execute("INSERT OR REPLACE INTO meta VALUES ('generation', ?)", (str(generation),))
+
+    def _current(self, database: sqlite3.Connection) -> int:
+        row = database.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()
+        return int(row[0]) if row is not None else 0
+
+    def _load(self, database: sqlite3.Connection) -> _Loaded | None:
+        """The current generation, from memory when it has not changed; None before the first update."""
+        generation = self._current(database)
+        with self._lock:
+            if self._loaded is None or self._loaded.generation != generation:
+                folder = self.folder / f"bm25-{generation}"
+                if not folder.is_dir():
+                    return None
+                has_words = (folder / "vocab.index.json").exists()
+                index = bm25s.BM25.load(folder, mmap=True, show_progress=False) if has_words else None
+                self._loaded = _Loaded(generation, index, np.load(folder / "rows.npy"))
+            return self._loaded
+
+    def _remove_old(self) -> None:
+        """Generations before the current one, but the last, which a search may just be opening."""
+        with self._open() as database:
+            current = self._current(database)
+        for folder in self.folder.glob("bm25-*"):
+            if int(folder.name.removeprefix("bm25-")) < current - 1:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def main(overrides: list[str]) -> None:
+    """`resonance index PATH`: index a folder of documents, or bring its index up to date."""
+    from rich.console import Console
+
+    from resonance.hydra_config import compose
+
+    config = compose("index", overrides)
+    if not config.path:
+        raise SearchError("give the folder of documents: resonance index PATH")
+    index = Index(Path(config.path).expanduser(), Path(config.index).expanduser())
+    update = index.update()
+    console = Console(highlight=False, soft_wrap=True)
+    for sentence in update.warnings(index.documents):
+        console.print(sentence, style="yellow", markup=False)
+    console.print(
+        f"{update.files} files, {update.passages} passages: {update.added} new, {update.changed} changed, "
+        f"{update.removed} removed, in {update.seconds:.1f} s"
+    )
+    console.print(f"index: {index.folder}", markup=False)
+    if config.query:
+        for found in index.search(str(config.query), int(config.k)):
+            passage = f"{found.title} ({visible(found.path)}): {found.text[:160]}"
+            console.print(f"{found.score:6.2f}  {passage}", markup=False)
+
+
+def _keep_log(database: sqlite3.Connection) -> None:
+    """Let readers go on while one writes. Of a new file's first users, SQLite turns all but one away at once."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.02)

@@ -1,0 +1,161 @@
+"""Which addresses a page may be fetched from: public ones only, decided on the address that is connected to.
+
+`ipaddress.is_global` is the ground; what it lets pass in Python 3.11 though it leads inside (address
+translation, tunnels, old site-local, multicast) is denied by name.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import httpcore
+
+from resonance.retrieval.types import SearchError
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
+
+_DENIED: tuple[Network, ...] = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/8",
+        "100.64.0.0/10",  # shared address space of carriers
+        "169.254.0.0/16",  # link-local: the metadata services of clouds
+        "192.0.0.0/24",  # protocol assignments; Python lets parts of it pass
+        "192.88.99.0/24",  # 6to4 relays
+        "224.0.0.0/4",  # multicast; is_global is true for most of it
+        "240.0.0.0/4",
+        "::/96",  # IPv4-compatible
+        "64:ff9b::/96",  # NAT64: any IPv4 address behind it
+        "64:ff9b:1::/48",  # local NAT64
+        "100::/64",
+        "2001::/23",  # protocol assignments: Teredo, ORCHID, benchmarking
+        "2002::/16",  # 6to4: any IPv4 address inside it
+        "3fff::/20",  # documentation, newer than Python's list
+        "5f00::/16",  # segment routing inside a network, likewise
+        "fc00::/7",
+        "fe80::/10",
+        "fec0::/10",  # site-local, deprecated but still routed by some
+        "ff00::/8",  # multicast
+    )
+)
+# Where the metadata services of clouds answer although the address looks public.
+_METADATA = frozenset(ipaddress.ip_address(text) for text in ("168.63.129.16", "fd00:ec2::254"))
+
+
+class ForbiddenAddress(Exception):
+    """A page's host or port is not one that may be fetched from; the message names both."""
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """Every address the system's resolver has for a host."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+@dataclass(frozen=True, slots=True)
+class AddressPolicy:
+    """Which addresses and ports may be connected to.
+
+    `allowed` networks pass though they are not public (for pages of one's own network); `ports` are open
+    for public addresses, any port for allowed ones.
+    """
+
+    allowed: tuple[Network, ...] = ()
+    ports: frozenset[int] = frozenset((80, 443))
+    resolver: Resolver = resolve
+
+    @classmethod
+    def of(cls, networks: Iterable[str]) -> "AddressPolicy":
+        """A policy that also lets these networks pass. Raises SearchError for a network that is none."""
+        allowed: list[Network] = []
+        for network in networks:
+            try:
+                allowed.append(ipaddress.ip_network(network))
+            except ValueError as error:
+                raise SearchError(f"search.allow_networks holds {network!r}: {error}; write 10.1.0.0/16") from error
+        return cls(tuple(allowed))
+
+    def permits(self, address: str, port: int) -> bool:
+        """Whether a numeric address may be connected to at a port."""
+        try:
+            parsed = ipaddress.ip_address(address.split("%", 1)[0])
+        except ValueError:
+            return False
+        if any(parsed in network for network in self.allowed):
+            return True
+        return port in self.ports and is_public(parsed)
+
+    async def choose(self, host: str, port: int) -> str:
+        """The address to connect to for a host; all that it resolves to must be permitted.
+
+        Raises ForbiddenAddress when one is not, OSError when the host is not known.
+        """
+        addresses = await self.resolver(host, port)
+        if not addresses:
+            raise ForbiddenAddress(f"{host} has no address")
+        for address in addresses:
+            if not self.permits(address, port):
+                raise ForbiddenAddress(f"{host} leads to {address} port {port}, which is not public")
+        return addresses[0]
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address lies in the public internet, by itself and by any IPv4 address inside it."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return False  # a public host has no need to be named this way
+        if address.scope_id is not None:
+            return False
+    if address in _METADATA or any(address in network for network in _DENIED if network.version == address.version):
+        return False
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+class CheckedBackend(httpcore.AsyncNetworkBackend):
+    """Connections to checked addresses only: resolves once, checks, and connects to what was checked."""
+
+    def __init__(self, policy: AddressPolicy) -> None:
+        self._policy = policy
+        self._network = cast(httpcore.AsyncNetworkBackend, httpcore.AnyIOBackend())
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to the checked address of `host`; TLS still checks the name."""
+        try:
+            address = await asyncio.wait_for(self._policy.choose(host, port), timeout)
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout(f"{host} was not resolved in time") from error
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(f"{host} is not known") from error
+        return await self._connect(address, port, timeout, local_address, socket_options)
+
+    async def _connect(
+        self,
+        address: str,
+        port: int,
+        timeout: float | None,
+        local_address: str | None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None,
+    ) -> httpcore.AsyncNetworkStream:
+        return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
+
+    async def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        """Never: a page is not behind a socket of this machine."""
+        raise ForbiddenAddress(f"{path} is a socket of this machine")
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, for httpcore's own retries."""
+        await self._network.sleep(seconds)

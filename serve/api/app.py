@@ -1,0 +1,105 @@
+"""The HTTP application: every endpoint, the form of errors, and the document that describes them."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from pydantic.json_schema import models_json_schema
+
+from serve.api import chat, completions, conversations, datasets, errors, feedback, models, prompt_preview, system
+from serve.api.schemas.feedback import Example, Preference
+from serve.api.schemas.responses import Citations, ErrorBody, NotSearched
+from serve.api.service import VERSION, Service
+from serve.api.static import add_docs, add_page
+from serve.middleware.access_log import Edge
+from serve.middleware.admission import Gate
+from serve.middleware.body_budget import Admission
+from serve.middleware.cors import METHODS, Cors
+from serve.middleware.csrf import CsrfProtection
+from serve.middleware.head import HeadAsGet
+from serve.middleware.host import HostCheck
+
+ABOUT = "GPT-2 from scratch behind OpenAI's API, with stored conversations. Errors always have one form."
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorBody, "description": "The request says something that cannot be."},
+    401: {"model": ErrorBody, "description": "An API key is missing or unknown."},
+    403: {"model": ErrorBody, "description": "The host or the page is not one of this server's, or a key may not."},
+    404: {"model": ErrorBody, "description": "There is no such thing."},
+    408: {"model": ErrorBody, "description": "The request did not come in time."},
+    409: {"model": ErrorBody, "description": "The conversation is busy."},
+    413: {"model": ErrorBody, "description": "The request is too large."},
+    415: {"model": ErrorBody, "description": "The body is not of the endpoint's content type."},
+    429: {"model": ErrorBody, "description": "Too much at once; Retry-After says when to come again."},
+    500: {"model": ErrorBody, "description": "The server has made a mistake."},
+    503: {"model": ErrorBody, "description": "What this needs is not there at the moment."},
+    504: {"model": ErrorBody, "description": "The answer took too long."},
+}
+
+
+def build(app: FastAPI, service: Service) -> None:
+    """Put everything on the app that LitServe has made."""
+    app.state.service = service
+    app.title, app.version, app.description = "Resonance", VERSION, ABOUT
+    errors.install(app)
+    app.include_router(system.router, responses={code: ERRORS[code] for code in (401, 403, 404)})
+    app.include_router(
+        models.router, responses={code: ERRORS[code] for code in (400, 401, 403, 404, 408, 409, 413, 415, 500, 503)}
+    )
+    for router in (chat.router, prompt_preview.router, completions.router):
+        app.include_router(router, responses=ERRORS)
+    for router in (datasets.router, conversations.router, feedback.router):
+        documented = (400, 401, 403, 404, 408, 409, 413, 415, 500, 503)
+        app.include_router(router, responses={code: ERRORS[code] for code in documented})
+    add_docs(app)
+    add_page(app)
+    # From the inside out.
+    admission = Admission(service.settings.limits, service.keys)
+    app.add_middleware(Gate, metrics=service.metrics, admission=admission, full=service.full)
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(
+        Cors,
+        allow_origins=service.settings.cors_origins,
+        allow_methods=METHODS,
+        allow_headers=["*"],  # OpenAI's client for browsers sends a dozen of its own
+        allow_private_network=True,  # a browser may ask, as servers are mostly on their users' machines
+        expose_headers=["X-Request-ID", "Retry-After"],
+    )
+    settings = service.settings
+    app.add_middleware(CsrfProtection, origins=settings.cors_origins)
+    if not settings.asks_for_keys or settings.allowed_hosts:
+        app.add_middleware(HostCheck, names=settings.allowed_hosts, bound=settings.host)
+    app.add_middleware(Edge, metrics=service.metrics, tracing=lambda: service.tracing)
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # as FastAPI documents it
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document without the 422 that this server never gives.
+
+    While the server is open, only the operations of admins have keys in it.
+    """
+    open_to_all: bool = app.state.service.keys.open
+    if app.openapi_schema is None or app.state.document_of_open != open_to_all:
+        app.state.document_of_open = open_to_all
+        admins = {
+            (route.path, method)
+            for route in models.router.routes
+            if isinstance(route, APIRoute)
+            for method in route.methods or ()
+        }
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        for path, operations in schema["paths"].items():
+            for method, operation in operations.items():
+                operation["responses"].pop("422", None)
+                if open_to_all and (path, method.upper()) not in admins:
+                    operation.pop("security", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            schema["components"]["schemas"].pop(name, None)
+        # Only events and lines have these forms, and FastAPI knows nothing of those.
+        _, described = models_json_schema(
+            [(model, "serialization") for model in (Citations, NotSearched, Example, Preference)],
+            ref_template="#/components/schemas/{model}",
+        )
+        schema["components"]["schemas"] = described["$defs"] | schema["components"]["schemas"]
+        app.openapi_schema = schema
+    return app.openapi_schema

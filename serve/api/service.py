@@ -1,0 +1,171 @@
+"""What the endpoints share in the HTTP process, and how it is put in order and cleared away."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Request
+
+from serve.api.auth import Caller, KeyRing
+from serve.api.errors import ApiError, server_full
+from serve.api.export_slots import ExportSlots
+from serve.api.key_watch import end_revoked, give_to_names
+from serve.api.schemas.responses import Usage
+from serve.generation.event_logs import EventLogs
+from serve.middleware.rate_limits import Quotas
+from serve.models.registry import Fleet
+from serve.models.served_model import ServedModel
+from serve.settings import Settings
+from serve.storage.failures import StoreUnavailable
+from serve.storage.retention import forget
+from serve.storage.session_locks import SessionLocks
+from serve.storage.store import Store
+from serve.telemetry.metrics import Metrics
+from serve.telemetry.tracing import TRACE, Answered, Tracing
+from serve.workers.client import Answer, ApiSpec, Full
+from serve.workers.messages import Failure, Finished, Idle, Scored, Token
+from serve.workers.shared_state import LeaseTable
+
+if TYPE_CHECKING:
+    from resonance.retrieval.retriever import Retriever
+
+VERSION = metadata.version("resonance")
+PURGE_EVERY = 3600.0  # seconds between two looks for conversations that are too old
+
+
+@dataclass(slots=True)
+class Service:
+    """Everything that an endpoint may need."""
+
+    settings: Settings
+    fleet: Fleet
+    device: str
+    table: LeaseTable
+    spec: ApiSpec
+    keys: KeyRing
+    store: Store
+    retriever: "Retriever | None"
+    metrics: Metrics
+    quotas: Quotas
+    logs: EventLogs
+    exports: ExportSlots
+    busy_sessions: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    locks: SessionLocks = field(init=False)
+    tracing: Tracing | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.locks = SessionLocks(self.store)
+
+    def model(self, name: str | None) -> ServedModel:
+        """The model that a request names, or the first. Raises ApiError 404 for a name that is not served."""
+        if name is None:
+            return self.fleet.first()
+        return self.fleet.get(name)
+
+    def full(self) -> bool:
+        """Whether a request would find no place."""
+        return self.table.taken() >= self.table.slots
+
+    def reserve(self, model: ServedModel, caller: Caller) -> Answer:
+        """A place for a caller's request. Raises ApiError 503 while no worker runs, 429 when all places are taken."""
+        if not self.spec.ready():
+            self.metrics.rejected.labels("not_ready").inc()
+            raise ApiError(503, "The model is being loaded.", code="not_ready", retry_after=2)
+        try:
+            answer = self.spec.reserve(model.key, self.settings.timeout_s)
+        except Full:
+            self.metrics.rejected.labels("full").inc()
+            raise server_full() from None
+        answer.key = caller.key
+        return answer
+
+    async def heard(self, answer: Answer, began: float) -> AsyncIterator[Token | Scored | Idle]:
+        """What becomes of an answer that was asked for at `began`, and its times. Raises ApiError when it fails."""
+        timed = False
+        async for event in answer.events():
+            if isinstance(event, Failure):
+                retry_after = None if event.status == 401 else 1
+                raise ApiError(event.status, event.message, code=event.code, retry_after=retry_after)
+            if isinstance(event, Finished):
+                self.metrics.answer_seconds.observe(time.monotonic() - began)
+                return
+            if answer.first_at is not None and not timed:
+                timed = True
+                self.metrics.first_token.observe(answer.first_at - began)
+            yield event
+
+    def trace_answer(
+        self, answer: Answer, id: str, model: ServedModel, usage: Usage, reasons: Sequence[str | None]
+    ) -> None:
+        """Tell the trace of the request at hand, where there is one, what became of an answer that is closed."""
+        trace = TRACE.get()
+        if trace is not None:
+            trace.answered(
+                Answered(
+                    id=id,
+                    model=model.name,
+                    prompt_tokens=usage.prompt_tokens,
+                    completion_tokens=usage.completion_tokens,
+                    finish_reasons=tuple(reason or "cancelled" for reason in reasons),
+                    sent_at=answer.sent_at,
+                    claimed_at=answer.claimed_at,
+                    first_at=answer.first_at,
+                    ended_at=time.monotonic(),
+                    failure=None if answer.failure is None else answer.failure.code,
+                )
+            )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Open what must be opened in the process that uses it; close it afterwards."""
+        if self.settings.tracing is not None:
+            from serve.telemetry.otlp import OtlpTracing
+
+            self.tracing = OtlpTracing(self.settings.tracing, VERSION)
+        with suppress(StoreUnavailable):  # what needs the conversations answers 503 until they can be reached
+            await self.store.open()
+        tasks = [
+            asyncio.create_task(self.spec.watch(), name="watch"),
+            asyncio.create_task(self.metrics.watch(), name="rate"),
+            asyncio.create_task(end_revoked(self.spec, self.keys), name="revoked"),
+            asyncio.create_task(give_to_names(self.store, self.keys), name="names"),
+            asyncio.create_task(self.locks.renew(), name="locks"),
+        ]
+        if self.settings.retention_days is not None:
+            tasks.append(asyncio.create_task(self._purge(self.settings.retention_days), name="purge"))
+        if self.retriever is not None:
+            tasks.append(asyncio.create_task(self._forget_searches(self.retriever), name="forget searches"))
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.locks.released()
+            await self.store.close()
+            if self.tracing is not None:
+                await asyncio.to_thread(self.tracing.close)
+
+    async def _purge(self, days: int) -> None:
+        while True:
+            with suppress(StoreUnavailable):
+                await forget(self.store, days)
+            await asyncio.sleep(PURGE_EVERY)
+
+    async def _forget_searches(self, retriever: "Retriever") -> None:
+        while True:
+            await asyncio.to_thread(retriever.forget)
+            await asyncio.sleep(PURGE_EVERY)
+
+
+async def service(request: Request) -> Service:  # a plain function would run on another thread
+    """The service of the app that a request has reached."""
+    return request.app.state.service
+
+
+Shared = Annotated[Service, Depends(service)]

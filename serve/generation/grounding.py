@@ -1,0 +1,85 @@
+"""What an answer draws on: the sources of its search, and at its end which of its sentences each of them supports."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from resonance.chat_template import Message
+from resonance.retrieval.citations import CitationFilter, align
+from resonance.retrieval.types import Retrieved
+from serve.api.schemas.requests import ChatRequest, SearchQuery
+from serve.api.schemas.responses import Citations, Sentence, Source, Sources
+from serve.api.service import Service
+from serve.models.served_model import ServedModel
+
+if TYPE_CHECKING:
+    from resonance.retrieval.retriever import Retriever
+
+
+@dataclass(frozen=True, slots=True)
+class Unsearched:
+    """No search, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grounding:
+    """The outcome of a search, as one answer uses it."""
+
+    retrieved: Retrieved
+
+    def with_context(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages with what was found in the newest, which is the user's."""
+        if not self.retrieved.context:
+            return list(messages)
+        return [*messages[:-1], replace(messages[-1], context=self.retrieved.context)]
+
+    def filter(self) -> CitationFilter:
+        """What takes the numbers that no source has out of one answer."""
+        return CitationFilter(self.retrieved.sources)
+
+    def sources(self, answer: str | None = None) -> Sources:
+        """What was found; with the answer, also which of its sentences each source supports."""
+        citations = None if answer is None else self.citations(answer)
+        return Sources(
+            query=self.retrieved.query,
+            provider=self.retrieved.provider,
+            reason=self.retrieved.reason or None,
+            note=self.retrieved.note,
+            sources=[
+                Source(id=s.id, title=s.title, url=s.url, site=s.site, passage=s.passage, score=s.score)
+                for s in self.retrieved.sources
+            ],
+            supports=None if citations is None else citations.supports,
+            sentences=None if citations is None else citations.sentences,
+        )
+
+    def citations(self, answer: str, index: int = 0) -> Citations:
+        """Hold each sentence of an answer against the sources."""
+        aligned = align(answer, self.retrieved.sources)
+        sentences = [
+            Sentence(text=s.text, start=s.start, end=s.end, cited=list(s.cited), sources=list(s.sources))
+            for s in aligned.sentences
+        ]
+        return Citations(index=index, supports=aligned.supports(), sentences=sentences)
+
+
+async def ground(
+    service: Service, model: ServedModel, body: ChatRequest, messages: Sequence[Message], max_new_tokens: int
+) -> Grounding | Unsearched | None:
+    """Search for what the newest message asks, within the room that the prompt has; None when nobody wants a search."""
+    retriever: Retriever | None = service.retriever
+    if retriever is None or body.search is False:
+        return None
+    retrieved = await retriever.retrieve(
+        messages,
+        budget_tokens=retriever.room(messages, model.prompt_budget(max_new_tokens), model.count_tokens),
+        count_tokens=model.count_tokens,
+        query=body.search.query if isinstance(body.search, SearchQuery) else None,
+        always=True if body.search else None,
+    )
+    if not retrieved.searched:
+        return Unsearched(retrieved.reason)
+    service.metrics.searches.labels("found" if retrieved.sources else "nothing").inc()
+    return Grounding(retrieved)

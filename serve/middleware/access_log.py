@@ -1,0 +1,91 @@
+"""What every request passes through on its way out and in: a number, headers on its answer, a line in the log."""
+
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.telemetry.metrics import Metrics
+from serve.telemetry.tracing import TRACE, UNTRACED, Trace, Tracing
+
+log = logging.getLogger("resonance.serve.access")
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
+    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+SECURITY = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), payment=()",
+}
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+class Edge:
+    """The outermost layer around the app."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Callable[[], Tracing | None]) -> None:
+        self.app, self.metrics, self.tracing = app, metrics, tracing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        scope["request_id"] = request_id
+        trace = self._trace(scope, headers, request_id)
+        began, status = time.monotonic(), 499
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _add_headers(message, request_id)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, answer)
+        finally:
+            self._note(scope, request_id, status, time.monotonic() - began, trace)
+
+    def _trace(self, scope: Scope, headers: Headers, request_id: str) -> Trace | None:
+        tracing = None if scope["path"] in UNTRACED else self.tracing()
+        trace = None if tracing is None else tracing.begin(scope["method"], headers, request_id)
+        TRACE.set(trace)  # for this request's task, and those that it starts
+        return trace
+
+    def _note(self, scope: Scope, request_id: str, status: int, seconds: float, trace: Trace | None) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        self.metrics.http.labels(route, scope["method"], str(status)).inc()
+        self.metrics.http_seconds.labels(route).observe(seconds)
+        line = {
+            "request_id": request_id,
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "ms": round(seconds * 1000, 1),
+        }
+        if trace is not None:
+            trace.end(route, status)
+            line["trace_id"] = trace.id
+        log.info(json.dumps(line))
+
+
+def _add_headers(message: MutableMapping[str, Any], request_id: str) -> None:
+    headers = MutableHeaders(raw=message["headers"])
+    headers["X-Request-ID"] = request_id
+    for name, value in SECURITY.items():
+        headers[name] = value
+    headers.setdefault("Content-Security-Policy", PAGE_POLICY)

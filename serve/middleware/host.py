@@ -1,0 +1,98 @@
+"""Under which host names the server is reached: loopback names, its own address, and those that the config names.
+
+A page can let its own host name lead to this machine (DNS rebinding) and would then read as the server's own page;
+the browser still sends that name as Host, and here it ends.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serve.api.errors import ApiError, response
+
+_HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0-9._-]{1,255}))(?::(?P<port>[0-9]{1,5}))?")
+REFUSED = ApiError(
+    403,
+    "This server does not answer under this host name. Call it as localhost, or let its config name the host "
+    "(allowed_hosts).",
+    param="Host",
+    code="host_not_allowed",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host name or an address in its normal form, and the port where one is named."""
+
+    name: str
+    port: int | None
+
+
+def parse_host(text: str) -> Host | None:
+    """The host of a Host header's value or of what follows an origin's scheme; None for what is no host."""
+    match = _HOST.fullmatch(text)
+    if match is None:
+        return None
+    v6, name = match["v6"], normal_name(match["v6"] or match["name"])
+    port = None if match["port"] is None else int(match["port"])
+    if not name or (v6 is not None and not (":" in v6 and _is_address(v6))) or (port is not None and port > 65535):
+        return None
+    return Host(name, port)
+
+
+def normal_name(name: str) -> str:
+    """A host name in lower case without the root's dot; an address as Python writes it, IPv4 in IPv6 as IPv4."""
+    name = name.lower().removesuffix(".")
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return name
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)
+
+
+def is_loopback(name: str) -> bool:
+    """Whether a normal name always leads to the machine itself: `*.localhost` does by RFC 6761, section 6.3."""
+    return name == "localhost" or name.endswith(".localhost") or (_is_address(name) and ip_address(name).is_loopback)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+class HostCheck:
+    """Answers 403 to every request whose Host header is not exactly one that names this server.
+
+    `names` are those that the config allows, `bound` is what the server listens on. The address that a connection has
+    reached passes as well: it is not a name that somebody else could let lead here.
+    """
+
+    def __init__(self, app: ASGIApp, names: Collection[str], bound: str) -> None:
+        self.app = app
+        self._names = frozenset(map(normal_name, (*names, bound)))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http" and not self._admits(scope):
+            await response(REFUSED)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    def _admits(self, scope: Scope) -> bool:
+        given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        host = parse_host(given[0]) if len(given) == 1 else None
+        if host is None:
+            return False
+        reached = scope.get("server")
+        return (
+            is_loopback(host.name)
+            or host.name in self._names
+            or (reached is not None and host.name == normal_name(reached[0]))
+        )

@@ -1,0 +1,154 @@
+"""The served checkpoints as the HTTP process knows them: tokenizer, template, sizes; no weights."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from resonance.chat_template import ChatTemplate, ContextOverflow, Fitted, Message, Window
+from resonance.checkpoint import METADATA_FILE, Checkpoint, Metadata
+from resonance.errors import ResonanceError
+from resonance.model import GPT2Config
+from resonance.tokenizer import Tokenizer
+from serve.api.errors import ApiError
+from serve.api.schemas.responses import Model, ModelCard, RunPlace
+
+TOKENS_OF_MARKUP = 8  # by how much fewer tokens than its parts a prompt may have, where words join
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """One checkpoint; `window` is what the server gives it, at most what the model has.
+
+    Where the server's settings name no `context_length`, older turns are kept up to the length that it was trained on.
+    """
+
+    name: str
+    key: str  # under which the workers hold it: one reading of its files
+    folder: str
+    config: GPT2Config
+    metadata: Metadata
+    tokenizer: Tokenizer
+    template: ChatTemplate
+    window: Window
+    parameters: int
+    trained: bool
+    families: tuple[str, ...]
+    run: RunPlace | None
+
+    @classmethod
+    def open(cls, name: str, folder: str, context_length: int | None) -> "ServedModel":
+        """Read what is needed, and make sure that the weights are whole. Raises ResonanceError when they are not."""
+        checkpoint = Checkpoint.find(folder)
+        parameters = checkpoint.num_parameters()  # a damaged checkpoint stops the server before it starts
+        template = checkpoint.template()
+        longest = checkpoint.config.context_length
+        if context_length is not None and context_length > longest:
+            raise ResonanceError(f"context_length must be at most {longest} for {name}, not {context_length}.")
+        return cls(
+            name=name,
+            key=name,
+            folder=folder,
+            config=checkpoint.config,
+            metadata=checkpoint.metadata,
+            tokenizer=template.tokenizer,
+            template=template,
+            window=checkpoint.window if context_length is None else Window(context_length),
+            parameters=parameters,
+            trained=checkpoint.metadata.steps > 0,
+            families=_families(checkpoint.folder),
+            run=_run(checkpoint.folder),
+        )
+
+    @property
+    def context_length(self) -> int:
+        """How many tokens prompt and answer have in all."""
+        return self.window.context_length
+
+    def card(self) -> Model:
+        """The model as /v1/models shows it."""
+        created = datetime.fromisoformat(self.metadata.created_at)
+        return Model(
+            id=self.name,
+            created=int(created.timestamp()),
+            resonance=ModelCard(
+                template=self.metadata.template,
+                parameters=self.parameters,
+                context_length=self.context_length,
+                trained_length=self.metadata.trained_length,
+                base=self.metadata.base,
+                data=self.metadata.data,
+                steps=self.metadata.steps,
+                tokens_seen=self.metadata.tokens_seen,
+                scores=dict(self.metadata.scores),
+                families=list(self.families),
+                run=self.run,
+                created_at=self.metadata.created_at,
+            ),
+        )
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens a text is."""
+        return len(self.tokenizer.encode(text))
+
+    def prompt_budget(self, max_new_tokens: int) -> int:
+        """How many tokens a prompt may have."""
+        return self.window.prompt_budget(max_new_tokens)
+
+    def fit(self, messages: Sequence[Message], max_new_tokens: int, beginning: str = "") -> Fitted:
+        """The newest turns that fit, as a prompt that ends with the answer's beginning.
+
+        Raises ApiError when the system prompt, the newest turn and the beginning do not fit.
+        """
+        begun = self.tokenizer.encode(beginning)
+        budget = self.prompt_budget(max_new_tokens) - len(begun)
+        history_budget = self.window.history_budget(max_new_tokens) - len(begun)
+        recent = self._recent(messages, history_budget)
+        try:
+            fitted = self.template.fit(recent, budget=budget, history_budget=history_budget)
+        except ContextOverflow as error:
+            raise ApiError(400, str(error), param="messages", code="context_length_exceeded") from error
+        except ResonanceError as error:
+            raise ApiError(400, str(error), param="messages", code="invalid_messages") from error
+        dropped = fitted.dropped + len(messages) - len(recent)
+        return replace(fitted, prompt_ids=[*fitted.prompt_ids, *begun], dropped=dropped)
+
+    def _recent(self, messages: Sequence[Message], budget: int) -> Sequence[Message]:
+        """Drop the old turns that cannot possibly fit; what `fit` does costs far more for each of them."""
+        opening = 1 if messages and messages[0].role == "system" else 0
+        room = budget + TOKENS_OF_MARKUP
+        start = len(messages)
+        newest = max((i for i, message in enumerate(messages) if message.role == "user"), default=opening)
+        for i in range(len(messages) - 1, opening - 1, -1):
+            room -= self.count_tokens(messages[i].content) - TOKENS_OF_MARKUP
+            if room < 0 and i < newest:
+                break
+            if messages[i].role == "user" or i == opening:
+                start = i
+        return [*messages[:opening], *messages[start:]]
+
+
+def open_models(checkpoints: Mapping[str, str], context_length: int | None) -> dict[str, ServedModel]:
+    """Open every served checkpoint. Raises ResonanceError for one that is not whole."""
+    return {name: ServedModel.open(name, folder, context_length) for name, folder in checkpoints.items()}
+
+
+def _families(folder: Path) -> tuple[str, ...]:
+    """The kinds of tasks in a checkpoint's last evaluation, best first; none where it has not been evaluated."""
+    try:
+        by_family = json.loads((folder / "eval.json").read_text(encoding="utf-8"))["tasks"]["instruct"]["by_family"]
+        scores = {str(name): float(score["value"]) for name, score in by_family.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ()
+    return tuple(sorted(scores, key=lambda name: -scores[name]))
+
+
+def _run(folder: Path) -> RunPlace | None:
+    """Where a run is kept, by its folder's name and that of the folder around it."""
+    if not (folder / METADATA_FILE).is_file():
+        return None
+    tracked = folder / "wandb" / "url.txt"
+    url = tracked.read_text(encoding="utf-8").strip() if tracked.is_file() else ""
+    whole = folder.resolve()
+    return RunPlace(folder=f"{whole.parent.name}/{whole.name}", url=url if url.startswith("https://") else None)

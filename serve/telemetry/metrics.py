@@ -1,0 +1,134 @@
+"""What Prometheus sees. Counts of the workers come from the shared table, the rest from the HTTP process."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from serve.workers.shared_state import LeaseTable, WorkerState
+
+FIRST_TOKEN = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+RATE_SECONDS = 10
+WHOLE = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Metrics:
+    """The server's metrics, and how they are written."""
+
+    def __init__(self, table: LeaseTable, undelivered: Callable[[], int]) -> None:
+        self.registry = CollectorRegistry()
+        self._rate = Rate(table)
+        self.registry.register(TableCollector(table, undelivered))
+        Gauge(
+            "resonance_tokens_per_second",
+            f"Tokens generated in a second, over the last {RATE_SECONDS}.",
+            registry=self.registry,
+        ).set_function(self._rate.value)
+        self.http = Counter(
+            "resonance_http_requests",
+            "Requests by route, method and status.",
+            ["route", "method", "status"],
+            registry=self.registry,
+        )
+        self.http_seconds = Histogram(
+            "resonance_http_request_seconds",
+            "Time until a response was complete.",
+            ["route"],
+            buckets=WHOLE,
+            registry=self.registry,
+        )
+        self.first_token = Histogram(
+            "resonance_time_to_first_token_seconds",
+            "Time from a request to its first token.",
+            buckets=FIRST_TOKEN,
+            registry=self.registry,
+        )
+        self.answer_seconds = Histogram(
+            "resonance_answer_seconds",
+            "Time from a request to its last token.",
+            buckets=WHOLE,
+            registry=self.registry,
+        )
+        self.rejected = Counter(
+            "resonance_rejected_requests",
+            "Requests that were refused, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.searches = Counter(
+            "resonance_searches", "Searches, by whether they found sources.", ["outcome"], registry=self.registry
+        )
+
+    async def watch(self) -> None:
+        """Follow what changes with time. Runs for ever."""
+        while True:
+            self._rate.sample()
+            await asyncio.sleep(1.0)
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class Rate:
+    """How fast tokens are generated, over the last ten seconds."""
+
+    def __init__(self, table: LeaseTable) -> None:
+        self._table = table
+        self._samples: deque[tuple[float, int]] = deque(maxlen=RATE_SECONDS)
+
+    def sample(self) -> None:
+        """Look at the count; called once a second."""
+        self._samples.append((time.monotonic(), self._table.total("generated_tokens")))
+
+    def value(self) -> float:
+        """Tokens a second, up to this moment."""
+        if not self._samples:
+            return 0.0
+        began, count = self._samples[0]
+        return (self._table.total("generated_tokens") - count) / max(time.monotonic() - began, 1.0)
+
+
+class TableCollector(Collector):
+    """Reads the shared table when it is asked; `undelivered` are the answers that nobody has read to the end yet."""
+
+    def __init__(self, table: LeaseTable, undelivered: Callable[[], int]) -> None:
+        self.table, self.undelivered = table, undelivered
+
+    def collect(self) -> Iterable[Metric]:
+        """Everything that the workers count."""
+        table, undelivered = self.table, self.undelivered()
+        active = table.total("active")
+        queued = max(0, table.taken() - active - undelivered)
+        ready = sum(table.state(worker) == WorkerState.READY for worker in range(table.workers))
+        gauges = {
+            "resonance_active_requests": ("Requests that a worker is answering.", active),
+            "resonance_queued_requests": ("Requests that wait for a worker.", queued),
+            "resonance_undelivered_answers": ("Answers that are complete and hold a place until read.", undelivered),
+            "resonance_batch_size": ("Answers that the last step went on with.", table.total("batch")),
+            "resonance_request_places": ("Requests that can be under way or waiting at once.", table.slots),
+            "resonance_workers_ready": ("Workers that take requests.", ready),
+            "resonance_workers": ("Workers that there should be.", table.workers),
+        }
+        for name, (help_text, value) in gauges.items():
+            yield GaugeMetricFamily(name, help_text, value=value)
+        counters = {
+            "resonance_generated_tokens": ("Tokens that were generated.", table.total("generated_tokens")),
+            "resonance_prompt_tokens": ("Tokens of prompts.", table.total("prompt_tokens")),
+            "resonance_cached_prompt_tokens": (
+                "Tokens of prompts that did not have to be computed.",
+                table.total("cached_tokens"),
+            ),
+            "resonance_engine_steps": ("Steps that the engines computed.", table.total("steps")),
+            "resonance_cancelled_requests": (
+                "Requests that were dropped because the client had gone or the time was over.",
+                table.total("cancelled"),
+            ),
+            "resonance_worker_restarts": ("Workers that had to be started again.", table.restarts()),
+        }
+        for name, (help_text, value) in counters.items():
+            yield CounterMetricFamily(name, help_text, value=value)

@@ -1,0 +1,98 @@
+"""Scores, their intervals and their differences."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eval.errors import EvalError
+from eval.statistics import Measure, holm, mcnemar, wilson
+
+
+def test_the_wilson_interval_is_the_published_one() -> None:
+    # Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=1e-4)
+    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+    assert wilson(1, 29) == pytest.approx((0.0061, 0.1718), abs=1e-4)
+
+
+@given(st.integers(1, 500), st.data())
+def test_the_wilson_interval_holds_the_share_and_stays_within_0_and_1(n: int, data: st.DataObject) -> None:
+    k = data.draw(st.integers(0, n))
+    low, high = wilson(k, n)
+    assert 0 <= low <= k / n <= high <= 1
+
+
+def test_mcnemar_is_the_exact_binomial_test() -> None:
+    assert mcnemar(0, 0) == 1.0
+    assert mcnemar(5, 5) == 1.0
+    assert mcnemar(10, 0) == mcnemar(0, 10) == pytest.approx(2 / 2**10)
+    assert mcnemar(8, 2) == pytest.approx(2 * (1 + 10 + 45) / 2**10)
+    assert mcnemar(3000, 0) == 0.0  # beyond the smallest float, and no overflow on the way
+
+
+def test_holm_multiplies_the_smallest_p_most_and_keeps_the_order() -> None:
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([]) == []
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_a_mean_has_an_interval_as_wide_as_theory_says() -> None:
+    values = np.random.default_rng(0).uniform(0, 1, 400)
+    score = Measure.of_means(list(values)).score()
+    half = 1.96 * values.std() / math.sqrt(len(values))
+    assert score.value == pytest.approx(values.mean())
+    assert score.ci95 == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+    assert score.n == 400
+
+
+def test_perplexity_weighs_tokens_not_examples() -> None:
+    measure = Measure(np.array([1.0, 30.0]), np.array([1.0, 10.0]), exponentiate=True)
+    assert measure.score().value == pytest.approx(math.exp(31 / 11))
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    measure = Measure.of_means(list(np.random.default_rng(2).normal(size=50)))
+    assert measure.score(seed=3) == measure.score(seed=3)
+    assert measure.score(seed=3).ci95 != measure.score(seed=4).ci95
+
+
+def test_an_unobserved_example_counts_nowhere() -> None:
+    seen = Measure(np.array([2.0, 0.0, 6.0]), np.array([1.0, 0.0, 2.0]))
+    other = Measure(np.array([1.0, 5.0, 0.0]), np.array([1.0, 1.0, 0.0]))
+    assert (seen.n, seen.score().value) == (2, pytest.approx(8 / 3))
+    assert seen.minus(other).value == pytest.approx(1.0)  # only the first example was observed by both
+
+
+def test_a_paired_difference_sees_what_two_intervals_hide() -> None:
+    hard = np.random.default_rng(1).normal(0, 10, 200)
+    better, worse = Measure.of_means(list(hard + 0.5)), Measure.of_means(list(hard))
+    difference = better.minus(worse)
+    assert better.score().ci95[0] < worse.score().ci95[1]  # the intervals overlap
+    assert difference.value == pytest.approx(0.5)
+    assert difference.ci95[0] > 0
+    assert difference.p < 0.01
+
+
+def test_equal_answers_differ_by_nothing() -> None:
+    matches = Measure.of_matches([1.0, 0.0, 1.0])
+    difference = matches.minus(matches)
+    assert (difference.value, difference.p, difference.ci95) == (0.0, 1.0, (0.0, 0.0))
+
+
+def test_different_examples_are_not_compared() -> None:
+    with pytest.raises(EvalError, match="3 and 2"):
+        Measure.of_means([1, 2, 3]).minus(Measure.of_means([1, 2]))
+
+
+def test_no_observation_is_an_error_and_not_a_number() -> None:
+    with pytest.raises(EvalError, match="No example was measured"):
+        Measure.of_matches([]).score()
+
+
+def test_a_diverged_model_gets_a_sentence_and_not_a_nan() -> None:
+    with pytest.raises(EvalError, match="diverged"):
+        Measure.of_means([1.0, math.nan]).score()

@@ -1,0 +1,60 @@
+"""Mistakes in configs are answered with the nearest right name, before anything happens."""
+
+import pytest
+
+from resonance.hydra_config import ConfigError, compose, group_options, override_values
+
+
+def test_overrides_and_groups_compose() -> None:
+    config = compose("train", ["model=gpt2", "trainer.max_steps=7", "experiment=demo"])
+    assert config.trainer.max_steps == 7
+    assert config.model.name == "gpt2"
+    assert config.template.name == "chatml"
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("trainr.max_steps=3", "no key 'trainr.max_steps'; did you mean 'trainer.max_steps'?"),
+        ("seeed=3", "no key 'seeed'; did you mean 'seed'?"),
+        ("model=gpt2-larg", "no model 'gpt2-larg'; did you mean 'gpt2-large'?"),
+        ("experiment=demoo", "no experiment 'demoo'; did you mean 'demo'?"),
+        ("optimiser=adamw", "no key 'optimiser'; did you mean 'optimizer'?"),
+        ("batch.size=many", "batch.size must be a whole number, not 'many'."),
+        ("optimizer.lr=fast", "optimizer.lr must be a number, not 'fast'."),
+        ("batch.packing=3", "batch.packing must be true or false, not '3'."),
+        ("batch.size=true", "batch.size must be a whole number, not 'True'."),
+    ],
+)
+def test_a_mistake_is_named_with_the_nearest_right_one(override: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        compose("train", [override])
+    assert sentence in str(error.value)
+
+
+def test_text_that_is_not_hydras_grammar_is_text() -> None:
+    assert compose("train", ["data=json", "data.path=/tmp/a (1), it's=b.json"]).data.path == "/tmp/a (1), it's=b.json"
+
+
+def test_a_stored_config_takes_values_but_no_groups() -> None:
+    stored = compose("train", ["experiment=demo"])
+    assert override_values(stored, ["trainer.max_steps=5"]).trainer.max_steps == 5
+    assert stored.trainer.max_steps != 5
+    with pytest.raises(ConfigError, match="only single keys can change"):
+        override_values(stored, ["model=gpt2"])
+    with pytest.raises(ConfigError, match=r"did you mean 'trainer\.max_steps'"):
+        override_values(stored, ["trainer.max_step=5"])
+
+
+def test_every_choice_of_every_group_composes() -> None:
+    for group in ("model", "template", "data", "optimizer", "scheduler", "logger", "experiment"):
+        for choice in group_options(group):
+            compose("train", [f"{group}={choice}"])
+
+
+def test_every_experiment_and_model_is_documented_by_its_first_line() -> None:
+    from resonance.hydra_config import CONFIGS
+
+    for path in CONFIGS.glob("*/*.yaml"):
+        lines = [line for line in path.read_text().splitlines() if "@package" not in line]
+        assert lines[0].startswith("# "), path

@@ -1,0 +1,148 @@
+"""The chunked objective is the plain one, and a step weighs every supervised token the same."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import Trainer
+from torch.nn import functional as F
+from torch.optim import SGD
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+
+from resonance.model import GPT2, GPT2Config
+from train.losses import IGNORE, Candidates, SampledSoftmax, supervised_loss
+from train.sft_module import SFTModule
+
+TINY = GPT2Config(vocab_size=61, context_length=16, n_layer=1, n_head=2, n_embd=8, dropout=0.0)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 1000])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_loss_and_gradients_are_those_of_plain_cross_entropy(chunk: int, autocast: bool) -> None:
+    torch.manual_seed(0)
+    labels = torch.where(torch.rand(3, 7) < 0.4, torch.randint(0, 61, (3, 7)), torch.tensor(IGNORE))
+    values = []
+    for plain in (True, False):
+        torch.manual_seed(1)
+        hidden = torch.randn(3, 7, 8, requires_grad=True)
+        weight = torch.randn(61, 8, requires_grad=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            if plain:
+                logits = F.linear(hidden, weight).float()
+                loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum")
+            else:
+                loss, count = supervised_loss(hidden, weight, labels, chunk=chunk)
+                assert count == int((labels != IGNORE).sum())
+        (loss * 0.5).backward()
+        assert hidden.grad is not None and weight.grad is not None
+        values.append((loss.detach(), hidden.grad, weight.grad))
+    tolerance = {"rtol": 0.03, "atol": 0.05} if autocast else {"rtol": 1e-5, "atol": 1e-5}
+    for ours, theirs in zip(values[1], values[0], strict=True):
+        torch.testing.assert_close(ours, theirs, **tolerance)
+
+
+def test_a_batch_without_supervised_tokens_learns_nothing_and_breaks_nothing() -> None:
+    hidden = torch.randn(1, 4, 8, requires_grad=True)
+    weight = torch.randn(61, 8, requires_grad=True)
+    loss, count = supervised_loss(hidden, weight, torch.full((1, 4), IGNORE))
+    loss.backward()
+    assert (loss.item(), count) == (0.0, 0)
+    assert weight.grad is not None and not weight.grad.any()
+
+
+def batch(rows: int, supervised: int) -> dict[str, torch.Tensor]:
+    """Rows of 8 tokens of which the last `supervised` are to be learned."""
+    ids = torch.randint(0, 61, (rows, 8))
+    labels = torch.full((rows, 8), IGNORE)
+    labels[:, 8 - supervised :] = torch.randint(0, 61, (rows, supervised))
+    return {
+        "input_ids": ids,
+        "labels": labels,
+        "position_ids": torch.arange(8).repeat(rows, 1),
+        "document_ids": torch.zeros(rows, 8, dtype=torch.long),
+    }
+
+
+def joined(batches: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    return {key: torch.cat([one[key] for one in batches]) for key in batches[0]}
+
+
+def trained(batches: list[dict[str, torch.Tensor]], accumulate: int, folder: Path) -> SFTModule:
+    """A model after one epoch of plain gradient descent over the batches."""
+    torch.manual_seed(0)
+    module = SFTModule(
+        GPT2(TINY),
+        lambda model: SGD(model.parameters(), lr=0.5),
+        lambda optimizer, steps: LambdaLR(optimizer, lambda step: 1.0),
+        seed=0,
+    )
+    trainer = Trainer(
+        max_epochs=1,
+        accumulate_grad_batches=accumulate,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    trainer.fit(module, DataLoader(batches, batch_size=None))
+    return module
+
+
+def test_splitting_a_batch_into_micro_batches_changes_nothing(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    parts = [batch(1, 1), batch(2, 7), batch(1, 3)]  # of very different numbers of supervised tokens
+    split, whole = trained(parts, 3, tmp_path), trained([joined(parts)], 1, tmp_path)
+    assert split.step_loss == pytest.approx(whole.step_loss, rel=1e-5)
+    for ours, theirs in zip(split.model.parameters(), whole.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_a_last_step_of_fewer_micro_batches_is_a_mean_as_well(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    first, last = [batch(1, 2), batch(1, 5)], [batch(2, 4)]
+    split = trained([*first, *last], 2, tmp_path)
+    whole = trained([joined(first), *last], 1, tmp_path)
+    assert split.step_loss == pytest.approx(whole.step_loss, rel=1e-4)
+    for ours, theirs in zip(split.model.parameters(), whole.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_a_softmax_over_all_tokens_sampled_is_the_whole_one() -> None:
+    torch.manual_seed(0)
+    used = torch.tensor([3, 5, 8, 60])
+    labels = used[torch.randint(0, 4, (2, 6))]
+    values = []
+    for candidates in (None, SampledSoftmax(used, 61, 57).draw(torch.device("cpu"))):
+        torch.manual_seed(1)
+        hidden, weight = torch.randn(2, 6, 8, requires_grad=True), torch.randn(61, 8, requires_grad=True)
+        loss, count = supervised_loss(hidden, weight, labels, candidates)
+        loss.backward()
+        assert count == 12
+        values.append((loss.detach(), hidden.grad, weight.grad))
+    for sampled, whole in zip(values[1], values[0], strict=True):
+        torch.testing.assert_close(sampled, whole, rtol=1e-5, atol=1e-5)
+
+
+def test_sampled_tokens_stand_for_all_that_are_not_sampled() -> None:
+    """Over many draws, the sum of exponentials that a target is held against has the whole sum as its mean."""
+    torch.manual_seed(0)
+    used, label = torch.tensor([3, 5]), torch.tensor([[5]])
+    hidden, weight = torch.randn(1, 1, 8), torch.randn(61, 8)
+    softmax = SampledSoftmax(used, 61, 20)
+
+    def denominator(candidates: Candidates | None) -> float:
+        loss, _ = supervised_loss(hidden, weight, label, candidates)
+        return float((loss + hidden[0, 0] @ weight[5]).exp())
+
+    drawn = torch.tensor([denominator(softmax.draw(torch.device("cpu"))) for _ in range(3000)])
+    assert drawn.std() > 0
+    assert float(drawn.mean()) == pytest.approx(denominator(None), rel=0.03)
+
+
+def test_without_samples_only_the_datas_own_tokens_are_candidates() -> None:
+    candidates = SampledSoftmax(torch.tensor([3, 5]), 61, 0).draw(torch.device("cpu"))
+    assert candidates.token_ids.tolist() == [3, 5]
+    assert candidates.places[torch.tensor([3, 5, 6])].tolist() == [0, 1, -1]

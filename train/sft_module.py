@@ -1,0 +1,161 @@
+"""What Lightning trains: a GPT-2, its objective, and how its gradient is averaged."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from resonance import lora
+from resonance.model import GPT2
+from train.checkpointing import check_same_adapter
+from train.losses import Candidates, SampledSoftmax, supervised_loss
+from train.non_finite import MicroBatch, check_step, check_validation, check_weights
+
+Batch = Mapping[str, Tensor]  # input_ids, labels, position_ids, document_ids: (B, T) int64 each
+
+
+class SFTModule(LightningModule):
+    """Supervised fine-tuning, where every supervised token of a step weighs the same.
+
+    A step's loss is the mean over the supervised tokens of all its micro-batches, on all ranks. Micro-batches hand
+    on sums; once all are in, the gradient is divided by how many tokens there were, so that splitting a batch
+    differently changes nothing. `softmax` says over which tokens training's softmax runs (None: all); validation's
+    always runs over all. Of a model with an adapter only the adapter is trained, and saved in Lightning's state.
+    """
+
+    def __init__(
+        self,
+        model: GPT2,
+        make_optimizer: Callable[[GPT2], Optimizer],
+        make_schedule: Callable[[Optimizer, int], LRScheduler],
+        seed: int,
+        softmax: SampledSoftmax | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._adapter = lora.describe(model)
+        self.strict_loading = self._adapter is None  # else the state leaves out what does not train
+        self._make_optimizer, self._make_schedule = make_optimizer, make_schedule
+        self._settings: list[dict[str, Any]] = []  # of the optimiser's groups of parameters, by the config
+        self._seed, self._softmax = seed, softmax
+        self.tokens_seen = 0  # of all ranks, padding not counted
+        # Of the last finished step: its mean over supervised tokens, its gradient's norm before clipping, its rate.
+        self.step_loss = self.step_grad_norm = self.step_lr = float("nan")
+        self._micro_batches: list[MicroBatch] = []  # since the last step
+        self._supervised = self._tokens = 0  # in them, on this rank
+        self._val_loss_sum, self._val_supervised = 0.0, 0
+
+    def on_train_start(self) -> None:
+        # A resumed run's state brings the settings that it was saved with; the config decides.
+        optimizer, schedule = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
+        for group, settings in zip(optimizer.param_groups, self._settings, strict=True):
+            reached = group["lr"] / group["initial_lr"]
+            group.update({key: value for key, value in settings.items() if key != "lr"})
+            group["lr"] = settings["initial_lr"] * reached
+        if isinstance(schedule, LambdaLR):
+            schedule.base_lrs = [settings["initial_lr"] for settings in self._settings]
+            for group, base, factor in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+                group["lr"] = base * factor(schedule.last_epoch)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # Dropout depends on where training stands and not on how it got there: a resumed run draws the same.
+        done = self.trainer.fit_loop.total_batch_idx
+        torch.manual_seed((self._seed * 1_000_003 + done) * 1_009 + self.global_rank)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss, supervised = self._loss(batch, None if self._softmax is None else self._softmax.draw(self.device))
+        self._micro_batches.append(MicroBatch(batch_idx, loss.detach().item(), batch["document_ids"]))
+        self._supervised += supervised
+        self._tokens += int((batch["document_ids"] >= 0).sum())
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        scaler = self._grad_scaler
+        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            scaler.unscale_(optimizer)  # Lightning leaves that to a fused optimiser's step, which comes after clipping
+        loss = sum(batch.loss for batch in self._micro_batches)
+        loss_sum, supervised, tokens = self._over_ranks(loss, self._supervised, self._tokens)
+        # Lightning has divided each loss by the number of micro-batches, and DDP the gradient by that of ranks.
+        scale = self.trainer.accumulate_grad_batches * self.trainer.world_size / max(1, supervised)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        for gradient in gradients:
+            gradient.mul_(scale)
+        self.step_loss = loss_sum / max(1, supervised)
+        self.step_lr = optimizer.param_groups[0]["lr"]
+        self.tokens_seen += int(tokens)
+        self._supervised = self._tokens = 0
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        # Lightning's own refuses fused optimisers, as fp16's scale would still be on the gradients.
+        limit = float("inf") if gradient_clip_val is None else gradient_clip_val
+        self.step_grad_norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        scaler = self._grad_scaler
+        overflowed = not math.isfinite(self.step_grad_norm) and math.isfinite(self.step_loss)
+        # fp16's scaler leaves out a step whose gradient overflows, and halves its scale; below 1 that is no remedy.
+        if not (overflowed and scaler is not None and scaler.get_scale() >= 1):
+            check_step(self.trainer, self.step_loss, self.step_grad_norm, self.step_lr, self._micro_batches)
+        self._micro_batches = []
+
+    def on_validation_epoch_start(self) -> None:
+        self._val_loss_sum, self._val_supervised = 0.0, 0
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        loss, supervised = self._loss(batch)
+        self._val_loss_sum += loss.item()
+        self._val_supervised += supervised
+
+    def on_validation_epoch_end(self) -> None:
+        loss_sum, supervised = self._over_ranks(self._val_loss_sum, self._val_supervised)
+        loss = loss_sum / max(1, supervised)
+        check_validation(self.trainer, loss)
+        self.log("val/loss", loss, rank_zero_only=True)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimizer = self._make_optimizer(self.model)
+        schedule = self._make_schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        self._settings = [
+            {key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups
+        ]
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_weights(self.trainer, self.model)
+        checkpoint["tokens_seen"] = self.tokens_seen
+        checkpoint["adapter"] = self._adapter
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in trained}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_same_adapter(checkpoint.get("adapter"), self._adapter)
+        self.tokens_seen = checkpoint["tokens_seen"]
+
+    @property
+    def _grad_scaler(self) -> torch.amp.GradScaler | None:
+        """What scales gradients with precision 16-mixed; None with others."""
+        plugin = self.trainer.precision_plugin
+        return plugin.scaler if isinstance(plugin, MixedPrecision) else None
+
+    def _loss(self, batch: Batch, candidates: Candidates | None = None) -> tuple[Tensor, int]:
+        hidden = self.model.hidden(
+            batch["input_ids"], position_ids=batch["position_ids"], document_ids=batch["document_ids"]
+        )  # (B, T, C)
+        return supervised_loss(hidden, self.model.head_weight, batch["labels"], candidates)
+
+    def _over_ranks(self, *numbers: float) -> list[float]:
+        """The sums over all ranks."""
+        if self.trainer.world_size == 1:
+            return list(numbers)
+        summed = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        return self.trainer.strategy.reduce(summed, reduce_op="sum").tolist()
