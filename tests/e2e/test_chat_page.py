@@ -2,41 +2,20 @@
 
 import re
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import httpx
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-expect = sync_api.expect
+from .page import Open, answers, ask, expect, send, wait_for_answer
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
-AXE = Path(__file__).resolve().parents[2] / "serve" / "web" / "node_modules" / "axe-core" / "axe.min.js"
 LONG = {"max_tokens": 1900}
-# Nothing is being faded in: axe would take it for pale.
-AT_REST = "[...document.querySelectorAll('main li, main article')].every(e => getComputedStyle(e).opacity === '1')"
-Open = Callable[..., "sync_api.Page"]
-
-
-def ask(page: "sync_api.Page", text: str) -> None:
-    page.get_by_role("textbox", name="Message").fill(text)
-    page.keyboard.press("Enter")
-
-
-def answers(page: "sync_api.Page") -> "sync_api.Locator":
-    return page.get_by_role("log").locator("article[data-role=assistant]")
-
-
-def wait_for_answer(page: "sync_api.Page") -> None:
-    expect(page.get_by_role("button", name="Regenerate")).to_be_visible()
 
 
 def test_a_message_is_answered_and_both_are_there_after_a_reload(open_page: Open) -> None:
     page = open_page()
     ask(page, "Tell me of the sea")
-    wait_for_answer(page)
     assert re.search(r"/c/[0-9a-f-]{36}$", page.url)
     expect(answers(page)).not_to_have_text("")
     expect(
@@ -50,14 +29,13 @@ def test_a_message_is_answered_and_both_are_there_after_a_reload(open_page: Open
 def test_another_browser_sees_the_conversation_at_its_address(open_page: Open) -> None:
     page = open_page()
     ask(page, "A question to share")
-    wait_for_answer(page)
     path = httpx.URL(page.url).path
     expect(open_page(path).get_by_role("log").get_by_role("article").first).to_contain_text("A question to share")
 
 
 def test_stop_ends_the_decoding_and_keeps_what_has_come(open_page: Open, server) -> None:
     page = open_page(sampling=LONG)
-    ask(page, "Go on for long")
+    send(page, "Go on for long")
     expect(page.get_by_role("log")).to_have_attribute("aria-busy", "true")
     expect(answers(page)).to_have_text(re.compile(".{20}", re.DOTALL))
     page.get_by_role("button", name="Stop").click()
@@ -74,7 +52,6 @@ def test_stop_ends_the_decoding_and_keeps_what_has_come(open_page: Open, server)
 def test_regenerate_keeps_the_first_answer_beside_the_second(open_page: Open) -> None:
     page = open_page(sampling={"temperature": 1, "seed": None})
     ask(page, "Say something")
-    wait_for_answer(page)
     page.get_by_role("button", name="Regenerate").click()
     expect(page.get_by_text("2 of 2")).to_be_attached()
     wait_for_answer(page)
@@ -87,7 +64,6 @@ def test_regenerate_keeps_the_first_answer_beside_the_second(open_page: Open) ->
 def test_an_edited_question_opens_a_branch_that_one_can_leave_again(open_page: Open) -> None:
     page = open_page()
     ask(page, "The first wording")
-    wait_for_answer(page)
     page.get_by_role("button", name="Edit").click()
     page.get_by_role("textbox", name="Edited text").fill("The second wording")
     page.keyboard.press("Enter")
@@ -101,39 +77,9 @@ def test_an_edited_question_opens_a_branch_that_one_can_leave_again(open_page: O
     expect(question).to_contain_text("The first wording")
 
 
-def test_a_conversation_is_found_renamed_deleted_and_brought_back(open_page: Open) -> None:
-    page = open_page()
-    ask(page, "Zebras and quaggas")
-    wait_for_answer(page)
-    links = page.get_by_role("navigation", name="Conversations").get_by_role("link")
-    page.get_by_role("searchbox", name="Search conversations").fill("quagga")
-    expect(links).to_have_count(1)
-    page.get_by_role("button", name="Actions for Zebras and quaggas").click()
-    page.get_by_role("menuitem", name="Rename").click()
-    page.get_by_role("textbox", name="New title").fill("Striped animals")
-    page.keyboard.press("Enter")
-    expect(links).to_have_text("Striped animals")
-    page.get_by_role("button", name="Actions for Striped animals").click()
-    page.get_by_role("menuitem", name="Delete").click()
-    expect(links).to_have_count(0)
-    page.get_by_role("button", name="Undo").click()
-    expect(links).to_have_text("Striped animals")
-
-
-def test_sources_stand_before_the_answer_that_draws_on_them(open_page: Open) -> None:
-    page = open_page(settings={"search": "on"})
-    ask(page, "Who built the lighthouse of Brakk?")
-    expect(page.get_by_role("list", name="Sources").get_by_role("listitem").first).to_contain_text("Ada Holm")
-    wait_for_answer(page)
-    page.get_by_role("button", name="Answer again without search").click()
-    expect(page.get_by_text("2 of 2")).to_be_attached()
-    expect(page.get_by_role("list", name="Sources")).to_have_count(0)
-
-
 def test_the_token_view_shows_what_else_was_likely(open_page: Open) -> None:
     page = open_page(settings={"tokenView": True})
     ask(page, "Colour this")
-    wait_for_answer(page)
     tokens = page.get_by_role("toolbar", name="Probability of each token").get_by_role("button")
     assert tokens.count() >= 20
     tokens.nth(1).click()
@@ -169,67 +115,9 @@ def test_the_theme_changes_and_is_remembered(open_page: Open) -> None:
     expect(html).to_have_class(re.compile("dark"))
 
 
-def test_everything_needed_is_done_by_keyboard_alone(open_page: Open) -> None:
-    page = open_page()
-    expect(page.get_by_role("textbox", name="Message")).to_be_focused()
-    page.keyboard.type("Typed, not clicked")
-    page.keyboard.press("Enter")
-    wait_for_answer(page)
-    expect(page.get_by_role("textbox", name="Message")).to_be_focused()
-    page.keyboard.press("Control+k")
-    expect(page.get_by_role("combobox", name="Commands")).to_be_focused()
-    page.keyboard.type("new chat")
-    page.keyboard.press("Enter")
-    expect(page).to_have_url(re.compile(r"/$"))
-    expect(page.get_by_role("textbox", name="Message")).to_be_focused()
-
-
-def test_a_window_of_320_pixels_holds_the_page(open_page: Open) -> None:
-    page = open_page(viewport={"width": 320, "height": 568}, has_touch=True)
-    ask(page, "Does this fit? " + "unbreakable" * 12)
-    wait_for_answer(page)
-    assert page.evaluate("document.documentElement.scrollWidth") == 320
-    page.get_by_role("button", name="Open sidebar").click()
-    page.get_by_role("link", name="Does this fit?").click()
-    expect(page.get_by_role("dialog")).to_have_count(0)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious_on_any_screen(open_page: Open, scheme: str) -> None:
-    if not AXE.is_file():
-        pytest.skip("axe-core is not installed (npm ci in serve/web)")
-    page = open_page(color_scheme=scheme, reduced_motion="reduce", settings={"search": "on"})
-
-    def check(screen: str) -> None:
-        page.wait_for_timeout(300)
-        for _ in range(100):
-            if page.evaluate(AT_REST):
-                break
-            page.wait_for_timeout(100)
-        page.evaluate(AXE.read_text())
-        found = page.evaluate("axe.run(document, {resultTypes: ['violations']}).then(r => r.violations)")
-        serious = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
-        assert serious == [], screen
-
-    check("new chat")
-    ask(page, "Who built the lighthouse of Brakk?")
-    wait_for_answer(page)
-    check("conversation")
-    page.get_by_role("button", name="Settings").click()
-    expect(page.get_by_role("dialog", name="Settings")).to_be_visible()
-    check("settings")
-    page.keyboard.press("Escape")
-    page.get_by_role("link", name="Compare").click()
-    expect(page.get_by_role("region", name="Side A")).to_be_visible()
-    check("compare")
-    page.get_by_role("link", name="Raw completion").click()
-    expect(page.get_by_role("textbox", name="Text to continue")).to_be_visible()
-    check("raw completion")
-
-
 def test_a_server_that_dies_in_mid_answer_is_told_of_and_taken_up_again(open_page: Open, server) -> None:
     page = open_page(sampling=LONG)
-    ask(page, "The last words")
+    send(page, "The last words")
     expect(answers(page)).to_have_text(re.compile(".{20}", re.DOTALL))
     server.kill()
     expect(page.get_by_text("The server does not answer", exact=False)).to_be_visible()

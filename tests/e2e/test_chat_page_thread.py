@@ -1,46 +1,25 @@
 """What one does with the messages of a chat: continue, fork, delete, look into; against a real server."""
 
 import re
-from collections.abc import Callable
-from pathlib import Path
 
 import httpx
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-expect = sync_api.expect
+from .page import Locator, Open, Page, answers, ask, expect, wait_for_answer
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
-AXE = Path(__file__).resolve().parents[2] / "serve" / "web" / "node_modules" / "axe-core" / "axe.min.js"
-Open = Callable[..., "sync_api.Page"]
 
-
-def ask(page: "sync_api.Page", text: str) -> None:
-    page.get_by_role("textbox", name="Message").fill(text)
-    page.keyboard.press("Enter")
-    wait_for_answer(page)
-
-
-def wait_for_answer(page: "sync_api.Page") -> None:
-    expect(page.get_by_role("log")).to_have_attribute("aria-busy", "false")
-    expect(page.get_by_role("button", name="Regenerate")).to_be_visible()
-
-
-def answers(page: "sync_api.Page") -> "sync_api.Locator":
-    return page.get_by_role("log").locator("article[data-role=assistant]")
-
-
-def text_of(page: "sync_api.Page") -> str:
+def text_of(page: Page) -> str:
     return answers(page).last.locator(".prose-calm, [role=toolbar]").inner_text().replace("⏎", "").strip()
 
 
-def stored(page: "sync_api.Page", server) -> list[dict]:
+def stored(page: Page, server) -> list[dict]:
     conversation = httpx.URL(page.url).path.removeprefix("/c/")
     return httpx.get(f"{server.base}/v1/conversations/{conversation}").json()["messages"]
 
 
-def choose(page: "sync_api.Page", message: "sync_api.Locator", action: str) -> None:
+def choose_for(page: Page, message: Locator, action: str) -> None:
     message.hover()
     message.get_by_role("button", name="More").click()
     page.get_by_role("menuitem", name=action).click()
@@ -93,11 +72,11 @@ def test_pointing_at_a_token_shows_what_else_was_likely(open_page: Open) -> None
 def test_a_deleted_answer_comes_back_with_undo_and_is_gone_without(open_page: Open, server) -> None:
     page = open_page()
     ask(page, "An answer to lose")
-    choose(page, answers(page), "Delete from here on")
+    choose_for(page, answers(page), "Delete from here on")
     expect(answers(page)).to_have_count(0)
     page.get_by_role("button", name="Undo").click()
     expect(answers(page)).to_have_count(1)
-    choose(page, answers(page), "Delete from here on")
+    choose_for(page, answers(page), "Delete from here on")
     expect(answers(page)).to_have_count(0)
     page.wait_for_function(
         "() => fetch(`/v1/conversations/${location.pathname.slice(3)}`)"
@@ -112,7 +91,7 @@ def test_a_deleted_answer_comes_back_with_undo_and_is_gone_without(open_page: Op
 def test_deleting_the_first_question_deletes_the_conversation(open_page: Open) -> None:
     page = open_page()
     ask(page, "The only question here")
-    choose(page, page.get_by_role("log").locator("article[data-role=user]"), "Delete from here on")
+    choose_for(page, page.get_by_role("log").locator("article[data-role=user]"), "Delete from here on")
     expect(page).to_have_url(re.compile(r"/$"))
     expect(page.get_by_role("link", name="The only question here")).to_have_count(0)
 
@@ -120,7 +99,7 @@ def test_deleting_the_first_question_deletes_the_conversation(open_page: Open) -
 def test_the_prompt_view_shows_every_token_that_the_model_read(open_page: Open) -> None:
     page = open_page()
     ask(page, "What do you read?")
-    choose(page, answers(page), "Show the prompt")
+    choose_for(page, answers(page), "Show the prompt")
     panel = page.get_by_role("dialog", name="Prompt")
     expect(panel).to_contain_text("What do you read?")
     expect(panel.get_by_text(re.compile(r"^\d+ of 2048 tokens"))).to_be_visible()
@@ -131,26 +110,3 @@ def test_the_prompt_view_shows_every_token_that_the_model_read(open_page: Open) 
     page.keyboard.press("Escape")
     expect(panel).to_have_count(0)
     expect(answers(page).get_by_role("button", name="More")).to_be_focused()
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious_in_the_token_and_prompt_views(open_page: Open, scheme: str) -> None:
-    if not AXE.is_file():
-        pytest.skip("axe-core is not installed (npm ci in serve/web)")
-    page = open_page(color_scheme=scheme, reduced_motion="reduce", settings={"tokenView": True})
-    ask(page, "What do you read?")
-
-    def check(screen: str) -> None:
-        page.wait_for_timeout(500)
-        page.evaluate(AXE.read_text())
-        found = page.evaluate("axe.run(document, {resultTypes: ['violations']}).then(r => r.violations)")
-        serious = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
-        assert serious == [], screen
-
-    page.get_by_role("toolbar").get_by_role("button").nth(1).hover()
-    expect(page.get_by_role("dialog", name="What else was likely")).to_be_visible()
-    check("tokens")
-    page.mouse.move(5, 5)
-    choose(page, answers(page), "Show the prompt")
-    expect(page.get_by_role("dialog", name="Prompt").get_by_text("of 2048")).to_be_visible()
-    check("prompt")
