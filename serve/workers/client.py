@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, cast
 from litserve.specs.base import LitSpec
 from litserve.utils import ResponseBufferItem
 
-from serve.workers.shared_state import Lease, LeaseTable, WorkerState
-from serve.workers.transport import Jobs
 from serve.workers.engine_loop import STEP
 from serve.workers.messages import Event, Failure, Finished, Idle, Job, Prompt, Token
+from serve.workers.shared_state import Lease, LeaseTable, WorkerState
+from serve.workers.transport import Jobs
 
 if TYPE_CHECKING:
     from litserve import LitServer

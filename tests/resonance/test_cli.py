@@ -84,6 +84,7 @@ def test_ctrl_c_exits_with_130(tmp_path: Path) -> None:
 
 
 def test_the_answer_to_help_does_not_wait_for_torch() -> None:
-    program = "import sys, resonance.cli.main as c; c.run(['--help']); c.run(['train', '--help']); print('torch' in sys.modules)"
+    commands = "main.run(['--help']); main.run(['train', '--help'])"
+    program = f"import sys; from resonance.cli import main; {commands}; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.stdout.strip().endswith("False")
