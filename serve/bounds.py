@@ -9,7 +9,7 @@ from typing import Any, TypeGuard, cast
 from omegaconf import DictConfig, OmegaConf
 
 from resonance.hydra_config import ConfigError
-from serve.middleware.csrf import DEFAULT_PORTS
+from serve.middleware.cors import DEFAULT_PORTS
 from serve.middleware.host import parse_host
 
 CHOICES: dict[str, tuple[str | None, ...]] = {

@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from serve.console import show_table
 from serve.owners import KeysError
 from serve.storage.database import default_url
-from serve.storage.failures import StoreUnavailable
+from serve.storage.errors import StoreUnavailable
 from serve.storage.ownership import Amount, Holding, holdings, move
 from serve.storage.store import Store
 

@@ -20,14 +20,14 @@ from serve.console import show_table
 from serve.owners import (
     NAME,
     ApiKey,
-    GivenKey,
+    EnvironmentKey,
     KeysError,
     Owner,
-    changed_owners,
-    digest_of,
+    edit_owners,
+    key_digest,
     owner_id_of_key,
     owner_id_of_name,
-    parse_given_keys,
+    parse_environment_keys,
     read_owners,
 )
 
@@ -55,7 +55,7 @@ def main(overrides: list[str]) -> None:
     """Change or list keys and owners. Raises ResonanceError for a name that is taken or unknown."""
     config = compose("keys", [_as_text(override) for override in overrides])
     asked = _read(cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True)))
-    given = parse_given_keys(os.environ.get("RESONANCE_API_KEYS", ""))
+    given = parse_environment_keys(os.environ.get("RESONANCE_API_KEYS", ""))
     match asked.action:
         case "list":
             _show(read_owners(), given)
@@ -76,13 +76,13 @@ def main(overrides: list[str]) -> None:
             _warn_of_given(asked, given)
 
 
-def owner_names(owners: Sequence[Owner], given: Sequence[GivenKey]) -> dict[str, str]:
+def owner_names(owners: Sequence[Owner], given: Sequence[EnvironmentKey]) -> dict[str, str]:
     """The names of all owners by id; a key of the environment that has no name is its own owner."""
     names = {owner.id: owner.name for owner in owners}
     ids = {owner.name: owner.id for owner in owners}
     for entry in given:
         if entry.name is None:
-            names.setdefault(owner_id_of_key(digest_of(entry.key)), "(a key of RESONANCE_API_KEYS without a name)")
+            names.setdefault(owner_id_of_key(key_digest(entry.key)), "(a key of RESONANCE_API_KEYS without a name)")
         else:
             names.setdefault(ids.get(entry.name) or owner_id_of_name(entry.name), entry.name)
     return names
@@ -138,7 +138,7 @@ def _named(asked: Request) -> str:
 
 
 def _add(name: str, admin: bool, another: bool) -> None:
-    with changed_owners() as owners:
+    with edit_owners() as owners:
         known = next((owner for owner in owners if owner.name == name), None)
         if known is None and not NAME.fullmatch(name):
             raise KeysError(f"A name has 1 to 64 letters, digits, and _ . @ -, unlike {name!r}.")
@@ -164,7 +164,7 @@ def _add(name: str, admin: bool, another: bool) -> None:
 
 
 def _rotate(name: str, prefix: str | None, grace: timedelta | None) -> None:
-    with changed_owners() as owners:
+    with edit_owners() as owners:
         owner = _find(owners, name)
         old = _chosen(owner, prefix)
         if not old:
@@ -184,7 +184,7 @@ def _rotate(name: str, prefix: str | None, grace: timedelta | None) -> None:
 
 
 def _revoke(name: str, prefix: str | None) -> None:
-    with changed_owners() as owners:
+    with edit_owners() as owners:
         owner = _find(owners, name)
         revoked = _chosen(owner, prefix)
         if not revoked:
@@ -197,7 +197,7 @@ def _revoke(name: str, prefix: str | None) -> None:
         _note("No owner has a key now; a server with auth=auto goes on asking for one, also when it starts anew.")
 
 
-def _warn_of_given(asked: Request, given: Sequence[GivenKey]) -> None:
+def _warn_of_given(asked: Request, given: Sequence[EnvironmentKey]) -> None:
     """Say that a key of the environment goes on being let in; this command cannot take it back."""
     if asked.key is None and any(entry.name == asked.name for entry in given):
         _note(f"{asked.name} has a key in RESONANCE_API_KEYS too; it is let in until it is taken out there.")
@@ -236,10 +236,10 @@ def _valid(owner: Owner) -> list[ApiKey]:
 
 def _new_key(admin: bool) -> tuple[str, ApiKey]:
     secret = f"rsn-{secrets.token_urlsafe(32)}"
-    return secret, ApiKey(digest_of(secret).hex(), _time(_now()), admin)
+    return secret, ApiKey(key_digest(secret).hex(), _time(_now()), admin)
 
 
-def _show(owners: Sequence[Owner], given: Sequence[GivenKey]) -> None:
+def _show(owners: Sequence[Owner], given: Sequence[EnvironmentKey]) -> None:
     table = Table("name", "owner", "key begins", "created", "may", "valid")
     for owner in owners:
         keys = _valid(owner)
@@ -252,7 +252,7 @@ def _show(owners: Sequence[Owner], given: Sequence[GivenKey]) -> None:
     names = owner_names(owners, given)
     ids = {name: id for id, name in names.items()}
     for entry in given:
-        digest = digest_of(entry.key)
+        digest = key_digest(entry.key)
         id = owner_id_of_key(digest) if entry.name is None else ids[entry.name]
         table.add_row(
             entry.name or "(no name)", id, digest.hex()[:SHOWN], "RESONANCE_API_KEYS", MAY_USE, "while it is set"

@@ -53,7 +53,7 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class GivenKey:
+class EnvironmentKey:
     """A key of RESONANCE_API_KEYS; without a name its owner is the key itself."""
 
     key: str
@@ -65,7 +65,7 @@ def keys_file() -> Path:
     return home() / "api-keys.json"
 
 
-def digest_of(key: str) -> bytes:
+def key_digest(key: str) -> bytes:
     """What is kept of a key."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
@@ -95,7 +95,7 @@ def read_owners(path: Path | None = None) -> list[Owner]:
 
 
 @contextmanager
-def changed_owners() -> Generator[list[Owner]]:
+def edit_owners() -> Generator[list[Owner]]:
     """The owners, to be changed in place: they are written when the block ends, and other processes wait. KeysError."""
     path = keys_file()
     try:
@@ -111,14 +111,14 @@ def changed_owners() -> Generator[list[Owner]]:
         raise KeysError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
-def parse_given_keys(text: str) -> tuple[GivenKey, ...]:
+def parse_environment_keys(text: str) -> tuple[EnvironmentKey, ...]:
     """The keys of RESONANCE_API_KEYS: KEY or NAME:KEY, comma-separated. Raises KeysError, which shows no key."""
-    given: dict[str, GivenKey] = {}
+    given: dict[str, EnvironmentKey] = {}
     for number, part in enumerate((part.strip() for part in text.split(",")), start=1):
         if not part:
             continue
         name, colon, key = part.partition(":")
-        entry = GivenKey(key, name) if colon else GivenKey(part)
+        entry = EnvironmentKey(key, name) if colon else EnvironmentKey(part)
         if colon and not NAME.fullmatch(name):
             raise KeysError(
                 f"Key {number} of RESONANCE_API_KEYS has no owner's name before its colon (letters, digits, "

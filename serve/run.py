@@ -14,12 +14,10 @@ from resonance.errors import ResonanceError
 from resonance.retrieval import build_retriever
 from serve.api.app import build
 from serve.api.auth import KeyRing
-from serve.api.export_slots import ExportSlots
 from serve.api.service import Service
 from serve.generation.event_logs import EventLogs
-from serve.middleware.connections import Connections
-from serve.middleware.rate_limits import Quotas
-from serve.middleware.uvicorn_protocol import BoundedProtocol
+from serve.middleware.rate_limits import ExportLimiter, RateLimiter
+from serve.middleware.uvicorn_protocol import BoundedProtocol, ConnectionLimiter
 from serve.models.memory_budget import Room
 from serve.models.registry import Fleet
 from serve.models.served_model import open_models
@@ -57,7 +55,7 @@ def main(overrides: list[str]) -> None:
         server_header=False,
         http=partial(
             BoundedProtocol,
-            connections=Connections(settings.limits.connections, settings.limits.connections_per_address),
+            connections=ConnectionLimiter(settings.limits.connections, settings.limits.connections_per_address),
             receive_seconds=settings.limits.receive_s,
             write_seconds=settings.limits.write_s,
         ),
@@ -89,13 +87,13 @@ def make_server(settings: Settings) -> Server:
         device=device,
         table=table,
         spec=spec,
-        keys=KeyRing(settings.api_keys, keys_file(), open=not settings.asks_for_keys, closes=settings.auth == "auto"),
+        keys=KeyRing(settings.api_keys, keys_file(), open=not settings.requires_keys, closes=settings.auth == "auto"),
         store=Store(settings.store_url, settings.max_stored_bytes),
         retriever=retriever,
         metrics=Metrics(table, spec.undelivered),
-        quotas=Quotas(settings.limits),
+        rate_limiter=RateLimiter(settings.limits),
         logs=EventLogs(settings.limits.answers_bytes),
-        exports=ExportSlots(settings.limits.exports),
+        export_limiter=ExportLimiter(settings.limits.exports),
     )
     build(server.app, server.service)
     return server

@@ -16,7 +16,7 @@ from resonance.checkpoint import Checkpoint
 from resonance.hydra_config import ConfigError, compose
 from resonance.paths import CHECKPOINTS
 from serve.bounds import check
-from serve.owners import GivenKey, parse_given_keys, read_owners
+from serve.owners import EnvironmentKey, parse_environment_keys, read_owners
 from serve.storage.database import default_url
 
 HOSTS = {"localhost": "127.0.0.1", "127.0.0.1": "127.0.0.1", "0.0.0.0": "0.0.0.0", "::": "::"}  # as LitServe takes them
@@ -93,8 +93,8 @@ class Settings:
     port: int
     device: str
     auth: Literal["auto", "none"]
-    asks_for_keys: bool  # at the start
-    api_keys: tuple[GivenKey, ...]  # those of the environment; `resonance keys` keeps others
+    requires_keys: bool  # at the start
+    api_keys: tuple[EnvironmentKey, ...]  # those of the environment; `resonance keys` keeps others
     cors_origins: tuple[str, ...]
     allowed_hosts: tuple[str, ...]
     max_queue: int
@@ -118,7 +118,7 @@ def read_settings(overrides: Sequence[str], environment: Mapping[str, str] = os.
     Raises ConfigError or CheckpointError, in one sentence, for what cannot be served.
     """
     config = compose("serve", [*_from_environment(environment, overrides), *overrides])
-    return _settings(config, parse_given_keys(environment.get("RESONANCE_API_KEYS", "")))
+    return _settings(config, parse_environment_keys(environment.get("RESONANCE_API_KEYS", "")))
 
 
 def _from_environment(environment: Mapping[str, str], overrides: Sequence[str]) -> list[str]:
@@ -171,14 +171,14 @@ def _quoted(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _settings(config: DictConfig, api_keys: tuple[GivenKey, ...]) -> Settings:
+def _settings(config: DictConfig, api_keys: tuple[EnvironmentKey, ...]) -> Settings:
     values: Any = OmegaConf.to_container(config, resolve=True)
     check(config)
     host = HOSTS.get(str(values["host"]))
     if host is None:
         raise ConfigError(f"host must be one of {', '.join(HOSTS)}, not {values['host']!r}.")
-    asks_for_keys = values["auth"] == "auto" and bool(api_keys or read_owners())
-    if values["auth"] == "auto" and host != "127.0.0.1" and not asks_for_keys:
+    requires_keys = values["auth"] == "auto" and bool(api_keys or read_owners())
+    if values["auth"] == "auto" and host != "127.0.0.1" and not requires_keys:
         raise ConfigError(
             f"host={host} lets other machines in: make keys for them with `resonance keys add NAME` or set "
             "RESONANCE_API_KEYS, or say auth=none if anybody may come in."
@@ -198,7 +198,7 @@ def _settings(config: DictConfig, api_keys: tuple[GivenKey, ...]) -> Settings:
         port=values["port"],
         device=values["device"],
         auth=values["auth"],
-        asks_for_keys=asks_for_keys,
+        requires_keys=requires_keys,
         api_keys=api_keys,
         cors_origins=tuple(values["cors_origins"]),
         allowed_hosts=tuple(values["allowed_hosts"]),

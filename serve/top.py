@@ -16,7 +16,7 @@ from rich.table import Table
 
 from resonance.errors import ResonanceError
 from resonance.hydra_config import compose
-from serve.owners import parse_given_keys
+from serve.owners import parse_environment_keys
 
 PATIENCE = 5.0  # seconds that an answer may take
 LATENCIES = {
@@ -55,7 +55,7 @@ def main(overrides: list[str]) -> None:
     url = str(values["url"])
     if not url.startswith(("http://", "https://")):
         raise TopError(f"url must be a server's address, http://127.0.0.1:8000 for example, not {url!r}.")
-    keys = parse_given_keys(os.environ.get("RESONANCE_API_KEYS", ""))
+    keys = parse_environment_keys(os.environ.get("RESONANCE_API_KEYS", ""))
     headers = {"Authorization": f"Bearer {keys[0].key}"} if keys else {}
     console = Console()
     try:

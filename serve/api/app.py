@@ -8,17 +8,16 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from serve.api import chat, completions, conversations, datasets, errors, feedback, models, prompt_preview, system
+from serve.api.schemas.errors import ErrorBody
 from serve.api.schemas.feedback import Example, Preference
-from serve.api.schemas.responses import Citations, ErrorBody, NotSearched
+from serve.api.schemas.responses import Citations, NotSearched
 from serve.api.service import VERSION, Service
 from serve.api.static import add_docs, add_page
-from serve.middleware.access_log import Edge
-from serve.middleware.admission import Gate
-from serve.middleware.body_budget import Admission
-from serve.middleware.cors import METHODS, Cors
-from serve.middleware.csrf import CsrfProtection
-from serve.middleware.head import HeadAsGet
-from serve.middleware.host import HostCheck
+from serve.middleware.access_log import AccessLogMiddleware
+from serve.middleware.admission import AdmissionMiddleware, BodyReader
+from serve.middleware.cors import METHODS, Cors, CsrfMiddleware
+from serve.middleware.head import HeadMiddleware
+from serve.middleware.host import HostMiddleware
 
 ABOUT = "GPT-2 from scratch behind OpenAI's API, with stored conversations. Errors always have one form."
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -31,7 +30,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     413: {"model": ErrorBody, "description": "The request is too large."},
     415: {"model": ErrorBody, "description": "The body is not of the endpoint's content type."},
     429: {"model": ErrorBody, "description": "Too much at once; Retry-After says when to come again."},
-    500: {"model": ErrorBody, "description": "The server has made a mistake."},
+    500: {"model": ErrorBody, "description": "The server has made a internal_error."},
     503: {"model": ErrorBody, "description": "What this needs is not there at the moment."},
     504: {"model": ErrorBody, "description": "The answer took too long."},
 }
@@ -54,9 +53,13 @@ def build(app: FastAPI, service: Service) -> None:
     add_docs(app)
     add_page(app)
     # From the inside out.
-    admission = Admission(service.settings.limits, service.keys)
-    app.add_middleware(Gate, metrics=service.metrics, admission=admission, full=service.full)
-    app.add_middleware(HeadAsGet)
+    app.add_middleware(
+        AdmissionMiddleware,
+        metrics=service.metrics,
+        bodies=BodyReader(service.settings.limits, service.keys),
+        full=service.full,
+    )
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(
         Cors,
         allow_origins=service.settings.cors_origins,
@@ -66,10 +69,10 @@ def build(app: FastAPI, service: Service) -> None:
         expose_headers=["X-Request-ID", "Retry-After"],
     )
     settings = service.settings
-    app.add_middleware(CsrfProtection, origins=settings.cors_origins)
-    if not settings.asks_for_keys or settings.allowed_hosts:
-        app.add_middleware(HostCheck, names=settings.allowed_hosts, bound=settings.host)
-    app.add_middleware(Edge, metrics=service.metrics, tracing=lambda: service.tracing)
+    app.add_middleware(CsrfMiddleware, origins=settings.cors_origins)
+    if not settings.requires_keys or settings.allowed_hosts:
+        app.add_middleware(HostMiddleware, names=settings.allowed_hosts, bound=settings.host)
+    app.add_middleware(AccessLogMiddleware, metrics=service.metrics, tracing=lambda: service.tracing)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # as FastAPI documents it
 
 

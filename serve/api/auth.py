@@ -15,7 +15,7 @@ from fastapi.security.utils import get_authorization_scheme_param
 
 from resonance.errors import ResonanceError
 from serve.api.errors import ApiError
-from serve.owners import ApiKey, GivenKey, Owner, digest_of, owner_id_of_key, owner_id_of_name, read_owners
+from serve.owners import ApiKey, EnvironmentKey, Owner, key_digest, owner_id_of_key, owner_id_of_name, read_owners
 
 log = logging.getLogger("resonance.serve")
 LOOK_EVERY = 0.5  # seconds between two looks at the file for the sake of answers that are under way
@@ -55,7 +55,7 @@ class KeyRing:
     so: a file that loses its last key must not open the server.
     """
 
-    def __init__(self, given: Sequence[GivenKey], file: Path, *, open: bool, closes: bool = True) -> None:
+    def __init__(self, given: Sequence[EnvironmentKey], file: Path, *, open: bool, closes: bool = True) -> None:
         self._open, self._closes = open, closes
         self._given, self._file = tuple(given), file
         self._stamp: tuple[int, ...] | None = ()
@@ -73,7 +73,7 @@ class KeyRing:
     def find(self, key: str) -> KnownKey | None:
         """The key if it is let in. Every known key is compared, each in constant time."""
         self.refresh()
-        digest = digest_of(key)
+        digest = key_digest(key)
         same = [known for known in self._keys if hmac.compare_digest(digest, known.digest)]
         return next((known for known in same if known.is_valid()), None)
 
@@ -146,13 +146,13 @@ class KeyRing:
             log.warning("there are API keys, but auth=none: everybody is let in without one")
 
 
-def known_keys(owners: Sequence[Owner], given: Sequence[GivenKey]) -> list[KnownKey]:
+def known_keys(owners: Sequence[Owner], given: Sequence[EnvironmentKey]) -> list[KnownKey]:
     """All keys; one that stands in the file and is given without a name belongs to its owner in the file."""
     ids = {owner.name: owner.id for owner in owners}
     kept = [KnownKey(bytes.fromhex(key.sha256), owner.id, key) for owner in owners for key in owner.keys]
     stored = {known.digest for known in kept}
     for entry in given:
-        digest = digest_of(entry.key)
+        digest = key_digest(entry.key)
         if entry.name is not None:
             kept.append(KnownKey(digest, ids.get(entry.name) or owner_id_of_name(entry.name)))
         elif digest not in stored:
@@ -181,5 +181,5 @@ async def admin(
     return known
 
 
-Known = Annotated[Caller, Depends(caller)]
-Admin = Annotated[Caller, Depends(admin)]
+CallerDep = Annotated[Caller, Depends(caller)]
+AdminDep = Annotated[Caller, Depends(admin)]

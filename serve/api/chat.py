@@ -5,10 +5,10 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from serve.api.auth import Caller, Known
+from serve.api.auth import Caller, CallerDep
 from serve.api.schemas.requests import ChatRequest
 from serve.api.schemas.responses import AnswerMessage, ChatChoice, ChatCompletion, Logprobs, NotSearched
-from serve.api.service import Service, Shared
+from serve.api.service import Service, ServiceDep
 from serve.generation.echo import beside_the_loop
 from serve.generation.event_stream import EventLog, EventStream
 from serve.generation.generation import Turn, begin
@@ -35,32 +35,34 @@ OUR_EVENTS = {
 
 @router.post("/v1/chat/completions", response_model=ChatCompletion, responses={200: STREAMED})
 async def chat_completions(
-    body: ChatRequest, request: Request, shared: Shared, caller: Known, last_event_id: LastEventId = None
+    body: ChatRequest, request: Request, service: ServiceDep, caller: CallerDep, last_event_id: LastEventId = None
 ) -> Response:
     """Answer a conversation as OpenAI's API does, whole or with `stream: true` in pieces."""
     if body.stream:
-        return await _stream(shared, caller, body, last_event_id, ours=False)
-    turn = await begin(shared, caller, body, streams=False)
-    return await whole(request, shared, turn, _collect(turn))
+        return await _stream(service, caller, body, last_event_id, ours=False)
+    turn = await begin(service, caller, body, streams=False)
+    return await whole(request, service, turn, _collect(turn))
 
 
 @router.post("/v1/chat/stream", response_class=Response, responses={200: OUR_EVENTS})
-async def chat_stream(body: ChatRequest, shared: Shared, caller: Known, last_event_id: LastEventId = None) -> Response:
+async def chat_stream(
+    body: ChatRequest, service: ServiceDep, caller: CallerDep, last_event_id: LastEventId = None
+) -> Response:
     """Answer a conversation in server-sent events.
 
     OpenAI's chunks; where a search ran, `event: sources` (Sources) before the first and `event: citations` (Citations)
     before the last one of each answer; `event: error` when something fails. The end is `data: [DONE]`.
     """
-    return await _stream(shared, caller, body, last_event_id, ours=True)
+    return await _stream(service, caller, body, last_event_id, ours=True)
 
 
 async def _stream(
-    shared: Service, caller: Caller, body: ChatRequest, last_event_id: str | None, *, ours: bool
+    service: Service, caller: Caller, body: ChatRequest, last_event_id: str | None, *, ours: bool
 ) -> EventStream:
     if last_event_id:
-        return replay(shared, caller, last_event_id)
-    turn = await begin(shared, caller, body, streams=True)
-    return stream(shared, caller, turn.id, lambda log: _write(turn, log, ours=ours), turn.release)
+        return replay(service, caller, last_event_id)
+    turn = await begin(service, caller, body, streams=True)
+    return stream(service, caller, turn.id, lambda log: _write(turn, log, ours=ours), turn.release)
 
 
 async def _collect(turn: Turn) -> bytes:

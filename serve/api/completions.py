@@ -11,11 +11,11 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from serve.api.auth import Caller, Known
+from serve.api.auth import Caller, CallerDep
 from serve.api.errors import ApiError
 from serve.api.schemas.requests import CompletionRequest
 from serve.api.schemas.responses import Completion, Usage
-from serve.api.service import Service, Shared
+from serve.api.service import Service, ServiceDep
 from serve.generation.echo import Echo, beside_the_loop, choice, with_choices, write_echo
 from serve.generation.event_logs import whole_answer_bytes
 from serve.generation.event_stream import EventLog
@@ -39,15 +39,19 @@ router = APIRouter(tags=["completions"], route_class=TypedRoute)
 
 @router.post("/v1/completions", response_model=Completion, responses={200: STREAMED})
 async def completions(
-    body: CompletionRequest, request: Request, shared: Shared, caller: Known, last_event_id: LastEventId = None
+    body: CompletionRequest,
+    request: Request,
+    service: ServiceDep,
+    caller: CallerDep,
+    last_event_id: LastEventId = None,
 ) -> Response:
     """Continue texts or token ids as OpenAI's older API does, whole or with `stream: true` in pieces."""
     if body.stream and last_event_id:
-        return replay(shared, caller, last_event_id)
-    job = await _begin(shared, caller, body)
+        return replay(service, caller, last_event_id)
+    job = await _begin(service, caller, body)
     if not body.stream:
-        return await whole(request, shared, job, _collect(job))
-    return stream(shared, caller, job.id, lambda log: _write(job, log), job.release)
+        return await whole(request, service, job, _collect(job))
+    return stream(service, caller, job.id, lambda log: _write(job, log), job.release)
 
 
 @dataclass(slots=True)
@@ -80,7 +84,7 @@ class _Job:
 
     async def events(self) -> AsyncIterator[Token | Idle]:
         """The tokens of all continuations. Raises ApiError when the work fails."""
-        async for event in self.service.heard(self.answer, self.began):
+        async for event in self.service.events(self.answer, self.began):
             if isinstance(event, Token):
                 continued = self.continued[event.index]
                 continued.finish_reason = event.finish_reason
@@ -118,7 +122,7 @@ class _Job:
         """Nothing more is made for this request."""
         if not self.answer.ended:
             self.answer.close()
-        self.service.quotas.spend(self.caller.client, sum(c.made for c in self.continued))
+        self.service.rate_limiter.spend(self.caller.client, sum(c.made for c in self.continued))
         reasons = [continued.finish_reason for continued in self.continued]
         self.service.trace_answer(self.answer, self.id, self.model, self.usage(), reasons)
 
@@ -149,7 +153,7 @@ async def _begin(service: Service, caller: Caller, body: CompletionRequest) -> _
             code="invalid_value",
         )
     with ExitStack() as stack:
-        stack.enter_context(service.quotas.one_more(caller.client))
+        stack.enter_context(service.rate_limiter.admit(caller.client))
         # Before anything is waited for, so that a full server is seen as full at once.
         answer = service.reserve(model, caller)
         stack.callback(answer.close)
@@ -159,7 +163,7 @@ async def _begin(service: Service, caller: Caller, body: CompletionRequest) -> _
             prompts = _prompts(given, model, wanted)
         _check_prompt_logprobs(body, sum(map(len, prompts)) * n, service.settings.limits.prompt_logprobs)
         stack.enter_context(service.logs.reserved(_kept_bytes(body, prompts, wanted, model, service)))
-        service.quotas.spend_prompt(caller.client, sum(map(len, prompts)))
+        service.rate_limiter.spend_prompt(caller.client, sum(map(len, prompts)))
         jobs: list[Prompt] = []
         for ids in prompts:
             params = None

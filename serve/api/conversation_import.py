@@ -14,7 +14,7 @@ from serve.api.errors import ApiError
 from serve.api.schemas.conversations import Feedback
 from serve.api.schemas.requests import SessionId
 from serve.api.schemas.responses import Sources, Timing, Usage
-from serve.storage.imports import NewConversation
+from serve.storage.import_export import NewConversation
 from serve.storage.store import title_of
 
 

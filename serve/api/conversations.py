@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
-from serve.api.auth import Caller, Known
-from serve.api.errors import ApiError, busy, no_store, over_quota
+from serve.api.auth import Caller, CallerDep
+from serve.api.errors import ApiError, quota_exceeded, session_busy, store_unavailable
 from serve.api.schemas.conversations import (
     Conversation,
     ConversationPage,
@@ -20,9 +20,9 @@ from serve.api.schemas.conversations import (
     StoredMessage,
 )
 from serve.api.schemas.requests import FeedbackRequest, Rename
-from serve.api.service import Service, Shared
+from serve.api.service import Service, ServiceDep
 from serve.middleware.content_type import TypedRoute
-from serve.storage.failures import StoreUnavailable
+from serve.storage.errors import StoreUnavailable
 from serve.storage.quota import QuotaExceeded
 from serve.storage.session_locks import SessionBusy
 from serve.storage.snippets import snippet_of
@@ -38,11 +38,11 @@ def stored() -> Generator[None]:
     try:
         yield
     except StoreUnavailable as error:
-        raise no_store(error) from error
+        raise store_unavailable(error) from error
     except QuotaExceeded as error:
-        raise over_quota(error) from error
+        raise quota_exceeded(error) from error
     except SessionBusy as error:
-        raise busy("An answer in this conversation is still under way.") from error
+        raise session_busy("An answer in this conversation is still under way.") from error
 
 
 def missing(what: str) -> ApiError:
@@ -52,16 +52,16 @@ def missing(what: str) -> ApiError:
 
 @router.get("")
 async def list_conversations(
-    shared: Shared,
-    caller: Known,
+    service: ServiceDep,
+    caller: CallerDep,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     after: Annotated[str | None, Query(max_length=64, description="The last id of the page before.")] = None,
     q: Annotated[str | None, Query(max_length=200, description="Words in titles or messages.")] = None,
 ) -> ConversationPage:
     """The caller's conversations, newest first; those with the words of `q`, and where these stand."""
     with stored():
-        rows, more = await shared.store.page(caller.owner, limit=limit, after=after, query=q)
-        found = await shared.store.found(caller.owner, [row.id for row, _ in rows], q) if q and rows else {}
+        rows, more = await service.store.page(caller.owner, limit=limit, after=after, query=q)
+        found = await service.store.found(caller.owner, [row.id for row, _ in rows], q) if q and rows else {}
     data: list[ListedConversation] = []
     for row, count in rows:
         snippet = snippet_of(found[row.id], q) if q and row.id in found else None
@@ -70,51 +70,53 @@ async def list_conversations(
 
 
 @router.delete("")
-async def delete_conversations(shared: Shared, caller: Known) -> DeletedAll:
+async def delete_conversations(service: ServiceDep, caller: CallerDep) -> DeletedAll:
     """Delete all of the caller's conversations with all their messages."""
-    if any(owner == caller.owner for owner, _ in shared.busy_sessions):
-        raise busy("An answer in one of the conversations is still under way.")
+    if any(owner == caller.owner for owner, _ in service.busy_sessions):
+        raise session_busy("An answer in one of the conversations is still under way.")
     with stored():
-        return DeletedAll(deleted=await shared.store.delete_all(caller.owner))
+        return DeletedAll(deleted=await service.store.delete_all(caller.owner))
 
 
 @router.get("/{conversation_id}")
-async def read_conversation(conversation_id: Id, shared: Shared, caller: Known) -> Conversation:
+async def read_conversation(conversation_id: Id, service: ServiceDep, caller: CallerDep) -> Conversation:
     """A whole conversation."""
     with stored():
-        found = await shared.store.conversation(caller.owner, conversation_id)
+        found = await service.store.conversation(caller.owner, conversation_id)
     if found is None:
         raise missing("conversation")
     return shown(*found)
 
 
 @router.patch("/{conversation_id}")
-async def rename_conversation(conversation_id: Id, body: Rename, shared: Shared, caller: Known) -> Conversation:
+async def rename_conversation(
+    conversation_id: Id, body: Rename, service: ServiceDep, caller: CallerDep
+) -> Conversation:
     """Give a conversation another title."""
     with stored():
-        known = await shared.store.rename(caller.owner, conversation_id, body.title)
+        known = await service.store.rename(caller.owner, conversation_id, body.title)
     if not known:
         raise missing("conversation")
-    return await read_conversation(conversation_id, shared, caller)
+    return await read_conversation(conversation_id, service, caller)
 
 
 @router.delete("/{conversation_id}")
-async def delete_conversation(conversation_id: Id, shared: Shared, caller: Known) -> Deleted:
+async def delete_conversation(conversation_id: Id, service: ServiceDep, caller: CallerDep) -> Deleted:
     """Delete a conversation with all its messages."""
-    _refuse_while_busy(shared, caller, conversation_id)
+    _refuse_while_busy(service, caller, conversation_id)
     with stored():
-        known = await shared.store.delete(caller.owner, conversation_id)
+        known = await service.store.delete(caller.owner, conversation_id)
     if not known:
         raise missing("conversation")
     return Deleted(id=conversation_id)
 
 
 @router.delete("/{conversation_id}/messages/{message_id}")
-async def delete_message(conversation_id: Id, message_id: Id, shared: Shared, caller: Known) -> DeletedMessage:
+async def delete_message(conversation_id: Id, message_id: Id, service: ServiceDep, caller: CallerDep) -> DeletedMessage:
     """Delete one message; those that followed it follow the message before it."""
-    _refuse_while_busy(shared, caller, conversation_id)
+    _refuse_while_busy(service, caller, conversation_id)
     with stored():
-        known = await shared.store.delete_message(caller.owner, conversation_id, message_id)
+        known = await service.store.delete_message(caller.owner, conversation_id, message_id)
     if not known:
         raise missing("message")
     return DeletedMessage(id=message_id)
@@ -122,11 +124,11 @@ async def delete_message(conversation_id: Id, message_id: Id, shared: Shared, ca
 
 @router.put("/{conversation_id}/messages/{message_id}/feedback")
 async def rate_message(
-    conversation_id: Id, message_id: Id, body: FeedbackRequest, shared: Shared, caller: Known
+    conversation_id: Id, message_id: Id, body: FeedbackRequest, service: ServiceDep, caller: CallerDep
 ) -> Feedback:
     """Say what you think of an answer; saying it again replaces it."""
     with stored():
-        known = await shared.store.rate(
+        known = await service.store.rate(
             caller.owner, conversation_id, message_id, body.rating, body.comment, body.correction
         )
     if not known:
@@ -134,9 +136,9 @@ async def rate_message(
     return Feedback(rating=body.rating, comment=body.comment, correction=body.correction)
 
 
-def _refuse_while_busy(shared: Service, caller: Caller, conversation_id: str) -> None:
-    if (caller.owner, conversation_id) in shared.busy_sessions:
-        raise busy("An answer in this conversation is still under way.")
+def _refuse_while_busy(service: Service, caller: Caller, conversation_id: str) -> None:
+    if (caller.owner, conversation_id) in service.busy_sessions:
+        raise session_busy("An answer in this conversation is still under way.")
 
 
 def shown(row: ConversationRow, messages: Sequence[MessageRow]) -> Conversation:

@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from resonance.errors import error_location
-from serve.storage.failures import StoreUnavailable
+from serve.storage.errors import StoreUnavailable
 from serve.storage.quota import QuotaExceeded
 
 log = logging.getLogger("resonance.serve.access")
@@ -59,12 +59,12 @@ class ApiError(Exception):
 STORE_UNAVAILABLE = "store_unavailable"
 
 
-def no_store(error: StoreUnavailable) -> ApiError:
+def store_unavailable(error: StoreUnavailable) -> ApiError:
     """The error of everything that needs the database while it does not answer; it says why."""
     return ApiError(503, f"The conversations cannot be reached: {error.cause}.", code=STORE_UNAVAILABLE, retry_after=5)
 
 
-def over_quota(error: QuotaExceeded) -> ApiError:
+def quota_exceeded(error: QuotaExceeded) -> ApiError:
     """The error of what does not fit into the caller's share of the store."""
     return ApiError(
         413,
@@ -74,7 +74,7 @@ def over_quota(error: QuotaExceeded) -> ApiError:
     )
 
 
-def busy(why: str, param: str | None = None) -> ApiError:
+def session_busy(why: str, param: str | None = None) -> ApiError:
     """The error of what must wait for an answer that is under way in a conversation."""
     return ApiError(409, why, param=param, code="session_busy", retry_after=1)
 
@@ -84,18 +84,18 @@ def server_full() -> ApiError:
     return ApiError(429, "The server is answering as many requests as it can.", code="server_full", retry_after=1)
 
 
-def mistake(name: str, error: Exception) -> ApiError:
+def internal_error(name: str, error: Exception) -> ApiError:
     """The error of what nobody foresaw. The log has, under a request's or an answer's name, where it happened.
 
     The error's own words are left out: they may repeat what a client has sent.
     """
     log.error(json.dumps({"request_id": name, "fault": type(error).__name__, "at": error_location(error)}))
-    return ApiError(500, "The server has made a mistake; it goes on.", code="internal_error")
+    return ApiError(500, "The server has made a internal_error; it goes on.", code="internal_error")
 
 
-TOO_LARGE = "The request is larger than the server takes."
-GONE = "The client has gone."
-TOO_SLOW = "The request's body did not come in time."
+BODY_TOO_LARGE = "The request is larger than the server takes."
+CLIENT_GONE = "The client has gone."
+BODY_TIMEOUT = "The request's body did not come in time."
 LONGEST_NAME = 80  # of a field that does not exist, to be repeated
 BRANCHES = frozenset(("str", "int", "float", "bool", "list", "dict", "none", "constrained-str", "SearchQuery"))
 """What pydantic puts into a location for the branches of a union; a reader only needs the field."""
@@ -112,11 +112,11 @@ def install(app: FastAPI) -> None:
 
     async def api_error(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ApiError)
-        return response(error)
+        return error_response(error)
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        return response(_from_validation(error.errors(), request))
+        return error_response(_from_validation(error.errors(), request))
 
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
@@ -134,7 +134,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, http)
 
 
-def response(error: ApiError) -> JSONResponse:
+def error_response(error: ApiError) -> JSONResponse:
     """The HTTP response of an error."""
     headers: dict[str, str] = {}
     if error.retry_after is not None:
@@ -167,7 +167,7 @@ def _http_code(error: HTTPException) -> str | None:
 
 
 def _from_validation(errors: Sequence[Mapping[str, Any]], request: Request) -> ApiError:
-    """The first mistake of a request, in words; pydantic's own answer would repeat what was sent."""
+    """The first internal_error of a request, in words; pydantic's own answer would repeat what was sent."""
     error = _nearest(errors)
     where: Sequence[int | str] = error["loc"]
     source, *path = where or ("body",)

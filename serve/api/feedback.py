@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
-from serve.api.auth import Known
+from serve.api.auth import CallerDep
 from serve.api.conversations import missing, stored
 from serve.api.datasets import attachment, lines_of
 from serve.api.schemas.feedback import (
@@ -24,85 +24,87 @@ from serve.api.schemas.feedback import (
     VotePage,
     VoteRequest,
 )
-from serve.api.service import Service, Shared
+from serve.api.service import Service, ServiceDep
+from serve.api.training_data import corrections_of
 from serve.middleware.content_type import TypedRoute
 from serve.storage import votes
-from serve.storage.exports import Whole, whole_conversations
+from serve.storage.import_export import ConversationWithMessages, export_batches
 from serve.storage.tables import VoteRow
-from serve.storage.training_examples import corrections_of
 
 router = APIRouter(prefix="/v1", tags=["votes"], route_class=TypedRoute)
 PAGE = 100
 
 
 @router.post("/votes")
-async def vote(body: VoteRequest, shared: Shared, caller: Known) -> Vote:
+async def vote(body: VoteRequest, service: ServiceDep, caller: CallerDep) -> Vote:
     """Say which of two answers to one prompt is better. Both sides name served models, whose checkpoints are noted."""
     row = VoteRow(
         owner=caller.owner,
         id=f"vote-{secrets.token_hex(12)}",
         created_at=datetime.now(UTC),
         prompt=[{"role": turn.role, "content": turn.content} for turn in body.prompt],
-        a=_noted(shared, body.a),
-        b=_noted(shared, body.b),
+        a=_noted(service, body.a),
+        b=_noted(service, body.b),
         choice=body.choice,
     )
     with stored():
-        await votes.add_vote(shared.store, row)
+        await votes.add_vote(service.store, row)
     return _vote(row)
 
 
 @router.get("/votes")
 async def list_votes(
-    shared: Shared,
-    caller: Known,
+    service: ServiceDep,
+    caller: CallerDep,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     after: Annotated[str | None, Query(max_length=64, description="The last id of the page before.")] = None,
 ) -> VotePage:
     """The caller's votes, newest first."""
     with stored():
-        rows, more = await votes.votes(shared.store, caller.owner, limit=limit, after=after)
+        rows, more = await votes.votes(service.store, caller.owner, limit=limit, after=after)
     return VotePage(data=[_vote(row) for row in rows], has_more=more)
 
 
 @router.delete("/votes/{vote_id}")
-async def delete_vote(vote_id: Annotated[str, Path(max_length=64)], shared: Shared, caller: Known) -> DeletedVote:
+async def delete_vote(
+    vote_id: Annotated[str, Path(max_length=64)], service: ServiceDep, caller: CallerDep
+) -> DeletedVote:
     """Take a vote back."""
     with stored():
-        known = await votes.delete_vote(shared.store, caller.owner, vote_id)
+        known = await votes.delete_vote(service.store, caller.owner, vote_id)
     if not known:
         raise missing("vote")
     return DeletedVote(id=vote_id)
 
 
 @router.get("/preferences.jsonl", response_class=StreamingResponse, responses={200: lines_of("Preference")})
-async def export_preferences(shared: Shared, caller: Known) -> StreamingResponse:
+async def export_preferences(service: ServiceDep, caller: CallerDep) -> StreamingResponse:
     """Preference data, one Preference a line: every vote that is no tie, and every corrected answer."""
     with stored():
-        await votes.votes(shared.store, caller.owner, limit=1, after=None)  # fails before the answer begins
-    return attachment(shared, "preferences", _lines(shared, caller))
+        await votes.votes(service.store, caller.owner, limit=1, after=None)  # fails before the answer begins
+    return attachment(service, "preferences", _lines(service, caller))
 
 
-async def _lines(shared: Service, caller: Known) -> AsyncIterator[str]:
+async def _lines(service: Service, caller: CallerDep) -> AsyncIterator[str]:
     after, more = None, True
     while more:
-        rows, more = await votes.votes(shared.store, caller.owner, limit=PAGE, after=after)
+        rows, more = await votes.votes(service.store, caller.owner, limit=PAGE, after=after)
         for row in rows:
             after = row.id
             if row.choice != "tie":
                 yield _preference(_vote(row)).model_dump_json() + "\n"
-    async for batch in whole_conversations(shared.store, caller.owner):
+    async for batch in export_batches(service.store, caller.owner):
         if lines := await asyncio.to_thread(_corrections, batch):
             yield lines
 
 
-def _corrections(batch: Sequence[Whole]) -> str:
+def _corrections(batch: Sequence[ConversationWithMessages]) -> str:
     preferences = (preference for _, messages in batch for preference in corrections_of(messages))
     return "".join(preference.model_dump_json() + "\n" for preference in preferences)
 
 
-def _noted(shared: Service, side: Candidate) -> dict[str, Any]:
-    metadata = shared.model(side.model).metadata
+def _noted(service: Service, side: Candidate) -> dict[str, Any]:
+    metadata = service.model(side.model).metadata
     note = CheckpointNote(created_at=metadata.created_at, steps=metadata.steps, base=metadata.base, data=metadata.data)
     answer = VotedAnswer(model=side.model, checkpoint=note, settings=side.settings, content=side.content)
     return answer.model_dump(mode="json")

@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from pydantic import Field
 
-from serve.api.auth import Admin
+from serve.api.auth import AdminDep
 from serve.api.schemas.requests import Strict
 from serve.api.schemas.responses import DeletedModel, Model
-from serve.api.service import Shared
+from serve.api.service import ServiceDep
 from serve.middleware.content_type import TypedRoute
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=TypedRoute)
@@ -24,19 +24,19 @@ class LoadRequest(Strict):
 
 
 @router.post("")
-async def load_model(body: LoadRequest, shared: Shared, _: Admin) -> Model:
+async def load_model(body: LoadRequest, service: ServiceDep, _: AdminDep) -> Model:
     """Serve one more checkpoint, within the memory budget; the answer comes when it can be asked."""
-    return (await shared.fleet.load(body.checkpoint)).card()
+    return (await service.fleet.load(body.checkpoint)).card()
 
 
 @router.post("/{model_id}/reload")
-async def reload_model(model_id: ModelId, shared: Shared, _: Admin) -> Model:
+async def reload_model(model_id: ModelId, service: ServiceDep, _: AdminDep) -> Model:
     """Read a served checkpoint again, as after a training; answers under way finish with the old weights."""
-    return (await shared.fleet.reload(model_id)).card()
+    return (await service.fleet.reload(model_id)).card()
 
 
 @router.delete("/{model_id}")
-async def unload_model(model_id: ModelId, shared: Shared, _: Admin) -> DeletedModel:
+async def unload_model(model_id: ModelId, service: ServiceDep, _: AdminDep) -> DeletedModel:
     """Serve a checkpoint no more; answers under way finish."""
-    await shared.fleet.unload(model_id)
+    await service.fleet.unload(model_id)
     return DeletedModel(id=model_id)

@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter
 
-from serve.api.auth import Known
+from serve.api.auth import CallerDep
 from serve.api.schemas.requests import ChatRequest
 from serve.api.schemas.responses import PromptToken, RenderedPrompt
-from serve.api.service import Shared
+from serve.api.service import ServiceDep
 from serve.generation.prompt import check, make_prompt, read_conversation
 from serve.middleware.content_type import TypedRoute
 
@@ -13,13 +13,13 @@ router = APIRouter(tags=["chat"], route_class=TypedRoute)
 
 
 @router.post("/v1/chat/prompt")
-async def chat_prompt(body: ChatRequest, shared: Shared, caller: Known) -> RenderedPrompt:
+async def chat_prompt(body: ChatRequest, service: ServiceDep, caller: CallerDep) -> RenderedPrompt:
     """The prompt that this chat request would make: the turns that fit, the sources of its search, every token."""
-    model = shared.model(body.model)
-    check(shared, body)
-    with shared.quotas.one_more(caller.client):
-        conversation = await read_conversation(shared, caller, body)
-        prompt = await make_prompt(shared, model, body, conversation)
+    model = service.model(body.model)
+    check(service, body)
+    with service.rate_limiter.admit(caller.client):
+        conversation = await read_conversation(service, caller, body)
+        prompt = await make_prompt(service, model, body, conversation)
     ids = prompt.fitted.prompt_ids
     return RenderedPrompt(
         text=model.tokenizer.decode(ids),

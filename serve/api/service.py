@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from serve.api.auth import Caller, KeyRing
+from serve.api.background import end_revoked, move_to_named_owners
 from serve.api.errors import ApiError, server_full
-from serve.api.export_slots import ExportSlots
-from serve.api.key_watch import end_revoked, give_to_names
 from serve.api.schemas.responses import Usage
 from serve.generation.event_logs import EventLogs
-from serve.middleware.rate_limits import Quotas
+from serve.middleware.rate_limits import ExportLimiter, RateLimiter
 from serve.models.registry import Fleet
 from serve.models.served_model import ServedModel
 from serve.settings import Settings
-from serve.storage.failures import StoreUnavailable
+from serve.storage.errors import StoreUnavailable
 from serve.storage.retention import forget
 from serve.storage.session_locks import SessionLocks
 from serve.storage.store import Store
@@ -50,9 +49,9 @@ class Service:
     store: Store
     retriever: "Retriever | None"
     metrics: Metrics
-    quotas: Quotas
+    rate_limiter: RateLimiter
     logs: EventLogs
-    exports: ExportSlots
+    export_limiter: ExportLimiter
     busy_sessions: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     locks: SessionLocks = field(init=False)
     tracing: Tracing | None = None
@@ -84,7 +83,7 @@ class Service:
         answer.key = caller.key
         return answer
 
-    async def heard(self, answer: Answer, began: float) -> AsyncIterator[Token | Scored | Idle]:
+    async def events(self, answer: Answer, began: float) -> AsyncIterator[Token | Scored | Idle]:
         """What becomes of an answer that was asked for at `began`, and its times. Raises ApiError when it fails."""
         timed = False
         async for event in answer.events():
@@ -133,7 +132,7 @@ class Service:
             asyncio.create_task(self.spec.watch(), name="watch"),
             asyncio.create_task(self.metrics.watch(), name="rate"),
             asyncio.create_task(end_revoked(self.spec, self.keys), name="revoked"),
-            asyncio.create_task(give_to_names(self.store, self.keys), name="names"),
+            asyncio.create_task(move_to_named_owners(self.store, self.keys), name="names"),
             asyncio.create_task(self.locks.renew(), name="locks"),
         ]
         if self.settings.retention_days is not None:
@@ -163,9 +162,9 @@ class Service:
             await asyncio.sleep(PURGE_EVERY)
 
 
-async def service(request: Request) -> Service:  # a plain function would run on another thread
+async def get_service(request: Request) -> Service:  # a plain function would run on another thread
     """The service of the app that a request has reached."""
     return request.app.state.service
 
 
-Shared = Annotated[Service, Depends(service)]
+ServiceDep = Annotated[Service, Depends(get_service)]

@@ -7,19 +7,19 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from serve.api.auth import Known
+from serve.api.auth import CallerDep
 from serve.api.schemas.responses import Health, HealthModel, HealthSearch, Model, ModelList
-from serve.api.service import VERSION, Service, Shared
+from serve.api.service import VERSION, Service, ServiceDep
 from serve.workers.shared_state import WorkerState
 
 router = APIRouter()
 
 
 @router.get("/health", response_model=Health, responses={503: {"model": Health}}, tags=["server"])
-async def health(shared: Shared) -> JSONResponse:
+async def health(service: ServiceDep) -> JSONResponse:
     """Whether the server answers requests: 200 when it does, 503 while it loads or is down."""
-    first = shared.fleet.first()
-    status = _status(shared)
+    first = service.fleet.first()
+    status = _status(service)
     body = Health(
         status=status,
         version=VERSION,
@@ -27,27 +27,27 @@ async def health(shared: Shared) -> JSONResponse:
             id=first.name,
             parameters=first.parameters,
             context_length=first.context_length,
-            device=shared.device,
-            dtype=shared.table.precision(),
+            device=service.device,
+            dtype=service.table.precision(),
         ),
         search=HealthSearch(
-            enabled=shared.retriever is not None,
-            provider=None if shared.retriever is None else shared.retriever.provider,
+            enabled=service.retriever is not None,
+            provider=None if service.retriever is None else service.retriever.provider,
         ),
-        uptime_s=round(time.monotonic() - shared.started, 3),
+        uptime_s=round(time.monotonic() - service.started, 3),
     )
     headers = {"Cache-Control": "no-store"} | ({} if status == "ok" else {"Retry-After": "2"})
     return JSONResponse(body.model_dump(), 200 if status == "ok" else 503, headers=headers)
 
 
-def _status(shared: Service) -> Literal["ok", "loading", "down"]:
+def _status(service: Service) -> Literal["ok", "loading", "down"]:
     """What the workers' states and heartbeats say."""
-    table = shared.table
+    table = service.table
     states = [table.state(worker) for worker in range(table.workers)]
     alive = [
         worker
         for worker, state in enumerate(states)
-        if state == WorkerState.READY and table.silence(worker) < shared.settings.hang_s
+        if state == WorkerState.READY and table.silence(worker) < service.settings.hang_s
     ]
     if alive:
         return "ok"
@@ -55,18 +55,18 @@ def _status(shared: Service) -> Literal["ok", "loading", "down"]:
 
 
 @router.get("/v1/models", tags=["models"])
-async def models(shared: Shared, _: Known) -> ModelList:
+async def models(service: ServiceDep, _: CallerDep) -> ModelList:
     """Every served checkpoint, with its template and scores."""
-    return ModelList(data=[model.card() for model in shared.fleet])
+    return ModelList(data=[model.card() for model in service.fleet])
 
 
 @router.get("/v1/models/{model_id}", tags=["models"])
-async def model(model_id: str, shared: Shared, _: Known) -> Model:
+async def model(model_id: str, service: ServiceDep, _: CallerDep) -> Model:
     """One served checkpoint."""
-    return shared.model(model_id).card()
+    return service.model(model_id).card()
 
 
 @router.get("/metrics", tags=["server"], response_class=Response)
-async def metrics(shared: Shared, _: Known) -> Response:
+async def metrics(service: ServiceDep, _: CallerDep) -> Response:
     """The server's metrics in Prometheus' text format."""
-    return Response(shared.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from resonance.chat_template import Fitted
 from resonance.retrieval.citations import CitationFilter
 from serve.api.auth import Caller
-from serve.api.errors import ApiError, busy, no_store, over_quota
+from serve.api.errors import ApiError, quota_exceeded, session_busy, store_unavailable
 from serve.api.schemas.requests import ChatRequest
 from serve.api.schemas.responses import Sources, Timing, Usage
 from serve.api.service import Service
@@ -22,7 +22,7 @@ from serve.generation.grounding import Grounding, Unsearched
 from serve.generation.prompt import check, make_prompt, read_conversation
 from serve.generation.sampling import engine_params
 from serve.models.served_model import ServedModel
-from serve.storage.failures import StoreUnavailable
+from serve.storage.errors import StoreUnavailable
 from serve.storage.quota import QuotaExceeded
 from serve.storage.session_locks import SessionBusy, SessionLock
 from serve.storage.store import NewMessage
@@ -91,7 +91,7 @@ class Turn:
 
     async def events(self) -> AsyncIterator[Token | Idle]:
         """The tokens of all answers, and signs of life in between. Raises ApiError when the work fails."""
-        async for event in self.service.heard(self.answer, self.began):
+        async for event in self.service.events(self.answer, self.began):
             if isinstance(event, Token):
                 self.last_token = time.monotonic()
                 yield self.said[event.index].add(event)
@@ -143,7 +143,7 @@ class Turn:
         """Store the answer where there is a conversation; `reason` says why the model itself has not ended it."""
         if reason is not None:
             self.answer.close()  # nothing more is to be computed
-        self.service.quotas.spend(self.caller.client, sum(said.made for said in self.said))
+        self.service.rate_limiter.spend(self.caller.client, sum(said.made for said in self.said))
         if self.body.session_id is None:
             return
         said, sources, timing = self.said[0], self.sources(), self.timing()
@@ -160,7 +160,7 @@ class Turn:
         try:
             await asyncio.shield(asyncio.ensure_future(self._store(message)))
         except StoreUnavailable as error:
-            raise no_store(error) from error
+            raise store_unavailable(error) from error
 
     async def _store(self, message: NewMessage) -> None:
         """Store the answer, and give the conversation back in the same transaction."""
@@ -191,7 +191,7 @@ async def begin(service: Service, caller: Caller, body: ChatRequest, *, streams:
     n = body.n or 1
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     with ExitStack() as stack, ExitStack() as place:
-        place.enter_context(service.quotas.one_more(caller.client))
+        place.enter_context(service.rate_limiter.admit(caller.client))
         if body.session_id is not None:
             stack.enter_context(_alone(service, caller.owner, body.session_id))
         # Before anything is waited for, so that a full server is seen as full at once.
@@ -212,7 +212,7 @@ async def begin(service: Service, caller: Caller, body: ChatRequest, *, streams:
         )
         whole = whole_answer_bytes(n * prompt.max_new_tokens, logprobs, LOGPROB_BYTES)
         place.enter_context(service.logs.reserved(service.settings.limits.answer_bytes if streams else whole))
-        service.quotas.spend_prompt(caller.client, len(prompt.fitted.prompt_ids))
+        service.rate_limiter.spend_prompt(caller.client, len(prompt.fitted.prompt_ids))
         parent_id = None
         if body.session_id is not None:
             parent_id = await _store(
@@ -255,7 +255,7 @@ def _alone(service: Service, owner: str, session_id: str) -> Generator[None]:
     """Hold a conversation within this process; at once, where the database would be waited for."""
     session = (owner, session_id)
     if session in service.busy_sessions:
-        raise busy(BUSY, param="session_id")
+        raise session_busy(BUSY, param="session_id")
     service.busy_sessions.add(session)
     try:
         yield
@@ -268,9 +268,9 @@ async def _lock(service: Service, owner: str, session_id: str) -> SessionLock:
     try:
         return await service.locks.acquire(owner, session_id)
     except SessionBusy as error:
-        raise busy(BUSY, param="session_id") from error
+        raise session_busy(BUSY, param="session_id") from error
     except StoreUnavailable as error:
-        raise no_store(error) from error
+        raise store_unavailable(error) from error
 
 
 async def _store(
@@ -287,7 +287,7 @@ async def _store(
     try:
         await service.store.append(owner, session_id, messages, parent_id, lock)
     except StoreUnavailable as error:
-        raise no_store(error) from error
+        raise store_unavailable(error) from error
     except QuotaExceeded as error:
-        raise over_quota(error) from error
+        raise quota_exceeded(error) from error
     return messages[-1].id

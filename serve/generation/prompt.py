@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from resonance.chat_template import Fitted, Message
 from serve.api.auth import Caller
-from serve.api.errors import ApiError, no_store
+from serve.api.errors import ApiError, store_unavailable
 from serve.api.schemas.requests import ChatRequest
 from serve.api.service import Service
 from serve.generation.grounding import Grounding, Unsearched, ground
@@ -111,7 +111,7 @@ async def _history(service: Service, owner: str, session_id: str, body: ChatRequ
     try:
         rows = await service.store.messages(owner, session_id)
     except StoreUnavailable as error:
-        raise no_store(error) from error
+        raise store_unavailable(error) from error
     by_id = {row.id: row for row in rows}
     if "parent_id" not in body.model_fields_set:
         parent_id = rows[-1].id if rows else None

@@ -12,7 +12,7 @@ from typing import Annotated, Protocol, TypeVar
 from fastapi import Header, Request
 
 from serve.api.auth import Caller
-from serve.api.errors import GONE, ApiError, error_body, mistake
+from serve.api.errors import CLIENT_GONE, ApiError, error_body, internal_error
 from serve.api.service import Service
 from serve.generation.delivery import WholeAnswer
 from serve.generation.event_stream import EventLog, EventStream
@@ -47,7 +47,7 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise ApiError(499, GONE, code="client_gone")
+            raise ApiError(499, CLIENT_GONE, code="client_gone")
         return working.result()
     finally:
         watching.cancel()
@@ -128,7 +128,7 @@ async def _ended(service: Service, log: EventLog) -> AsyncGenerator[None]:
     except ApiError as error:
         log.add(json.dumps(error.body()), event="error")
     except Exception as error:
-        log.add(json.dumps(mistake(log.name, error).body()), event="error")
+        log.add(json.dumps(internal_error(log.name, error).body()), event="error")
     finally:
         log.add("[DONE]")
         service.logs.forget_later(log)

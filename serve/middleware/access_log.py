@@ -30,7 +30,7 @@ SECURITY = {
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-class Edge:
+class AccessLogMiddleware:
     """The outermost layer around the app."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Callable[[], Tracing | None]) -> None:

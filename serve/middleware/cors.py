@@ -1,27 +1,90 @@
-"""Pages of other origins: those that the config names may call, and others are told so in the one form of errors."""
+"""Requests of pages of other origins: CORS for the configured origins, and protection against CSRF from all others.
+
+A browser names the page that sends a state-changing request (Origin, Sec-Fetch-Site). A client that is no browser sends
+neither header, and passes.
+"""
+
+from collections.abc import Collection
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.api.errors import ApiError, response
+from serve.api.errors import ApiError, error_response
+from serve.middleware.host import parse_host
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
+DEFAULT_PORTS = {"http": 80, "https": 443}
+FOREIGN_ORIGIN = ApiError(
+    403,
+    "Pages of other origins may not change anything here; the server's config names those that may (cors_origins).",
+    param="Origin",
+    code="origin_not_allowed",
+)
 
 
 class Cors(CORSMiddleware):
-    """Starlette's, with a refusal that programs can read."""
+    """Starlette's middleware; its refusals have our error body."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """The answer to a browser that asks whether a page may call. Headers that a page sends are free."""
+        """Answer a preflight request. Every request header is allowed."""
         answer = super().preflight_response(request_headers)
         if answer.status_code < 400:
             return answer
         if not self.is_allowed_origin(request_headers["origin"]):
             why = "Pages of this origin may not call this server; its config names those that may (cors_origins)."
-            refused = response(ApiError(403, why, param="Origin", code="origin_not_allowed"))
+            refused = error_response(ApiError(403, why, param="Origin", code="origin_not_allowed"))
         else:
             why = f"Pages may call with {', '.join(METHODS)} only."
-            refused = response(ApiError(400, why, param="Access-Control-Request-Method", code="method_not_allowed"))
+            refused = error_response(
+                ApiError(400, why, param="Access-Control-Request-Method", code="method_not_allowed")
+            )
         refused.headers["Vary"] = answer.headers["Vary"]
         return refused
+
+
+class CsrfMiddleware:
+    """Answers 403 to state-changing requests of foreign pages; `origins` are those that the config allows.
+
+    A page is the server's own when its origin has the request's host and port, or when the browser reports
+    `same-origin`. Browsers report it for loopback and https only; a proxy may then forward any Host.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+        self.app, self._origins = app, frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http" and scope["method"] not in SAFE_METHODS and self._is_foreign(scope):
+            await error_response(FOREIGN_ORIGIN)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    def _is_foreign(self, scope: Scope) -> bool:
+        headers = Headers(scope=scope)
+        origins, sites = headers.getlist("origin"), headers.getlist("sec-fetch-site")
+        if origins and self._origins.issuperset(origins):
+            return False
+        if any(site not in ("same-origin", "none") for site in sites):
+            return True
+        if sites == ["same-origin"]:
+            return False
+        hosts = headers.getlist("host")
+        return not all(_is_same_origin(origin, hosts) for origin in origins)
+
+
+def _is_same_origin(origin: str, hosts: Collection[str]) -> bool:
+    """Whether an origin has the host and port of the only Host header.
+
+    The scheme may differ: a proxy that terminates TLS speaks http with the server.
+    """
+    scheme, separator, rest = origin.partition("://")
+    default = DEFAULT_PORTS.get(scheme)
+    if not separator or default is None or len(hosts) != 1:
+        return False
+    page, server = parse_host(rest), parse_host(*hosts)
+    if page is None or server is None:
+        return False
+    return (page.name, page.port or default) == (server.name, server.port or default)

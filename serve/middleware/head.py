@@ -3,7 +3,7 @@
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-class HeadAsGet:
+class HeadMiddleware:
     """Routes HEAD as GET; uvicorn leaves the body out, as it still reads HEAD once the answer starts."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -11,7 +11,7 @@ from ipaddress import IPv6Address, ip_address
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.api.errors import ApiError, response
+from serve.api.errors import ApiError, error_response
 
 _HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0-9._-]{1,255}))(?::(?P<port>[0-9]{1,5}))?")
 REFUSED = ApiError(
@@ -67,7 +67,7 @@ def _is_address(text: str) -> bool:
     return True
 
 
-class HostCheck:
+class HostMiddleware:
     """Answers 403 to every request whose Host header is not exactly one that names this server.
 
     `names` are those that the config allows, `bound` is what the server listens on. The address that a connection has
@@ -81,7 +81,7 @@ class HostCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http" and not self._admits(scope):
-            await response(REFUSED)(scope, receive, send)
+            await error_response(REFUSED)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 

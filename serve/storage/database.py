@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from resonance.errors import ResonanceError
 from resonance.paths import home
-from serve.storage.failures import FULL, MOVED, FailureLog, SessionLost, StoreUnavailable, cause_of
+from serve.storage.errors import FULL, MOVED, FailureLog, SessionLost, StoreUnavailable, cause_of
 from serve.storage.migrations import upgrade
 from serve.storage.sqlite_file import SQLiteFile
 
@@ -25,6 +25,7 @@ log = logging.getLogger("resonance.serve")
 
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 BUSY_SECONDS = 5.0  # how long SQLite waits for another process's lock
+CONFLICT_ATTEMPTS = 3
 MIGRATION_LOCK = 7_265_736  # PostgreSQL's advisory lock while the tables are brought to the present form
 
 Result = TypeVar("Result")
@@ -175,6 +176,17 @@ class Database:
 
     def _is_full(self) -> bool:
         return self._file is not None and self._file.is_full()
+
+
+async def retry_conflicts(work: Callable[[], Awaitable[Result]]) -> Result:
+    """Run a transaction, and run it again where another process has added the same id in the meantime."""
+    for _ in range(CONFLICT_ATTEMPTS - 1):
+        try:
+            return await work()
+        except StoreUnavailable as error:
+            if not isinstance(error.__cause__, IntegrityError):
+                raise
+    return await work()
 
 
 def _engine(url: URL) -> AsyncEngine:

@@ -7,18 +7,14 @@ from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import CursorResult, Executable, Table, delete, func, insert, literal, select, update
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from serve.storage import quota
-from serve.storage.database import Database
-from serve.storage.failures import StoreUnavailable
+from serve.storage.database import Database, retry_conflicts
 from serve.storage.quota import recount
 from serve.storage.store import new_message_id
 from serve.storage.tables import ConversationRow, MessageRow, VoteRow
 
 CHUNK = 500  # ids in one statement
-ATTEMPTS = 3  # another process may add the very id that is being moved
 _conversations = cast(Table, ConversationRow.__table__)
 _messages = cast(Table, MessageRow.__table__)
 _votes = cast(Table, VoteRow.__table__)
@@ -65,13 +61,7 @@ async def move(database: Database, source: str, target: str) -> Amount:
     that goes on where the target's ends joins it. A server may run meanwhile: a conversation that it begins during the
     move stays with `source`, and a message that it adds then is refused.
     """
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            return await _move(database, source, target)
-        except StoreUnavailable as error:
-            if attempt == ATTEMPTS or not isinstance(error.__cause__, IntegrityError):
-                raise
-    raise AssertionError("unreachable")
+    return await retry_conflicts(lambda: _move(database, source, target))
 
 
 async def _move(database: Database, source: str, target: str) -> Amount:
@@ -90,8 +80,6 @@ async def _move(database: Database, source: str, target: str) -> Amount:
             new = f"vote-{secrets.token_hex(12)}"
             await session.execute(update(_votes).where(_votes.c.owner == source, _votes.c.id == id).values(id=new))
         votes = await _changed(session, update(_votes).where(_votes.c.owner == source).values(owner=target))
-        for owner in (source, target):
-            await quota.recount(session, owner)
         for owner in sorted((source, target)):  # in one order, so that two moves never wait for each other
             await recount(session, owner)
         return Amount(len(ids), messages, votes)

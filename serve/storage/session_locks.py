@@ -23,7 +23,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from serve.storage.database import Database
-from serve.storage.failures import SessionLost, StoreUnavailable
+from serve.storage.errors import SessionLost, StoreUnavailable
 from serve.storage.tables import SessionLockRow
 
 LEASE_SECONDS = 30.0

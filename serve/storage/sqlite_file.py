@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlalchemy.engine import URL
 
 from resonance.private_files import private_sqlite
-from serve.storage.failures import LOCKED, StoreUnavailable
+from serve.storage.errors import LOCKED, StoreUnavailable
 
 RESERVE_BYTES = 1 << 20  # given back to a full disk, so that deleting can write its journal
 LEFT_TO_WRITES = 1 << 20  # bytes that must stay free beside a new reserve

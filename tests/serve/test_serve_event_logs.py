@@ -8,7 +8,7 @@ import pytest
 from serve.api.errors import ApiError
 from serve.generation.event_logs import EventLogs
 from serve.generation.event_stream import EventLog
-from serve.middleware.connections import Connections
+from serve.middleware.uvicorn_protocol import Connections
 
 MOST = 20_000
 EVENTS = 400

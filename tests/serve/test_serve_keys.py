@@ -15,7 +15,7 @@ from resonance.errors import ResonanceError
 from serve.api.auth import KeyRing
 from serve.api.errors import ApiError
 from serve.keys import main
-from serve.owners import keys_file, parse_given_keys, read_owners
+from serve.owners import keys_file, parse_environment_keys, read_owners
 from serve.settings import read_settings
 
 
@@ -37,7 +37,7 @@ def rotate(capsys, name: str, *more: str) -> str:
 
 
 def ring(given: str = "", **how) -> KeyRing:
-    return KeyRing(parse_given_keys(given), keys_file(), **{"open": False, **how})
+    return KeyRing(parse_environment_keys(given), keys_file(), **{"open": False, **how})
 
 
 def test_a_key_is_shown_once_and_only_its_hash_is_kept(capsys, home):
@@ -188,11 +188,11 @@ def test_keys_that_appear_close_an_open_ring_for_good_and_it_says_so_once(capsys
 
 def test_a_server_that_starts_after_the_last_key_was_revoked_is_not_open(capsys, tmp_path, runs):
     overrides = ["checkpoint=tiny", f"root={runs}"]
-    assert not read_settings(overrides, {}).asks_for_keys
+    assert not read_settings(overrides, {}).requires_keys
     add(capsys, "alice")
     main(["action=revoke", "name=alice"])
     assert "goes on asking" in capsys.readouterr().err
-    assert read_settings(overrides, {}).asks_for_keys
+    assert read_settings(overrides, {}).requires_keys
 
 
 def test_auth_none_stays_open_and_says_so_once_when_there_are_keys(capsys, caplog, home):

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from serve.api.errors import ApiError
-from serve.middleware.rate_limits import Quotas
+from serve.middleware.rate_limits import RateLimiter
 from serve.settings import Limits
 
 LONG = {"messages": [{"role": "user", "content": "Talk"}], "max_tokens": 8000, "n": 16, "logit_bias": {"50256": -100}}
@@ -97,19 +97,19 @@ def test_what_goes_over_the_limit_is_owed_for_as_many_minutes_as_it_takes(monkey
         tokens_per_minute=10,
         streams=None,
     )
-    quotas = Quotas(limits)
-    with quotas.one_more("ann"):
-        quotas.spend_prompt("ann", 10)
-        quotas.spend("ann", 25)
+    limiter = RateLimiter(limits)
+    with limiter.admit("ann"):
+        limiter.spend_prompt("ann", 10)
+        limiter.spend("ann", 25)
     for _ in range(2):
         now += 61
-        with pytest.raises(ApiError) as refusal, quotas.one_more("ann"):
+        with pytest.raises(ApiError) as refusal, limiter.admit("ann"):
             pass
         assert (refusal.value.status, refusal.value.code) == (429, "tokens_per_minute")
-        with quotas.one_more("bob"):
+        with limiter.admit("bob"):
             pass
     now += 61
-    with quotas.one_more("ann"):
+    with limiter.admit("ann"):
         pass
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from serve.middleware.host import Host, HostCheck, parse_host
+from serve.middleware.host import Host, HostMiddleware, parse_host
 
 NAMED, PAGE = "chat.lan", "http://localhost:5173"
 EVIL = {"Origin": "https://evil.example"}
@@ -149,7 +149,7 @@ def test_a_request_without_a_host_is_refused_and_a_refusal_is_as_protected_as_an
 
 @pytest.mark.parametrize("reached", ["192.168.1.20", "::ffff:192.168.1.20"])
 def test_the_address_that_a_connection_has_reached_is_no_foreign_name(reached):
-    check = HostCheck(None, names=(), bound="0.0.0.0")
+    check = HostMiddleware(None, names=(), bound="0.0.0.0")
 
     def admits(host: str) -> bool:
         return check._admits({"headers": [(b"host", host.encode())], "server": (reached, 8000)})

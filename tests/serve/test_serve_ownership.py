@@ -11,11 +11,11 @@ from sqlalchemy import select
 
 from resonance.errors import ResonanceError
 from serve.api.auth import KeyRing
-from serve.api.key_watch import give_to_names
+from serve.api.background import move_to_named_owners
 from serve.keys import main
-from serve.owners import keys_file, owner_id_of_name, parse_given_keys
+from serve.owners import keys_file, owner_id_of_name, parse_environment_keys
 from serve.storage import votes
-from serve.storage.failures import StoreUnavailable
+from serve.storage.errors import StoreUnavailable
 from serve.storage.ownership import Amount, holdings, move
 from serve.storage.quota import ROW_BYTES, recount, stored_bytes
 from serve.storage.store import NewMessage, Store, new_message_id
@@ -197,13 +197,13 @@ def test_a_message_that_is_being_written_when_the_move_begins_goes_with_its_conv
 
 
 def test_what_a_key_without_a_name_has_written_is_its_owners_once_the_key_has_a_name(url):
-    before = KeyRing(parse_given_keys("secret"), keys_file(), open=False).owner("secret")
-    now = KeyRing(parse_given_keys("alice:secret,other"), keys_file(), open=False)
+    before = KeyRing(parse_environment_keys("secret"), keys_file(), open=False).owner("secret")
+    now = KeyRing(parse_environment_keys("alice:secret,other"), keys_file(), open=False)
 
     async def use(store: Store):
         await store.append(before, "c", [message("user", "from before")], None)
         await store.append(now.owner("other"), "c", [message("user", "other's")], None)
-        await give_to_names(store, now)
+        await move_to_named_owners(store, now)
         assert await contents(store, ALICE) == {"from before": ["from before"]}
         assert await contents(store, now.owner("other")) == {"other's": ["other's"]}
 

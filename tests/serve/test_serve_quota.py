@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from serve.storage import quota, votes
-from serve.storage.imports import NewConversation, add_conversations
+from serve.storage.import_export import NewConversation, add_conversations
 from serve.storage.ownership import move
 from serve.storage.quota import QuotaExceeded
 from serve.storage.retention import forget

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from sqlalchemy import delete, update
 
-from serve.storage.failures import SessionLost
+from serve.storage.errors import SessionLost
 from serve.storage.session_locks import SessionBusy, SessionLocks
 from serve.storage.store import NewMessage, Store, new_message_id
 from serve.storage.tables import SessionLockRow

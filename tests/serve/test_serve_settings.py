@@ -97,7 +97,7 @@ def test_what_cannot_be_served_is_said_in_one_sentence(read, overrides, environm
 
 
 def test_other_machines_are_let_in_without_keys_only_when_that_is_said(read):
-    assert read("checkpoint=tiny", "host=0.0.0.0", "auth=none").asks_for_keys is False
+    assert read("checkpoint=tiny", "host=0.0.0.0", "auth=none").requires_keys is False
     assert read("checkpoint=tiny", "host=::", RESONANCE_API_KEYS="k").host == "::"
 
 
@@ -201,7 +201,7 @@ from serve.settings import read_settings
 _load_environment()
 s = read_settings([])
 print(json.dumps([list(s.engine.checkpoints), s.device, s.sampling.max_new_tokens, s.context_length, s.host, s.port,
-    s.cors_origins, s.search["provider"], s.search["max_results"], s.search["cache"], len(s.api_keys), s.asks_for_keys,
+    s.cors_origins, s.search["provider"], s.search["max_results"], s.search["cache"], len(s.api_keys), s.requires_keys,
     s.store_url, str(home()), os.environ["WANDB_API_KEY"]]))
 """
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.storage import failures
+from serve.storage import errors as store_errors
 from serve.storage.database import StoreUnavailable
 from serve.storage.sqlite_file import RESERVE_BYTES
 from serve.storage.store import NewMessage, Store, new_message_id
@@ -129,7 +129,7 @@ def test_a_full_disk_is_named_and_logged_once_and_deleting_makes_room_for_writin
             with pytest.raises(StoreUnavailable, match="the disk that holds them is full"):
                 await store.append("", "c", [message("x" * 100_000)], None)
         assert [record.getMessage() for record in caplog.records] == [
-            f"the conversations cannot be reached: {failures.FULL}"
+            f"the conversations cannot be reached: {store_errors.FULL}"
         ]
         for number in range(written // 2):
             assert await store.delete("", f"c{number}")
@@ -171,7 +171,7 @@ def test_each_cause_has_its_name(file):
         return caught.value.cause
 
     async def main() -> None:
-        assert await cause(file.parent / "no" / "folder.sqlite") == failures.NOT_OPENED
+        assert await cause(file.parent / "no" / "folder.sqlite") == store_errors.NOT_OPENED
         store = Store(f"sqlite:///{file}")
         await store.append("", "c", [message("x" * 100_000)], None)
         with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as lock:
@@ -184,7 +184,7 @@ def test_each_cause_has_its_name(file):
         data = bytearray(file.read_bytes())
         data[4096:] = os.urandom(len(data) - 4096)
         file.write_bytes(data)
-        assert await cause(file) == failures.DAMAGED
+        assert await cause(file) == store_errors.DAMAGED
 
     asyncio.run(main())
 

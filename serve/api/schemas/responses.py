@@ -16,21 +16,6 @@ def rfc3339(moment: datetime) -> str:
 Time = Annotated[datetime, PlainSerializer(rfc3339, return_type=str)]
 
 
-class ErrorDetail(BaseModel):
-    """What went wrong: a sentence, its kind, the field that it is about, a code for programs."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class ErrorBody(BaseModel):
-    """The one form of all errors."""
-
-    error: ErrorDetail
-
-
 class Usage(BaseModel):
     """OpenAI's counts, and ours: how many messages of the conversation were in the prompt."""
 

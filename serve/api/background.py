@@ -7,7 +7,7 @@ import asyncio
 import logging
 
 from serve.api.auth import KeyRing
-from serve.storage.failures import StoreUnavailable
+from serve.storage.errors import StoreUnavailable
 from serve.storage.ownership import move
 from serve.storage.store import Store
 from serve.workers.client import ApiSpec
@@ -29,7 +29,7 @@ async def end_revoked(spec: ApiSpec, keys: KeyRing) -> None:
                 answer.refuse(REVOKED)
 
 
-async def give_to_names(store: Store, keys: KeyRing) -> None:
+async def move_to_named_owners(store: Store, keys: KeyRing) -> None:
     """Give what was written with keys of RESONANCE_API_KEYS to the owners that these name now; returns when it is done.
 
     Before a key had a name, its conversations stood under its hash.
