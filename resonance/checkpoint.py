@@ -20,8 +20,9 @@ from torch import Tensor
 from resonance import lora, paths, weights
 from resonance.chat_template import ChatTemplate, Window
 from resonance.errors import ResonanceError
-from resonance.model import GPT2, PRESETS, GPT2Config
+from resonance.model import GPT2
 from resonance.model_card import model_card
+from resonance.model_config import PRESETS, GPT2Config
 from resonance.tokenizer import Tokenizer
 from resonance.weights.huggingface import to_huggingface
 

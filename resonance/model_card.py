@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from resonance.model import GPT2Config
+from resonance.model_config import GPT2Config
 
 if TYPE_CHECKING:
     from resonance.checkpoint import Metadata

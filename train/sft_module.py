@@ -148,8 +148,11 @@ class SFTModule(LightningModule):
         return plugin.scaler if isinstance(plugin, MixedPrecision) else None
 
     def _loss(self, batch: Batch, candidates: Candidates | None = None) -> tuple[Tensor, int]:
-        hidden = self.model.hidden(
-            batch["input_ids"], position_ids=batch["position_ids"], document_ids=batch["document_ids"]
+        hidden = self.model(
+            batch["input_ids"],
+            position_ids=batch["position_ids"],
+            document_ids=batch["document_ids"],
+            return_hidden_states=True,
         )  # (B, T, C)
         return supervised_loss(hidden, self.model.head_weight, batch["labels"], candidates)
 

@@ -14,7 +14,7 @@ from resonance import paths
 from resonance.checkpoint import MODEL_FILE, Checkpoint, run_folders
 from resonance.errors import ResonanceError
 from resonance.hydra_config import compose
-from resonance.model import PRESETS, GPT2Config
+from resonance.model_config import PRESETS, GPT2Config
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ class DecodeStep:
 
     def _forward(self) -> Tensor:
         tokens, positions, _ = self._inputs[..., None]  # (texts, 1) each
-        return self._model.hidden(tokens, position_ids=positions, cache=self._view)[:, 0]
+        return self._model(tokens, position_ids=positions, cache=self._view, return_hidden_states=True)[:, 0]
 
     def _record(self, graph: torch.cuda.CUDAGraph) -> Tensor:
         # Computing the same step several times over leaves the same keys and values.

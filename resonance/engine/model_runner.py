@@ -97,7 +97,9 @@ class TorchRunner:
         for length, group in groups.items():
             view = self._cache.view([c.text.slot for c in group], [c.start for c in group], length)
             input_ids = torch.tensor([chunk.token_ids for chunk in group], device=view.positions.device)  # (B, T)
-            hidden = self._model.hidden(input_ids, position_ids=view.positions, cache=view)  # (B, T, C)
+            hidden = self._model(
+                input_ids, position_ids=view.positions, cache=view, return_hidden_states=True
+            )  # (B, T, C)
             for chunk, states in zip(group, hidden, strict=True):
                 wanted[chunk.text.slot] = states[length - chunk.wanted :]
         return torch.cat([wanted[chunk.text.slot] for chunk in chunks])

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from resonance.model import GPT2Config
+from resonance.model_config import GPT2Config
 from resonance.paths import home
 from resonance.weights import huggingface, llms_from_scratch, openai
 from resonance.weights.errors import WeightsError

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from torch import Tensor
 
-from resonance.model import GPT2Config
+from resonance.model_config import GPT2Config
 from resonance.weights.errors import WeightsError
 from resonance.weights.ggml import FORMATS, Format
 from resonance.weights.state_dict import Names, check_complete, is_projection

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from resonance.model import GPT2Config
+from resonance.model_config import GPT2Config
 from resonance.weights.errors import WeightsError
 from resonance.weights.settings import make_config, number, read_settings
 from resonance.weights.state_dict import (

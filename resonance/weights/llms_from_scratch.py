@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from resonance.model import GPT2Config, ModelError
+from resonance.model_config import GPT2Config, ModelError
 from resonance.weights.errors import WeightsError
 from resonance.weights.settings import number, read_settings
 from resonance.weights.state_dict import Names, check, listed, shapes

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from resonance.model import GPT2Config
+from resonance.model_config import GPT2Config
 from resonance.weights.errors import WeightsError
 from resonance.weights.settings import make_config, read_settings
 from resonance.weights.state_dict import Names, check_complete, check_head_count, is_projection, listed, shapes

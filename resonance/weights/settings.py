@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from resonance.model import GPT2Config, ModelError
+from resonance.model_config import GPT2Config, ModelError
 from resonance.weights.errors import WeightsError
 
 

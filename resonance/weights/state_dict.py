@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from resonance.model import GPT2Config
+from resonance.model_config import GPT2Config
 from resonance.weights.errors import WeightsError
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)

@@ -103,7 +103,7 @@ def learn(model: GPT2, examples: list[Example], template: ChatTemplate) -> None:
     wanted, targets = mask[:, 1:], ids[:, 1:][mask[:, 1:]]
     model.train()
     for _ in range(300):
-        loss = cross_entropy(model(ids[:, :-1], positions=wanted), targets)
+        loss = cross_entropy(model.logits(model(ids[:, :-1], return_hidden_states=True)[wanted]), targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -98,7 +98,7 @@ def test_perplexity_is_that_of_the_training_loss(
         rendered = template.render(example.messages)
         ids, mask = torch.tensor([rendered.input_ids]), torch.tensor([rendered.loss_mask])
         with torch.no_grad():
-            logits = model(ids[:, :-1], positions=mask[:, 1:])
+            logits = model.logits(model(ids[:, :-1], return_hidden_states=True)[mask[:, 1:]])
         losses.append(cross_entropy(logits, ids[:, 1:][mask[:, 1:]], reduction="none"))
     measured = Perplexity().run(subject("fresh"), examples, ignore).measures["perplexity"]
     assert value(measured) == pytest.approx(math.exp(torch.cat(losses).mean().item()), rel=1e-4)

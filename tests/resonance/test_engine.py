@@ -247,7 +247,7 @@ def test_logprobs_are_the_models_own_before_any_filter(model: GPT2) -> None:
 @torch.no_grad()
 def test_embeddings_are_mean_hidden_states(model: GPT2) -> None:
     texts = prompts_of([4, 31, 9])
-    expected = torch.stack([model.hidden(torch.tensor([ids]))[0].mean(0) for ids in texts])
+    expected = torch.stack([model(torch.tensor([ids]), return_hidden_states=True)[0].mean(0) for ids in texts])
     torch.testing.assert_close(Engine(model, max_batch_size=2).embed(texts), expected, atol=1e-4, rtol=1e-4)
 
 

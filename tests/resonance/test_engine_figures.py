@@ -54,7 +54,7 @@ def test_prompt_logprobs_are_the_training_forwards_though_the_prompt_is_cached(m
 @torch.no_grad()
 def test_embeddings_of_texts_longer_than_a_step_are_the_training_forwards(model: GPT2, engine: Engine) -> None:
     texts = [ids_of(1, 8), ids_of(620, 9), ids_of(64, 10), ids_of(64, 10)]
-    expected = torch.stack([model.hidden(torch.tensor([ids]))[0].mean(0) for ids in texts])
+    expected = torch.stack([model(torch.tensor([ids]), return_hidden_states=True)[0].mean(0) for ids in texts])
     torch.testing.assert_close(engine.embed(texts), expected, atol=1e-4, rtol=1e-4)
 
 

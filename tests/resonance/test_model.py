@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resonance.model import GPT2, PRESETS, GPT2Config, ModelError, document_mask
+from resonance.model import GPT2, document_mask
+from resonance.model_config import PRESETS, GPT2Config, ModelError
 
 TINY = GPT2Config(vocab_size=97, context_length=32, n_layer=2, n_head=2, n_embd=16, dropout=0.1)
 
@@ -71,7 +72,7 @@ def test_documents_by_themselves_and_under_a_mask_give_the_same_and_so_do_their_
     x = masked.token_embedding(ids) + masked.position_embedding(torch.arange(12))
     for layer, block in enumerate(masked.blocks):
         x = block(x, document_mask(documents), None, layer)
-    under_mask, alone = masked.norm(x), apart.hidden(ids, document_ids=documents)
+    under_mask, alone = masked.norm(x), apart(ids, document_ids=documents, return_hidden_states=True)
     torch.testing.assert_close(alone, under_mask, rtol=0, atol=1e-5)
     for hidden in (under_mask, alone):
         hidden.square().sum().backward()
@@ -85,8 +86,19 @@ def test_logits_are_computed_only_where_they_are_asked_for(tiny: GPT2) -> None:
     ids = torch.randint(0, 97, (3, 9))
     wanted = torch.rand(3, 9) > 0.5
     with torch.no_grad():
-        assert tiny(ids, positions=wanted).shape == (int(wanted.sum()), 97)
-        torch.testing.assert_close(tiny(ids, positions=wanted), tiny(ids)[wanted])
+        logits = tiny.logits(tiny(ids, return_hidden_states=True)[wanted])
+        assert logits.shape == (int(wanted.sum()), 97)
+        torch.testing.assert_close(logits, tiny(ids)[wanted])
+
+
+def test_a_compiled_model_has_the_training_path_too(tiny: GPT2) -> None:
+    compiled = torch.compile(tiny, backend="eager")
+    ids, documents = torch.randint(0, 97, (2, 9)), torch.tensor([[0] * 4 + [1] * 5, [0] * 9])
+    compiled_calls: list[object] = []
+    compiled.register_forward_hook(lambda module, inputs, output: compiled_calls.append(module))
+    states = compiled(ids, document_ids=documents, return_hidden_states=True)
+    assert compiled_calls == [compiled]
+    torch.testing.assert_close(states, tiny(ids, document_ids=documents, return_hidden_states=True))
 
 
 def test_dropout_acts_in_training_only(tiny: GPT2) -> None:

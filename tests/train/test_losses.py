@@ -110,6 +110,15 @@ def test_a_last_step_of_fewer_micro_batches_is_a_mean_as_well(tmp_path: Path) ->
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+def test_training_runs_the_models_forward_which_wrappers_and_hooks_see() -> None:
+    model = GPT2(TINY)
+    calls: list[object] = []
+    model.register_forward_hook(lambda module, inputs, output: calls.append(output.shape))
+    module = SFTModule(model, lambda model: SGD(model.parameters()), lambda *_: LambdaLR(*_), seed=0)
+    module.validation_step(batch(2, 3), 0)
+    assert calls == [(2, 8, TINY.n_embd)]
+
+
 def test_a_softmax_over_all_tokens_sampled_is_the_whole_one() -> None:
     torch.manual_seed(0)
     used = torch.tensor([3, 5, 8, 60])
