@@ -9,8 +9,9 @@ from tempfile import TemporaryDirectory
 import torch
 
 from resonance.chat_template import ChatTemplate, Window
-from resonance.checkpoint import Checkpoint, Metadata
+from resonance.checkpoint import Checkpoint
 from resonance.engine import Engine
+from resonance.metadata import Metadata
 from resonance.model import GPT2
 from resonance.tokenizer import Tokenizer
 

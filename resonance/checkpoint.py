@@ -7,8 +7,7 @@ import errno
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from resonance import lora, paths, weights
 from resonance.chat_template import ChatTemplate, Window
 from resonance.errors import ResonanceError
+from resonance.metadata import LAST_FOLDER, Metadata
 from resonance.model import GPT2
 from resonance.model_card import model_card
 from resonance.model_config import PRESETS, GPT2Config
@@ -27,83 +27,12 @@ from resonance.tokenizer import Tokenizer
 from resonance.weights.huggingface import to_huggingface
 
 MODEL_FILE, METADATA_FILE, TRAIN_FILE, STATE_FILE = ("model.safetensors", "resonance.json", "train.yaml", "last.ckpt")
-ADAPTER_FOLDER, LAST_FOLDER = "adapter", "last"
+ADAPTER_FOLDER = "adapter"
 READ_AT_ONCE = 4 << 20  # bytes
 
 
 class CheckpointError(ResonanceError):
     """A checkpoint that is not there, not whole, or not ours."""
-
-
-@dataclass(frozen=True, slots=True)
-class Monitor:
-    """The score by which a run's best weights are chosen."""
-
-    name: str
-    value: float
-    mode: str = "min"
-
-    def better_than(self, other: "Monitor | None") -> bool:
-        """Whether this value beats another of the same name."""
-        if other is None or other.name != self.name:
-            return other is None
-        return self.value < other.value if self.mode == "min" else self.value > other.value
-
-
-@dataclass(frozen=True, slots=True)
-class LastWeights:
-    """A run's newest weights, in a folder of their own beside those that are served."""
-
-    steps: int
-    tokens_seen: int
-    value: float | None  # of the monitored score at that step; None: it was not measured there
-    folder: str = LAST_FOLDER
-
-
-@dataclass(frozen=True, slots=True)
-class Metadata:
-    """`resonance.json`: what the weights are, where they came from, and how well they do."""
-
-    template: str = "alpaca"
-    base: str | None = None  # the weights that training started from; None: random ones
-    base_sha256: str | None = None
-    data: str | None = None
-    data_fingerprint: str | None = None
-    config_sha256: str | None = None
-    git_commit: str | None = None
-    seed: int | None = None
-    steps: int = 0
-    tokens_seen: int = 0
-    trained_length: int | None = None  # tokens of the longest conversation that it or its base learned from
-    adapter: dict[str, object] | None = None  # what was trained over the base, and is merged into the weights
-    monitor: Monitor | None = None
-    weights: str | None = None  # which of the run's weights these are: `best` by the monitored score, or `last`
-    last: LastWeights | None = None
-    training: dict[str, object] = field(
-        default_factory=dict[str, object]
-    )  # command, precision, hardware, versions, ...
-    resumes: list[dict[str, object]] = field(
-        default_factory=list[dict[str, object]]
-    )  # when, from which step, what changed
-    scores: dict[str, dict[str, object]] = field(default_factory=dict[str, dict[str, object]])
-    created_at: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Metadata":
-        """Read what `to_json` wrote; keys of later versions are passed over. Raises ValueError or TypeError."""
-        values = json.loads(text)
-        if not isinstance(values, dict):
-            raise TypeError(f"an object was expected, not {text.strip()[:20]!r}")
-        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
-        if known.get("monitor"):
-            known["monitor"] = Monitor(**known["monitor"])
-        if known.get("last"):
-            known["last"] = LastWeights(**known["last"])
-        return cls(**known)
-
-    def to_json(self) -> str:
-        """The text of `resonance.json`."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True)

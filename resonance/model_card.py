@@ -1,14 +1,9 @@
 """The model card: what a checkpoint's `README.md` says, all of it from the checkpoint itself."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from resonance.metadata import Metadata
 from resonance.model_config import GPT2Config
-
-if TYPE_CHECKING:
-    from resonance.checkpoint import Metadata
 
 
 def model_card(name: str, config: GPT2Config, metadata: Metadata) -> str:

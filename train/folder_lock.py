@@ -7,9 +7,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from resonance.checkpoint import LAST_FOLDER, STATE_FILE
+from resonance.checkpoint import STATE_FILE
 from resonance.errors import ResonanceError
 from resonance.hydra_config import ConfigError
+from resonance.metadata import LAST_FOLDER
 from resonance.paths import recover_folder, remove_leftovers
 from train.checkpointing import saved_step
 from train.resolve import Plan, check_free, is_leader

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from resonance.checkpoint import Metadata
 from resonance.hydra_config import ConfigError
+from resonance.metadata import Metadata
 from train.provenance import git_commit
 from train.record import library_versions, now
 from train.resolve import Plan, shown

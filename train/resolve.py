@@ -12,8 +12,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from resonance import paths
-from resonance.checkpoint import LAST_FOLDER, MODEL_FILE, STATE_FILE, TRAIN_FILE, Checkpoint, Metadata, run_folders
+from resonance.checkpoint import MODEL_FILE, STATE_FILE, TRAIN_FILE, Checkpoint, run_folders
 from resonance.hydra_config import ConfigError, compose, override_values
+from resonance.metadata import LAST_FOLDER, Metadata
 from train.checks import check_keys, check_ranges
 from train.trainer import check_nodes
 

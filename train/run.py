@@ -12,8 +12,9 @@ from rich import get_console, reconfigure
 
 from data.module import SFTDataModule
 from resonance.chat_template import ChatTemplate
-from resonance.checkpoint import Checkpoint, Metadata
+from resonance.checkpoint import Checkpoint
 from resonance.hydra_config import make
+from resonance.metadata import Metadata
 from resonance.model import GPT2, GPT2Config
 from train.allocator import keep_freed_memory
 from train.callbacks.graceful_stop import GracefulStop, StoppedBySignal

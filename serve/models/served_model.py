@@ -7,8 +7,9 @@ from datetime import datetime
 from pathlib import Path
 
 from resonance.chat_template import ChatTemplate, ContextOverflow, Fitted, Message, Window
-from resonance.checkpoint import METADATA_FILE, Checkpoint, Metadata
+from resonance.checkpoint import METADATA_FILE, Checkpoint
 from resonance.errors import ResonanceError
+from resonance.metadata import Metadata
 from resonance.model import GPT2Config
 from resonance.tokenizer import Tokenizer
 from serve.api.errors import ApiError

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from resonance import GPT2, Checkpoint, GPT2Config, Tokenizer
-from resonance.checkpoint import Metadata
+from resonance.metadata import Metadata
 from serve.web.scripts import chromium
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -12,7 +12,8 @@ from torch.nn.functional import cross_entropy
 from data.example import Example
 from eval.evaluated_model import Subject
 from resonance.chat_template import ChatTemplate, Message
-from resonance.checkpoint import Checkpoint, Metadata
+from resonance.checkpoint import Checkpoint
+from resonance.metadata import Metadata
 from resonance.model import GPT2, GPT2Config
 from resonance.tokenizer import Tokenizer
 

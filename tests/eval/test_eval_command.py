@@ -11,8 +11,9 @@ import pytest
 
 from eval.errors import EvalError
 from eval.run import main
-from resonance.checkpoint import Checkpoint, CheckpointError, Metadata
+from resonance.checkpoint import Checkpoint, CheckpointError
 from resonance.hydra_config import ConfigError
+from resonance.metadata import Metadata
 
 Runs = dict[str, Checkpoint]
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from resonance.chat_template import ChatTemplate
-from resonance.checkpoint import Checkpoint, CheckpointError, Metadata, Monitor, run_folders
+from resonance.checkpoint import Checkpoint, CheckpointError, run_folders
+from resonance.metadata import Metadata, Monitor
 from resonance.model import GPT2, GPT2Config
 
 SIZES = GPT2Config(vocab_size=50257, context_length=32, n_layer=2, n_head=2, n_embd=16, dropout=0.0)

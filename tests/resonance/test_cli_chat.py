@@ -17,12 +17,13 @@ import pytest
 import torch
 
 from resonance.chat_template import ContextOverflow, Message, Window
-from resonance.checkpoint import Checkpoint, Metadata
+from resonance.checkpoint import Checkpoint
 from resonance.cli.chat import Chat, Screen, TerminalError, main, printable
 from resonance.conversation import Conversation, DialogueError
 from resonance.engine import Engine, EngineError, SamplingParams
 from resonance.errors import ResonanceError
 from resonance.hydra_config import compose, make
+from resonance.metadata import Metadata
 from resonance.model import GPT2, GPT2Config
 from resonance.tokenizer import Tokenizer
 

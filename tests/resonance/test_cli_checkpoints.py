@@ -9,8 +9,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from resonance.checkpoint import Checkpoint, Metadata
+from resonance.checkpoint import Checkpoint
 from resonance.cli.checkpoints import Entry, list_entries, main, model_name, table
+from resonance.metadata import Metadata
 from resonance.model import GPT2, GPT2Config
 from resonance.tokenizer import Tokenizer
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from resonance.chat_template import ChatTemplate
-from resonance.checkpoint import MODEL_FILE, Checkpoint, CheckpointError, Metadata
+from resonance.checkpoint import MODEL_FILE, Checkpoint, CheckpointError
 from resonance.engine import Engine, EngineError, SamplingParams
 from resonance.errors import ResonanceError
+from resonance.metadata import Metadata
 from resonance.model import GPT2, GPT2Config
 
 

@@ -8,8 +8,9 @@ from gguf import GGUFReader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from resonance.chat_template import ChatTemplate
-from resonance.checkpoint import Checkpoint, Metadata
+from resonance.checkpoint import Checkpoint
 from resonance.cli.export import export, main
+from resonance.metadata import Metadata
 from resonance.model import GPT2, GPT2Config
 from resonance.tokenizer import Tokenizer
 from resonance.weights import WeightsError, gguf, read

@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from resonance import lora
 from resonance.chat_template import ChatTemplate
-from resonance.checkpoint import Checkpoint, Metadata
+from resonance.checkpoint import Checkpoint
 from resonance.errors import ResonanceError
 from resonance.lora import TARGETS, AdapterError, LoraConfig
+from resonance.metadata import Metadata
 from resonance.model import GPT2, GPT2Config
 from resonance.weights.state_dict import shapes
 

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from resonance import GPT2, Checkpoint, GPT2Config, Tokenizer
-from resonance.checkpoint import Metadata
+from resonance.metadata import Metadata
 from serve.storage.database import StoreUnavailable
 from serve.storage.store import Store
 

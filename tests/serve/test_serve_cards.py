@@ -3,7 +3,7 @@
 import json
 
 from resonance import GPT2, Checkpoint, GPT2Config, Message, Tokenizer
-from resonance.checkpoint import Metadata
+from resonance.metadata import Metadata
 from serve.models.served_model import ServedModel
 
 

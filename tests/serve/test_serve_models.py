@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from resonance import GPT2, Checkpoint, GPT2Config, Tokenizer
-from resonance.checkpoint import Metadata
 from resonance.errors import ResonanceError
+from resonance.metadata import Metadata
 from serve.keys import main as keys
 from serve.models.memory_budget import Room
 from serve.run import make_server

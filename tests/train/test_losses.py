@@ -114,7 +114,12 @@ def test_training_runs_the_models_forward_which_wrappers_and_hooks_see() -> None
     model = GPT2(TINY)
     calls: list[object] = []
     model.register_forward_hook(lambda module, inputs, output: calls.append(output.shape))
-    module = SFTModule(model, lambda model: SGD(model.parameters()), lambda *_: LambdaLR(*_), seed=0)
+    module = SFTModule(
+        model,
+        lambda model: SGD(model.parameters()),
+        lambda optimizer, steps: LambdaLR(optimizer, lambda step: 1.0),
+        seed=0,
+    )
     module.validation_step(batch(2, 3), 0)
     assert calls == [(2, 8, TINY.n_embd)]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from resonance import GPT2, Checkpoint, GPT2Config, Tokenizer
 from resonance.chat_template import ChatTemplate
-from resonance.checkpoint import Metadata
+from resonance.metadata import Metadata
 from train.model_init import start_from
 
 SIZES = GPT2Config(context_length=64, n_layer=1, n_head=1, n_embd=8)

@@ -9,17 +9,8 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from resonance.checkpoint import (
-    LAST_FOLDER,
-    METADATA_FILE,
-    MODEL_FILE,
-    STATE_FILE,
-    TRAIN_FILE,
-    Checkpoint,
-    LastWeights,
-    Metadata,
-    Monitor,
-)
+from resonance.checkpoint import METADATA_FILE, MODEL_FILE, STATE_FILE, TRAIN_FILE, Checkpoint
+from resonance.metadata import LAST_FOLDER, LastWeights, Metadata, Monitor
 from resonance.paths import replace_folder, write_text_atomically
 from resonance.tokenizer import Tokenizer
 from train.checkpointing import between_steps
