@@ -74,7 +74,9 @@ def make_server(settings: Settings) -> Server:
     refusal = Room(settings.engine, settings.memory_gb).too_little_at_start([m.config for m in models.values()])
     if refusal is not None:
         raise ServeError(refusal)
-    retriever = build_retriever(**settings.search, retention_days=settings.retention_days) if settings.search else None
+    retriever = (
+        build_retriever(**settings.search, retention_days=settings.store.retention_days) if settings.search else None
+    )
     places = settings.engine.max_batch_size * len(models) + settings.max_queue
     device, workers = _devices(settings.device)
     table = LeaseTable(places, workers)
@@ -88,7 +90,7 @@ def make_server(settings: Settings) -> Server:
         table=table,
         spec=spec,
         keys=KeyRing(settings.api_keys, keys_file(), open=not settings.requires_keys, closes=settings.auth == "auto"),
-        store=Store(settings.store_url, settings.max_stored_bytes),
+        store=Store(settings.store.url, settings.store.max_bytes),
         retriever=retriever,
         metrics=Metrics(table, spec.undelivered),
         rate_limiter=RateLimiter(settings.limits),

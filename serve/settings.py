@@ -1,25 +1,33 @@
-"""What a server is told: the composed config, and what the environment sets in its place, as plain values.
+"""The server's settings: `configs/serve.yaml` with the environment's values, validated by pydantic models.
 
-This is the only place of the room that reads the environment.
+No other module of `serve` reads the environment. Hydra composes the config, and the environment's values are overrides
+of it: `SEARCH_ENABLED` chooses a config group, which pydantic-settings cannot express.
 """
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
+from annotated_types import Ge, Gt, Le
 from omegaconf import DictConfig, OmegaConf
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from resonance.checkpoint import Checkpoint
 from resonance.hydra_config import ConfigError, compose
 from resonance.paths import CHECKPOINTS
-from serve.bounds import check
+from serve.middleware.cors import DEFAULT_PORTS
+from serve.middleware.host import parse_host
 from serve.owners import EnvironmentKey, parse_environment_keys, read_owners
 from serve.storage.database import default_url
 
-HOSTS = {"localhost": "127.0.0.1", "127.0.0.1": "127.0.0.1", "0.0.0.0": "0.0.0.0", "::": "::"}  # as LitServe takes them
+HOSTS = {"localhost": "127.0.0.1", "127.0.0.1": "127.0.0.1", "0.0.0.0": "0.0.0.0", "::": "::"}  # that LitServe accepts
 
 ENVIRONMENT = {
     "MODEL_PATH": "checkpoint",
@@ -34,81 +42,133 @@ ENVIRONMENT = {
     "DATABASE_URL": "store.url",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "tracing",
 }
-"""Which key each variable sets. RESONANCE_API_KEYS is read by itself: secrets stay out of configs."""
+"""The key that each variable sets. RESONANCE_API_KEYS is read separately: secrets stay out of configs."""
 
 
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
-    """What a worker needs to know; `checkpoints` are folders by the names under which they are served."""
-
-    checkpoints: Mapping[str, str]
-    dtype: str
-    quantize: str | None
-    max_batch_size: int
+def _check_host(host: object) -> str:
+    if str(host) not in HOSTS:
+        raise ConfigError(f"host must be one of {', '.join(HOSTS)}, not {host!r}.")
+    return HOSTS[str(host)]
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """What holds where a request says nothing."""
-
-    max_new_tokens: int
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    repetition_penalty: float
+def _check_allowed_host(text: str) -> str:
+    host = parse_host(f"[{text}]" if ":" in text else text)
+    if host is None or host.port is not None:
+        raise ConfigError(
+            f"allowed_hosts must name each host without scheme and port, chat.example.org for example, not {text!r}."
+        )
+    return text
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much one request, and one client, may ask for."""
-
-    body_bytes: int
-    bodies_bytes: int
-    answer_bytes: int
-    answers_bytes: int
-    receive_s: float
-    write_s: float
-    connections: int
-    connections_per_address: int | None
-    exports: int
-    messages: int
-    message_chars: int
-    prompt_logprobs: int
-    import_lines: int
-    requests_per_minute: int | None
-    tokens_per_minute: int | None
-    streams: int | None
+def _check_origin(text: str) -> str:
+    """Refuse an origin that no browser sends: it would never match."""
+    if text == "*":
+        raise ConfigError("cors_origins must name the origins, https://chat.example.org for example, not '*'.")
+    match = re.fullmatch(r"([a-z][a-z0-9+.-]*)://([^/@?#]+)", text)
+    host = parse_host(match[2]) if match else None
+    if match is None or host is None or match[2] != match[2].lower() or host.port == DEFAULT_PORTS.get(match[1], -1):
+        raise ConfigError(
+            "cors_origins must hold scheme, host and port as a browser sends them, http://localhost:5173 or "
+            f"https://chat.example.org for example, not {text!r}."
+        )
+    return text
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Everything else about the server."""
+def _check_tracing(url: object) -> object:
+    if url is not None and not str(url).startswith(("http://", "https://")):
+        raise ConfigError(f"tracing must be a collector's address, http://localhost:4318 for example, not {url!r}.")
+    if url is not None and not _has_opentelemetry():
+        raise ConfigError("tracing needs packages that are not here: pip install 'resonance[otel]'.")
+    return url
+
+
+def _has_opentelemetry() -> bool:
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+class _Section(BaseModel):
+    """A part of the config: no unknown keys, no conversion of types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class EngineSettings(_Section):
+    """The settings of a worker's engines; `checkpoints` maps served names to folders."""
+
+    checkpoints: dict[str, str]
+    dtype: Literal["auto", "fp32", "bf16"]
+    quantize: Literal[None, "int8", "int4"]
+    max_batch_size: int = Field(ge=1, le=4096)
+
+
+class Sampling(_Section):
+    """The sampling parameters where a request names none."""
+
+    max_new_tokens: int = Field(ge=1, le=1_000_000)
+    temperature: float = Field(ge=0, le=2)
+    top_k: int = Field(ge=0, le=1_000_000)
+    top_p: float = Field(ge=0, le=1)
+    min_p: float = Field(ge=0, le=1)
+    repetition_penalty: float = Field(ge=0.01, le=10)
+
+
+class Limits(_Section):
+    """The limits of one request, of one client, and of all together."""
+
+    body_bytes: int = Field(ge=1024, le=1 << 30)
+    bodies_bytes: int = Field(ge=1024, le=1 << 40)
+    answer_bytes: int = Field(ge=16384, le=1 << 30)
+    answers_bytes: int = Field(ge=16384, le=1 << 40)
+    receive_s: float = Field(ge=0.1)
+    write_s: float = Field(ge=0.1)
+    connections: int = Field(ge=1, le=1_000_000)
+    connections_per_address: int | None = Field(ge=1, le=1_000_000)
+    exports: int = Field(ge=1, le=1_000_000)
+    messages: int = Field(ge=1, le=1_000_000)
+    message_chars: int = Field(ge=1, le=1 << 30)
+    prompt_logprobs: int = Field(ge=1, le=1 << 30)
+    import_lines: int = Field(ge=1, le=10_000_000)
+    requests_per_minute: int | None = Field(ge=1, le=1_000_000_000)
+    tokens_per_minute: int | None = Field(ge=1, le=1_000_000_000)
+    streams: int | None = Field(ge=1, le=1_000_000)
+
+
+class StoreSettings(_Section):
+    """The database of the conversations; `max_bytes` is each owner's quota."""
+
+    url: str
+    retention_days: int | None = Field(ge=1, le=1_000_000)
+    max_bytes: int | None = Field(ge=1 << 16, le=1 << 50)
+
+
+class Settings(_Section):
+    """All settings of a server."""
 
     engine: EngineSettings
     sampling: Sampling
     limits: Limits
-    search: Mapping[str, Any]
-    host: str
-    port: int
-    device: str
+    store: StoreSettings
+    search: dict[str, Any]
+    host: Annotated[str, BeforeValidator(_check_host)]
+    port: int = Field(ge=1024, le=65535)
+    device: Literal["auto", "cpu", "cuda"]
     auth: Literal["auto", "none"]
-    requires_keys: bool  # at the start
-    api_keys: tuple[EnvironmentKey, ...]  # those of the environment; `resonance keys` keeps others
-    cors_origins: tuple[str, ...]
-    allowed_hosts: tuple[str, ...]
-    max_queue: int
-    root: Path  # where the runs are
-    memory_gb: float | None
-    context_length: int | None
-    timeout_s: float
-    grace_s: int
-    resume_s: float
-    hang_s: float
-    store_url: str
-    retention_days: int | None
-    max_stored_bytes: int | None  # of one owner
-    tracing: str | None
+    requires_keys: bool  # at the start; keys that are added later close an open server
+    api_keys: tuple[EnvironmentKey, ...]  # of RESONANCE_API_KEYS alone
+    cors_origins: tuple[Annotated[str, AfterValidator(_check_origin)], ...] = Field(strict=False)
+    allowed_hosts: tuple[Annotated[str, AfterValidator(_check_allowed_host)], ...] = Field(strict=False)
+    max_queue: int = Field(ge=0, le=1_000_000)
+    root: Path  # the folder of the runs
+    memory_gb: float | None = Field(gt=0)
+    context_length: int | None = Field(ge=16, le=1_000_000)
+    timeout_s: float = Field(ge=0.001)
+    grace_s: int = Field(ge=0, le=86_400)
+    resume_s: float = Field(ge=0)
+    hang_s: float = Field(ge=1)
+    tracing: Annotated[str | None, BeforeValidator(_check_tracing)]
     log: Literal["debug", "info", "warning", "error"]
 
 
@@ -122,26 +182,26 @@ def read_settings(overrides: Sequence[str], environment: Mapping[str, str] = os.
 
 
 def _from_environment(environment: Mapping[str, str], overrides: Sequence[str]) -> list[str]:
-    """The overrides that the environment stands for, without those that the command line says otherwise."""
-    said = {override.partition("=")[0].lstrip("+") for override in overrides}
-    lines: list[str] = []
+    """The environment as overrides, without the keys that the command line sets."""
+    overridden = {override.partition("=")[0].lstrip("+") for override in overrides}
+    found: list[str] = []
     for variable, key in ENVIRONMENT.items():
         value = environment.get(variable, "").strip()
-        if not value or key in said:
+        if not value or key in overridden:
             continue
         if variable == "SEARCH_ENABLED":
-            lines += ["search=duckduckgo"] if _is_true(variable, value) else ["search=off"]
+            found += ["search=duckduckgo"] if _is_true(variable, value) else ["search=off"]
         elif variable == "SEARCH_MAX_RESULTS":
-            # Without a search there is no such key.
-            if "search" in said or _is_true("SEARCH_ENABLED", environment.get("SEARCH_ENABLED", "") or "false"):
-                lines.append(f"{key}={value}")
+            # The key exists only where a search is configured.
+            if "search" in overridden or _is_true("SEARCH_ENABLED", environment.get("SEARCH_ENABLED", "") or "false"):
+                found.append(f"{key}={value}")
         elif variable == "CORS_ORIGINS":
-            lines.append(f"{key}=[{','.join(map(_quoted, _listed(variable, value)))}]")
+            found.append(f"{key}=[{','.join(map(_quoted, _listed(variable, value)))}]")
         elif value.lstrip("-").isdigit():
-            lines.append(f"{key}={value}")
+            found.append(f"{key}={value}")
         else:
-            lines.append(f"{key}={_quoted(value)}")
-    return lines
+            found.append(f"{key}={_quoted(value)}")
+    return found
 
 
 def _is_true(variable: str, value: str) -> bool:
@@ -153,7 +213,7 @@ def _is_true(variable: str, value: str) -> bool:
 
 
 def _listed(variable: str, value: str) -> list[str]:
-    """A JSON list of texts, or texts parted by commas."""
+    """The parts of a JSON list of texts, or of a comma-separated list."""
     if not value.startswith("["):
         return [part for each in value.split(",") if (part := each.strip())]
     try:
@@ -173,57 +233,65 @@ def _quoted(value: str) -> str:
 
 def _settings(config: DictConfig, api_keys: tuple[EnvironmentKey, ...]) -> Settings:
     values: Any = OmegaConf.to_container(config, resolve=True)
-    check(config)
-    host = HOSTS.get(str(values["host"]))
-    if host is None:
-        raise ConfigError(f"host must be one of {', '.join(HOSTS)}, not {values['host']!r}.")
-    requires_keys = values["auth"] == "auto" and bool(api_keys or read_owners())
-    if values["auth"] == "auto" and host != "127.0.0.1" and not requires_keys:
+    values["root"] = CHECKPOINTS if values["root"] is None else Path(str(values["root"])).expanduser()
+    checkpoint, values["checkpoints"] = values.pop("checkpoint"), {}  # found once all other values are valid
+    for group, model in (("engine", EngineSettings), ("sampling", Sampling)):
+        values[group] = {name: values.pop(name) for name in model.model_fields}
+    values["store"]["url"] = values["store"]["url"] or default_url()
+    values["search"] = values.get("search") or {}
+    values["api_keys"] = api_keys
+    values["requires_keys"] = values["auth"] == "auto" and bool(api_keys or read_owners())
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error.errors()[0])) from error
+    if settings.auth == "auto" and settings.host != "127.0.0.1" and not settings.requires_keys:
         raise ConfigError(
-            f"host={host} lets other machines in: make keys for them with `resonance keys add NAME` or set "
+            f"host={settings.host} lets other machines in: make keys for them with `resonance keys add NAME` or set "
             "RESONANCE_API_KEYS, or say auth=none if anybody may come in."
         )
-    runs = CHECKPOINTS if values["root"] is None else Path(values["root"]).expanduser()
-    return Settings(
-        engine=EngineSettings(
-            checkpoints=_checkpoints(values["checkpoint"], runs),
-            dtype=values["dtype"],
-            quantize=values["quantize"],
-            max_batch_size=values["max_batch_size"],
-        ),
-        sampling=Sampling(**{name: values[name] for name in Sampling.__slots__}),
-        limits=Limits(**values["limits"]),
-        search=values.get("search") or {},
-        host=host,
-        port=values["port"],
-        device=values["device"],
-        auth=values["auth"],
-        requires_keys=requires_keys,
-        api_keys=api_keys,
-        cors_origins=tuple(values["cors_origins"]),
-        allowed_hosts=tuple(values["allowed_hosts"]),
-        max_queue=values["max_queue"],
-        root=runs,
-        memory_gb=values["memory_gb"],
-        context_length=values["context_length"],
-        timeout_s=values["timeout_s"],
-        grace_s=values["grace_s"],
-        resume_s=values["resume_s"],
-        hang_s=values["hang_s"],
-        store_url=values["store"]["url"] or default_url(),
-        retention_days=values["store"]["retention_days"],
-        max_stored_bytes=values["store"]["max_bytes"],
-        tracing=values["tracing"],
-        log=values["log"],
-    )
+    engine = settings.engine.model_copy(update={"checkpoints": _checkpoints(checkpoint, settings.root)})
+    return settings.model_copy(update={"engine": engine})
 
 
-def _checkpoints(what: object, runs: Path) -> dict[str, str]:
-    """Folders by served name; an unknown checkpoint fails here, before any process is started."""
-    names: list[Any] = list(what) if isinstance(what, list) else [what]
+def _sentence(error: ErrorDetails) -> str:
+    """What is wrong with the value of a key, and which values it may have."""
+    path = [str(part) for part in error["loc"] if isinstance(part, str)]
+    key = ".".join(part for part in path if part not in ("engine", "sampling"))  # whose keys stand at the top
+    if error["type"] == "extra_forbidden":
+        return f"There is no key {key!r} in configs/serve.yaml."
+    model: Any = Settings
+    for part in path[:-1]:
+        model = model.model_fields[part].annotation
+    return f"{key} must be {_expected(model.model_fields[path[-1]])}, not {error['input']!r}."
+
+
+def _expected(field: FieldInfo) -> str:
+    """The values that a field may have, in words."""
+    kinds: tuple[Any, ...] = get_args(field.annotation) or (field.annotation,)
+    if get_origin(field.annotation) is Literal:
+        *first, last = ("null" if choice is None else choice for choice in kinds)
+        return f"{', '.join(first)} or {last}"
+    if get_origin(field.annotation) is tuple:
+        return "a list of texts, [a,b]"
+    if str in kinds:
+        return "a text"
+    bounds: dict[type, Any] = {type(bound): bound for bound in field.metadata}
+    if Gt in bounds:
+        interval = f"above {bounds[Gt].gt}"
+    elif Le in bounds:
+        interval = f"from {bounds[Ge].ge} to {bounds[Le].le}"
+    else:
+        interval = f"from {bounds[Ge].ge} up"
+    return f"a {'whole ' if int in kinds else ''}number {interval}{', or null' if NoneType in kinds else ''}"
+
+
+def _checkpoints(checkpoint: object, root: Path) -> dict[str, str]:
+    """The checkpoints' folders by served name. An unknown checkpoint is an error before any process starts."""
+    names: list[Any] = list(checkpoint) if isinstance(checkpoint, list) else [checkpoint]
     if not names:
         raise ConfigError("checkpoint names nothing to serve; write checkpoint=latest or checkpoint=[a,b].")
-    found = [Checkpoint.find(str(name), runs) for name in names]
+    found = [Checkpoint.find(str(name), root) for name in names]
     folders = {checkpoint.name: str(checkpoint.folder.resolve()) for checkpoint in found}
     if len(folders) < len(found):
         raise ConfigError(f"checkpoint={names} names two checkpoints that are called the same; give each its own name.")

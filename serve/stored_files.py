@@ -41,7 +41,7 @@ def _files(settings: Settings) -> Iterator[Path]:
         if name:
             path = Path(str(name)).expanduser()
             yield from (path, *sorted(path.parent.glob(f"{path.name}-*")))
-    database = SQLiteFile.of(make_url(settings.store_url))
+    database = SQLiteFile.of(make_url(settings.store.url))
     if database is not None:
         yield from (database.path, *sorted(database.path.parent.glob(f"{database.path.name}-*")))
 

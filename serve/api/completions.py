@@ -30,7 +30,9 @@ from serve.workers.client import Answer
 from serve.workers.messages import Idle, Prompt, Score, Scored, Token
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
-AS_IT_IS = Sampling(DEFAULT_MAX_TOKENS, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0)
+AS_IT_IS = Sampling(
+    max_new_tokens=DEFAULT_MAX_TOKENS, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0
+)
 """Where a request says nothing, the model's own distribution; the server's defaults are for chats."""
 MOST_ANSWERS = 128  # prompts times n
 LOGPROB_BYTES = 300  # for each log-probability, until the answer is read

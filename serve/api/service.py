@@ -135,8 +135,8 @@ class Service:
             asyncio.create_task(move_to_named_owners(self.store, self.keys), name="names"),
             asyncio.create_task(self.locks.renew(), name="locks"),
         ]
-        if self.settings.retention_days is not None:
-            tasks.append(asyncio.create_task(self._purge(self.settings.retention_days), name="purge"))
+        if self.settings.store.retention_days is not None:
+            tasks.append(asyncio.create_task(self._purge(self.settings.store.retention_days), name="purge"))
         if self.retriever is not None:
             tasks.append(asyncio.create_task(self._forget_searches(self.retriever), name="forget searches"))
         try:

@@ -141,13 +141,13 @@ def test_requests_that_wait_while_a_checkpoint_is_read_again_are_all_answered(se
     assert outcomes[200] > 8
 
 
-ENGINE = EngineSettings({}, "fp32", None, 8)
+ENGINE = EngineSettings(checkpoints={}, dtype="fp32", quantize=None, max_batch_size=8)
 SMALL = GPT2Config(n_layer=2, n_head=2, n_embd=32)
 
 
 def test_the_room_that_a_checkpoint_needs_is_worked_out_from_its_sizes():
     def needed(config: GPT2Config) -> float:
-        return Room(replace(ENGINE, max_batch_size=0), None)._bytes(config) / 4
+        return Room(ENGINE.model_copy(update={"max_batch_size": 0}), None)._bytes(config) / 4
 
     for config in (SMALL, replace(SMALL, tie_weights=False), GPT2Config(n_layer=1)):
         assert needed(config) == GPT2(config).num_parameters()
@@ -164,7 +164,12 @@ def test_the_room_that_a_checkpoint_needs_is_worked_out_from_its_sizes():
             r"Start the server with a larger memory_gb or quantize=int8 or max_batch_size=1\.",
         ),
         (0.02, [SMALL, SMALL], ENGINE, r"Unload another one \(DELETE /v1/models/NAME\), or start the server with"),
-        (0.001, [], EngineSettings({}, "fp32", "int4", 1), r"Start the server with a larger memory_gb\.$"),
+        (
+            0.001,
+            [],
+            ENGINE.model_copy(update={"quantize": "int4", "max_batch_size": 1}),
+            r"Start the server with a larger memory_gb\.$",
+        ),
     ],
 )
 def test_too_little_room_is_said_with_what_there_is_and_what_to_do(memory_gb, held, engine, sentence):

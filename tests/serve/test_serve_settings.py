@@ -42,7 +42,7 @@ def test_the_environment_sets_what_differs_by_machine(read):
     assert (settings.host, settings.port) == ("0.0.0.0", 9000)
     assert settings.cors_origins == ("https://a.example", "https://b.example:8443")
     assert [given.key for given in settings.api_keys] == ["one", "two"]
-    assert settings.store_url == "postgresql://me:p'w@localhost/db"
+    assert settings.store.url == "postgresql://me:p'w@localhost/db"
     assert (settings.search["provider"], settings.search["max_results"]) == ("duckduckgo", 3)
 
 
@@ -202,7 +202,7 @@ _load_environment()
 s = read_settings([])
 print(json.dumps([list(s.engine.checkpoints), s.device, s.sampling.max_new_tokens, s.context_length, s.host, s.port,
     s.cors_origins, s.search["provider"], s.search["max_results"], s.search["cache"], len(s.api_keys), s.requires_keys,
-    s.store_url, str(home()), os.environ["WANDB_API_KEY"]]))
+    s.store.url, str(home()), os.environ["WANDB_API_KEY"]]))
 """
 
 
