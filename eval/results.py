@@ -7,7 +7,7 @@ from pathlib import Path
 
 from eval.statistics import Measure, ScoreJson
 from eval.tasks.base import Result
-from resonance import paths
+from resonance.atomic_files import write_text_atomically
 
 Scores = dict[str, ScoreJson | dict[str, ScoreJson]]
 
@@ -42,5 +42,5 @@ def write_eval_json(folder: Path, checkpoint: str, created_at: datetime, tasks: 
         "created_at": f"{created_at:%Y-%m-%dT%H:%M:%SZ}",
         "tasks": {task: scores for task, scores in tasks.items() if scores},
     }
-    paths.write_text_atomically(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text_atomically(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return path

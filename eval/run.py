@@ -18,9 +18,9 @@ from eval.report.html import html_report
 from eval.report.table import answer_table, score_table
 from eval.results import REPORT_FILE, headline_of, scores_of, write_eval_json
 from eval.tasks.base import Advance, Task
+from resonance.atomic_files import write_text_atomically
 from resonance.checkpoint import METADATA_FILE, Checkpoint
 from resonance.hydra_config import compose, group_options, make, nearest
-from resonance.paths import write_text_atomically
 
 _PIPED_WIDTH = 160  # columns of a table that goes into a file: as wide as it likes, within reason
 

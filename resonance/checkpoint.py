@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from resonance import lora, paths, weights
+from resonance.atomic_files import link_or_copy, write_atomically, write_text_atomically
 from resonance.chat_template import ChatTemplate, Window
 from resonance.errors import ResonanceError
 from resonance.metadata import LAST_FOLDER, Metadata
@@ -155,18 +156,18 @@ class Checkpoint:
             adapter = lora.save(model, folder / ADAPTER_FOLDER, base=metadata.base)
             metadata = replace(metadata, adapter={**adapter, "base": metadata.base})
             tokenizer.save(folder / ADAPTER_FOLDER, chat_template=template.jinja)
-        paths.write_text_atomically(folder / "config.json", json.dumps(config, indent=2) + "\n")
+        write_text_atomically(folder / "config.json", json.dumps(config, indent=2) + "\n")
         if train_yaml is not None:
-            paths.write_text_atomically(folder / TRAIN_FILE, train_yaml)
+            write_text_atomically(folder / TRAIN_FILE, train_yaml)
         if same_as is None:
             tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
             stamp = {"format": "pt", "crc32": _checksum(tensors)}
             try:
-                paths.write_atomically(folder / MODEL_FILE, lambda path: save_file(tensors, path, stamp))
+                write_atomically(folder / MODEL_FILE, lambda path: save_file(tensors, path, stamp))
             except SafetensorError as error:  # which is how it tells of a full disk
                 raise OSError(errno.EIO, str(error), str(folder / MODEL_FILE)) from error
         else:
-            paths.link_or_copy(same_as, folder / MODEL_FILE)
+            link_or_copy(same_as, folder / MODEL_FILE)
         checkpoint = cls(folder, metadata)
         checkpoint._write_metadata(name)
         return checkpoint
@@ -215,9 +216,9 @@ class Checkpoint:
         return self.record(scores={**self.metadata.scores, **scores})
 
     def _write_metadata(self, name: str | None = None) -> None:
-        paths.write_text_atomically(self.folder / METADATA_FILE, self.metadata.to_json())
+        write_text_atomically(self.folder / METADATA_FILE, self.metadata.to_json())
         card = model_card(name or self.name, self.config, self.metadata)
-        paths.write_text_atomically(self.folder / "README.md", card)
+        write_text_atomically(self.folder / "README.md", card)
 
     def _verify(self) -> None:
         path = self.folder / MODEL_FILE

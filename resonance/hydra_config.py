@@ -1,4 +1,4 @@
-"""Hydra at the edge: `configs/<command>.yaml` and overrides become values, and mistakes become sentences."""
+"""Hydra at the edge: composes `configs/<command>.yaml` with overrides, and explains mistakes in one sentence."""
 
 import inspect
 import re
@@ -10,72 +10,72 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
     InstantiationException,
-    MissingConfigException,
 )
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from resonance.errors import ResonanceError
-from resonance.paths import PROJECT_ROOT
+from resonance.paths import CONFIGS
 
-CONFIGS = PROJECT_ROOT / "configs"
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 
 class ConfigError(ResonanceError):
-    """An override that names no key or group, or a value that its key cannot have."""
+    """An override of an unknown key or group, or with a value that the key does not take."""
 
 
-def compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """Compose `configs/<name>.yaml` with Hydra overrides such as `model=gpt2` and `trainer.max_steps=200`.
+def compose(name: str, overrides: Sequence[str] = (), configs: Path = CONFIGS) -> DictConfig:
+    """Compose `<name>.yaml` with Hydra overrides such as `model=gpt2` and `trainer.max_steps=200`.
 
-    Raises ConfigError, with the nearest right name, on a mistyped key or group, and on a value of another type than
-    the key's default.
+    A package that adds a command passes its own folder of `configs`. Raises ConfigError, with the nearest right name,
+    on a mistyped key or group, and on a value of another type than the key's default.
     """
     parsed = [_parse(override) for override in overrides]
-    groups = [override for override in parsed if _is_group(override)]
+    groups = [override for override in parsed if group_options(override.key_or_group, configs)]
     values = [override for override in parsed if override not in groups]
     for override in groups:
-        _check_group(override)
+        _check_group(override, configs)
     lines = [str(override.input_line) for override in groups]
-    base = _compose(name, lines)
+    base = _compose(configs, name, lines)
     known = _keys(OmegaConf.to_container(base, resolve=False))
     for override in values:
-        if override.is_add() and override.key_or_group in known:  # there by default: as good as without the plus
+        if override.is_add() and override.key_or_group in known:  # `+key` of a key that exists changes it
             override.type, override.input_line = OverrideType.CHANGE, str(override.input_line).lstrip("+")
-        _check_value(override, base)
-    return _compose(name, lines + [str(override.input_line) for override in values]) if values else base
+        _check_value(override, base, configs)
+    return _compose(configs, name, lines + [str(override.input_line) for override in values]) if values else base
 
 
 def override_values(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """A copy of a config that was composed before, with some of its values replaced.
+    """A copy of a stored config with some of its values replaced.
 
-    Raises ConfigError as `compose` does, and when a whole group would be replaced.
+    Raises ConfigError as `compose` does, and for an override of a whole group.
     """
     config = config.copy()
-    for line in overrides:
-        override = _parse(line)
-        if _is_group(override):
-            raise ConfigError(f"{line} would replace what a stored config was made of; only single keys can change.")
+    for text in overrides:
+        override = _parse(text)
+        if group_options(override.key_or_group):
+            raise ConfigError(f"{text} would replace what a stored config was made of; only single keys can change.")
         _check_value(override, config)
         OmegaConf.update(config, override.key_or_group, override.value(), force_add=override.is_add())
     return config
 
 
 def make(node: DictConfig, **more: object) -> Any:
-    """The object that a config's `_target_` describes; lists and nodes inside it arrive as plain lists and dicts.
+    """Instantiate a config's `_target_`; its lists and nodes are passed as plain lists and dicts.
 
-    Our own errors come out as they were raised. Raises ConfigError, with the key, for a target that cannot be
-    imported, a setting that it does not have, and one that it refuses.
+    A ResonanceError that the target raises passes through. Raises ConfigError, with the key, for a target that cannot
+    be imported, a setting that it does not have, and a setting that it refuses.
     """
-    key = str(node._get_full_key(None))  # pyright: ignore[reportPrivateUsage]  # omegaconf tells it nowhere else
+    key = str(node._get_full_key(None))  # pyright: ignore[reportPrivateUsage]  # omegaconf has no public accessor
     key = key or str(node.get("_target_"))
     _check_settings(node, key)
     try:
@@ -90,10 +90,10 @@ def make(node: DictConfig, **more: object) -> Any:
 
 
 def _check_settings(node: DictConfig, key: str) -> None:
-    """Raise ConfigError for a setting that the node's `_target_`, or that of a node inside it, does not have."""
-    for name, below in node.items():
-        if isinstance(below, DictConfig):
-            _check_settings(below, f"{key}.{name}")
+    """Raise ConfigError for a setting that the node's `_target_`, or an inner node's, does not have."""
+    for name, child in node.items():
+        if isinstance(child, DictConfig):
+            _check_settings(child, f"{key}.{name}")
     target = node.get("_target_")
     if not isinstance(target, str):
         return
@@ -108,84 +108,90 @@ def _check_settings(node: DictConfig, key: str) -> None:
             raise ConfigError(f"There is no key '{key}.{name}'; {nearest(str(name), list(parameters))}")
 
 
-def nearest(word: str, there: Sequence[str]) -> str:
-    """A sentence's end that names what `word` may have been meant to be: `did you mean 'x'?`, or all there is."""
-    close = get_close_matches(word, there, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(there))}."
+def nearest(word: str, known: Sequence[str]) -> str:
+    """The end of a sentence that suggests the known name nearest to `word`, or lists all known names."""
+    close = get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(known))}."
 
 
-def group_options(group: str) -> list[str]:
-    """The choices in a config group, by the names of its files."""
-    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+def group_options(group: str, configs: Path = CONFIGS) -> list[str]:
+    """The choices in a config group; empty where there is no such group."""
+    return _loader(configs).get_group_options(group)
 
 
-def _parse(line: str) -> Override:
-    key, _, value = line.partition("=")
+def group_defaults(name: str, configs: Path = CONFIGS) -> dict[str, str | None]:
+    """The config groups that `<name>.yaml` composes, in its order, with the default choice of each."""
+    choices = _composed(configs, name, (), with_hydra=True).hydra.runtime.choices
+    return {group: choices[group] for group in reversed(choices) if not group.startswith("hydra/")}
+
+
+def _parse(text: str) -> Override:
+    key, _, value = text.partition("=")
     quoted = value.replace("'", "\\'")
-    for form in (line, f"{key}='{quoted}'"):  # text that is not of Hydra's grammar is meant as text
+    for form in (text, f"{key}='{quoted}'"):  # a value outside Hydra's grammar is a plain string
         try:
             return OverridesParser.create().parse_override(form)
         except HydraException:
             continue
-    raise ConfigError(f"{line!r} is not an override; write key=value.")
+    raise ConfigError(f"{text!r} is not an override; write key=value.")
 
 
-def _is_group(override: Override) -> bool:
-    return (CONFIGS / override.key_or_group).is_dir()
-
-
-def _check_group(override: Override) -> None:
+def _check_group(override: Override, configs: Path) -> None:
     group, choice = override.key_or_group, override.value()
-    if isinstance(choice, str | int | float) and str(choice) not in group_options(group):
-        raise ConfigError(f"There is no {group} {str(choice)!r}; {nearest(str(choice), group_options(group))}")
+    options = group_options(group, configs)
+    if isinstance(choice, str | int | float) and str(choice) not in options:
+        raise ConfigError(f"There is no {group} {str(choice)!r}; {nearest(str(choice), options)}")
 
 
-def _check_value(override: Override, base: DictConfig) -> None:
+def _check_value(override: Override, base: DictConfig, configs: Path = CONFIGS) -> None:
     if override.is_add() or override.is_delete():
         return
     key = override.key_or_group
     known = _keys(OmegaConf.to_container(base, resolve=False))
     if key not in known:
-        groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()]
+        groups = [group for group in _loader(configs).list_groups("") if group != "hydra"]
         raise ConfigError(f"There is no key {key!r}; {nearest(key, [*known, *groups])}")
     default, value = OmegaConf.select(base, key, throw_on_missing=False), override.value()
     if default is None or value is None:
         return
-    for kind, said in ((bool, "true or false"), (int, "a whole number"), (float, "a number")):
+    for kind, description in ((bool, "true or false"), (int, "a whole number"), (float, "a number")):
         if isinstance(default, kind):
             fits = isinstance(value, int | float) if kind is float else isinstance(value, kind)
             if not fits or (isinstance(value, bool) and kind is not bool):
-                raise ConfigError(f"{key} must be {said}, not {str(value)!r}.")
+                raise ConfigError(f"{key} must be {description}, not {str(value)!r}.")
             return
 
 
 def _keys(node: object, prefix: str = "") -> list[str]:
-    """Every key of a config, inner nodes included, in dotted form."""
+    """Every key of a config in dotted form, inner nodes included."""
     if not isinstance(node, dict):
         return []
-    return [name for key, below in node.items() for name in (f"{prefix}{key}", *_keys(below, f"{prefix}{key}."))]
+    return [name for key, child in node.items() for name in (f"{prefix}{key}", *_keys(child, f"{prefix}{key}."))]
 
 
-def _compose(name: str, overrides: list[str]) -> DictConfig:
-    return _composed(CONFIGS, name, tuple(overrides)).copy()
+def _compose(configs: Path, name: str, overrides: list[str]) -> DictConfig:
+    return _composed(configs, name, tuple(overrides)).copy()
 
 
-@cache
-def _composed(configs: Path, name: str, overrides: tuple[str, ...]) -> DictConfig:
-    """Hydra's composition, which takes a good part of a second, once for each line of overrides."""
+@cache  # composing takes a good part of a second
+def _composed(configs: Path, name: str, overrides: tuple[str, ...], *, with_hydra: bool = False) -> DictConfig:
     if not (configs / f"{name}.yaml").is_file():
-        raise ConfigError(f"There is no {configs / name}.yaml; Resonance runs from its checkout (pip install -e .).")
+        raise ConfigError(f"There is no {configs / name}.yaml.")
     try:
         with initialize_config_dir(config_dir=str(configs), version_base="1.3"):
-            return hydra_compose(name, list(overrides))
-    except MissingConfigException as error:
-        raise ConfigError(_first_sentence(error)) from error
+            return hydra_compose(name, list(overrides), return_hydra_config=with_hydra)
     except (ConfigCompositionException, OmegaConfBaseException) as error:
         raise ConfigError(_first_sentence(error)) from error
 
 
+@cache
+def _loader(configs: Path) -> ConfigLoader:
+    with initialize_config_dir(config_dir=str(configs), version_base="1.3"):
+        return GlobalHydra.instance().config_loader()
+
+
 def _first_sentence(error: Exception) -> str:
-    """One line of a library's message: the innermost cause, without its list of internals."""
+    """The first line of the innermost cause's message."""
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__

@@ -14,8 +14,8 @@ from typing import Self
 import tiktoken
 from tiktoken.load import read_file_cached
 
+from resonance.atomic_files import write_text_atomically
 from resonance.errors import ResonanceError
-from resonance.paths import write_text_atomically
 
 EOT = "<|endoftext|>"
 OPENAI_URL = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main"

@@ -16,8 +16,9 @@ from typing import Any, cast
 
 from filelock import FileLock, Timeout
 
+from resonance.atomic_files import write_text_atomically
 from resonance.errors import ResonanceError
-from resonance.paths import home, write_text_atomically
+from resonance.paths import home
 from resonance.private_files import FILE, private_folder
 
 VERSION = 2

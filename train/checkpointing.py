@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from resonance.atomic_files import write_atomically
 from resonance.hydra_config import ConfigError
-from resonance.paths import write_atomically
 
 
 class WholeCheckpoints(TorchCheckpointIO):

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from resonance.paths import write_text_atomically
+from resonance.atomic_files import write_text_atomically
 
 EVENTS_FILE = "events.jsonl"
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from resonance.atomic_files import recover_folder, remove_leftovers
 from resonance.checkpoint import STATE_FILE
 from resonance.errors import ResonanceError
 from resonance.hydra_config import ConfigError
 from resonance.metadata import LAST_FOLDER
-from resonance.paths import recover_folder, remove_leftovers
 from train.checkpointing import saved_step
 from train.resolve import Plan, check_free, is_leader
 

@@ -4,13 +4,15 @@ import hashlib
 import subprocess
 from pathlib import Path
 
-from resonance.paths import PROJECT_ROOT
+from resonance.paths import IS_CHECKOUT, PROJECT_ROOT
 
 WEIGHT_PATTERNS = ("*.safetensors", "*.pth", "*.pt", "*.ckpt.*")
 
 
 def git_commit() -> str | None:
-    """The checkout's commit, with `-dirty` when it has changes; None where there is no git."""
+    """The checkout's commit, with `-dirty` when it has changes; None without git or outside a checkout."""
+    if not IS_CHECKOUT:  # an installation may lie in another project's repository
+        return None
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],

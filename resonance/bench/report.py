@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
-from resonance import paths
+from resonance.atomic_files import write_text_atomically
 from resonance.bench import machine as limits
 from resonance.bench.machine import Machine
 from resonance.bench.rounds import Figures
@@ -70,7 +70,7 @@ def rows(told: Sequence[Figures], sizes: GPT2Config, machine: Machine) -> list[R
 def write_json(path: Path, machine: Machine, rows: Sequence[Row]) -> None:
     """Write all figures so far in the design's form."""
     figures = {"machine": machine.as_json(), "rows": [row.as_json() for row in rows]}
-    paths.write_text_atomically(path, json.dumps(figures, indent=2) + "\n")
+    write_text_atomically(path, json.dumps(figures, indent=2) + "\n")
 
 
 def make_console() -> Console:

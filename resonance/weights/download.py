@@ -13,7 +13,8 @@ import httpx
 from filelock import FileLock, Timeout
 
 from resonance import weights
-from resonance.paths import home, write_text_atomically
+from resonance.atomic_files import write_text_atomically
+from resonance.paths import home
 from resonance.private_files import private_folder
 from resonance.weights import huggingface, openai
 from resonance.weights.errors import WeightsError

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from resonance import paths
+from resonance.atomic_files import write_atomically, write_text_atomically
 from resonance.weights.errors import WeightsError
 from resonance.weights.huggingface import NAMES
 from resonance.weights.settings import number, read_settings
@@ -85,8 +85,8 @@ def write(folder: Path, adapter: StoredAdapter) -> None:
         ids = list(adapter.added)
         settings["trainable_token_indices"] = {"wte": ids, "lm_head": ids} if "head.new" in adapter.tensors else ids
     stamp = {"format": "pt"} | ({"base_crc32": adapter.base_crc32} if adapter.base_crc32 else {})
-    paths.write_atomically(folder / WEIGHTS, lambda path: save_file(tensors, path, stamp))
-    paths.write_text_atomically(folder / CONFIG, json.dumps(settings, indent=2) + "\n")
+    write_atomically(folder / WEIGHTS, lambda path: save_file(tensors, path, stamp))
+    write_text_atomically(folder / CONFIG, json.dumps(settings, indent=2) + "\n")
 
 
 def read(folder: Path) -> StoredAdapter:

@@ -7,7 +7,7 @@ from pathlib import Path
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from resonance.paths import write_text_atomically
+from resonance.atomic_files import write_text_atomically
 from train.callbacks.samples import data_of
 from train.callbacks.throughput import Throughput, logged_every
 from train.sft_module import Batch, SFTModule

@@ -9,9 +9,9 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from resonance.atomic_files import replace_folder, write_text_atomically
 from resonance.checkpoint import METADATA_FILE, MODEL_FILE, STATE_FILE, TRAIN_FILE, Checkpoint
 from resonance.metadata import LAST_FOLDER, LastWeights, Metadata, Monitor
-from resonance.paths import replace_folder, write_text_atomically
 from resonance.tokenizer import Tokenizer
 from train.checkpointing import between_steps
 from train.non_finite import check_weights
