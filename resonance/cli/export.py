@@ -16,9 +16,8 @@ from resonance.checkpoint import Checkpoint
 from resonance.hydra_config import compose
 from resonance.model import GPT2Config
 from resonance.weights import gguf, huggingface, openai
-from resonance.weights.errors import WeightsError
-from resonance.weights.ggml import FORMATS
-from resonance.weights.state_dict import listed
+from resonance.weights.gguf import FORMATS
+from resonance.weights.state_dict import WeightsError, listed
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 EXPORTED = re.compile(  # what a folder may hold for us to replace it

@@ -16,7 +16,7 @@ from rich.progress import (
 from resonance import weights
 from resonance.hydra_config import compose
 from resonance.weights.download import download
-from resonance.weights.errors import WeightsError
+from resonance.weights.state_dict import WeightsError
 from resonance.weights.transfer import Policy
 
 

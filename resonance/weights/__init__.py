@@ -9,8 +9,7 @@ from torch import Tensor
 from resonance.model_config import GPT2Config
 from resonance.paths import home
 from resonance.weights import huggingface, llms_from_scratch, openai
-from resonance.weights.errors import WeightsError
-from resonance.weights.state_dict import listed, shapes
+from resonance.weights.state_dict import WeightsError, listed, shapes
 
 __all__ = ["WeightsError", "count_parameters", "read", "read_config", "resolve"]
 

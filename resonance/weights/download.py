@@ -17,8 +17,8 @@ from resonance.atomic_files import write_text_atomically
 from resonance.paths import home
 from resonance.private_files import private_folder
 from resonance.weights import huggingface, openai
-from resonance.weights.errors import WeightsError
 from resonance.weights.remote_file import hash_file
+from resonance.weights.state_dict import WeightsError
 from resonance.weights.transfer import Policy, Watcher, fetch
 
 MANIFEST = "download.json"

@@ -14,15 +14,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from resonance.model_config import GPT2Config
-from resonance.weights.errors import WeightsError
-from resonance.weights.settings import make_config, number, read_settings
 from resonance.weights.state_dict import (
     Names,
+    WeightsError,
     check,
     check_complete,
     check_head_count,
     is_projection,
     listed,
+    make_config,
+    number,
+    read_settings,
     shapes,
 )
 

@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 
 from resonance.model_config import GPT2Config, ModelError
-from resonance.weights.errors import WeightsError
-from resonance.weights.settings import number, read_settings
-from resonance.weights.state_dict import Names, check, listed, shapes
+from resonance.weights.state_dict import Names, WeightsError, check, listed, number, read_settings, shapes
 
 HEAD_WIDTH = 64  # of every released GPT-2; the file itself does not say how many heads there are
 ENDINGS = (".pth", ".pt")

@@ -11,9 +11,17 @@ from pathlib import Path
 from torch import Tensor
 
 from resonance.model_config import GPT2Config
-from resonance.weights.errors import WeightsError
-from resonance.weights.settings import make_config, read_settings
-from resonance.weights.state_dict import Names, check_complete, check_head_count, is_projection, listed, shapes
+from resonance.weights.state_dict import (
+    Names,
+    WeightsError,
+    check_complete,
+    check_head_count,
+    is_projection,
+    listed,
+    make_config,
+    read_settings,
+    shapes,
+)
 from resonance.weights.tensor_bundle import Bundle, write_bundle
 
 HPARAMS, POINTER, ENDING = "hparams.json", "checkpoint", ".index"

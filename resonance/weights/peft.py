@@ -16,10 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from resonance.atomic_files import write_atomically, write_text_atomically
-from resonance.weights.errors import WeightsError
 from resonance.weights.huggingface import NAMES
-from resonance.weights.settings import number, read_settings
-from resonance.weights.state_dict import FLOATS, listed
+from resonance.weights.state_dict import FLOATS, WeightsError, listed, number, read_settings
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 SUPPORTED: dict[str, tuple[object, ...]] = {  # keys that change what is computed: the values that mean plain LoRA

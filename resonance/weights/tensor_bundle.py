@@ -16,10 +16,9 @@ import google_crc32c
 import torch
 from torch import Tensor
 
-from resonance.weights.errors import WeightsError
 from resonance.weights.protobuf import WireError, bytes_field, fixed32_field, int_field, read_fields, signed
 from resonance.weights.sstable import masked, read_table, write_table
-from resonance.weights.state_dict import check, listed
+from resonance.weights.state_dict import WeightsError, check, listed
 
 DTYPES = {  # TensorFlow's core/framework/types.proto; the types a GPT-2's weights come in
     1: torch.float32,

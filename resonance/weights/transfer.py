@@ -14,8 +14,8 @@ from typing import Protocol
 import httpx
 import stamina
 
-from resonance.weights.errors import WeightsError
 from resonance.weights.remote_file import Announced, hash_file, retry_after, starts_at
+from resonance.weights.state_dict import WeightsError
 
 HEADROOM = 1 << 20  # a break-off after this many new bytes does not count as a failed attempt
 LONGEST_WAIT = 120.0  # seconds that a server may ask us to wait before we rather give up

@@ -75,8 +75,9 @@ def test_a_gguf_file_holds_model_tokenizer_and_template(chatml: Checkpoint, tmp_
     out = export(chatml, "gguf", tmp_path / "model.gguf", kind="f32")
     reader, template = GGUFReader(out), chatml.template()
     stored = {tensor.name: tensor.data for tensor in reader.tensors}
+    names = gguf.tensor_names(chatml.config)
     for name, tensor in chatml.load_model().state_dict().items():
-        assert (stored[gguf.NAMES(name)] == tensor.numpy()).all(), name
+        assert (stored[names[name]] == tensor.numpy()).all(), name
     keys = {key: field.contents() for key, field in reader.fields.items()}
     special = chatml.load_tokenizer().special_tokens
     assert [i for i, kind in enumerate(keys["tokenizer.ggml.token_type"]) if kind == 3] == sorted(special.values())
