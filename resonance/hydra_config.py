@@ -122,7 +122,7 @@ def group_options(group: str, configs: Path = CONFIGS) -> list[str]:
 def group_defaults(name: str, configs: Path = CONFIGS) -> dict[str, str | None]:
     """The config groups that `<name>.yaml` composes, in its order, with the default choice of each."""
     choices = _composed(configs, name, (), with_hydra=True).hydra.runtime.choices
-    return {group: choices[group] for group in reversed(choices) if not group.startswith("hydra/")}
+    return {group: choices[group] for group in reversed(list(choices)) if not group.startswith("hydra/")}
 
 
 def _parse(text: str) -> Override:

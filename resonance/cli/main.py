@@ -1,46 +1,32 @@
-"""`resonance <command> [key=value ...]`: a table of commands, each imported when it is called."""
+"""`resonance <command> [key=value ...]`: finds the installed commands and runs one of them.
+
+A command is an entry point of the group `resonance.commands`, which names a function `main(overrides: list[str])`.
+Its documentation is the YAML file of its config, see `resonance.cli.help`. A package of somebody else's adds a command
+in its pyproject.toml:
+
+    [project.entry-points."resonance.commands"]
+    greet = "greetings.cli:main"
+"""
 
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
 from types import FrameType
 
+from resonance.cli.help import command_help, overview, positional_keys
 from resonance.errors import ResonanceError
 from resonance.paths import PROJECT_ROOT
 
-Main = Callable[[list[str]], None]
+GROUP = "resonance.commands"
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """Where a command's `main(overrides)` lives, and which keys bare words on its line stand for, in order."""
+class BrokenCommand(ResonanceError):
+    """A command whose entry point cannot be imported."""
 
-    module: str
-    summary: str
-    positional: tuple[str, ...] = ()
-
-
-COMMANDS = {
-    "train": Command("train.run", "fine-tune a model and write a checkpoint"),
-    "eval": Command("eval.run", "score checkpoints and compare them"),
-    "serve": Command("serve.run", "put a checkpoint on line: API and chat page"),
-    "keys": Command(
-        "serve.keys",
-        "add, rotate, revoke or list a server's API keys; claim conversations",
-        positional=("action", "name"),
-    ),
-    "top": Command("serve.top", "watch a running server: requests, speed, latencies"),
-    "chat": Command("resonance.cli.chat", "talk with a checkpoint in the terminal"),
-    "checkpoints": Command("resonance.cli.checkpoints", "list what has been trained"),
-    "weights": Command("resonance.cli.weights", "download GPT-2's weights", positional=("name",)),
-    "export": Command("resonance.cli.export", "write a checkpoint in another program's layout"),
-    "index": Command("resonance.retrieval.index", "index a folder of documents for search", positional=("path",)),
-    "bench": Command("resonance.bench.run", "measure speed and memory, beside other programs"),
-}
+    exit_code = 1
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -51,11 +37,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(argv: list[str]) -> int:
     """Run one command; return its exit code."""
     debug = "debug=true" in argv
-    arguments = [word for word in argv if not word.startswith("debug=")]
+    arguments = [argument for argument in argv if not argument.startswith("debug=")]
     try:
         return _dispatch(arguments)
-    except KeyboardInterrupt as stop:  # a command may say what it keeps
-        print(f"\n{stop.args[0] if stop.args else 'Interrupted.'}", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:  # its argument is the command's message about what was kept
+        print(f"\n{interrupt.args[0] if interrupt.args else 'Interrupted.'}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         sys.stderr.close()
@@ -72,62 +58,75 @@ def run(argv: list[str]) -> int:
         return 1
 
 
+def find_commands() -> dict[str, metadata.EntryPoint]:
+    """The installed commands by name, in alphabetical order; Resonance's own take precedence over other packages'."""
+    points = metadata.entry_points(group=GROUP)
+    own_last = sorted(points, key=lambda point: point.dist is not None and point.dist.name == "resonance")
+    return dict(sorted({point.name: point for point in own_last}.items()))
+
+
 def _dispatch(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_overview())
-        return 0
-    if arguments[0] in ("-V", "--version"):
+    if arguments and arguments[0] in ("-V", "--version"):
         print(f"resonance {metadata.version('resonance')}")
         return 0
-    name, *rest = arguments
-    if name not in COMMANDS:
-        close = get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(COMMANDS)}."
-        raise ResonanceError(f"There is no command {name!r}; {hint}")
-    if any(word in ("-h", "--help") for word in rest):
-        print(_help(name))
+    commands = find_commands()
+    if not commands:
+        raise ResonanceError("No command is installed; install the package, with `pip install -e .` in a checkout.")
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(overview(commands))
         return 0
-    overrides = _overrides(rest, COMMANDS[name])
+    name, *settings = arguments
+    if name not in commands:
+        close = get_close_matches(name, commands, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(commands)}."
+        raise ResonanceError(f"There is no command {name!r}; {hint}")
+    if any(setting in ("-h", "--help") for setting in settings):
+        print(command_help(commands[name]))
+        return 0
+    overrides = _overrides(settings, positional_keys(commands[name]))
     _load_environment()
-    _load(COMMANDS[name].module)(overrides)
+    _load(commands[name])(overrides)
     return 0
 
 
-def _load(module: str) -> Main:
-    """A command's `main`. Libraries swallow a Ctrl-C that reaches them while they are imported; it is kept here."""
-    asked = False
+def _load(command: metadata.EntryPoint) -> Callable[[list[str]], None]:
+    # Some libraries swallow a KeyboardInterrupt while they are imported, so a Ctrl-C is recorded and raised again.
+    interrupted = False
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, ask)
+    previous = signal.signal(signal.SIGINT, interrupt)
     try:
-        main: Main = import_module(module).main
+        return command.load()
+    except (ImportError, AttributeError, SyntaxError) as error:
+        package = f"{command.dist.name} {command.dist.version}" if command.dist else "an unknown package"
+        reason = f"{type(error).__name__}: {error}"
+        raise BrokenCommand(f"{package} does not provide its command {command.name!r} ({reason}).") from error
     finally:
-        signal.signal(signal.SIGINT, before)
-    if asked:
-        raise KeyboardInterrupt
-    return main
+        signal.signal(signal.SIGINT, previous)
+        if interrupted:
+            raise KeyboardInterrupt
 
 
-def _overrides(words: list[str], command: Command) -> list[str]:
-    """Settings as Hydra takes them: `key=value` stays, and a bare word is the next positional key's value."""
+def _overrides(settings: list[str], positional: Sequence[str]) -> list[str]:
+    """Hydra overrides: `key=value` as it is, and a bare word as the value of the next positional key."""
     overrides: list[str] = []
-    positional = iter(command.positional)
-    for word in words:
-        if word.startswith("-"):
+    keys = iter(positional)
+    for setting in settings:
+        if setting.startswith("-"):
             raise ResonanceError(
-                f"There is no option {word!r}; settings are written key=value, and --help lists the keys."
+                f"There is no option {setting!r}; settings are written key=value, and --help lists the keys."
             )
-        if "=" in word or word.startswith("~"):
-            overrides.append(word)
+        if "=" in setting or setting.startswith("~"):
+            overrides.append(setting)
             continue
-        key = next(positional, None)
+        key = next(keys, None)
         if key is None:
-            raise ResonanceError(f"{word!r} is not a setting; write key=value, and --help lists the keys.")
-        overrides.append(f"{key}={word}")
+            raise ResonanceError(f"{setting!r} is not a setting; write key=value, and --help lists the keys.")
+        overrides.append(f"{key}={setting}")
     return overrides
 
 
@@ -136,54 +135,3 @@ def _load_environment() -> None:
 
     for folder in (Path.cwd(), PROJECT_ROOT):
         load_dotenv(folder / ".env", override=False)
-
-
-def _overview() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
-    return "\n".join(
-        [
-            "Usage: resonance <command> [key=value ...]",
-            "",
-            "GPT-2 from scratch: OpenAI's weights in, instruction-tuned checkpoints out, scored and served.",
-            "",
-            *lines,
-            "",
-            "`resonance <command> --help` lists a command's keys. debug=true shows tracebacks.",
-        ]
-    )
-
-
-def _help(name: str) -> str:
-    """What the head of `configs/<name>.yaml` says, the groups it composes, and its keys with their defaults."""
-    text = (PROJECT_ROOT / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
-    lines = text.splitlines()
-    head = 0
-    while head < len(lines) and lines[head].startswith("#"):
-        head += 1
-    about = [line.removeprefix("#").removeprefix(" ") for line in lines[:head] if "@package" not in line]
-    body, groups, in_defaults = [], [], False
-    for line in lines[head:]:
-        if line.startswith("defaults:"):
-            in_defaults = True
-        elif in_defaults and (line.startswith(("  ", "- ")) or not line.strip()):
-            groups += _group_line(line)
-        else:
-            in_defaults = False
-            body.append(line)
-    bare = [key.upper() for key in COMMANDS[name].positional]
-    usage = " ".join(["Usage: resonance", name, *bare, "[key=value ...]"])
-    sections = [usage, "", *about]
-    if groups:
-        sections += ["", "Groups (group=choice):", *groups]
-    return "\n".join([*sections, "", "Keys and their defaults:", *[f"  {line}" for line in body if line.strip()]])
-
-
-def _group_line(line: str) -> list[str]:
-    """One entry of a defaults list as `group  default  (its choices)`; entries that are no groups say nothing."""
-    entry = line.strip().removeprefix("- ").removeprefix("optional ").removeprefix("override ")
-    if ":" not in entry:
-        return []
-    group, default = (part.strip() for part in entry.split("#")[0].split(":", 1))
-    choices = sorted(path.stem for path in (PROJECT_ROOT / "configs" / group.lstrip("/")).glob("*.yaml"))
-    return [f"  {group} = {default}    one of: {', '.join(choices)}"]

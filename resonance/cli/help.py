@@ -1,0 +1,93 @@
+"""Help texts, from the YAML files of the commands' configs; no command is imported for them.
+
+A command's file is `configs/<command>.yaml` in the package of its entry point, or else among Resonance's own configs.
+The comment at its head is the command's documentation, and the first line of it the summary. A line
+`Usage: resonance <command> ACTION NAME [key=value ...]` at its very top makes `action` and `name` positional: bare
+words on the command line are their values.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib.metadata import EntryPoint
+from importlib.util import find_spec
+from pathlib import Path
+
+import yaml
+
+from resonance.paths import CONFIGS
+
+
+def overview(commands: Mapping[str, EntryPoint]) -> str:
+    """The help of `resonance` itself: every command with its summary."""
+    width = max(map(len, commands))
+    lines = [f"  {name:<{width}}  {_summary(command)}" for name, command in commands.items()]
+    return "\n".join(
+        [
+            "Usage: resonance <command> [key=value ...]",
+            "",
+            "GPT-2 from scratch: OpenAI's weights in, instruction-tuned checkpoints out, scored and served.",
+            "",
+            *lines,
+            "",
+            "`resonance <command> --help` lists a command's keys. debug=true shows tracebacks.",
+        ]
+    )
+
+
+def command_help(command: EntryPoint) -> str:
+    """A command's documentation, the groups that its config composes, and its keys with their defaults."""
+    usage, head = _head(command)
+    path = _config(command)
+    if path is None:
+        return "\n".join([usage, "", *head])
+    from resonance.hydra_config import group_defaults, group_options
+
+    groups = [
+        f"  {group} = {default or 'null'}    one of: {', '.join(group_options(group, path.parent))}"
+        for group, default in group_defaults(path.stem, path.parent).items()
+    ]
+    sections = [usage, "", *head, *(["", "Groups (group=choice):", *groups] if groups else [])]
+    return "\n".join([*sections, "", "Keys and their defaults:", *[f"  {line}" for line in _keys(path)]])
+
+
+def positional_keys(command: EntryPoint) -> Sequence[str]:
+    """The keys that bare words on the command line are values of, in order."""
+    return [word.lower() for word in re.findall(r" ([A-Z_]+)\b", _head(command)[0])]
+
+
+def _config(command: EntryPoint) -> Path | None:
+    package = find_spec(command.module.partition(".")[0])
+    folders = [Path(folder) / "configs" for folder in (package and package.submodule_search_locations) or []]
+    paths = [folder / f"{command.name}.yaml" for folder in (*folders, CONFIGS)]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _head(command: EntryPoint) -> tuple[str, list[str]]:
+    # The usage line and the documentation: the comment at the config's head, or else the package's own summary.
+    path = _config(command)
+    if path is None:
+        head = [str(command.dist.metadata["Summary"]) if command.dist else ""]
+    else:
+        comment = re.match(r"(#.*\n)*", path.read_text(encoding="utf-8"))
+        head = [re.sub("^# ?", "", line) for line in comment[0].splitlines()] if comment else []
+    if head and head[0].startswith("Usage: "):
+        return head[0], head[2:]
+    return f"Usage: resonance {command.name} [key=value ...]", head
+
+
+def _summary(command: EntryPoint) -> str:
+    return next(iter(_head(command)[1]), "")
+
+
+def _keys(path: Path) -> list[str]:
+    # The lines below the head, with their comments, which OmegaConf drops; the defaults list is left out.
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    skipped = {number for number, line in enumerate(lines) if not line.strip()}
+    document = yaml.compose(text)
+    assert isinstance(document, yaml.MappingNode)
+    for key, value in document.value:
+        if key.value in ("defaults", "hydra"):
+            skipped.update(range(key.start_mark.line, value.end_mark.line))
+    head = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return [line for number, line in enumerate(lines) if number >= head and number not in skipped]
