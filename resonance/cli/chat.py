@@ -1,7 +1,4 @@
-"""`resonance chat`: a conversation with a checkpoint in the terminal, or through a pipe.
-
-It knows the terminal and its commands; how a conversation goes is `resonance.conversation`'s business.
-"""
+"""`resonance chat`: a conversation with a checkpoint in the terminal, or through a pipe."""
 
 import json
 import signal
@@ -12,24 +9,29 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
+from typing import Any, cast
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from resonance.checkpoint import Checkpoint
 from resonance.cli.checkpoints import model_name
-from resonance.conversation import MODES, Conversation, Found, Search, Turn
+from resonance.conversation import SEARCH_MODES, Conversation, Turn
 from resonance.engine import Engine, SamplingParams
 from resonance.errors import ResonanceError
-from resonance.hydra_config import compose, make, nearest
+from resonance.hydra_config import compose, nearest
+from resonance.retrieval.citations import align
+from resonance.retrieval.factory import build_retriever
+from resonance.retrieval.retriever import BlockingRetriever
+from resonance.retrieval.types import Retrieved
 
 
 class TerminalError(ResonanceError):
-    """A command that the chat does not know or cannot carry out."""
+    """An unknown command, or one that cannot be carried out."""
 
 
 class Leave(Exception):
-    """The user has said goodbye."""
+    """The user quits the chat."""
 
 
 def main(overrides: list[str]) -> None:
@@ -44,7 +46,7 @@ def main(overrides: list[str]) -> None:
         repetition_penalty=config.repetition_penalty,
         seed=config.seed,
     )
-    search = _search(config)
+    retriever = make_retriever(config)
     checkpoint = Checkpoint.find(str(config.checkpoint))
     engine = Engine.from_checkpoint(
         checkpoint,
@@ -60,7 +62,7 @@ def main(overrides: list[str]) -> None:
         sampling,
         checkpoint.window,
         system=None if config.system is None else str(config.system),
-        search=search,
+        retriever=retriever,
     )
     interactive = config.prompt is None and sys.stdin.isatty() and sys.stdout.isatty()
     chat = Chat(conversation, Screen(interactive))
@@ -69,20 +71,22 @@ def main(overrides: list[str]) -> None:
     elif interactive:
         model = f"{model_name(checkpoint.config)} in {engine.stats().precision}"
         chat.screen.notice(f"{checkpoint.name}: {model}. /help lists the commands, Ctrl-C stops an answer.")
-        if search is not None:
-            chat.screen.notice(f"Search in {search.provider} is {conversation.searching}.")
+        if retriever is not None:
+            chat.screen.notice(f"Search in {retriever.provider} is {conversation.search_mode}.")
         chat.run(_typed_lines(chat.screen))
     else:
         chat.run(sys.stdin)
 
 
-def _search(config: DictConfig) -> Search | None:
-    """The search that the configuration names; the room that has it is above the library, and made by name."""
-    return None if config.search.provider == "off" else make(config.searching, _convert_="all")
+def make_retriever(config: DictConfig) -> BlockingRetriever | None:
+    """The retriever that the configuration describes; None for `search=off`. Raises SearchError."""
+    values = cast(dict[str, Any], OmegaConf.to_container(config.search, resolve=True))
+    retriever = build_retriever(**values)
+    return None if retriever is None else BlockingRetriever(retriever)
 
 
 class Screen:
-    """Where answers and notices go: notices of a piped chat go to stderr, so that stdout has answers only."""
+    """Prints answers and notices. In a pipe notices go to stderr, so that stdout has answers only."""
 
     def __init__(self, interactive: bool) -> None:
         self.interactive = interactive
@@ -90,21 +94,21 @@ class Screen:
         self._notices = self._answers if interactive else Console(stderr=True, highlight=False)
 
     def piece(self, text: str) -> None:
-        """A part of an answer, at once."""
+        """Print a piece of an answer, unbuffered."""
         self._answers.out(printable(text), end="")
         self._answers.file.flush()
 
-    def found(self, found: Found) -> None:
-        """What there is to say about a search before the answer: why there are no sources, or old ones."""
-        if found.retrieved.note:
-            self.notice(found.retrieved.note)
+    def retrieved(self, retrieved: Retrieved) -> None:
+        """Print why a search has no sources, or old ones."""
+        if retrieved.note:
+            self.notice(retrieved.note)
 
     def end(self, turn: Turn, context_length: int) -> None:
-        """What an answer ends with: its sources, and how it was made."""
+        """Print an answer's sources and statistics."""
         self._answers.out("")
         self._answers.file.flush()
-        if turn.found is not None and turn.found.retrieved.sources:
-            self._sources(turn.found, turn.text)
+        if turn.retrieved is not None and turn.retrieved.sources:
+            self._sources(turn.retrieved, turn.text)
         if turn.dropped:
             plural = "s" if turn.dropped > 1 else ""
             self.notice(
@@ -116,21 +120,21 @@ class Screen:
             speed = f" · {turn.tokens / turn.seconds:.1f} tokens/s" if turn.tokens else ""
             self.notice(f"{turn.tokens} tokens{speed}{stopped}")
 
-    def _sources(self, found: Found, answer: str) -> None:
-        """The numbered sources, and which of them hold what the answer says."""
-        retrieved, supporting = found.retrieved, found.supporting(answer)
+    def _sources(self, retrieved: Retrieved, answer: str) -> None:
+        """Print the numbered sources, and mark those that support the answer."""
+        supporting = align(answer, retrieved.sources).supports()
         self.notice(f"Found in {retrieved.provider} for {retrieved.query!r}:")
         for source in retrieved.sources:
             holds = " · holds what is said" if source.id in supporting else ""
             self.notice(printable(f"[{source.id}] {source.title} · {source.url}{holds}"))
 
     def notice(self, text: str) -> None:
-        """A line about the chat that is not part of it."""
+        """Print a line that is not part of the conversation."""
         self._notices.print(text, style="dim", markup=False, soft_wrap=True)
 
 
 class Chat:
-    """A conversation on a screen, with commands."""
+    """A conversation in the terminal, with commands."""
 
     def __init__(self, conversation: Conversation, screen: Screen) -> None:
         self.conversation, self.screen = conversation, screen
@@ -145,9 +149,9 @@ class Chat:
         }
 
     def run(self, lines: Iterable[str]) -> None:
-        """Answer a message a line until the lines end or one says /quit.
+        """Answer one message per line until the lines end or a line is /quit.
 
-        On an interactive screen a mistake is told and the chat goes on; in a pipe it is raised.
+        In an interactive chat errors are printed and the chat continues; in a pipe they are raised.
         """
         for line in lines:
             text = line.strip()
@@ -164,8 +168,8 @@ class Chat:
                 self.screen.notice(str(error))
 
     def ask(self, text: str) -> None:
-        """Show the answer to a message as it is made."""
-        self._show(lambda show: self.conversation.ask(text, show, self.screen.found))
+        """Print the answer to a message as it is generated."""
+        self._show(lambda show: self.conversation.ask(text, show, self.screen.retrieved))
 
     def _show(self, answer: Callable[[Callable[[str], bool]], Turn]) -> None:
         with _interruptible(self.screen.interactive) as stopped:
@@ -188,23 +192,23 @@ class Chat:
         self.screen.notice("The conversation starts anew.")
 
     def _retry(self, _: str) -> None:
-        self._show(lambda show: self.conversation.retry(show, self.screen.found))
+        self._show(lambda show: self.conversation.retry(show, self.screen.retrieved))
 
     def _set_system(self, text: str) -> None:
         self.conversation.system = text or None
         self.screen.notice(f"System prompt: {text}" if text else "No system prompt.")
 
     def _set_search(self, text: str) -> None:
-        search = self.conversation.search
-        if search is None:
+        retriever = self.conversation.retriever
+        if retriever is None:
             raise TerminalError(
                 "This chat has no search; start it with search=documents search.path=FOLDER or search=duckduckgo."
             )
         if text:
-            if text not in MODES:
-                raise TerminalError(f"/search takes {', '.join(MODES)}, not {text!r}.")
-            self.conversation.searching = text
-        self.screen.notice(f"Search in {search.provider} is {self.conversation.searching}.")
+            if text not in SEARCH_MODES:
+                raise TerminalError(f"/search takes {', '.join(SEARCH_MODES)}, not {text!r}.")
+            self.conversation.search_mode = text
+        self.screen.notice(f"Search in {retriever.provider} is {self.conversation.search_mode}.")
 
     def _save(self, file: str) -> None:
         path = Path(file or f"chat-{datetime.now():%Y%m%d-%H%M%S}.json").expanduser()
@@ -216,24 +220,24 @@ class Chat:
         self.screen.notice(f"Saved {len(rows)} messages to {path}.")
 
     def _help(self, _: str) -> None:
-        for name, (_call, what) in self._commands.items():
-            self.screen.notice(f"{name:8} {what}")
+        for name, (_call, summary) in self._commands.items():
+            self.screen.notice(f"{name:8} {summary}")
 
     def _quit(self, _: str) -> None:
         raise Leave
 
 
 def printable(text: str) -> str:
-    """A model's text without control characters, which a terminal would obey; new lines and tabs stay."""
+    """A model's text without control characters, which a terminal would interpret; newlines and tabs stay."""
     return "".join(char for char in text if char in "\n\t" or unicodedata.category(char) != "Cc")
 
 
 @contextmanager
 def _interruptible(active: bool) -> Generator[Callable[[], bool]]:
-    """While active, the first Ctrl-C makes the given function true; a second one raises KeyboardInterrupt."""
+    """While active, the yielded function returns whether Ctrl-C was pressed; a second one raises KeyboardInterrupt."""
     pressed = False
 
-    def note(_signal: int, _frame: FrameType | None) -> None:
+    def on_sigint(_signal: int, _frame: FrameType | None) -> None:
         nonlocal pressed
         if pressed:
             raise KeyboardInterrupt
@@ -242,7 +246,7 @@ def _interruptible(active: bool) -> Generator[Callable[[], bool]]:
     if not active:
         yield lambda: False
         return
-    previous = signal.signal(signal.SIGINT, note)
+    previous = signal.signal(signal.SIGINT, on_sigint)
     try:
         yield lambda: pressed
     finally:
@@ -250,23 +254,23 @@ def _interruptible(active: bool) -> Generator[Callable[[], bool]]:
 
 
 def _typed_lines(screen: Screen) -> Iterator[str]:
-    """Lines typed at a prompt, with editing and history where the machine has readline.
+    """Read lines at a prompt, with editing and history if readline is installed.
 
-    Ctrl-D ends them. Ctrl-C clears the line; a second one in a row leaves.
+    Ctrl-D ends the input. Ctrl-C clears the line; a second one in a row quits.
     """
     with suppress(ImportError):
         import readline  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
-    asked_to_leave = False
+    interrupted = False
     while True:
         try:
             yield input("> ")
-            asked_to_leave = False
+            interrupted = False
         except EOFError:
             screen.notice("")
             return
         except KeyboardInterrupt:
-            if asked_to_leave:
+            if interrupted:
                 raise
-            asked_to_leave = True
+            interrupted = True
             screen.notice("\nCtrl-C again or /quit leaves.")

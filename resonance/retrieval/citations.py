@@ -1,7 +1,7 @@
-"""What an answer says of its sources: numbers that lead nowhere go, sentences are held against the passages.
+"""Checks citations: removes numbers that no source has, and aligns each sentence of an answer with the passages.
 
-Small models cite by habit: a number may be wrong, and a sentence without one may well come from a source.
-So every sentence is also compared with the passages by its own words.
+Small models cite unreliably: a number may be wrong, and a sentence without one may come from a source. Each
+sentence is therefore also compared with the passages by its words.
 """
 
 import re
@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from resonance.retrieval.text import sentence_spans, terms
 from resonance.retrieval.types import Source
 
-# Share of a sentence's content words that a passage must hold for the sentence to count as drawn from it.
-MATCHED = 0.6
-# Content words below which a sentence says too little to be compared ("Yes."), and below which each word counts.
-FEWEST = 2
-SHORT = 4
-# Numbers in words; "one" is left out, which mostly counts nothing.
+MATCHED = 0.6  # share of a sentence's content words that a passage must contain to support it
+FEWEST = 2  # content words; a shorter sentence ("Yes.") is not compared
+SHORT = 4  # content words; in a shorter sentence every word must match
+# Number words; "one" is left out because it rarely counts anything.
 _NUMBER_WORDS = frozenset(
     terms(
         "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -26,17 +24,17 @@ _NUMBER_WORDS = frozenset(
 )
 _MARK = re.compile(r"[ \t]?\[\s*(\d{1,4}(?:\s*,\s*\d{1,4})*)\s*\]")
 _MARKS = re.compile(r"(?:\[[\d,\s]+\]\s*)+")
-# What could still become a citation when more text arrives.
+# A text end that may become a citation when more text arrives.
 _OPEN = re.compile(r"[ \t]?(?:\[[\s\d,]{0,24})?$")
 _BEGUN = re.compile(r"\[[\s\d,]*$")
 
 
 @dataclass(frozen=True, slots=True)
-class Supported:
+class SentenceSupport:
     """One sentence of an answer.
 
-    `start` and `end` are its place in the cleaned answer; `cited` the numbers it names; `sources` the sources
-    whose passages hold its words, best first; `matched` whether there is one.
+    `start` and `end` are its offsets in the cleaned answer, `cited` the numbers it cites, `sources` the sources whose
+    passages support it, best first, and `matched` whether there is one.
     """
 
     text: str
@@ -48,43 +46,43 @@ class Supported:
 
 
 @dataclass(frozen=True, slots=True)
-class Aligned:
-    """An answer whose every number is a source's, and what each sentence draws on."""
+class AlignedAnswer:
+    """An answer without unknown citations, and the support of each sentence."""
 
     text: str
-    sentences: tuple[Supported, ...]
+    sentences: tuple[SentenceSupport, ...]
 
     def supports(self) -> dict[int, list[int]]:
-        """For each source's id the sentences (from 0) that it supports."""
+        """The indices of the sentences that each source supports, by source id."""
         found: dict[int, list[int]] = {}
-        for place, sentence in enumerate(self.sentences):
+        for index, sentence in enumerate(self.sentences):
             for number in sentence.sources:
-                found.setdefault(number, []).append(place)
+                found.setdefault(number, []).append(index)
         return found
 
     def citations(self) -> tuple[int, int]:
-        """How many citations name a source that supports their sentence, and how many citations there are."""
-        judged = [number in sentence.sources for sentence in self.sentences for number in sentence.cited]
-        return sum(judged), len(judged)
+        """The number of citations whose source supports their sentence, and the number of citations."""
+        supported = [number in sentence.sources for sentence in self.sentences for number in sentence.cited]
+        return sum(supported), len(supported)
 
 
-def align(answer: str, sources: Sequence[Source], *, keep_unknown: bool = False) -> Aligned:
-    """Hold each sentence of an answer against the sources; numbers that no source has go, unless they are kept."""
-    text = answer if keep_unknown else without_unknown(answer, sources)
-    found: list[Supported] = []
+def align(answer: str, sources: Sequence[Source], *, keep_unknown: bool = False) -> AlignedAnswer:
+    """Align each sentence of an answer with the sources; unknown citations are removed unless `keep_unknown`."""
+    text = answer if keep_unknown else remove_unknown_citations(answer, sources)
+    found: list[SentenceSupport] = []
     for start, end in _spans(text):
         sentence = text[start:end]
         cited = tuple(dict.fromkeys(number for mark in _MARK.finditer(sentence) for number in _numbers(mark)))
-        drawn = _drawn_from(_MARK.sub("", sentence), sources)
-        found.append(Supported(sentence, start, end, cited, drawn, bool(drawn)))
-    return Aligned(text, tuple(found))
+        supporting = _supporting(_MARK.sub("", sentence), sources)
+        found.append(SentenceSupport(sentence, start, end, cited, supporting, bool(supporting)))
+    return AlignedAnswer(text, tuple(found))
 
 
-def without_unknown(text: str, sources: Sequence[Source], before: str = "") -> str:
-    """The text, which follows `before`, without the numbers that no source has.
+def remove_unknown_citations(text: str, sources: Sequence[Source], before: str = "") -> str:
+    """Remove the citation numbers that no source has from `text`, which follows `before`.
 
-    A mark that holds none of the others goes whole. Within another bracket its own stay, empty: what is around it
-    could else close up to a mark.
+    A mark without known numbers is removed whole. Inside an open bracket its brackets stay, empty: without them the
+    text around it could form a new mark.
     """
     known = {source.id for source in sources}
 
@@ -102,40 +100,40 @@ def without_unknown(text: str, sources: Sequence[Source], before: str = "") -> s
 
 
 class CitationFilter:
-    """`without_unknown` for a stream: holds back what may become a citation until it is seen to be one or none.
+    """`remove_unknown_citations` for a stream: buffers a possible citation until it is complete or ruled out.
 
-    Where no search was made (`sources` None) nothing is held back and nothing removed: `[1]` may then be a list of the
-    answer's own. Where one found nothing, every number leads nowhere.
+    Without a search (`sources` None) text passes unchanged, since `[1]` may be the answer's own list. After a search
+    without results every number is unknown.
     """
 
     def __init__(self, sources: Sequence[Source] | None) -> None:
         self._sources = sources
-        self._held = self._shown = ""  # what was shown matters from its last opening bracket on
+        self._buffer = self._shown = ""  # `_shown`: the output from its last open bracket on
 
     def feed(self, text: str) -> str:
-        """Take the next piece of the answer; return what can be shown now."""
+        """Add the next piece of the answer; return the text that is final."""
         if self._sources is None:
             return text
-        waiting = self._held + text
-        opened = _OPEN.search(waiting)
-        place = opened.start() if opened else len(waiting)
-        self._held = waiting[place:]
-        return self._show(waiting[:place], self._sources)
+        pending = self._buffer + text
+        opened = _OPEN.search(pending)
+        end = opened.start() if opened else len(pending)
+        self._buffer = pending[end:]
+        return self._clean(pending[:end], self._sources)
 
     def flush(self) -> str:
-        """What is left when the answer has ended."""
-        held, self._held = self._held, ""
-        return held if self._sources is None else self._show(held, self._sources)
+        """Return the rest when the answer has ended."""
+        rest, self._buffer = self._buffer, ""
+        return rest if self._sources is None else self._clean(rest, self._sources)
 
-    def _show(self, text: str, sources: Sequence[Source]) -> str:
-        cleaned = without_unknown(text, sources, self._shown)
+    def _clean(self, text: str, sources: Sequence[Source]) -> str:
+        cleaned = remove_unknown_citations(text, sources, self._shown)
         begun = _BEGUN.search(self._shown + text)
         self._shown = begun.group() if begun else ""
         return cleaned
 
 
 def _spans(text: str) -> list[tuple[int, int]]:
-    """Each sentence's place; marks behind a full stop belong to the sentence before them: `A fact. [1] Another.`."""
+    """Each sentence's offsets; marks after a full stop belong to the sentence before them: `A fact. [1] Another.`."""
     spans: list[tuple[int, int]] = []
     for line in re.finditer(r"[^\n]+", text):
         in_line = False
@@ -155,16 +153,16 @@ def _numbers(mark: re.Match[str]) -> list[int]:
     return [int(number) for number in mark.group(1).split(",")]
 
 
-def _drawn_from(sentence: str, sources: Sequence[Source]) -> tuple[int, ...]:
-    """The sources that hold enough of the sentence's words, best first; every number in it must be there."""
+def _supporting(sentence: str, sources: Sequence[Source]) -> tuple[int, ...]:
+    """The sources that contain enough of the sentence's words and all of its numbers, best first."""
     words = set(terms(sentence))
     if len(words) < FEWEST:
         return ()
     figures = {word for word in words if word in _NUMBER_WORDS or any(character.isdigit() for character in word)}
     scored: list[tuple[float, int]] = []
     for source in sources:
-        held = set(terms(f"{source.title} {source.passage}"))
-        share = len(words & held) / len(words)
-        if share >= (MATCHED if len(words) >= SHORT else 1.0) and figures <= held:
+        contained = set(terms(f"{source.title} {source.passage}"))
+        share = len(words & contained) / len(words)
+        if share >= (MATCHED if len(words) >= SHORT else 1.0) and figures <= contained:
             scored.append((-share, source.id))
     return tuple(number for _, number in sorted(scored))

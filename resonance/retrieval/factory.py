@@ -1,6 +1,6 @@
-"""From plain values, as a configuration holds them, to a retriever.
+"""Builds a retriever from the plain values of a `search` configuration.
 
-Each part is imported when it is asked for: who searches nothing waits for no library.
+Imports each part on first use, so that programs without search do not load its libraries.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from resonance.retrieval.retriever import Retriever
 
 _T = TypeVar("_T", Budget, Limits)
-# Numbers of a budget and of limits below which nothing could be found.
-_LEAST = {
+# Minima of budgets and limits; smaller values could never find anything.
+_MINIMUM = {
     "max_tokens": 1,
     "history_tokens": 0,
     "max_sources": 1,
@@ -48,28 +48,28 @@ def build_retriever(
     limits: Mapping[str, Any] | None = None,
     retention_days: int | None = None,
 ) -> "Retriever | None":
-    """The retriever that the values of a `search` configuration describe; None for `off`.
+    """Build the retriever that a `search` configuration describes; None for `off`.
 
     Args:
         provider: off, duckduckgo, duckduckgo-search or documents.
-        when: auto searches when the message asks for it, always searches for every message.
-        max_results: how many hits are asked for.
+        when: auto searches when a message calls for it, always searches for every message.
+        max_results: hits requested from the provider.
         region: DuckDuckGo's region, such as us-en or de-de.
-        time_limit: only results of the last day, week, month or year (d, w, m, y), or None.
+        time_limit: only results of the last day, week, month or year (d, w, m, y), or None for all.
         search_url: the address of DuckDuckGo's HTML page.
         proxy: an http proxy for the provider and its pages, without pages a socks5 proxy as well, or None.
         verify: check the provider's certificate (duckduckgo-search).
-        path: the folder (or file) of documents.
-        index: the folder that the documents' index is kept in.
-        refresh_s: how often, at most, the documents are looked over for changes, in seconds.
-        cache: the file for results and pages; None keeps them in memory.
-        pages: how many of the best hits' pages are fetched and read; 0 is snippets alone.
-        allow_networks: networks that pages may come from although they are not public, as 10.1.0.0/16.
+        path: the folder of documents, or one file.
+        index: the folder of the documents' index.
+        refresh_s: minimum seconds between two scans of the documents for changes.
+        cache: the cache file of results and pages; None caches in memory.
+        pages: how many of the best hits' pages are fetched; 0 uses snippets alone.
+        allow_networks: private networks that pages may be fetched from, such as 10.1.0.0/16.
         budget: fields of `resonance.retrieval.types.Budget`.
         limits: fields of `resonance.retrieval.types.Limits`.
-        retention_days: what was found is kept at most so long; None: as long as `limits` has a use for it.
+        retention_days: maximum age of cached results; None keeps them as long as `limits` uses them.
 
-    Raises SearchError for a value that cannot work.
+    Raises SearchError for an invalid value.
     """
     if provider not in PROVIDERS:
         raise SearchError(f"search provider {provider!r} is not known; choose one of {', '.join(PROVIDERS)}")
@@ -81,12 +81,12 @@ def build_retriever(
         raise SearchError(f"search.time_limit is {time_limit!r}; it must be d, w, m, y or null")
     if max_results < 1:
         raise SearchError(f"search.max_results is {max_results}; it must be at least 1")
-    from resonance.retrieval.retriever import Retriever, Scope
-    from resonance.retrieval.throttling import Direct, Polite
+    from resonance.retrieval.retriever import Retriever, SearchOptions
+    from resonance.retrieval.throttling import DirectProvider, ThrottledProvider
 
     kept = _values(Budget, budget, "budget")
     times = _values(Limits, limits, "limits")
-    scope = Scope(max_results, region, time_limit, when, eager=provider == "documents", pages=pages)
+    options = SearchOptions(max_results, region, time_limit, when, eager=provider == "documents", pages=pages)
     if provider == "documents":
         if not path or not index:
             raise SearchError("search=documents needs search.path=PATH, the folder of documents, and search.index")
@@ -94,11 +94,10 @@ def build_retriever(
         from resonance.retrieval.index import Index
 
         documents = Documents(Index(Path(path).expanduser(), Path(index).expanduser()), refresh_s=refresh_s)
-        return Retriever(Direct(documents), pages=None, scope=scope, budget=kept, limits=times)
+        return Retriever(DirectProvider(documents), pages=None, options=options, budget=kept, limits=times)
     from resonance.retrieval.cache import Cache
     from resonance.retrieval.fetch import Pages
-    from resonance.retrieval.proxy_tunnel import proxy_url
-    from resonance.retrieval.ssrf import AddressPolicy
+    from resonance.retrieval.ssrf import AddressPolicy, proxy_url
 
     useful = max(times.results_ttl, times.pages_ttl, times.failures_ttl, times.stale_ttl)
     keep = useful if retention_days is None else min(useful, retention_days * 86400.0)
@@ -108,8 +107,8 @@ def build_retriever(
     if pages > 0:
         through = proxy_url(proxy) if proxy else None
         reader = Pages(policy, store, ttl=times.pages_ttl, failures_ttl=times.failures_ttl, proxy=through)
-    polite = Polite(_web(provider, search_url, proxy, verify, times), store, times)
-    return Retriever(polite, pages=reader, scope=scope, budget=kept, limits=times)
+    throttled = ThrottledProvider(_web(provider, search_url, proxy, verify, times), store, times)
+    return Retriever(throttled, pages=reader, options=options, budget=kept, limits=times)
 
 
 def _web(provider: str, search_url: str, proxy: str | None, verify: bool, limits: Limits) -> Provider:
@@ -135,7 +134,7 @@ def _values(kind: type[_T], given: Mapping[str, Any] | None, name: str) -> _T:
     if isinstance(values.get("circuit"), Sequence):
         low, high = cast(Sequence[float], values["circuit"])
         values["circuit"] = (low, high)
-    for key, least in _LEAST.items():
+    for key, least in _MINIMUM.items():
         if key in values and values[key] < least:
             raise SearchError(f"search.{name}.{key} is {values[key]}; it must be at least {least:g}")
     return kind(**values)

@@ -15,9 +15,8 @@ import lxml.html
 import trafilatura
 
 from resonance.retrieval.cache import Cache
-from resonance.retrieval.proxy_tunnel import TunnelBackend
 from resonance.retrieval.sanitize import visible
-from resonance.retrieval.ssrf import AddressPolicy, CheckedBackend, ForbiddenAddress
+from resonance.retrieval.ssrf import AddressPolicy, CheckedBackend, ForbiddenAddress, TunnelBackend
 from resonance.retrieval.text import word_set
 
 LARGEST = 1024 * 1024

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resonance.private_files import private_folder, private_sqlite, restrict
-from resonance.retrieval import bm25
 from resonance.retrieval.documents.folder import File, content_of, files_of
 from resonance.retrieval.documents.passages import SUFFIXES, Unreadable, read_passages
+from resonance.retrieval.ranking import bm25_index, bm25_scores
 from resonance.retrieval.sanitize import visible
 from resonance.retrieval.text import terms
 from resonance.retrieval.types import SearchError
@@ -45,7 +45,7 @@ CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT);
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class IndexHit:
     """One passage of a document; `path` is relative to the indexed folder."""
 
     title: str
@@ -148,18 +148,18 @@ class Index:
         self._remove_old()
         return Update(added, changed, len(gone), len(there), passages, skipped, time.perf_counter() - started)
 
-    def search(self, query: str, k: int) -> list[Found]:
+    def search(self, query: str, k: int) -> list[IndexHit]:
         """The `k` passages that fit best, best first; only those that share a word with the query."""
         with self._open() as database:
             database.execute("BEGIN")  # one view of the passages and of the generation that belongs to them
             loaded = self._load(database)
             if loaded is None or loaded.bm25 is None:
                 return []
-            scores = bm25.scores(loaded.bm25, query)
+            scores = bm25_scores(loaded.bm25, query)
             if scores is None:
                 return []
             best = np.argsort(-scores, kind="stable")[:k]
-            found: list[Found] = []
+            found: list[IndexHit] = []
             for place in best:
                 if scores[place] <= 0:
                     break
@@ -168,7 +168,7 @@ class Index:
                 ).fetchone()
                 if row is not None:
                     title, file, text = cast(tuple[str, str, str], row)
-                    found.append(Found(title, file, text, float(scores[place])))
+                    found.append(IndexHit(title, file, text, float(scores[place])))
             return found
 
     @contextmanager
@@ -238,7 +238,7 @@ class Index:
         shutil.rmtree(making, ignore_errors=True)
         making.mkdir()
         if any(corpus):
-            bm25.built(corpus).save(making, show_progress=False)
+            bm25_index(corpus).save(making, show_progress=False)
         np.save(making / "rows.npy", np.array(rows, dtype=np.int64))
         shutil.rmtree(final, ignore_errors=True)  # of a process that was killed before its commit
         making.rename(final)
@@ -268,31 +268,6 @@ class Index:
         for folder in self.folder.glob("bm25-*"):
             if int(folder.name.removeprefix("bm25-")) < current - 1:
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def main(overrides: list[str]) -> None:
-    """`resonance index PATH`: index a folder of documents, or bring its index up to date."""
-    from rich.console import Console
-
-    from resonance.hydra_config import compose
-
-    config = compose("index", overrides)
-    if not config.path:
-        raise SearchError("give the folder of documents: resonance index PATH")
-    index = Index(Path(config.path).expanduser(), Path(config.index).expanduser())
-    update = index.update()
-    console = Console(highlight=False, soft_wrap=True)
-    for sentence in update.warnings(index.documents):
-        console.print(sentence, style="yellow", markup=False)
-    console.print(
-        f"{update.files} files, {update.passages} passages: {update.added} new, {update.changed} changed, "
-        f"{update.removed} removed, in {update.seconds:.1f} s"
-    )
-    console.print(f"index: {index.folder}", markup=False)
-    if config.query:
-        for found in index.search(str(config.query), int(config.k)):
-            passage = f"{found.title} ({visible(found.path)}): {found.text[:160]}"
-            console.print(f"{found.score:6.2f}  {passage}", markup=False)
 
 
 def _keep_log(database: sqlite3.Connection) -> None:

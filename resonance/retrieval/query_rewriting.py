@@ -8,8 +8,23 @@ import re
 from collections.abc import Sequence
 
 from resonance.chat_template import Message
-from resonance.retrieval.language import PERSONAL, REFERRING, ends_of, names, numbers, quotes, tokens
-from resonance.retrieval.phrases import ADDED, BARE, DANGLING, ELLIPSIS, KIND, LEADING, TIME, TRAILING
+from resonance.retrieval.language import (
+    ADDED,
+    BARE,
+    DANGLING,
+    ELLIPSIS,
+    KIND,
+    LEADING,
+    PERSONAL,
+    REFERRING,
+    TIME,
+    TRAILING,
+    ends_of,
+    names,
+    numbers,
+    quotes,
+    tokens,
+)
 from resonance.retrieval.text import STOPWORDS, sentences, word_set
 
 MAX_WORDS = 12
@@ -47,7 +62,7 @@ def standalone_query(messages: Sequence[Message], *, max_words: int = MAX_WORDS)
     return _shortened(text, max_words)
 
 
-def leans_on_earlier(message: str) -> bool:
+def depends_on_context(message: str) -> bool:
     """Whether a message cannot be understood without the turns before it."""
     text = _core(ends_of(message))
     if not text or BARE.match(text) or _pronouns(text) or _names_a_kind(text):

@@ -4,12 +4,17 @@ BM25 (bm25s) over sentences, each indexed with its document's title; near-duplic
 sentences a source, a few sources a site; then packed greedily, best first, in the prompt's own form.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from resonance.retrieval import bm25
-from resonance.retrieval.sanitize import neutralise
+import bm25s
+import numpy as np
+from numpy.typing import NDArray
+
+from resonance.retrieval.sanitize import sanitize
 from resonance.retrieval.text import origin_of, sentences, site_of, terms
 from resonance.retrieval.types import Budget, Source
 
@@ -24,6 +29,11 @@ _HELD = 0.25
 _RELATED = 0.5
 _WORTH = 0.7
 _LONGEST_SITE = 80  # characters
+# What a question asks by more than what it asks about: "how long does the ferry take" is about a ferry.
+_ASKING = frozenset(terms("long many much old far big tall deep high large fast heavy often take took"))
+_WEIGHT_OF_ASKING = 0.3
+# bm25s sets its own logger to DEBUG and so fills the log of whoever logs at all.
+logging.getLogger("bm25s").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +148,7 @@ def _score(query: str, documents: Sequence[Document]) -> list[_Sentence]:
     ]
     # The title stands once before every sentence: a sentence of a page about the thing asked for need not name it.
     corpus = [terms(f"{documents[index].title} {sentence}") for index, _, sentence in units]
-    scores = bm25.scores(bm25.built(corpus), query) if any(corpus) else None
+    scores = bm25_scores(bm25_index(corpus), query) if any(corpus) else None
     if scores is None:
         return []
     top = float(scores.max()) or 1.0
@@ -178,8 +188,29 @@ def _fitting(query: str, scored: list[_Sentence], documents: Sequence[Document])
 
 def _site(url: str) -> str:
     """The site as the prompt names it: a file's name is foreign text too."""
-    return neutralise(site_of(url))[:_LONGEST_SITE] or "unnamed"
+    return sanitize(site_of(url))[:_LONGEST_SITE] or "unnamed"
 
 
 def _passage(picked: list[_Sentence]) -> str:
     return " ".join(sentence.text for sentence in sorted(picked, key=lambda sentence: sentence.position))
+
+
+def bm25_index(corpus: Sequence[list[str]]) -> bm25s.BM25:
+    """The index of a corpus that has at least one term."""
+    index = bm25s.BM25(method="lucene")
+    index.index(list(corpus), show_progress=False)
+    return index
+
+
+def bm25_scores(index: bm25s.BM25, query: str) -> NDArray[np.float32] | None:
+    """Each text's score, 0 where it shares no term with the query; None when the corpus knows none of its terms."""
+    vocabulary = cast(dict[str, int], index.vocab_dict)
+    known = [term for term in dict.fromkeys(terms(query)) if term in vocabulary]
+    if not known:
+        return None
+    whole = np.asarray(index.get_scores(known), dtype=np.float32)
+    about = [term for term in known if term not in _ASKING]
+    if len(about) in (0, len(known)):
+        return whole
+    matter = np.asarray(index.get_scores(about), dtype=np.float32)
+    return np.asarray(matter + _WEIGHT_OF_ASKING * (whole - matter), dtype=np.float32)

@@ -1,66 +1,50 @@
-"""One retrieval from the conversation to the numbered sources, within one deadline.
+"""One retrieval, from a conversation to numbered sources, within one deadline.
 
-Decide, make the query, ask the provider, read the best pages, rank, pack. Whatever fails on the way, the
-answer goes on: with less, with what was found an hour ago, or without sources and a sentence saying so.
+The steps: decide, rewrite the query, call the provider, fetch the best pages, rank, pack. A failure never ends the
+answer, which continues with fewer sources, with cached ones, or with none and a sentence that says so.
 """
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from resonance.chat_template import Message
 from resonance.errors import error_location
 from resonance.retrieval.query_rewriting import standalone_query
 from resonance.retrieval.ranking import Document, pack, rank
-from resonance.retrieval.sanitize import neutralise
+from resonance.retrieval.sanitize import sanitize
 from resonance.retrieval.search_decision import decide
-from resonance.retrieval.throttling import Found
-from resonance.retrieval.types import Budget, Hit, Limits, ProviderError, RateLimited, Retrieved, Source, Timeout
+from resonance.retrieval.throttling import DirectProvider, ThrottledProvider
+from resonance.retrieval.types import (
+    Budget,
+    Hit,
+    Limits,
+    ProviderError,
+    RateLimited,
+    Retrieved,
+    SearchResults,
+    Source,
+    Timeout,
+)
+
+if TYPE_CHECKING:
+    from resonance.retrieval.fetch import Pages
 
 _log = logging.getLogger("resonance.search")
 
-# With fewer tokens than this a source has no room for its title and a sentence.
-_SMALLEST_BUDGET = 24
-# What a template adds to a prompt's words: for the whole, and for each earlier message.
-_MARKUP, _MARKUP_OF_MESSAGE = 64, 8
-# Seconds of the deadline kept for ranking and packing what was found.
-_MARGIN = 0.15
-
-
-class Finder(Protocol):
-    """What finds hits for the retriever, fresh or from before."""
-
-    @property
-    def name(self) -> str:
-        """The provider's name."""
-        ...
-
-    async def find(self, query: str, k: int, region: str, time_limit: str | None) -> Found:
-        """Find hits; raises RateLimited, Timeout or Unavailable."""
-        ...
-
-    async def stale(self, query: str, k: int, region: str, time_limit: str | None) -> Found | None:
-        """Older hits for the same query, or None."""
-        ...
-
-    def forget(self) -> None:
-        """Delete what was found too long ago to be kept."""
-        ...
-
-
-class PageReader(Protocol):
-    """What turns the best hits' addresses into their article text."""
-
-    async def read(self, urls: Sequence[str], *, deadline: float) -> dict[str, str]:
-        """The texts that could be read within `deadline` seconds, by address; never raises for a page."""
-        ...
+_SMALLEST_BUDGET = 24  # tokens: below this a source cannot hold its title and a sentence
+_TEMPLATE_TOKENS, _TEMPLATE_TOKENS_PER_MESSAGE = 64, 8  # what a chat template adds to a prompt
+_MARGIN = 0.15  # seconds of the deadline reserved for ranking and packing
+_POLL_SECONDS = 0.05  # between two calls of `should_continue`
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """What is asked of the provider: how many hits, which region and time, and when a search is due."""
+class SearchOptions:
+    """The request to the provider (hits, region, time), the pages to fetch, and when to search."""
 
     max_results: int = 8
     region: str = "us-en"
@@ -71,52 +55,60 @@ class Scope:
 
 
 class Retriever:
-    """Retrieval for a conversation; used from one event loop at a time.
+    """Retrieval for a conversation; for use from one event loop at a time.
 
     Args:
-        finder: where hits come from.
-        pages: reads the best hits' pages, or None for snippets alone.
-        scope: what is asked, and when.
-        budget: how much the sources may take.
-        limits: the times that are kept.
+        provider: the search engine.
+        pages: fetches the best hits' pages, or None for snippets alone.
+        options: the request to the provider, and when to search.
+        budget: token budgets of sources and history.
+        limits: time limits.
     """
 
     def __init__(
-        self, finder: Finder, *, pages: PageReader | None, scope: Scope, budget: Budget, limits: Limits
+        self,
+        provider: ThrottledProvider | DirectProvider,
+        *,
+        pages: "Pages | None",
+        options: SearchOptions,
+        budget: Budget,
+        limits: Limits,
     ) -> None:
-        self._finder = finder
+        self._provider = provider
         self._pages = pages
-        self._scope = scope
+        self._options = options
         self._budget = budget
         self._limits = limits
 
     @property
     def provider(self) -> str:
-        """The provider's name, as /health shows it."""
-        return self._finder.name
+        """The provider's name."""
+        return self._provider.name
 
     @property
     def always(self) -> bool:
-        """Whether the configuration wants a search for every message."""
-        return self._scope.when == "always"
+        """Whether the configuration asks for a search for every message."""
+        return self._options.when == "always"
 
     def forget(self) -> None:
-        """Delete what was found too long ago to be kept."""
-        self._finder.forget()
+        """Delete cached results that are older than the retention time."""
+        self._provider.forget()
 
-    def room(self, messages: Sequence[Message], prompt_tokens: int, count_tokens: Callable[[str], int]) -> int:
-        """How many tokens sources may take of a prompt of at most `prompt_tokens`.
+    def context_budget(
+        self, messages: Sequence[Message], prompt_tokens: int, count_tokens: Callable[[str], int]
+    ) -> int:
+        """The token budget of sources in a prompt of at most `prompt_tokens` tokens.
 
-        The newest message and the system prompt stay whole. Earlier turns keep up to `budget.history_tokens`; where
-        that and the sources do not both fit, they share what is left in the proportion of their most.
+        The newest message and the system prompt are kept whole. Earlier turns get up to `budget.history_tokens`; if
+        these and the sources do not both fit, they share the remaining tokens in proportion to their maxima.
         """
         *earlier, newest = messages
-        left = prompt_tokens - _MARKUP - count_tokens(newest.content)
+        left = prompt_tokens - _TEMPLATE_TOKENS - count_tokens(newest.content)
         if earlier and earlier[0].role == "system":
             left -= count_tokens(earlier.pop(0).content)
         most, history = self._budget.history_tokens, 0
         for message in reversed(earlier):
-            history += count_tokens(message.content) + _MARKUP_OF_MESSAGE
+            history += count_tokens(message.content) + _TEMPLATE_TOKENS_PER_MESSAGE
             if history >= most:
                 history = most
                 break
@@ -132,18 +124,18 @@ class Retriever:
         query: str | None = None,
         always: bool | None = None,
     ) -> Retrieved:
-        """Find sources for the newest user message; never raises for what a provider or a page does.
+        """Find sources for the newest user message. Failures of a provider or a page are never raised.
 
         Args:
-            messages: the conversation, the newest user message last among the user's.
-            budget_tokens: how many tokens are left for the context; the configured most still holds.
-            count_tokens: how many tokens a text takes in the prompt.
-            query: search for this instead of what the conversation makes of it.
-            always: search whatever the message says, or only where it asks for it; None as configured.
+            messages: the conversation.
+            budget_tokens: tokens left for the context; the configured maximum applies too.
+            count_tokens: the number of tokens of a text.
+            query: search for this instead of a query made from the conversation.
+            always: search for every message (True), or only when the message calls for it (False); None as configured.
         """
         reason = "the query was given"
         if query is None:
-            decision = decide(messages, eager=self._scope.eager)
+            decision = decide(messages, eager=self._options.eager)
             reason = decision.reason
             if not (decision.search or (self.always if always is None else always)):
                 return Retrieved("", self.provider, reason=reason, searched=False)
@@ -168,35 +160,35 @@ class Retriever:
             return replace(outcome, note="The search found nothing.")
         texts: dict[str, str] = {}
         left = ends - loop.time() - _MARGIN
-        if self._pages is not None and self._scope.pages > 0 and left > 0:
-            urls = [hit.url for hit in found.hits[: self._scope.pages]]
+        if self._pages is not None and self._options.pages > 0 and left > 0:
+            urls = [hit.url for hit in found.hits[: self._options.pages]]
             texts = await self._pages.read(urls, deadline=left)
         sources, context = await asyncio.to_thread(
-            self._choose, outcome.query, found.hits, texts, budget_tokens, count_tokens
+            self._select_sources, outcome.query, found.hits, texts, budget_tokens, count_tokens
         )
         if not sources:
             note = "The search found nothing that fits the question."
         return replace(outcome, sources=tuple(sources), context=context, note=note)
 
-    async def _hits(self, query: str) -> tuple[Found | None, str | None]:
-        """Fresh hits, else old ones with a note, else None with a note."""
-        asked = (query, self._scope.max_results, self._scope.region, self._scope.time_limit)
+    async def _hits(self, query: str) -> tuple[SearchResults | None, str | None]:
+        """Fresh hits, else cached ones with a note, else None with a note."""
+        request = (query, self._options.max_results, self._options.region, self._options.time_limit)
         try:
             async with asyncio.timeout(self._limits.deadline - _MARGIN):
-                return await self._finder.find(*asked), None
+                return await self._provider.find(*request), None
         except TimeoutError:
             why = f"took longer than {self._limits.deadline:g} s"
         except ProviderError as error:
             why = _why(error)
-        except Exception as error:  # an index that is damaged, a page that a client cannot parse
+        except Exception as error:  # a damaged index, a response that the client cannot parse
             _log.error("A search failed: %s at %s", type(error).__name__, error_location(error))
             return None, "The search failed; this answer goes on without sources."
-        stale = await self._finder.stale(*asked)
+        stale = await self._provider.stale(*request)
         if stale is not None and stale.hits:
             return stale, f"The search {why}; these sources are {_age(stale.age)} old."
         return None, f"The search {why}; this answer goes on without sources."
 
-    def _choose(
+    def _select_sources(
         self,
         query: str,
         hits: Sequence[Hit],
@@ -207,10 +199,60 @@ class Retriever:
         documents = [
             Document(title, hit.url, text, hit.rank)
             for hit in hits
-            if (text := neutralise(f"{hit.snippet} {texts.get(hit.url, '')}"))
-            and (title := neutralise(hit.title)[:120] or "Untitled")
+            if (text := sanitize(f"{hit.snippet} {texts.get(hit.url, '')}"))
+            and (title := sanitize(hit.title)[:120] or "Untitled")
         ]
         return pack(rank(query, documents, self._budget), budget_tokens, count_tokens)
+
+
+class BlockingRetriever:
+    """A retriever for programs without an event loop: it runs on an event loop in a thread of its own."""
+
+    def __init__(self, retriever: Retriever) -> None:
+        self._retriever = retriever
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="search", daemon=True).start()
+
+    @property
+    def provider(self) -> str:
+        """The provider's name."""
+        return self._retriever.provider
+
+    @property
+    def always(self) -> bool:
+        """Whether the configuration asks for a search for every message."""
+        return self._retriever.always
+
+    def retrieve(
+        self,
+        messages: Sequence[Message],
+        *,
+        prompt_tokens: int,
+        count_tokens: Callable[[str], int],
+        always: bool,
+        should_continue: Callable[[], bool],
+    ) -> Retrieved | None:
+        """Find sources for the newest message; None when no search is due, or once `should_continue` is false.
+
+        Args:
+            messages: the conversation, the user's newest message last.
+            prompt_tokens: the maximum length of the whole prompt.
+            count_tokens: the number of tokens of a text.
+            always: search for every message; else only when the message calls for it.
+            should_continue: polled many times a second.
+        """
+        budget = self._retriever.context_budget(messages, prompt_tokens, count_tokens)
+        search = self._retriever.retrieve(messages, budget_tokens=budget, count_tokens=count_tokens, always=always)
+        task = asyncio.run_coroutine_threadsafe(search, self._loop)
+        try:
+            while not task.done():
+                wait([task], timeout=_POLL_SECONDS)
+                if not should_continue():
+                    return None
+            retrieved = task.result()
+        finally:
+            task.cancel()
+        return retrieved if retrieved.searched else None
 
 
 def _why(error: ProviderError) -> str:

@@ -146,7 +146,7 @@ def visible(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).translate(_SHOWN))
 
 
-def gives_orders(sentence: str) -> bool:
+def contains_injection(sentence: str) -> bool:
     """Whether a sentence addresses the model instead of telling the reader something.
 
     Look-alike letters (full-width, mathematical, Cyrillic or Greek in Latin words, accents) are folded first, and
@@ -157,7 +157,7 @@ def gives_orders(sentence: str) -> bool:
     return _ORDERS.search(folded) is not None or (untied != folded and _ORDERS.search(untied) is not None)
 
 
-def neutralise(text: str) -> str:
+def sanitize(text: str) -> str:
     """`clean` text without the sentences that give orders."""
     text = visible(text)
     for _ in range(ROUNDS):  # what is left may give the order that one sentence too many had broken up
@@ -172,12 +172,12 @@ def _without_orders(text: str) -> str:
     parts = [part for part in _SENTENCE_END.split(text.replace("###", ". ###")) if part]
     groups = _chopped(parts)
     # A line a sentence, no line with an order: the common case, and the quick one.
-    if len(groups) < len(parts) or gives_orders(_STOPS.sub("", "\n".join(parts))):
-        groups = [group for group in groups if not gives_orders(_STOPS.sub(" ", " ".join(group)))]
-        kept = [part for group in groups for part in group if not gives_orders(part)]
+    if len(groups) < len(parts) or contains_injection(_STOPS.sub("", "\n".join(parts))):
+        groups = [group for group in groups if not contains_injection(_STOPS.sub(" ", " ".join(group)))]
+        kept = [part for group in groups for part in group if not contains_injection(part)]
         text = " ".join(kept) if len(kept) < len(parts) else text
     joined = clean(text)
-    return "" if gives_orders(joined) else joined
+    return "" if contains_injection(joined) else joined
 
 
 def _chopped(parts: Sequence[str]) -> list[list[str]]:

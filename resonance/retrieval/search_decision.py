@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from resonance.chat_template import Message
 from resonance.retrieval.language import ends_of, names, quotes, tokens
-from resonance.retrieval.query_rewriting import leans_on_earlier
+from resonance.retrieval.query_rewriting import depends_on_context
 from resonance.retrieval.text import terms
 
 # Characters beyond which a message is no small talk; the pattern for it has many ways to read long ones.
@@ -198,7 +198,7 @@ def decide(messages: Sequence[Message], *, eager: bool = False) -> Decision:
         return Decision(False, refused)
     if (wanted := _wanted(text)) is not None:
         return Decision(True, wanted)
-    if len(turns) > 1 and leans_on_earlier(text):
+    if len(turns) > 1 and depends_on_context(text):
         return _as_follow_up(text, messages, eager)
     return _by_default(text, eager)
 
@@ -229,9 +229,9 @@ def _wanted(text: str) -> str | None:
         reason = f"asks for something that changes ({found.group().strip().lower()})"
     elif asks and named:
         reason = f"asks for a fact about {named[0]}"
-    elif asks and _EVENT.search(text) and len(tokens(text)) > 3 and not leans_on_earlier(text):
+    elif asks and _EVENT.search(text) and len(tokens(text)) > 3 and not depends_on_context(text):
         reason = "asks who, when or where something was"
-    elif _FACT.search(text) and not leans_on_earlier(text):
+    elif _FACT.search(text) and not depends_on_context(text):
         reason = "asks for a fact that can be looked up"
     elif found := _UNIQUE.search(text):
         reason = f"asks for the one thing that is {found.group(1).lower()}"

@@ -5,6 +5,7 @@ translation, tunnels, old site-local, multicast) is denied by name.
 """
 
 import asyncio
+import base64
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -12,9 +13,11 @@ from dataclasses import dataclass
 from typing import cast
 
 import httpcore
+import httpx
 
 from resonance.retrieval.types import SearchError
 
+LONGEST_HEAD = 16384  # bytes of a proxy's response head
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -159,3 +162,50 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         """Sleep, for httpcore's own retries."""
         await self._network.sleep(seconds)
+
+
+def proxy_url(text: str) -> httpx.URL:
+    """The address of a proxy that pages can be fetched through. Raises SearchError for one of another kind."""
+    url = httpx.URL(text)
+    if url.scheme != "http" or not url.host:
+        raise SearchError(
+            "search.proxy must be http://host:port for pages to be fetched through it; say search.pages=0 to use "
+            "another kind for the search alone"
+        )
+    return url
+
+
+class TunnelBackend(CheckedBackend):
+    """Connections through a proxy's CONNECT to checked addresses only."""
+
+    def __init__(self, policy: AddressPolicy, proxy: httpx.URL) -> None:
+        super().__init__(policy)
+        self._proxy = proxy
+
+    async def _connect(
+        self,
+        address: str,
+        port: int,
+        timeout: float | None,
+        local_address: str | None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None,
+    ) -> httpcore.AsyncNetworkStream:
+        stream = await self._network.connect_tcp(
+            self._proxy.host, self._proxy.port or 80, timeout, local_address, socket_options
+        )
+        target = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        head = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n"
+        if self._proxy.userinfo:
+            user = f"{self._proxy.username}:{self._proxy.password}".encode()
+            head += f"Proxy-Authorization: Basic {base64.b64encode(user).decode()}\r\n"
+        await stream.write(f"{head}\r\n".encode(), timeout)
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            part = await stream.read(4096, timeout)
+            answer += part
+            if not part or len(answer) > LONGEST_HEAD:
+                break
+        if answer.split(b" ")[1:2] != [b"200"]:
+            await stream.aclose()
+            raise httpcore.ProxyError("the proxy makes no tunnel")
+        return stream

@@ -1,12 +1,12 @@
-"""A provider made polite and patient: cached, spaced, retried, one flight a query, silent after a refusal.
+"""Providers as the retriever calls them: network providers cached, spaced, retried and behind a circuit breaker.
 
-Wraps any network provider. Everything is decided per process; the cache file may be shared.
+State is kept per process; processes may share the cache file.
 """
 
 import asyncio
 import random
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, cast
 
 import stamina
@@ -19,6 +19,7 @@ from resonance.retrieval.types import (
     Provider,
     ProviderError,
     RateLimited,
+    SearchResults,
     Timeout,
     Unavailable,
 )
@@ -26,91 +27,83 @@ from resonance.retrieval.types import (
 _ERRORS = {error.__name__: error for error in (RateLimited, Timeout, Unavailable, ConnectionFailed)}
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Hits, and how old they are in seconds: 0 when they are fresh."""
+class ThrottledProvider:
+    """A network provider behind a cache, a circuit breaker and a queue.
 
-    hits: list[Hit]
-    age: float
-
-
-class Polite:
-    """A provider behind a cache, a circuit and a queue.
-
-    `find` answers from the cache within `limits.results_ttl`; a failure is remembered for
-    `limits.failures_ttl`; after RateLimited nothing is sent for a random time within `limits.circuit`.
+    `find` returns cached results younger than `limits.results_ttl`; failures are cached for `limits.failures_ttl`;
+    after RateLimited no request is sent for a random time within `limits.circuit`.
     """
 
     def __init__(self, provider: Provider, cache: Cache, limits: Limits) -> None:
         self._provider = provider
         self._cache = cache
         self._limits = limits
-        self._closed_until = 0.0
+        self._open_until = 0.0
         self._next_call = 0.0
-        self._flights: dict[str, asyncio.Task[Found]] = {}
+        self._calls: dict[str, asyncio.Task[SearchResults]] = {}
 
     @property
     def name(self) -> str:
         """The provider's name."""
         return self._provider.name
 
-    async def find(self, query: str, k: int, region: str, time_limit: str | None) -> Found:
-        """Find hits; equal queries at the same time share one call, which a caller's leaving does not end.
+    async def find(self, query: str, k: int, region: str, time_limit: str | None) -> SearchResults:
+        """Find hits. Concurrent equal queries share one call, which continues when a caller is cancelled.
 
-        Raises RateLimited, Timeout or Unavailable, also while one of them is remembered.
+        Raises RateLimited, Timeout or Unavailable, also while one of them is cached.
         """
         key = self._key(query, k, region, time_limit)
         entry = await asyncio.to_thread(self._cache.get, "results", key, max_age=self._limits.results_ttl)
         if entry is not None:
-            return Found(_hits(entry.value), entry.age)
-        if (flight := self._flights.get(key)) is None:
-            flight = asyncio.create_task(self._fly(key, query, k, region, time_limit))
-            flight.add_done_callback(_looked_at)
-            self._flights[key] = flight
-        return await asyncio.shield(flight)
+            return SearchResults(_hits(entry.value), entry.age)
+        if (call := self._calls.get(key)) is None:
+            call = asyncio.create_task(self._fetch(key, query, k, region, time_limit))
+            call.add_done_callback(_retrieve_exception)
+            self._calls[key] = call
+        return await asyncio.shield(call)
 
-    async def stale(self, query: str, k: int, region: str, time_limit: str | None) -> Found | None:
-        """Older results for the query, within `limits.stale_ttl`; better than none when the provider fails."""
+    async def stale(self, query: str, k: int, region: str, time_limit: str | None) -> SearchResults | None:
+        """Cached results younger than `limits.stale_ttl`, for when the provider fails; None without any."""
         key = self._key(query, k, region, time_limit)
         entry = await asyncio.to_thread(self._cache.get, "results", key, max_age=self._limits.stale_ttl)
-        return Found(_hits(entry.value), entry.age) if entry is not None else None
+        return SearchResults(_hits(entry.value), entry.age) if entry is not None else None
 
     def forget(self) -> None:
-        """Delete what was found too long ago to be kept."""
+        """Delete cached results that are older than the retention time."""
         self._cache.prune()
 
     def _key(self, query: str, k: int, region: str, time_limit: str | None) -> str:
         return "\x1f".join((self.name, region, time_limit or "", str(k), " ".join(query.lower().split())))
 
-    async def _fly(self, key: str, query: str, k: int, region: str, time_limit: str | None) -> Found:
+    async def _fetch(self, key: str, query: str, k: int, region: str, time_limit: str | None) -> SearchResults:
         try:
             await self._refuse_known_failure(key)
             try:
                 hits = await self._call(query, k, region, time_limit)
             except ProviderError as error:
                 if isinstance(error, RateLimited):
-                    self._closed_until = time.monotonic() + random.uniform(*self._limits.circuit)
+                    self._open_until = time.monotonic() + random.uniform(*self._limits.circuit)
                 await asyncio.to_thread(self._cache.put, "failures", key, type(error).__name__)
                 raise
             await asyncio.to_thread(self._cache.put, "results", key, [asdict(hit) for hit in hits])
-            return Found(hits, 0.0)
+            return SearchResults(hits, 0.0)
         finally:
-            self._flights.pop(key, None)
+            self._calls.pop(key, None)
 
     async def _refuse_known_failure(self, key: str) -> None:
-        left = self._closed_until - time.monotonic()
+        left = self._open_until - time.monotonic()
         if left > 0:
-            raise RateLimited(f"{self.name} refused a moment ago; it is asked again in {left:.0f} s")
+            raise RateLimited(f"{self.name} refused a moment ago; the next request is in {left:.0f} s")
         entry = await asyncio.to_thread(self._cache.get, "failures", key, max_age=self._limits.failures_ttl)
         if entry is not None:
-            raise _ERRORS.get(str(entry.value), Unavailable)(f"{self.name} failed at this a moment ago")
+            raise _ERRORS.get(str(entry.value), Unavailable)(f"{self.name} failed for this query a moment ago")
         if self._next_call - time.monotonic() > self._limits.deadline:
-            raise Unavailable(f"too many searches wait for {self.name} already")
+            raise Unavailable(f"too many searches are waiting for {self.name}")
 
     async def _call(self, query: str, k: int, region: str, time_limit: str | None) -> list[Hit]:
-        """One spaced call, repeated once or more after a time-out or a connection error."""
+        """One spaced call, retried after a time-out or a connection error."""
         attempts = stamina.retry_context(
-            on=_may_pass,
+            on=_is_retryable,
             attempts=self._limits.attempts,
             timeout=self._limits.deadline,
             wait_initial=0.1,
@@ -118,7 +111,7 @@ class Polite:
         )
         async for attempt in attempts:
             with attempt:
-                await self._wait_for_turn()
+                await self._wait_for_slot()
                 try:
                     async with asyncio.timeout(self._limits.attempt):
                         return await self._provider.search(query, k, region, time_limit)
@@ -127,17 +120,17 @@ class Polite:
                     raise Timeout(f"{self.name} did not answer within {seconds:g} s") from error
         raise AssertionError("stamina ends by returning or raising")
 
-    async def _wait_for_turn(self) -> None:
-        """Sleep until at least `limits.spacing` seconds lie between this call and the one before."""
+    async def _wait_for_slot(self) -> None:
+        """Sleep until at least `limits.spacing` seconds have passed since the previous call."""
         now = time.monotonic()
-        turn = max(now, self._next_call)
-        self._next_call = turn + self._limits.spacing
-        if turn > now:
-            await asyncio.sleep(turn - now)
+        start = max(now, self._next_call)
+        self._next_call = start + self._limits.spacing
+        if start > now:
+            await asyncio.sleep(start - now)
 
 
-class Direct:
-    """A provider on this machine: nothing to be polite to, and nothing to remember."""
+class DirectProvider:
+    """A provider on this machine, called without cache or throttling."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
@@ -147,25 +140,25 @@ class Direct:
         """The provider's name."""
         return self._provider.name
 
-    async def find(self, query: str, k: int, region: str, time_limit: str | None) -> Found:
-        """Find hits; raises what the provider raises."""
-        return Found(await self._provider.search(query, k, region, time_limit), 0.0)
+    async def find(self, query: str, k: int, region: str, time_limit: str | None) -> SearchResults:
+        """Find hits. Raises what the provider raises."""
+        return SearchResults(await self._provider.search(query, k, region, time_limit), 0.0)
 
-    async def stale(self, query: str, k: int, region: str, time_limit: str | None) -> Found | None:
-        """None: there is nothing older than the documents themselves."""
+    async def stale(self, query: str, k: int, region: str, time_limit: str | None) -> SearchResults | None:
+        """None: nothing is cached."""
         return None
 
     def forget(self) -> None:
-        """Nothing: nothing is kept."""
+        """Do nothing: nothing is cached."""
 
 
-def _looked_at(flight: asyncio.Task[Found]) -> None:
-    # When every caller has left, nobody asks for the outcome; asyncio would report it as lost.
-    if not flight.cancelled():
-        flight.exception()
+def _retrieve_exception(call: asyncio.Task[SearchResults]) -> None:
+    # When every caller was cancelled, asyncio would log the exception as never retrieved.
+    if not call.cancelled():
+        call.exception()
 
 
-def _may_pass(error: Exception) -> bool:
+def _is_retryable(error: Exception) -> bool:
     return isinstance(error, ProviderError) and error.retryable
 
 

@@ -1,7 +1,4 @@
-"""What the parts of retrieval say to one another: hits, sources, the provider's protocol, its errors.
-
-Knows nothing of how anything is searched, ranked or shown.
-"""
+"""The types that the parts of retrieval share: hits, sources, the provider's protocol and its errors."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,41 +7,41 @@ from resonance.errors import ResonanceError
 
 
 class SearchError(ResonanceError):
-    """A setting of the search cannot work; raised while building, never while answering."""
+    """An invalid search setting; raised while a retriever is built, never while it answers."""
 
 
 class ProviderError(Exception):
-    """A provider could not answer; the chat goes on without sources.
+    """A provider could not answer; the conversation continues without sources.
 
-    `retryable` says that the very same call may succeed a moment later.
+    `retryable`: the same call may succeed a moment later.
     """
 
     retryable = False
 
 
 class RateLimited(ProviderError):
-    """The provider refuses for now: HTTP 202, 403, 418, 429 or a page that asks for proof of a human."""
+    """The provider refuses for now: HTTP 202, 403, 418, 429 or a CAPTCHA page."""
 
 
 class Timeout(ProviderError):
-    """The provider did not answer in time."""
+    """The provider did not respond in time."""
 
     retryable = True
 
 
 class Unavailable(ProviderError):
-    """The provider cannot be reached or answered with something that is not a result page."""
+    """The provider is unreachable, or its response is not a result page."""
 
 
 class ConnectionFailed(Unavailable):
-    """No connection: refused, reset, unknown name, broken off."""
+    """The connection failed: refused, reset, unknown name, interrupted."""
 
     retryable = True
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One result of a provider; `rank` counts from 0, `snippet` is the provider's own extract."""
+    """One result of a provider; `rank` starts at 0, `snippet` is the provider's own extract."""
 
     title: str
     url: str
@@ -55,7 +52,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What the answer may draw on: `id` is the number that citations use, `passage` the text in the prompt."""
+    """A numbered source of an answer: `id` is the number that citations use, `passage` the text in the prompt."""
 
     id: int
     title: str
@@ -67,11 +64,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """The outcome of one retrieval.
+    """The result of one retrieval.
 
-    `context` is one line a source, `[1] Title (site): text`, or empty. `note` is a sentence for the reader
-    when the answer goes on without sources, or with old ones, though a search was due. `reason` says why
-    there was a search, or none. `searched` is False when none was due; then `query` is empty.
+    `context` has one line per source, `[1] Title (site): text`, or is empty. `note` is a sentence for the user when a
+    search was due but its sources are missing or old. `reason` says why there was a search, or none. `searched` is
+    False when no search was due; `query` is empty then.
     """
 
     query: str
@@ -85,7 +82,7 @@ class Retrieved:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much of a prompt sources may take, and what earlier turns keep beside them; all from the configuration."""
+    """Token budgets of sources and of earlier turns in a prompt, from the configuration."""
 
     max_tokens: int = 380
     history_tokens: int = 240
@@ -96,7 +93,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Times, in seconds, that a search keeps to."""
+    """Time limits of a search, in seconds."""
 
     deadline: float = 4.0
     attempt: float = 2.5
@@ -109,12 +106,20 @@ class Limits:
     stale_ttl: float = 7 * 86400.0
 
 
+@dataclass(frozen=True, slots=True)
+class SearchResults:
+    """A provider's hits, and their age in seconds: 0 when they are fresh."""
+
+    hits: list[Hit]
+    age: float
+
+
 class Provider(Protocol):
-    """Where hits come from. An empty list means that nothing was found."""
+    """A search engine. An empty list means that it found nothing."""
 
     @property
     def name(self) -> str:
-        """The name that is shown: `duckduckgo`, `documents`, ..."""
+        """The name shown to users: `duckduckgo`, `documents`, ..."""
         ...
 
     async def search(self, query: str, k: int, region: str, time_limit: str | None) -> list[Hit]:

@@ -74,7 +74,7 @@ async def ground(
         return None
     retrieved = await retriever.retrieve(
         messages,
-        budget_tokens=retriever.room(messages, model.prompt_budget(max_new_tokens), model.count_tokens),
+        budget_tokens=retriever.context_budget(messages, model.prompt_budget(max_new_tokens), model.count_tokens),
         count_tokens=model.count_tokens,
         query=body.search.query if isinstance(body.search, SearchQuery) else None,
         always=True if body.search else None,

@@ -8,7 +8,7 @@ import pytest
 from data.example import Example
 from eval.evaluated_model import Subject
 from eval.results import scores_of
-from eval.retrieval_scores import Outcome
+from eval.retrieval_metrics import Outcome
 from eval.statistics import Measure
 from eval.tasks.rag import Rag, contains, declines
 from resonance.chat_template import Message

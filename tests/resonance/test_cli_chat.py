@@ -18,11 +18,11 @@ import torch
 
 from resonance.chat_template import ContextOverflow, Message, Window
 from resonance.checkpoint import Checkpoint
-from resonance.cli.chat import Chat, Screen, TerminalError, main, printable
-from resonance.conversation import Conversation, DialogueError
+from resonance.cli.chat import Chat, Screen, TerminalError, main, make_retriever, printable
+from resonance.conversation import Conversation, ConversationError
 from resonance.engine import Engine, EngineError, SamplingParams
 from resonance.errors import ResonanceError
-from resonance.hydra_config import compose, make
+from resonance.hydra_config import compose
 from resonance.metadata import Metadata
 from resonance.model import GPT2, GPT2Config
 from resonance.tokenizer import Tokenizer
@@ -133,7 +133,7 @@ def test_a_message_that_cannot_fit_is_refused_and_forgotten(conversation: Conver
 
 
 def test_a_retry_without_a_message_says_what_to_do(conversation: Conversation) -> None:
-    with pytest.raises(DialogueError, match="write one first"):
+    with pytest.raises(ConversationError, match="write one first"):
         conversation.retry(lambda _: True)
 
 
@@ -265,10 +265,9 @@ def saying(*words: str) -> SamplingParams:
 
 
 def searching(roomy: Checkpoint, documents: list[str], sampling: SamplingParams) -> Conversation:
-    config = compose("chat", documents)
-    search = make(config.searching, _convert_="all")
+    retriever = make_retriever(compose("chat", documents))
     engine = Engine.from_checkpoint(roomy, dtype="fp32")
-    return Conversation(engine, roomy.template(), sampling, roomy.window, search=search)
+    return Conversation(engine, roomy.template(), sampling, roomy.window, retriever=retriever)
 
 
 def test_a_source_that_holds_the_answer_is_marked(
@@ -314,10 +313,10 @@ def test_a_search_can_be_switched_off_and_on(
 
 def test_a_chat_that_is_to_search_for_everything_does(roomy: Checkpoint, documents: list[str]) -> None:
     conversation = searching(roomy, [*documents, "search.when=always"], SamplingParams(max_new_tokens=2))
-    assert conversation.searching == "on"
-    assert conversation.ask("Write a poem about the Isar", lambda _: True).found is not None
-    conversation.searching = "auto"
-    assert conversation.ask("Write a poem about the Isar", lambda _: True).found is None
+    assert conversation.search_mode == "on"
+    assert conversation.ask("Write a poem about the Isar", lambda _: True).retrieved is not None
+    conversation.search_mode = "auto"
+    assert conversation.ask("Write a poem about the Isar", lambda _: True).retrieved is None
 
 
 def test_without_a_search_there_is_none_to_switch_on(conversation: Conversation) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from resonance.retrieval.citations import CitationFilter, align, without_unknown
+from resonance.retrieval.citations import CitationFilter, align, remove_unknown_citations
 from resonance.retrieval.types import Source
 
 
@@ -33,7 +33,7 @@ SOURCES = (
     ],
 )
 def test_numbers_that_no_source_has_are_removed(answer, cleaned):
-    assert without_unknown(answer, SOURCES) == cleaned
+    assert remove_unknown_citations(answer, SOURCES) == cleaned
 
 
 def test_a_sentence_in_a_sources_words_is_matched_with_and_without_a_number():
@@ -100,7 +100,7 @@ PIECES = st.lists(
 def test_a_stream_shows_what_the_whole_answer_would(pieces):
     filtered = CitationFilter(SOURCES)
     shown = "".join([*(filtered.feed(piece) for piece in pieces), filtered.flush()])
-    assert shown == without_unknown("".join(pieces), SOURCES)
+    assert shown == remove_unknown_citations("".join(pieces), SOURCES)
 
 
 @given(st.text(max_size=200) | PIECES.map("".join))

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from resonance.chat_template import Message
+from resonance.cli.index import main
 from resonance.retrieval import SearchError, build_retriever
 from resonance.retrieval.documents.provider import Documents
-from resonance.retrieval.index import Index, main
+from resonance.retrieval.index import Index
 
 
 @pytest.fixture

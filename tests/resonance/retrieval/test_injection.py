@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from resonance.chat_template import ChatTemplate, Message
 from resonance.retrieval import build_retriever
-from resonance.retrieval.sanitize import clean, gives_orders, neutralise
+from resonance.retrieval.sanitize import clean, contains_injection, sanitize
 
 TEMPLATES = {name: ChatTemplate.named(name) for name in ("alpaca", "chatml")}
 FACT = "The lighthouse of Varnholm was built in 1874."
@@ -219,7 +219,7 @@ def test_an_attack_in_a_files_name_changes_no_structure_and_gives_no_orders(tmp_
 
 
 def test_ordinary_sentences_stay():
-    changed = [sentence for sentence in ORDINARY if gives_orders(sentence)]
+    changed = [sentence for sentence in ORDINARY if contains_injection(sentence)]
     assert changed == []
 
 
@@ -227,7 +227,7 @@ def test_nothing_invisible_survives():
     hidden = "".join(
         map(chr, (0, 7, 27, 0xAD, 0x200B, 0x200D, 0x202E, 0x2066, 0xFEFF, 0xFE0F, 0xE0041, 0xE000, 0xD800))
     )
-    assert neutralise(f"Va{hidden}rnholm") == "Varnholm"
+    assert sanitize(f"Va{hidden}rnholm") == "Varnholm"
 
 
 @pytest.mark.parametrize(
@@ -235,20 +235,20 @@ def test_nothing_invisible_survives():
 )
 def test_no_page_of_any_kind_takes_long(text):
     started = time.process_time()
-    once = neutralise(text)
-    assert neutralise(once) == once
+    once = sanitize(text)
+    assert sanitize(once) == once
     assert time.process_time() - started < 1.0
 
 
 def test_cleaning_keeps_ordinary_text_as_it_is():
     text = "Der Größe nach: 東京 (13,96 Mio.), São Paulo – 12,33. “Yes”, she said; it's 5 km² & more…"
-    assert neutralise(text) == unicodedata.normalize("NFC", text)
+    assert sanitize(text) == unicodedata.normalize("NFC", text)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=300) | st.lists(st.sampled_from([*ATTACKS.values(), *ORDINARY]), max_size=4).map(" ".join))
 def test_clean_text_is_one_line_and_cleaning_again_changes_nothing(text):
-    once = neutralise(text)
+    once = sanitize(text)
     assert len(once.splitlines()) <= 1
-    assert neutralise(once) == once
+    assert sanitize(once) == once
     assert clean(clean(text)) == clean(text)

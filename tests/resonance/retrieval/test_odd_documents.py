@@ -11,7 +11,7 @@ import pytest
 from resonance.retrieval import SearchError
 from resonance.retrieval.documents.passages import Unreadable, read_passages
 from resonance.retrieval.documents.provider import PATIENCE, Documents
-from resonance.retrieval.index import TOLD, Found, Index
+from resonance.retrieval.index import TOLD, Index, IndexHit
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def index_of(folder: Path) -> Index:
     return Index(folder, folder.parent / "index")
 
 
-def found(folder: Path, query: str) -> list[Found]:
+def found(folder: Path, query: str) -> list[IndexHit]:
     index = index_of(folder)
     index.update()
     return index.search(query, 5)

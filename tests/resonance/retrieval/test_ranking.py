@@ -226,8 +226,8 @@ def test_sources_leave_room_for_the_newest_message_and_for_earlier_ones(earlier,
     assert built is not None
     before = [Message("user", "word " * earlier)] if earlier else []
     newest = Message("user", "word " * 10)
-    assert built.room([*before, newest], prompt, count) == room
-    with_system = built.room([Message("system", "word " * 6), *before, newest], prompt + 6, count)
+    assert built.context_budget([*before, newest], prompt, count) == room
+    with_system = built.context_budget([Message("system", "word " * 6), *before, newest], prompt + 6, count)
     assert with_system == room
 
 

@@ -13,8 +13,8 @@ from resonance.hydra_config import compose
 from resonance.retrieval import build_retriever
 from resonance.retrieval.cache import Cache
 from resonance.retrieval.duckduckgo import DuckDuckGo
-from resonance.retrieval.retriever import Retriever, Scope
-from resonance.retrieval.throttling import Polite
+from resonance.retrieval.retriever import Retriever, SearchOptions
+from resonance.retrieval.throttling import ThrottledProvider
 from resonance.retrieval.types import Budget, Limits
 
 
@@ -164,8 +164,8 @@ def timed(fake, clock: Clock) -> Retriever:
     values = OmegaConf.to_container(compose("serve", ["search=duckduckgo"]).search, resolve=True)
     assert isinstance(values, dict)
     limits = Limits(**values["limits"] | {"spacing": 0.0, "circuit": (0.0, 0.0)})
-    polite = Polite(DuckDuckGo(fake.url, timeout=2.0), Cache(None, clock=clock), limits)
-    return Retriever(polite, pages=None, scope=Scope(), budget=Budget(), limits=limits)
+    polite = ThrottledProvider(DuckDuckGo(fake.url, timeout=2.0), Cache(None, clock=clock), limits)
+    return Retriever(polite, pages=None, options=SearchOptions(), budget=Budget(), limits=limits)
 
 
 def test_results_are_good_for_an_hour(fake):
@@ -266,8 +266,8 @@ def test_the_latency_that_we_add_is_under_50_ms(fake, tmp_path):
     words = "The harbour of {0} was enlarged in 1902 for the herring fleet, and {0} has had a pilot since."
     fake.shows(*((f"Harbour {i}", f"https://s{i}.example/", words.format(f"Town{i}") * 3) for i in range(8)))
     provider, limits = Timed(fake.url, timeout=2.0), Limits(spacing=0.0)
-    polite = Polite(provider, Cache(tmp_path / "search.sqlite"), limits)
-    built = Retriever(polite, pages=None, scope=Scope(), budget=Budget(), limits=limits)
+    polite = ThrottledProvider(provider, Cache(tmp_path / "search.sqlite"), limits)
+    built = Retriever(polite, pages=None, options=SearchOptions(), budget=Budget(), limits=limits)
     tokenizer = Tokenizer.gpt2()
 
     async def added(question: str) -> float:

@@ -11,10 +11,9 @@ from resonance.chat_template import Message
 from resonance.retrieval import build_retriever
 from resonance.retrieval.cache import Cache
 from resonance.retrieval.fetch import Pages
-from resonance.retrieval.proxy_tunnel import proxy_url
-from resonance.retrieval.retriever import Retriever, Scope
-from resonance.retrieval.ssrf import AddressPolicy
-from resonance.retrieval.throttling import Direct, Polite
+from resonance.retrieval.retriever import Retriever, SearchOptions
+from resonance.retrieval.ssrf import AddressPolicy, proxy_url
+from resonance.retrieval.throttling import DirectProvider, ThrottledProvider
 from resonance.retrieval.types import Budget, ConnectionFailed, Hit, Limits, SearchError
 
 SECRET = "my very private question"
@@ -42,7 +41,11 @@ def everything(folder: Path) -> bytes:
 
 def test_a_failed_search_logs_where_it_failed_and_none_of_the_readers_words(caplog):
     retriever = Retriever(
-        Direct(Web(ValueError(f"cannot parse {SECRET}"))), pages=None, scope=Scope(), budget=Budget(), limits=Limits()
+        DirectProvider(Web(ValueError(f"cannot parse {SECRET}"))),
+        pages=None,
+        options=SearchOptions(),
+        budget=Budget(),
+        limits=Limits(),
     )
     with caplog.at_level(logging.DEBUG):
         found = asyncio.run(
@@ -56,7 +59,7 @@ def test_a_failed_search_logs_where_it_failed_and_none_of_the_readers_words(capl
 @pytest.mark.parametrize("answer", [HITS, ConnectionFailed(f"no connection to /?q={SECRET}")])
 def test_a_query_stands_in_no_file_in_plain_text(tmp_path, answer):
     cache = Cache(tmp_path / "search.sqlite")
-    polite = Polite(Web(answer), cache, Limits(attempts=1, spacing=0.0))
+    polite = ThrottledProvider(Web(answer), cache, Limits(attempts=1, spacing=0.0))
     for _ in range(2):
         outcome = asyncio.run(asyncio.wait_for(_find(polite), 10))
         assert outcome == (HITS if answer == HITS else "ConnectionFailed")
@@ -65,7 +68,7 @@ def test_a_query_stands_in_no_file_in_plain_text(tmp_path, answer):
     assert b"private" not in everything(tmp_path)
 
 
-async def _find(polite: Polite) -> list[Hit] | str:
+async def _find(polite: ThrottledProvider) -> list[Hit] | str:
     try:
         return (await polite.find(SECRET, 3, "us-en", None)).hits
     except ConnectionFailed as error:

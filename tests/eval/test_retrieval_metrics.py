@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from eval.retrieval_scores import (
+from eval.retrieval_metrics import (
     FAMILIAR,
-    LABELLED,
     PLAIN,
+    PROSE,
     LabelledRetrieval,
     labelled_questions,
     ndcg_at,
@@ -32,7 +32,7 @@ def test_the_measures_are_those_of_the_field():
     assert (recall_at(5, ranking, "z"), reciprocal_rank(ranking, "z"), ndcg_at(10, ranking, "z")) == (0.0, 0.0, 0.0)
 
 
-@pytest.mark.parametrize(("folder", "answered", "absent"), [(LABELLED, 60, 12), (PLAIN, 40, 12), (FAMILIAR, 20, 12)])
+@pytest.mark.parametrize(("folder", "answered", "absent"), [(PROSE, 60, 12), (PLAIN, 40, 12), (FAMILIAR, 20, 12)])
 def test_every_question_has_its_answer_in_its_document_or_says_that_none_has(folder, answered, absent):
     questions = labelled_questions(folder)
     assert len({question.question for question in questions}) == len(questions)

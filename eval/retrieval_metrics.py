@@ -24,14 +24,14 @@ from resonance.retrieval.query_rewriting import standalone_query
 from resonance.retrieval.text import sentences
 from resonance.retrieval.types import Retrieved, SearchError
 
-LABELLED = Path(__file__).parent / "corpora" / "labelled"
+PROSE = Path(__file__).parent / "corpora" / "prose"
 PLAIN = Path(__file__).parent / "corpora" / "plain"
 FAMILIAR = Path(__file__).parent / "corpora" / "familiar"
 RANKED = 20  # passages whose order is judged
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledQuestion:
     """A question, the document that answers it, and words of the answer in it; None: no document answers it."""
 
     question: str
@@ -99,13 +99,13 @@ class LabelledRetrieval:
         ]
 
 
-_FOLDERS = {"familiar": FAMILIAR, "plain": PLAIN, "prose": LABELLED}
+_FOLDERS = {"familiar": FAMILIAR, "plain": PLAIN, "prose": PROSE}
 
 
-def labelled_questions(folder: Path = LABELLED) -> list[Labelled]:
+def labelled_questions(folder: Path = PROSE) -> list[LabelledQuestion]:
     """The labelled questions of a corpus, from its `questions.jsonl`."""
     lines = (folder / "questions.jsonl").read_text("utf-8").splitlines()
-    return [Labelled(**json.loads(line)) for line in lines]
+    return [LabelledQuestion(**json.loads(line)) for line in lines]
 
 
 def recall_at(k: int, ranking: Sequence[str], relevant: str) -> float:
@@ -148,7 +148,7 @@ def _outcomes(kind: str, folder: Path, count_tokens: Callable[[str], int], budge
         retriever = build_retriever("documents", path=str(folder), index=index, when="always")
         assert retriever is not None
 
-        async def one(labelled: Labelled) -> Outcome:
+        async def one(labelled: LabelledQuestion) -> Outcome:
             messages = [Message("user", labelled.question)]
             hits = await provider.search(standalone_query(messages), RANKED, "", None)
             found = await retriever.retrieve(messages, budget_tokens=budget_tokens, count_tokens=count_tokens)
@@ -167,7 +167,7 @@ def _outcomes(kind: str, folder: Path, count_tokens: Callable[[str], int], budge
         return asyncio.run(every())
 
 
-def _ranks(labelled: Labelled, ranking: Sequence[str], context: str) -> dict[str, float]:
+def _ranks(labelled: LabelledQuestion, ranking: Sequence[str], context: str) -> dict[str, float]:
     if labelled.document is None or labelled.answer is None:
         return {}
     return {
@@ -178,7 +178,7 @@ def _ranks(labelled: Labelled, ranking: Sequence[str], context: str) -> dict[str
     }
 
 
-def _sentence(folder: Path, labelled: Labelled) -> str | None:
+def _sentence(folder: Path, labelled: LabelledQuestion) -> str | None:
     if labelled.document is None or labelled.answer is None:
         return None
     path = folder / labelled.document
