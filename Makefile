@@ -79,4 +79,4 @@ screenshots: setup web ## pictures of the chat page, from a server with the demo
 	$(BIN)/python serve/web/scripts/screenshots.py http://127.0.0.1:$(PORT) docs/screenshots
 
 clean: ## remove what was built; checkpoints stay
-	rm -rf $(VENV) $(STAMPS) serve/web/node_modules serve/web/dist .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(STAMPS) build serve/web/node_modules serve/web/dist .pytest_cache .ruff_cache .hypothesis *.egg-info
