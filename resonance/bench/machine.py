@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from resonance.engine.kernels import KernelsMissing, library
-from resonance.engine.kernels.packing import BITS
+from resonance.engine.kernels.bindings import library
+from resonance.engine.kernels.build import KernelsUnavailable
+from resonance.engine.kernels.packing import BITS_PER_WEIGHT
 from resonance.engine.memory import Arena
 from resonance.engine.quantization import Precision
 from resonance.model import GPT2Config
@@ -41,7 +42,7 @@ class Machine:
 def weight_bytes(config: GPT2Config, precision: Precision) -> float:
     """What must be read for one token: every matrix once, the head included, and no embedding beside it."""
     matrices = config.n_layer * 12 * config.n_embd**2 + config.vocab_size * config.n_embd
-    return matrices * BITS[precision] / 8
+    return matrices * BITS_PER_WEIGHT[precision] / 8
 
 
 def decode_ceiling(machine: Machine, config: GPT2Config, precision: Precision, batch: int, position: int) -> float:
@@ -89,7 +90,7 @@ def _read(buffer: Tensor, threads: int, seconds: float) -> dict[str, float]:
     for size in SIZES_MB:
         part = buffer[: size * 250_000]
         least = _best(part.sum, seconds / 2)
-        with suppress(KernelsMissing):
+        with suppress(KernelsUnavailable):
             read = library().resonance_read
             least = min(least, _best(partial(read, part.data_ptr(), part.nbytes, threads), seconds / 2))
         rates[str(size)] = part.nbytes / least / 1e9

@@ -1,20 +1,20 @@
-"""The inference engine: continuous batching over preallocated cache slots.
+"""The inference engine: continuous batching over a preallocated KV cache.
 
-The way of a request, which is the order to read in:
+A request's path, which is the order to read in:
 
-    engine.py       requests come in, steps are computed, pieces of text come out
-    params.py       what a request may ask for
-    requests.py     a request, checked against model and tokenizer, becomes texts
-    text.py         one text in the making
-    desk.py         the requests under way, by their ids
-    scheduler.py    who gets a slot, and which tokens a step computes
-    runner.py       computes them with torch, over the slots of cache.py; kernels/ does it in C++, graphs.py on a GPU
-    choosing.py     the tokens that follow: shaping.py bends their logits, sampling.py draws
-    detokenize.py   text from tokens
-    results.py      what the caller gets; stats.py what was counted
+    engine.py           Engine: requests in, steps, pieces out
+    sampling_params.py  what a request can set
+    requests.py         validates a request and makes its n sequences
+    sequence.py         a sequence: tokens, state, pieces
+    request_tracker.py  open requests by id; their pieces; cancel, pause, close
+    scheduler.py        which sequence has a slot; which tokens a step computes
+    model_runner.py     computes them with torch over kv_cache.py; kernels/ in C++, cuda_graph_runner.py on a GPU
+    sampler.py          samples the next tokens, after logits_processors.py
+    detokenizer.py      tokens to text
+    outputs.py          pieces and completions; stats.py the statistics
 
-Beside the way: speculate.py and draft.py guess ahead, grammar.py holds texts to a schema, beam.py searches, scoring.py
-judges what is there already; loading.py, quantize.py and memory.py make an engine of a model.
+speculative.py drafts tokens, guided_decoding.py enforces schemas, beam_search.py and scoring.py use the engine for more
+than generation; loading.py, quantization.py and memory.py prepare the model.
 """
 
 from resonance.engine.engine import Engine

@@ -1,7 +1,7 @@
-"""Decoding on a GPU: a step's many small launches are recorded once and played back as one.
+"""Decoding on a GPU with CUDA graphs: a step's many small kernel launches are captured once and replayed as one.
 
-For that a step must look the same each time, so its tokens, positions and slots lie in tensors that stay where they
-are, and attention reads the whole context under a mask. Prompts go the ordinary way.
+A captured step has fixed shapes and addresses: its tokens, positions and slots are in static tensors, and attention
+reads the whole context under a mask. Steps with prompts run without a graph.
 """
 
 from collections.abc import Sequence
@@ -10,30 +10,30 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from resonance.engine.kv_cache import SlotCache
+from resonance.engine.kv_cache import KVCache
 from resonance.engine.model_runner import TorchRunner
 from resonance.engine.sequence import Chunk
 from resonance.model import GPT2
 
-WARM_UPS = 3  # steps before recording, so that libraries have made their choices and taken their memory
+WARMUP_STEPS = 3  # before the capture, in which libraries choose algorithms and allocate workspaces
 
 
-class GraphRunner(TorchRunner):
-    """A TorchRunner whose decode steps are recorded, one recording for each number of texts.
+class CudaGraphRunner(TorchRunner):
+    """A TorchRunner that replays decode steps from CUDA graphs, one graph for each number of sequences.
 
-    Without CUDA the same steps are computed as they come.
+    Without CUDA the same steps run without a graph.
     """
 
     path = "torch with CUDA graphs"
 
-    def __init__(self, model: GPT2, cache: SlotCache) -> None:
+    def __init__(self, model: GPT2, cache: KVCache) -> None:
         super().__init__(model, cache)
-        self._steps: dict[int, DecodeStep] = {}  # by how many texts they take
+        self._steps: dict[int, DecodeStep] = {}  # by number of sequences
 
     @torch.no_grad()
     def hidden(self, chunks: Sequence[Chunk]) -> Tensor:
-        """See Runner."""
-        if any(len(chunk.token_ids) > 1 or not chunk.wanted for chunk in chunks):
+        """See ModelRunner."""
+        if any(len(chunk.token_ids) > 1 or not chunk.hidden_count for chunk in chunks):
             return super().hidden(chunks)
         if len(chunks) not in self._steps:
             self._steps[len(chunks)] = DecodeStep(self._model, self._cache, len(chunks))
@@ -41,37 +41,37 @@ class GraphRunner(TorchRunner):
 
 
 class DecodeStep:
-    """One new token for each of so many texts, in tensors that stay where they are."""
+    """A step of one new token for each of `batch_size` sequences, in static tensors."""
 
-    def __init__(self, model: GPT2, cache: SlotCache, texts: int) -> None:
+    def __init__(self, model: GPT2, cache: KVCache, batch_size: int) -> None:
         device = cache.keys.device
         self._model = model
-        self._inputs = torch.zeros(3, texts, dtype=torch.long, device=device)  # tokens, positions, slots
-        self._view = StaticView(cache, self._inputs[1], self._inputs[2])
+        self._inputs = torch.zeros(3, batch_size, dtype=torch.long, device=device)  # tokens, positions, slots
+        self._view = StaticCacheView(cache, self._inputs[1], self._inputs[2])
         self._graph = torch.cuda.CUDAGraph() if device.type == "cuda" and torch.cuda.is_available() else None
-        self._hidden: Tensor | None = None  # what the recording leaves its result in
+        self._hidden: Tensor | None = None  # the graph's output
 
     def __call__(self, chunks: Sequence[Chunk]) -> Tensor:
-        """The new tokens' hidden states, (texts, n_embd)."""
-        told = [(chunk.token_ids[0], chunk.start, chunk.text.slot) for chunk in chunks]
-        self._inputs.copy_(torch.tensor(told).T)
+        """The new tokens' hidden states, (batch_size, n_embd)."""
+        inputs = [(chunk.token_ids[0], chunk.start, chunk.sequence.slot) for chunk in chunks]
+        self._inputs.copy_(torch.tensor(inputs).T)
         if self._graph is None:
             return self._forward()
         if self._hidden is None:
-            self._hidden = self._record(self._graph)
+            self._hidden = self._capture(self._graph)
         self._graph.replay()
         return self._hidden.clone()
 
     def _forward(self) -> Tensor:
-        tokens, positions, _ = self._inputs[..., None]  # (texts, 1) each
+        tokens, positions, _ = self._inputs[..., None]  # (batch_size, 1) each
         return self._model(tokens, position_ids=positions, cache=self._view, return_hidden_states=True)[:, 0]
 
-    def _record(self, graph: torch.cuda.CUDAGraph) -> Tensor:
-        # Computing the same step several times over leaves the same keys and values.
+    def _capture(self, graph: torch.cuda.CUDAGraph) -> Tensor:
+        # Repeating a step stores the same keys and values again.
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            for _ in range(WARM_UPS):
+            for _ in range(WARMUP_STEPS):
                 self._forward()
         torch.cuda.current_stream().wait_stream(stream)
         with torch.cuda.graph(graph):
@@ -79,17 +79,17 @@ class DecodeStep:
 
 
 @dataclass(frozen=True, slots=True)
-class StaticView:
-    """The model's `Cache` for a step of one token a text."""
+class StaticCacheView:
+    """The model's `Cache` for a step of one token a sequence, with static shapes."""
 
-    cache: SlotCache
-    positions: Tensor  # (texts,) where the new tokens stand
-    slots: Tensor  # (texts,)
-    _places: Tensor = field(init=False)  # (context,) 0, 1, ...
+    cache: KVCache
+    positions: Tensor  # (batch_size,) of the new tokens
+    slots: Tensor  # (batch_size,)
+    _context: Tensor = field(init=False)  # (context,) 0, 1, ...
 
     def __post_init__(self) -> None:
-        places = torch.arange(self.cache.context_length, device=self.positions.device)
-        object.__setattr__(self, "_places", places)
+        context = torch.arange(self.cache.context_length, device=self.positions.device)
+        object.__setattr__(self, "_context", context)
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store keys and values (B, H, 1, D) of the new tokens; return those of the whole context."""
@@ -97,7 +97,7 @@ class StaticView:
 
     def mask(self, time: int) -> Tensor:
         """(B, 1, 1, context): a token attends to the positions up to its own."""
-        return (self._places <= self.positions[:, None])[:, None, None]
+        return (self._context <= self.positions[:, None])[:, None, None]
 
     def _extend(self, stored: Tensor, new: Tensor) -> Tensor:
         stored[self.slots, :, self.positions] = new[:, :, 0].to(stored.dtype)  # (B, H, D)

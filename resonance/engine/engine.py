@@ -1,12 +1,13 @@
-"""Continuous batching: requests join and leave at every step.
+"""Continuous batching: sequences join and leave the batch at every step.
 
-Synchronous and without threads: one step computes a little of whatever is under way, and everything else is made
-of steps. The engine knows token ids and sampling; templates and conversations are its callers' business.
+The engine is synchronous and has no threads. A step schedules chunks of sequences, runs the model, samples the next
+tokens and delivers them. Scoring, embedding and beam search are sequences that generate nothing and whose hidden states
+are read. The engine works on token ids; chat templates and conversations belong to its callers.
 """
 
 import time
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections import abc, deque
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from typing import Self
@@ -15,18 +16,18 @@ import torch
 from torch import Tensor
 
 from resonance.checkpoint import Checkpoint
-from resonance.engine import loading, scoring
-from resonance.engine.beam_search import Beam
-from resonance.engine.choosing import choose_following
-from resonance.engine.draft_model import DraftModel
+from resonance.engine import loading
+from resonance.engine.beam_search import BeamSearch
 from resonance.engine.outputs import Completion, Piece, TokenLogprob
 from resonance.engine.quantization import Precision
-from resonance.engine.request_tracker import Desk
-from resonance.engine.requests import Request, ends_of_text, make_texts
+from resonance.engine.request_tracker import RequestTracker
+from resonance.engine.requests import Request, end_of_text_ids, make_sequences
+from resonance.engine.sampler import Sampler
 from resonance.engine.sampling_params import EngineError, SamplingParams
 from resonance.engine.scheduler import Scheduler
-from resonance.engine.sequence import Text
-from resonance.engine.speculative import PromptLookup
+from resonance.engine.scoring import HiddenStatesCollector, Pair, Scorer, checked_pair
+from resonance.engine.sequence import Chunk, HiddenStatesConsumer, Sequence
+from resonance.engine.speculative import DraftModel, PromptLookup
 from resonance.engine.stats import Counts, EngineStats
 from resonance.model import GPT2
 from resonance.tokenizer import Tokenizer
@@ -35,18 +36,18 @@ from resonance.tokenizer import Tokenizer
 class Engine:
     """Generates, scores and embeds token sequences with one model.
 
-    `eos_id` ends a text, and so does the tokenizer's end of text. Without a tokenizer pieces have no text, and
-    stop strings are refused. The model itself is left as it is, in training or not. The engine computes in
-    `precision` (the model's own by default); with the C++ kernels from a copy of the weights as they are now, with
-    torch (`kernels=False`, or where there is no compiler) from the very tensors where their type is the same.
+    `eos_id` and the tokenizer's end-of-text token end a sequence. Without a tokenizer pieces have no text, and stop
+    strings are refused. The model is left unchanged, in training mode or not. The engine computes in `precision` (the
+    model's own by default): the C++ kernels on a packed copy of the weights, torch (with `kernels=False`, or without a
+    compiler) on the model's own tensors where their type is the same.
 
-    Texts can be guessed ahead, several tokens a step, and stay what they are: by `prompt_lookup`, as they went on
-    when their last tokens occurred before, which answers that quote their prompt gain from; or by a `draft`, a
-    smaller model of the same vocabulary.
+    Speculative decoding drafts several tokens a step and leaves the output unchanged: `prompt_lookup` copies what
+    followed the same tokens earlier, which speeds up answers that quote their prompt; `draft` is a smaller model with
+    the same vocabulary.
 
-    With the C++ kernels each row is computed in one order of additions, so that in fp32 a request's tokens are bit
-    for bit the same whoever else is in the batch; torch's products may round differently for another number of
-    rows, and so may bf16, int8 and int4 where long prompts are computed on matrix units.
+    The C++ kernels add up each row in one order, so that in fp32 a request's tokens are bit for bit the same in any
+    batch. torch may round differently for another number of rows, and so may bf16, int8 and int4 where matrix units
+    compute long prompts.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Engine:
         started = time.perf_counter()
         self.config = model.config
         self.tokenizer = tokenizer
-        self.eos_ids = ends_of_text(self.config, tokenizer, eos_id)
+        self.eos_ids = end_of_text_ids(self.config, tokenizer, eos_id)
         self._precision = precision or ("bf16" if model.head_weight.dtype.itemsize == 2 else "fp32")
         self._cache, self._runner, self._notes = loading.cache_and_runner(
             model, max_batch_size, self._precision, kernels=kernels
@@ -78,9 +79,41 @@ class Engine:
             drafter = DraftModel(draft, self.config, max_batch_size, self._precision, kernels=kernels)
             self._notes += drafter.notes
         self._scheduler = Scheduler(max_batch_size, self._cache.copy_prefix, drafter)
+        self._sampler = Sampler(self._runner.logits)
+        self._scorer = Scorer(self._runner.logits)
         self._counts = Counts()
-        self._desk = Desk(self._scheduler, self._counts)
+        self._requests = RequestTracker(self._scheduler, self._counts)
         self._load_seconds = time.perf_counter() - started
+
+    def step(self) -> list[tuple[str, Piece]]:
+        """Compute one step and return its pieces, as (request id, piece) in the order of generation."""
+        if self._scheduler.has_work:
+            self._run_step()
+        return self._requests.collect()
+
+    def _run_step(self) -> None:
+        started = time.perf_counter()
+        chunks = self._scheduler.schedule()  # admits waiting sequences to free slots
+        hidden = self._runner.hidden(chunks)  # (tokens, n_embd)
+        for chunk, pieces in self._sample(chunks, hidden):
+            self._requests.deliver(chunk.sequence, pieces)  # frees a finished sequence's slot; queues siblings (n > 1)
+            self._counts.add(chunk, pieces)
+        self._counts.steps += 1
+        self._counts.busy_seconds += time.perf_counter() - started
+
+    def _sample(self, chunks: list[Chunk], hidden: Tensor) -> Iterator[tuple[Chunk, list[Piece]]]:
+        # A sequence with a consumer of its own, which scores or embeds it, generates nothing.
+        states = hidden.split([chunk.hidden_count for chunk in chunks])
+        groups: dict[HiddenStatesConsumer, list[int]] = {self._sampler: []}
+        for i, chunk in enumerate(chunks):
+            groups.setdefault(chunk.sequence.consumer or self._sampler, []).append(i)
+        for consumer, indices in groups.items():
+            yield from consumer.consume([chunks[i] for i in indices], [states[i] for i in indices])
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` has anything to compute or to return."""
+        return self._scheduler.has_work or self._requests.has_pieces
 
     @classmethod
     def from_checkpoint(
@@ -94,114 +127,102 @@ class Engine:
         prompt_lookup: bool = False,
         draft: Checkpoint | str | None = None,
     ) -> Self:
-        """An engine for a checkpoint: its weights, its tokenizer, its template's end token.
+        """Create an engine from a checkpoint: its weights, its tokenizer, its template's end token.
 
-        `dtype` is "fp32", "bf16", or "auto", which measures which of the two is faster here; `quantize` is "int8",
-        "int4" or None; `device` is torch's name of one, or "auto" for a GPU where there is one. Raises EngineError
-        for anything else, CheckpointError when there is no such checkpoint, and it or WeightsError when its files are
-        damaged.
+        `dtype` is "fp32", "bf16" or "auto", which measures which of the two is faster here; `quantize` is "int8",
+        "int4" or None; `device` is a torch device's name, or "auto" for a GPU if there is one. Raises EngineError for
+        anything else, CheckpointError when there is no such checkpoint, and it or WeightsError for damaged files.
         """
         started = time.perf_counter()
-        checkpoint = loading.opened(checkpoint)
-        place = loading.device(device)
-        precision = loading.precision(checkpoint.config, dtype, quantize, place)
+        checkpoint = loading.find_checkpoint(checkpoint)
+        torch_device = loading.resolve_device(device)
+        precision = loading.resolve_precision(checkpoint.config, dtype, quantize, torch_device)
         engine = cls(
-            checkpoint.load_model().to(place),
+            checkpoint.load_model().to(torch_device),
             checkpoint.load_tokenizer(),
             max_batch_size=max_batch_size,
             eos_id=checkpoint.template().end_id,
             precision=precision,
             prompt_lookup=prompt_lookup,
-            draft=None if draft is None else loading.opened(draft).load_model().to(place),
+            draft=None if draft is None else loading.find_checkpoint(draft).load_model().to(torch_device),
         )
         engine._load_seconds = time.perf_counter() - started
         return engine
 
-    # Requests that come and go
+    # Requests
 
     def submit(
         self,
-        prompt_ids: Sequence[int],
+        prompt_ids: abc.Sequence[int],
         params: SamplingParams | None = None,
         *,
         request_id: str | None = None,
         owner: str | None = None,
         priority: int = 0,
     ) -> str:
-        """Queue a request and return its id; `step` brings its pieces.
+        """Queue a request and return its id; `step` returns its pieces.
 
-        Cached prefixes are shared among requests of the same `owner` only. A higher `priority` goes first.
+        Requests share cached prefixes only with requests of the same `owner`. A higher `priority` is admitted first.
         Raises EngineError when the request cannot be served.
         """
-        texts = self._texts(prompt_ids, params, request_id, owner, priority)
-        self._desk.open(texts)
-        return texts[0].request_id
+        sequences = self._sequences(prompt_ids, params, request_id, owner, priority)
+        self._requests.add(sequences)
+        return sequences[0].request_id
 
     def submit_score(
         self,
-        prompt_ids: Sequence[int],
-        continuation_ids: Sequence[int],
+        prompt_ids: abc.Sequence[int],
+        continuation_ids: abc.Sequence[int],
         *,
         top: int = 0,
         request_id: str | None = None,
         owner: str | None = None,
         priority: int = 0,
     ) -> str:
-        """Queue the scoring of a continuation after its prompt and return its id; `step` brings pieces with `scores`.
+        """Queue the scoring of a continuation after its prompt and return its id; `step` returns pieces with `scores`.
 
-        They add up to one score for each of the continuation's tokens, with the `top` likeliest in their places; the
-        last piece's finish_reason is "stop". Shares each step with what is generated, as prompts do, and is
-        cancelled as they are. Raises EngineError when there is nothing to score or the request cannot be served.
+        There is one score for each of the continuation's tokens, with the `top` likeliest tokens at its position; the
+        last piece's finish_reason is "stop". Scoring shares each step with generation and can be cancelled like it.
+        Raises EngineError when the continuation is empty or the request cannot be served.
         """
         if not len(continuation_ids):
             raise EngineError("A continuation to score must have at least one token.")
-        text = self._scored_text((prompt_ids, continuation_ids), top, request_id, owner, priority)
-        self._desk.open([text])
-        return text.request_id
-
-    def step(self) -> list[tuple[str, Piece]]:
-        """Compute one step and return what it brought, as (request id, piece) in the order of generation."""
-        if self._scheduler.has_work:
-            self._advance()
-        return self._desk.collect()
+        sequence = self._scored_sequence((prompt_ids, continuation_ids), top, request_id, owner, priority)
+        self._requests.add([sequence])
+        return sequence.request_id
 
     def cancel(self, request_id: str) -> bool:
-        """End a request now; the next step brings its last piece. False when there is no such request (any more)."""
-        return self._desk.cancel(request_id)
+        """End a request now; the next step returns its last piece. False when no open request has this id."""
+        return self._requests.cancel(request_id)
 
     def pause(self, request_id: str) -> None:
-        """Compute nothing more for a request until `resume`; its slots go to requests that wait for one meanwhile.
+        """Compute nothing more for a request until `resume`; waiting requests may take its slots meanwhile.
 
-        A pause changes when its tokens come, not what they are. A request that is not under way is passed over.
+        A pause delays the request's tokens and does not change them. An unknown request is ignored.
         """
-        self._desk.pause(request_id, paused=True)
+        self._requests.pause(request_id, paused=True)
 
     def resume(self, request_id: str) -> None:
-        """Let a paused request go on."""
-        self._desk.pause(request_id, paused=False)
+        """Resume a paused request."""
+        self._requests.pause(request_id, paused=False)
 
-    @property
-    def has_work(self) -> bool:
-        """Whether `step` has anything to compute or to bring."""
-        return self._scheduler.has_work or self._desk.has_mail
-
-    # Whole jobs, each alone or beside submitted requests
+    # Complete jobs, which also advance submitted requests
 
     def stream(
         self,
-        prompt_ids: Sequence[int],
+        prompt_ids: abc.Sequence[int],
         params: SamplingParams | None = None,
         *,
         owner: str | None = None,
     ) -> Iterator[Piece]:
         """Generate one request, piece by piece; closing the iterator cancels it. Raises as `submit` does."""
-        texts = self._texts(prompt_ids, params, owner=owner)
-        return self._run(texts)
+        sequences = self._sequences(prompt_ids, params, owner=owner)
+        return self._run(sequences)
 
     def generate(
         self,
-        prompts: Sequence[Sequence[int]],
-        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        prompts: abc.Sequence[abc.Sequence[int]],
+        params: SamplingParams | abc.Sequence[SamplingParams] | None = None,
         *,
         owner: str | None = None,
     ) -> list[Completion]:
@@ -216,55 +237,55 @@ class Engine:
             raise EngineError(
                 f"There are {len(prompts)} prompts but {len(params)} sets of parameters; give one or as many."
             )
-        texts = [
-            text
-            for prompt, asked in zip(prompts, params, strict=True)
-            for text in self._texts(prompt, asked, owner=owner)
+        sequences = [
+            sequence
+            for prompt, own_params in zip(prompts, params, strict=True)
+            for sequence in self._sequences(prompt, own_params, owner=owner)
         ]
-        for text in texts:
-            text.read_along = False
-        for _ in self._run(texts):
-            pass
-        return [text.completion() for text in texts]
+        self._run_to_completion(sequences)
+        return [sequence.completion() for sequence in sequences]
 
     def beam_search(
         self,
-        prompt_ids: Sequence[int],
+        prompt_ids: abc.Sequence[int],
         params: SamplingParams | None = None,
         *,
         width: int = 4,
         length_penalty: float = 1.0,
         owner: str | None = None,
     ) -> list[Completion]:
-        """The `width` likeliest whole continuations of a prompt that a beam finds, best first, with log-probabilities.
+        """The `width` likeliest whole continuations of a prompt that beam search finds, best first, with logprobs.
 
-        They are ranked by log-probability / length ** length_penalty. Of `params`, temperature and the filters
-        play no part; stop strings, grammars and n are refused with an EngineError.
+        They are ranked by log-probability / length ** length_penalty. Temperature and filters of `params` are ignored;
+        stop strings, grammars and n raise EngineError.
         """
-        text = self._texts(prompt_ids, params, owner=owner)[0]
-        found = Beam(width, length_penalty).search(text, lambda texts: self._next_logits(texts, owner))
-        return [hypothesis.completion(text) for hypothesis in found]
 
-    def score(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
-        """Log-likelihoods (natural) of each continuation's tokens after its prompt, for (prompt, continuation) ids."""
+        def next_logits(token_ids: list[list[int]]) -> Tensor:  # prefixes of the step before are in the cache
+            return self._runner.logits(torch.cat(list(self._hidden([(ids, len(ids) - 1) for ids in token_ids], owner))))
+
+        prompt = self._sequences(prompt_ids, params, owner=owner)[0]
+        return [found.completion(prompt) for found in BeamSearch(width, length_penalty).search(prompt, next_logits)]
+
+    def score(self, pairs: abc.Sequence[Pair]) -> list[list[float]]:
+        """Natural log-likelihoods of each continuation's tokens after its prompt, for (prompt, continuation) ids."""
         return [[token.logprob for token in tokens] for tokens in self._score(pairs, top=0)]
 
-    def prompt_logprobs(self, prompt_ids: Sequence[int], top: int = 0) -> list[TokenLogprob]:
-        """Log-probabilities of a text's second token and on, with the `top` likeliest in their places."""
+    def prompt_logprobs(self, prompt_ids: abc.Sequence[int], top: int = 0) -> list[TokenLogprob]:
+        """Log-probabilities of a prompt's tokens from the second on, with the `top` likeliest at their positions."""
         return self._score([(prompt_ids[:1], prompt_ids[1:])], top)[0]
 
-    def embed(self, texts: Sequence[Sequence[int]]) -> Tensor:
-        """The mean of each text's hidden states after the last LayerNorm: (texts, n_embd) fp32."""
-        means = [states.float().mean(0) for states in self._collect([(ids, 0) for ids in texts])]
+    def embed(self, texts: abc.Sequence[abc.Sequence[int]]) -> Tensor:
+        """The mean of each text's hidden states after the final LayerNorm: (texts, n_embd) fp32."""
+        means = [states.float().mean(0) for states in self._hidden([(ids, 0) for ids in texts])]
         return torch.stack(means).cpu() if means else torch.empty(0, self.config.n_embd)
 
     def stats(self) -> EngineStats:
-        """Counts since the engine was made, and how it runs."""
+        """The counters since the engine was created, its load and its configuration."""
         return EngineStats(
+            **asdict(self._counts),
             running=self._scheduler.running,
             waiting=self._scheduler.waiting,
             slots=len(self._scheduler.slots),
-            **asdict(self._counts),
             precision=self._precision,
             path=self._runner.path,
             notes=self._notes,
@@ -273,90 +294,74 @@ class Engine:
             load_seconds=self._load_seconds,
         )
 
-    # How it works
-
-    def _advance(self) -> None:
-        started = time.perf_counter()
-        chunks = self._scheduler.schedule()
-        hidden = self._runner.hidden(chunks).split([chunk.wanted for chunk in chunks])  # (wanted, C) each
-        following = choose_following(self._runner, chunks, hidden)
-        for chunk, states, choices in zip(chunks, hidden, following, strict=True):
-            if chunk.text.finish_reason is not None:  # cancelled by one of its own logits processors
-                continue
-            pieces = chunk.text.advance(chunk, states, choices)
-            self._desk.deliver(chunk.text, pieces)
-            self._counts.add(chunk, pieces)
-        self._counts.steps += 1
-        self._counts.busy_seconds += time.perf_counter() - started
-
-    def _texts(
+    def _sequences(
         self,
-        prompt_ids: Sequence[int],
+        prompt_ids: abc.Sequence[int],
         params: SamplingParams | None,
         request_id: str | None = None,
         owner: str | None = None,
         priority: int = 0,
-    ) -> list[Text]:
-        request_id = self._desk.free_id(request_id)
+    ) -> list[Sequence]:
+        request_id = self._requests.available_id(request_id)
         request = Request(request_id, prompt_ids, params or SamplingParams(), owner, priority)
-        return make_texts(request, self.config, self.tokenizer, self.eos_ids)
+        return make_sequences(request, self.config, self.tokenizer, self.eos_ids)
 
-    def _work(self, texts: Sequence[Text]) -> Generator[None]:
-        # Step by step until these are finished, whatever else is under way; leave nothing behind if the caller stops.
-        self._desk.open(texts)
+    def _steps(self, sequences: abc.Sequence[Sequence]) -> Generator[None]:
+        # Steps until these sequences are finished, whatever else is running; cancels them if the caller stops early.
+        self._requests.add(sequences)
         try:
-            for text in texts:
-                while text.finish_reason is None:
-                    self._advance()
+            for sequence in sequences:
+                while sequence.finish_reason is None:
+                    self._run_step()
                     yield
         finally:
-            for request_id in {text.request_id for text in texts if text.finish_reason is None}:
+            for request_id in {sequence.request_id for sequence in sequences if sequence.finish_reason is None}:
                 self.cancel(request_id)
 
-    def _run(self, texts: Sequence[Text]) -> Iterator[Piece]:
+    def _run(self, sequences: abc.Sequence[Sequence]) -> Iterator[Piece]:
         pieces: deque[Piece] = deque()
-        for text in texts:
-            text.pieces = pieces
-        with closing(self._work(texts)) as steps:
+        for sequence in sequences:
+            sequence.pieces = pieces
+        with closing(self._steps(sequences)) as steps:
             for _ in steps:
                 while pieces:
                     yield pieces.popleft()
 
-    def _score(self, pairs: Sequence[scoring.Pair], top: int) -> list[list[TokenLogprob]]:
-        texts = [self._scored_text(pair, top) if len(pair[1]) else None for pair in pairs]
-        work = [text for text in texts if text is not None]
-        for text in work:
-            text.read_along = False
-        for _ in self._run(work):
+    def _run_to_completion(self, sequences: abc.Sequence[Sequence]) -> None:
+        for sequence in sequences:
+            sequence.streaming = False
+        for _ in self._run(sequences):
             pass
-        return [[] if text is None else text.logprobs for text in texts]
 
-    def _scored_text(
+    def _score(self, pairs: abc.Sequence[Pair], top: int) -> list[list[TokenLogprob]]:
+        sequences = [self._scored_sequence(pair, top) if len(pair[1]) else None for pair in pairs]
+        self._run_to_completion([sequence for sequence in sequences if sequence is not None])
+        return [[] if sequence is None else self._scorer.scores(sequence) for sequence in sequences]
+
+    def _scored_sequence(
         self,
-        pair: scoring.Pair,
+        pair: Pair,
         top: int,
         request_id: str | None = None,
         owner: str | None = None,
         priority: int = 0,
-    ) -> Text:
-        prompt, continuation = scoring.checked(pair, top, self.config.vocab_size)
-        text = self._texts([*prompt, *continuation[:-1]], None, request_id, owner, priority)[0]  # the last is not read
-        text.scored_ids, text.scored_top, text.wanted_from = continuation, top, len(prompt) - 1
-        return text
+    ) -> Sequence:
+        prompt, continuation = checked_pair(pair, top, self.config.vocab_size)
+        token_ids = [*prompt, *continuation[:-1]]  # nothing is computed from the last token
+        sequence = self._sequences(token_ids, None, request_id, owner, priority)[0]
+        self._scorer.add(sequence, continuation, top)
+        return sequence
 
-    def _next_logits(self, texts: Sequence[Sequence[int]], owner: str | None) -> Tensor:
-        # What follows each text, (texts, V); what they share with texts of the step before is in the cache.
-        states = list(self._collect([(ids, len(ids) - 1) for ids in texts], owner))
-        return self._runner.logits(torch.cat(states))
-
-    def _collect(self, jobs: Sequence[tuple[Sequence[int], int]], owner: str | None = None) -> Iterator[Tensor]:
-        # The hidden states of each text's tokens from the given place on, (tokens, C) each, as texts are finished.
-        texts = [self._texts(ids, None, owner=owner)[0] for ids, _ in jobs]
-        for text, (_, wanted_from) in zip(texts, jobs, strict=True):
-            text.hidden, text.wanted_from = [], wanted_from
-        with closing(self._work(texts)) as steps:
-            for text in texts:
-                while text.finish_reason is None:
+    def _hidden(
+        self, prompts: abc.Sequence[tuple[abc.Sequence[int], int]], owner: str | None = None
+    ) -> Iterator[Tensor]:
+        # For (token ids, position) the hidden states (tokens, n_embd) from the position on, as sequences finish.
+        collector = HiddenStatesCollector()
+        sequences = [self._sequences(token_ids, None, owner=owner)[0] for token_ids, _ in prompts]
+        for sequence, (_, hidden_from) in zip(sequences, prompts, strict=True):
+            collector.add(sequence, hidden_from)
+        with closing(self._steps(sequences)) as steps:
+            for sequence in sequences:
+                while sequence.finish_reason is None:
                     next(steps)
-                states, text.hidden = text.hidden, []
-                yield torch.cat(states or [])
+                yield collector.take(sequence)

@@ -1,6 +1,6 @@
-"""Output that must match a JSON schema or a regular expression: knows which tokens may come next.
+"""Guided decoding: the tokens that keep a text within a JSON schema or a regular expression.
 
-The matching is llguidance's (Microsoft, MIT), which walks its parser over all tokens' bytes at once.
+llguidance (Microsoft, MIT) does the matching: its parser walks the bytes of all tokens at once.
 """
 
 import json
@@ -18,9 +18,9 @@ from resonance.tokenizer import Tokenizer
 
 
 class Grammar:
-    """One text's place in its grammar.
+    """The state of one sequence in its grammar.
 
-    Raises EngineError when schema or expression cannot be used, or the model lacks some of the tokenizer's tokens.
+    Raises EngineError for an unusable schema or expression, or when the model lacks some of the tokenizer's tokens.
     """
 
     def __init__(self, params: SamplingParams, tokenizer: Tokenizer, vocab_size: int, end_ids: frozenset[int]) -> None:
@@ -34,12 +34,12 @@ class Grammar:
         self._matcher = LLMatcher(vocabulary, _rules(params), log_level=0)
         if self._matcher.is_error():
             reason = self._matcher.get_error().split("\n")[0]
-            what = "json_schema" if params.json_schema is not None else "regex"
-            raise EngineError(f"{what} cannot be used as a grammar: {reason}")
+            name = "json_schema" if params.json_schema is not None else "regex"
+            raise EngineError(f"{name} cannot be used as a grammar: {reason}")
         self._bits = torch.zeros((vocabulary.vocab_size + 31) // 32, dtype=torch.int32)
 
-    def follows(self, token_ids: Sequence[int]) -> int:
-        """How many of these tokens may come next, one after another."""
+    def count_valid(self, token_ids: Sequence[int]) -> int:
+        """The number of leading tokens of these that the grammar allows next."""
         return self._matcher.validate_tokens(list(token_ids))
 
     @property
@@ -49,18 +49,18 @@ class Grammar:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more may follow, the text being complete or the grammar too large for the library."""
+        """Whether no token may follow: the text is complete, or the grammar too large for the library."""
         return self._matcher.is_stopped()
 
     def allowed(self) -> Tensor:
-        """Which tokens may come next: (vocab_size,) bool. End tokens may where the text is complete."""
+        """The tokens that may come next, (vocab_size,) bool; end tokens are among them when the text may end."""
         self._matcher.unsafe_compute_mask_ptr(self._bits.data_ptr(), self._bits.nbytes)
-        places = torch.arange(32, dtype=torch.int32)
-        allowed = ((self._bits[:, None] >> places) & 1).flatten().bool()
-        return F.pad(allowed, (0, self._vocab_size - len(allowed)))  # cut where it is longer
+        shifts = torch.arange(32, dtype=torch.int32)
+        allowed = ((self._bits[:, None] >> shifts) & 1).flatten().bool()
+        return F.pad(allowed, (0, self._vocab_size - len(allowed)))  # a negative pad cuts
 
     def accept(self, token_id: int) -> None:
-        """Go on by a token that was allowed."""
+        """Advance by an allowed token."""
         self._matcher.consume_token(token_id)
 
 
@@ -76,11 +76,11 @@ def _rules(params: SamplingParams) -> str:
 
 @lru_cache(maxsize=4)
 def _vocabulary(tokenizer: Tokenizer, end_ids: tuple[int, ...]) -> LLTokenizer:
-    return LLTokenizer(TokenizerWrapper(_Words(tokenizer, end_ids[0])), eos_token=list(end_ids))
+    return LLTokenizer(TokenizerWrapper(_LLGuidanceTokenizer(tokenizer, end_ids[0])), eos_token=list(end_ids))
 
 
-class _Words:
-    # Our tokenizer in the form that llguidance takes.
+class _LLGuidanceTokenizer:
+    # The interface of a tokenizer that llguidance expects.
     def __init__(self, tokenizer: Tokenizer, end_id: int) -> None:
         self.eos_token_id, self.bos_token_id = end_id, None
         self.tokens = [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]

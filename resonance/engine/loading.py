@@ -1,25 +1,25 @@
-"""What an engine computes with: the files, the device, the precision, the implementation."""
+"""Resolves what an engine computes with: checkpoint, device, precision, cache and model runner."""
 
 from typing import cast, get_args
 
 import torch
 
 from resonance.checkpoint import Checkpoint
-from resonance.engine.cuda_graph_runner import GraphRunner
-from resonance.engine.kv_cache import SlotCache
-from resonance.engine.model_runner import Runner, fastest, make_runner
-from resonance.engine.quantization import Precision, rounded
+from resonance.engine.cuda_graph_runner import CudaGraphRunner
+from resonance.engine.kv_cache import KVCache
+from resonance.engine.model_runner import ModelRunner, fastest_precision, make_runner
+from resonance.engine.quantization import Precision, fake_quantize
 from resonance.engine.sampling_params import EngineError
 from resonance.model import GPT2, GPT2Config
 
 
-def opened(checkpoint: Checkpoint | str) -> Checkpoint:
-    """The checkpoint, or the one of that name. Raises CheckpointError when there is none."""
+def find_checkpoint(checkpoint: Checkpoint | str) -> Checkpoint:
+    """The checkpoint itself, or the one with this name. Raises CheckpointError when there is none."""
     return Checkpoint.find(checkpoint) if isinstance(checkpoint, str) else checkpoint
 
 
-def device(name: str) -> torch.device:
-    """The device of that name; "auto" is a GPU where there is one. Raises EngineError for one that is not there."""
+def resolve_device(name: str) -> torch.device:
+    """The device with this name; "auto" is a GPU if there is one. Raises EngineError for a missing device."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -31,10 +31,10 @@ def device(name: str) -> torch.device:
     return chosen
 
 
-def precision(config: GPT2Config, dtype: str, quantize: str | None, place: torch.device) -> Precision:
-    """The precision asked for; "auto" is bf16 on a GPU, and on a CPU what is measured to be faster.
+def resolve_precision(config: GPT2Config, dtype: str, quantize: str | None, device: torch.device) -> Precision:
+    """The precision to compute in; "auto" is bf16 on a GPU, and on a CPU the one that is measured to be faster.
 
-    Raises EngineError when `dtype` or `quantize` is not a known one.
+    Raises EngineError when `dtype` or `quantize` is unknown.
     """
     for name, value, known in (
         ("dtype", dtype, ("auto", "fp32", "bf16")),
@@ -45,23 +45,23 @@ def precision(config: GPT2Config, dtype: str, quantize: str | None, place: torch
     if quantize is not None:
         return cast("Precision", quantize)
     if dtype == "auto":
-        return fastest(config) if place.type == "cpu" else "bf16"
+        return fastest_precision(config) if device.type == "cpu" else "bf16"
     return cast("Precision", dtype)
 
 
 def cache_and_runner(
     model: GPT2, slots: int, precision: Precision, *, kernels: bool
-) -> tuple[SlotCache, Runner, tuple[str, ...]]:
-    """A cache on the model's device, what computes the model with it, and notes on what could not be had.
+) -> tuple[KVCache, ModelRunner, tuple[str, ...]]:
+    """A cache on the model's device, the model runner that uses it, and notes on what is unavailable.
 
-    Raises EngineError when `precision` is not a known one.
+    Raises EngineError when `precision` is unknown.
     """
     if precision not in get_args(Precision):
         raise EngineError(f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}.")
     device = model.head_weight.device
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-    cache = SlotCache(model.config, slots, dtype, device)
+    cache = KVCache(model.config, slots, dtype, device)
     if device.type == "cuda":
-        return cache, GraphRunner(rounded(model, precision), cache), ()
+        return cache, CudaGraphRunner(fake_quantize(model, precision), cache), ()
     runner, notes = make_runner(model, cache, precision, kernels=kernels)
     return cache, runner, notes

@@ -1,4 +1,4 @@
-"""What a request does to logits before a token is taken: penalties, biases, bans, grammars, processors."""
+"""Logits processors: penalties, biases, bans, grammars and a request's own functions, before sampling."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,43 +6,42 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from resonance.engine.row import Row
-from resonance.engine.sampling_params import EngineError
+from resonance.engine.sampling_params import EngineError, SamplingMetadata
 
-NEVER = float("-inf")
+EXCLUDED = float("-inf")
 
 
-def shape(logits: Tensor, rows: Sequence[Row]) -> None:
-    """Apply what the rows ask for to `logits` (rows, vocab) fp32 in place; rows that ask for nothing cost nothing."""
+def process_logits(logits: Tensor, rows: Sequence[SamplingMetadata]) -> None:
+    """Change `logits` (rows, vocab) fp32 in position as each row's parameters say; rows without any are free."""
     _penalise(logits, rows)
     for i, row in enumerate(rows):
-        if row.shapes_logits:
-            _shape_one(logits[i], row)
+        if row.changes_logits:
+            _process_row(logits[i], row)
 
 
-def _shape_one(logits: Tensor, row: Row) -> None:
-    # (vocab,) in place
-    params, place = row.params, row.place
+def _process_row(logits: Tensor, row: SamplingMetadata) -> None:
+    # (vocab,) in position
+    params, position = row.params, row.position
     if params.logit_bias:
         biases = torch.tensor(list(params.logit_bias.values()), dtype=torch.float32, device=logits.device)
         logits[list(params.logit_bias)] += biases
     for process in params.logits_processors:
         logits.copy_(process(row.new_ids, logits))
     if row.allowed is not None:
-        logits.masked_fill_(~row.allowed.to(logits.device), NEVER)
+        logits.masked_fill_(~row.allowed.to(logits.device), EXCLUDED)
     if params.banned_token_ids:
-        logits[list(params.banned_token_ids)] = NEVER
-    if place < params.min_new_tokens and row.end_ids:
-        logits[list(row.end_ids)] = NEVER
-    if row.may_leave_nothing and logits.max() == NEVER:
-        _end(logits, row)
-    if place < len(params.forced_token_ids):
-        logits.fill_(NEVER)
-        logits[params.forced_token_ids[place]] = 0.0
+        logits[list(params.banned_token_ids)] = EXCLUDED
+    if position < params.min_new_tokens and row.end_ids:
+        logits[list(row.end_ids)] = EXCLUDED
+    if row.may_exclude_all and logits.max() == EXCLUDED:
+        _allow_end(logits, row)
+    if position < len(params.forced_token_ids):
+        logits.fill_(EXCLUDED)
+        logits[params.forced_token_ids[position]] = 0.0
 
 
-def _end(logits: Tensor, row: Row) -> None:
-    # What a grammar, bans and processors leave no token for ends here.
+def _allow_end(logits: Tensor, row: SamplingMetadata) -> None:
+    # Grammar, bans and processors exclude every token: end the sequence.
     if not row.end_ids:
         raise EngineError(
             f"Bans or logits processors leave no token after {len(row.token_ids)}, and none that ends the text."
@@ -50,29 +49,29 @@ def _end(logits: Tensor, row: Row) -> None:
     logits[list(row.end_ids)] = 0.0
 
 
-def _penalise(logits: Tensor, rows: Sequence[Row]) -> None:
-    # Only the tokens that occurred are touched, those of all rows at once.
-    at: list[int] = []
+def _penalise(logits: Tensor, rows: Sequence[SamplingMetadata]) -> None:
+    # One indexed update over the tokens that occurred in any of the rows.
+    row_indices: list[int] = []
     ids: list[int] = []
     repetition: list[float] = []
-    subtracted: list[float] = []
+    subtrahends: list[float] = []
     for i, row in enumerate(rows):
         params = row.params
         if params.repetition_penalty == 1 and not (params.presence_penalty or params.frequency_penalty):
             continue
-        times = Counter(row.new_ids)
+        counts = Counter(row.new_ids)
         seen = set(row.token_ids)
-        at += [i] * len(seen)
+        row_indices += [i] * len(seen)
         ids += seen
         repetition += [params.repetition_penalty] * len(seen)
-        subtracted += [
-            params.presence_penalty + params.frequency_penalty * times[token_id] if token_id in times else 0.0
+        subtrahends += [
+            params.presence_penalty + params.frequency_penalty * counts[token_id] if token_id in counts else 0.0
             for token_id in seen
         ]
     if not ids:
         return
-    where = (torch.tensor(at, device=logits.device), torch.tensor(ids, device=logits.device))
+    indices = (torch.tensor(row_indices, device=logits.device), torch.tensor(ids, device=logits.device))
     factors = torch.tensor(repetition, device=logits.device)
-    values = logits[where]  # (occurred,)
+    values = logits[indices]  # (occurred,)
     values = torch.where(values > 0, values / factors, values * factors)
-    logits[where] = values - torch.tensor(subtracted, device=logits.device)
+    logits[indices] = values - torch.tensor(subtrahends, device=logits.device)

@@ -1,4 +1,4 @@
-"""What the engine gives back."""
+"""The engine's outputs: pieces while a request runs, completions when it ends."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ FinishReason = Literal["stop", "length", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """One token with its log-probability and, where asked for, the likeliest tokens in its place."""
+    """A token's log-probability and, where requested, the likeliest tokens at its position."""
 
     token_id: int
     logprob: float
@@ -17,12 +17,12 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One step of one request's text.
+    """One step's output of one sequence.
 
-    `text` may be empty: characters whose bytes are not all there yet, and what may still become a stop string,
-    are held back. `token_id` is None only in the last piece of a cancelled request, and in those of a scoring
-    request, whose `scores` are of the continuation's next tokens. The natural logarithms of probabilities are the
-    model's own, before temperature, penalties and filters; None where not asked for.
+    `text` may be empty: the bytes of an unfinished character, and text that may become a stop string, are held
+    back. `token_id` is None only in the last piece of a cancelled request and in the pieces of a scoring request,
+    whose `scores` belong to the continuation's next tokens. Log-probabilities are natural and the model's own, before
+    temperature, penalties and filters; None unless requested.
     """
 
     token_id: int | None
@@ -30,16 +30,16 @@ class Piece:
     logprob: float | None = None
     top_logprobs: tuple[tuple[int, float], ...] | None = None  # (token id, log-probability), likeliest first
     finish_reason: FinishReason | None = None
-    index: int = 0  # which of the request's n answers
+    index: int = 0  # which of the request's n completions
     scores: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A finished text.
+    """A finished sequence.
 
-    `token_ids` are the tokens of the text: an end token, and tokens that lie wholly in or after a stop string,
-    are left out. `logprobs` has one entry for each of them when the request asked for any.
+    `token_ids` are the tokens of the text, without an end token and without tokens that lie wholly in or after a stop
+    string. `logprobs` has one entry for each of them when the request asked for log-probabilities.
     """
 
     token_ids: list[int]
@@ -47,5 +47,5 @@ class Completion:
     finish_reason: FinishReason
     logprobs: list[TokenLogprob] | None
     prompt_tokens: int
-    cached_tokens: int  # of the prompt, taken from an earlier sequence's cache
+    cached_tokens: int  # prompt tokens taken from the prefix cache
     index: int = 0

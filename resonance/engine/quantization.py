@@ -1,4 +1,4 @@
-"""Weights in fewer bits: int8 with a scale an output, int4 with a scale a group of inputs."""
+"""Weight quantization: int8 with a scale per output, int4 with a scale per group of inputs."""
 
 from typing import Literal
 
@@ -10,8 +10,8 @@ from resonance.model import GPT2
 
 Precision = Literal["fp32", "bf16", "int8", "int4"]
 INT4_GROUP = 32
-SHRINK = (1.0, 0.93, 0.86, 0.79)  # scales tried for an int4 group, relative to the one that clips nothing
-ROWS_AT_ONCE = 512  # quantised at a time, so that the work stays in the processor's cache
+SHRINK = (1.0, 0.93, 0.86, 0.79)  # int4 scales to try, relative to the one that clips nothing
+ROWS_AT_ONCE = 512  # quantized at a time, so that intermediates stay in the processor's cache
 
 
 def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -24,8 +24,8 @@ def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
 def quantize_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
     """(outputs, inputs) floats -> int8 in [-8, 7] of the same shape, and (outputs, inputs / 32) bf16 scales.
 
-    A group's largest weight, with its sign, becomes -8, so that all sixteen values are used; of some smaller
-    scales, which clip it, the one with the least squared error is taken. Inputs must be a multiple of 32.
+    A group's largest weight, with its sign, maps to -8, so that all sixteen levels are used. Of that scale and some
+    smaller ones, which clip, the one with the least squared error is chosen. Inputs must be a multiple of 32.
     """
     parts = [_quantize_int4(rows.float().unflatten(1, (-1, INT4_GROUP))) for rows in weight.split(ROWS_AT_ONCE)]
     return torch.cat([levels for levels, _ in parts]), torch.cat([scale for _, scale in parts])
@@ -48,17 +48,17 @@ def _levels(groups: Tensor, scale: Tensor) -> Tensor:
 
 
 def dequantize(levels: Tensor, scale: Tensor) -> Tensor:
-    """What either of the above stands for: (outputs, inputs) fp32."""
+    """The (outputs, inputs) fp32 weights that int8 or int4 levels and scales represent."""
     if scale.dim() == 1:
         return levels.float() * scale[:, None]
     return (levels.float().unflatten(1, (scale.shape[1], -1)) * scale.float()[..., None]).flatten(1)
 
 
 @torch.no_grad()
-def rounded(model: GPT2, precision: Precision) -> GPT2:
-    """A copy of the model whose matrices hold what `precision` leaves of them, in fp32 or bf16.
+def fake_quantize(model: GPT2, precision: Precision) -> GPT2:
+    """A copy of the model in fp32 or bf16 whose matrices are rounded to `precision`.
 
-    It computes what a quantised model stands for, as fast and as large as an unquantised one.
+    Its outputs are those of the quantized model; its size and speed are not.
     """
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     if precision not in ("int8", "int4"):

@@ -1,91 +1,90 @@
-"""The requests under way: taken in, their pieces handed out, closed when they end. It computes nothing."""
+"""Tracks the requests that are open: adds them, routes their pieces, pauses, cancels and closes them."""
 
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections import abc, deque
 from itertools import count
 
 from resonance.engine.outputs import Piece
 from resonance.engine.sampling_params import EngineError
 from resonance.engine.scheduler import Scheduler
-from resonance.engine.sequence import Text
+from resonance.engine.sequence import Sequence
 from resonance.engine.stats import Counts
 
 
-class Desk:
-    """Between callers, who know requests by their ids, and the scheduler, which knows texts."""
+class RequestTracker:
+    """Maps request ids, which callers know, to sequences, which the scheduler knows."""
 
     def __init__(self, scheduler: Scheduler, counts: Counts) -> None:
         self._scheduler, self._counts = scheduler, counts
-        self._unfinished: dict[str, list[Text]] = {}  # by request
-        self._outbox: deque[tuple[str, Piece]] = deque()
+        self._open: dict[str, list[Sequence]] = {}  # unfinished sequences by request id
+        self._pieces: deque[tuple[str, Piece]] = deque()
         self._numbers = count(1)
 
-    def free_id(self, wanted: str | None) -> str:
-        """The id that is wanted, or a new one. Raises EngineError when a request of that id is under way."""
-        if wanted is None:
-            names = (f"request-{number}" for number in self._numbers)
-            return next(name for name in names if name not in self._unfinished)
-        if wanted in self._unfinished:
-            raise EngineError(f"There is already a request {wanted!r} under way; give it another id.")
-        return wanted
-
     @property
-    def has_mail(self) -> bool:
+    def has_pieces(self) -> bool:
         """Whether there are pieces to collect."""
-        return bool(self._outbox)
+        return bool(self._pieces)
 
-    def open(self, texts: Iterable[Text]) -> None:
-        """Take requests in; of each, the first text is queued and the others when its prompt is computed."""
-        for text in texts:
-            self._unfinished.setdefault(text.request_id, []).append(text)
-            if text.index == 0:
-                self._scheduler.add(text)
+    def available_id(self, request_id: str | None) -> str:
+        """The given id, or a new one for None. Raises EngineError when an open request has it."""
+        if request_id is None:
+            names = (f"request-{number}" for number in self._numbers)
+            return next(name for name in names if name not in self._open)
+        if request_id in self._open:
+            raise EngineError(f"There is already a request {request_id!r} under way; give it another id.")
+        return request_id
+
+    def add(self, sequences: abc.Iterable[Sequence]) -> None:
+        """Open requests. Of each, the first sequence is queued; its siblings follow once it has computed the prompt."""
+        for sequence in sequences:
+            self._open.setdefault(sequence.request_id, []).append(sequence)
+            if sequence.index == 0:
+                self._scheduler.add(sequence)
                 self._counts.requests += 1
 
-    def deliver(self, text: Text, pieces: Sequence[Piece]) -> None:
-        """Pass on what a text has brought, and close it if that was its end."""
-        for sibling in text.siblings if pieces else ():  # the prompt is in the cache now
-            self._scheduler.add(sibling)
-        if pieces:
-            text.siblings.clear()
-        if text.pieces is None:
-            self._outbox.extend((text.request_id, piece) for piece in pieces)
+    def deliver(self, sequence: Sequence, pieces: abc.Sequence[Piece]) -> None:
+        """Route a sequence's pieces to its caller; close the sequence, which frees its slot, when it is finished."""
+        if pieces:  # the prompt is in the cache: its siblings can copy it from there
+            for sibling in sequence.siblings:
+                self._scheduler.add(sibling)
+            sequence.siblings.clear()
+        if sequence.pieces is None:
+            self._pieces.extend((sequence.request_id, piece) for piece in pieces)
         else:
-            text.pieces.extend(pieces)
-        if text.finish_reason is not None:
-            self._close(text)
-
-    def cancel(self, request_id: str) -> bool:
-        """End a request's texts. False when there is no such request (any more)."""
-        texts = list(self._unfinished.get(request_id, ()))
-        for text in texts:
-            text.siblings.clear()
-            self.deliver(text, [text.cancel()])
-        self._counts.cancelled += bool(texts)
-        return bool(texts)
-
-    def pause(self, request_id: str, *, paused: bool) -> None:
-        """Let a request's texts, those included that are still to be queued, wait or go on.
-
-        Texts that do not generate go on: what these make of memory is bounded by their prompts.
-        """
-        for text in self._unfinished.get(request_id, ()):
-            if not paused:
-                self._scheduler.resume(text)
-            elif text.generates:
-                self._scheduler.pause(text)
+            sequence.pieces.extend(pieces)
+        if sequence.finish_reason is not None:
+            self._close(sequence)
 
     def collect(self) -> list[tuple[str, Piece]]:
-        """The pieces delivered since the last time, in order."""
-        pieces = list(self._outbox)
-        self._outbox.clear()
+        """Return the pieces delivered since the last call, in order."""
+        pieces = list(self._pieces)
+        self._pieces.clear()
         return pieces
 
-    def _close(self, text: Text) -> None:
-        self._scheduler.remove(text)
-        self._counts.prompt_tokens += text.prompt_tokens if text.slot >= 0 else 0
-        self._counts.cached_tokens += text.cached_tokens
-        texts = self._unfinished[text.request_id]
-        texts.remove(text)
-        if not texts:
-            del self._unfinished[text.request_id]
+    def cancel(self, request_id: str) -> bool:
+        """End a request's sequences. False when no open request has this id."""
+        sequences = list(self._open.get(request_id, ()))
+        for sequence in sequences:
+            sequence.siblings.clear()
+            self.deliver(sequence, [sequence.cancel()])
+        self._counts.cancelled += bool(sequences)
+        return bool(sequences)
+
+    def pause(self, request_id: str, *, paused: bool) -> None:
+        """Pause or resume a request's sequences, those not yet queued included.
+
+        Sequences that generate nothing are never paused: their prompts bound the memory of their output.
+        """
+        for sequence in self._open.get(request_id, ()):
+            if not paused:
+                self._scheduler.resume(sequence)
+            elif sequence.consumer is None:
+                self._scheduler.pause(sequence)
+
+    def _close(self, sequence: Sequence) -> None:
+        self._scheduler.remove(sequence)
+        self._counts.prompt_tokens += sequence.prompt_tokens if sequence.slot >= 0 else 0
+        self._counts.cached_tokens += sequence.cached_tokens
+        unfinished = self._open[sequence.request_id]
+        unfinished.remove(sequence)
+        if not unfinished:
+            del self._open[sequence.request_id]

@@ -1,7 +1,7 @@
-"""A request, checked against model and tokenizer, as the texts that answer it."""
+"""Requests: validated against the model and the tokenizer, and turned into sequences."""
 
 import secrets
-from collections.abc import Sequence
+from collections import abc
 from dataclasses import dataclass
 from functools import partial
 from operator import index
@@ -10,33 +10,33 @@ from typing import TYPE_CHECKING
 
 from resonance.engine.detokenizer import Detokenizer
 from resonance.engine.sampling_params import EngineError, SamplingParams
-from resonance.engine.sequence import Text
+from resonance.engine.sequence import Sequence
 from resonance.model import GPT2Config
 from resonance.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from resonance.engine.guided_decoding import Grammar
 
-SEED_STRIDE = 0x9E3779B97F4A7C15  # keeps a request's n answers apart from requests whose seeds are neighbours
+SEED_STRIDE = 0x9E3779B97F4A7C15  # between a request's n sequences, far from the seeds of other requests
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a caller asked for."""
+    """A request as it was submitted."""
 
     request_id: str
-    prompt_ids: Sequence[int]
+    prompt_ids: abc.Sequence[int]
     params: SamplingParams
     owner: str | None = None
     priority: int = 0
 
 
-def make_texts(
+def make_sequences(
     request: Request, config: GPT2Config, tokenizer: Tokenizer | None, eos_ids: frozenset[int]
-) -> list[Text]:
-    """The n texts of a request: the first, with the others as its siblings, to follow once its prompt is computed.
+) -> list[Sequence]:
+    """Create a request's n sequences, the first with the others as its siblings.
 
-    Raises EngineError when the model or the tokenizer cannot serve it.
+    Raises EngineError when the model or the tokenizer cannot serve the request.
     """
     params = request.params
     prompt_ids = checked_ids("the prompt", request.prompt_ids, config.vocab_size)
@@ -59,17 +59,17 @@ def make_texts(
         raise EngineError(f"Stop strings {params.stop!r} need a tokenizer; give stop_token_ids instead.")
     if params.has_grammar and tokenizer is None:
         raise EngineError("json_schema and regex need a tokenizer.")
-    ignored = params.ignore_eos and not params.has_grammar  # a grammar knows where its texts end
+    ignored = params.ignore_eos and not params.has_grammar  # a grammar needs an end token
     end_ids = frozenset(params.stop_token_ids) | (frozenset() if ignored else eos_ids)
     seed = secrets.randbits(63) if params.seed is None else int(params.seed)
-    texts = [
-        Text(
+    sequences = [
+        Sequence(
             request_id=request.request_id,
             token_ids=list(prompt_ids),
             params=params,
             seed=seed + index * SEED_STRIDE,
             end_ids=end_ids,
-            most_tokens=min(len(prompt_ids) + params.max_new_tokens, config.context_length + 1),
+            max_length=min(len(prompt_ids) + params.max_new_tokens, config.context_length + 1),
             owner=request.owner,
             priority=priority,
             index=index,
@@ -78,14 +78,14 @@ def make_texts(
         )
         for index in range(params.n)
     ]
-    texts[0].siblings = texts[1:]
-    return texts
+    sequences[0].siblings = sequences[1:]
+    return sequences
 
 
-def ends_of_text(config: GPT2Config, tokenizer: Tokenizer | None, eos_id: int | None) -> frozenset[int]:
-    """The tokens that end a text: `eos_id`, and the tokenizer's end of text where the model has it.
+def end_of_text_ids(config: GPT2Config, tokenizer: Tokenizer | None, eos_id: int | None) -> frozenset[int]:
+    """The tokens that end every sequence: `eos_id`, and the tokenizer's end-of-text token if the model has it.
 
-    Raises EngineError when the model does not have `eos_id`.
+    Raises EngineError when `eos_id` is not in the model's vocabulary.
     """
     if eos_id is not None:
         checked_ids("eos_id", [eos_id], config.vocab_size)
@@ -93,19 +93,19 @@ def ends_of_text(config: GPT2Config, tokenizer: Tokenizer | None, eos_id: int | 
     return frozenset(i for i in ids if i is not None and i < config.vocab_size)
 
 
-def checked_ids(what: str, given: Sequence[int], vocab_size: int) -> list[int]:
-    """Token ids as plain integers. Raises EngineError, in which they are called `what`, for any that is none."""
+def checked_ids(name: str, token_ids: abc.Sequence[int], vocab_size: int) -> list[int]:
+    """Validate token ids and return them as a list. Raises EngineError, which calls them `name`, for an invalid one."""
     try:
-        ids = [index(i) for i in given]
+        ids = [index(i) for i in token_ids]
     except TypeError:
         raise EngineError(
-            f"{what.capitalize()} must be a sequence of token ids, not {shortened(given)}; a tokenizer's encode makes "
-            "one of a text."
+            f"{name.capitalize()} must be a sequence of token ids, not {shortened(token_ids)}; a tokenizer's encode "
+            "makes one of a text."
         ) from None
-    for place, token_id in enumerate(ids):
+    for position, token_id in enumerate(ids):
         if not 0 <= token_id < vocab_size:
             raise EngineError(
-                f"Token id {token_id} at place {place} of {what} is not in the model's vocabulary of {vocab_size}; "
+                f"Token id {token_id} at place {position} of {name} is not in the model's vocabulary of {vocab_size}; "
                 "was it made by this model's tokenizer?"
             )
     return ids
@@ -116,19 +116,19 @@ def _grammar(
 ) -> "Grammar | None":
     if not params.has_grammar:
         return None
-    from resonance.engine.guided_decoding import Grammar  # here, because its library takes a while to load
+    from resonance.engine.guided_decoding import Grammar  # here: its library is slow to import
 
     grammar = Grammar(params, tokenizer, vocab_size, end_ids)
     forced = params.forced_token_ids
-    fitting = grammar.follows(forced)
-    if fitting < len(forced):
+    valid = grammar.count_valid(forced)
+    if valid < len(forced):
         raise EngineError(
-            f"forced_token_ids does not fit json_schema or regex: token id {forced[fitting]} at place {fitting} "
+            f"forced_token_ids does not fit json_schema or regex: token id {forced[valid]} at place {valid} "
             "cannot stand there."
         )
     return grammar
 
 
 def _text_bytes(tokenizer: Tokenizer, token_id: int) -> bytes:
-    # Special tokens, and ids that only the model's padded vocabulary has, are no text.
+    # Special tokens, and ids of the model's padded vocabulary alone, have no text.
     return tokenizer.token_bytes(token_id) if token_id < tokenizer.eot_id else b""

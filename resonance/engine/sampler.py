@@ -1,95 +1,131 @@
-"""From logits to tokens: knows distributions and parameters, nothing of models, caches or text.
+"""Samples the next tokens from logits.
 
-Everything works on a whole batch of rows at once, each row with its own parameters. A row's random number
-depends on its seed and on how many tokens came before, so that the same request gives the same text whoever
-else is in the batch, and a draft that guesses right changes nothing (see `speculate.py`).
+Everything works on a whole batch at once; row i of `logits` belongs to `rows[i]`, with its own parameters. A row's
+random number depends on its seed and its position only, so that a request's tokens do not depend on the rest of the
+batch, and verifying drafted tokens leaves the output unchanged (see speculative.py).
 
-A row of weights is a distribution that is not normalised: each token's probability over the likeliest one's,
-and 0 where a filter left it out. Nothing needs the vocabulary in order of likelihood; top-p needs only the weight
-down to which it keeps tokens, for which the weights alone are sorted.
+Weights are unnormalised probabilities relative to the likeliest token's; a token that a filter removed has weight 0.
+No filter needs the vocabulary sorted by likelihood: top-p needs only the smallest weight that it keeps, for which the
+weights alone are sorted.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from resonance.engine.logits_processors import shape
-from resonance.engine.row import Row
+from resonance.engine.logits_processors import process_logits
+from resonance.engine.outputs import Piece, TokenLogprob
+from resonance.engine.sampling_params import SamplingMetadata
+from resonance.engine.sequence import Chunk, SampledToken
 
-BLOCK = 128  # weights are added up by blocks first, so that running sums of the whole vocabulary are not needed
-COLDEST = 1e-6  # the least temperature at which there is anything to draw
+BLOCK = 128  # weights are summed by blocks first, which saves the running sum over the whole vocabulary
+MIN_TEMPERATURE = 1e-6  # below, every draw takes the likeliest token
+
+Rows = Sequence[SamplingMetadata]
 
 
-def choose(logits: Tensor, rows: Sequence[Row]) -> list[int]:
-    """Choose one token for each row of `logits` (rows, vocab) fp32, which rows that shape it change in place."""
-    groups: dict[tuple[Callable[[Tensor, Sequence[Row]], list[int]], int], list[int]] = {}
+class Sampler:
+    """Samples the tokens that follow a step's chunks: one each, and one more after each drafted token."""
+
+    def __init__(self, head: Callable[[Tensor], Tensor]) -> None:
+        self._head = head  # (rows, n_embd) -> (rows, vocab)
+
+    def consume(self, chunks: Sequence[Chunk], hidden: Sequence[Tensor]) -> Iterator[tuple[Chunk, list[Piece]]]:
+        """See HiddenStatesConsumer. A chunk in the middle of a prompt has no token to sample."""
+        rows = [
+            chunk.sequence.sampling_metadata(chunk.drafted[:drafted])
+            for chunk in chunks
+            for drafted in range(chunk.hidden_count)
+        ]
+        sampled = iter(sample_with_logprobs(self._head(torch.cat(list(hidden))), rows) if rows else [])
+        for chunk in chunks:
+            tokens = list(islice(sampled, chunk.hidden_count))
+            if chunk.sequence.finish_reason is None:  # else a logits processor cancelled it while sampling
+                yield chunk, chunk.sequence.advance(chunk, tokens)
+
+
+def sample_with_logprobs(logits: Tensor, rows: Rows) -> list[SampledToken]:
+    """Sample one token for each row of `logits`, with log-probabilities where the row's parameters request them."""
+    requested = [i for i, row in enumerate(rows) if row.params.logprobs is not None]
+    original = logits[requested] if requested else None  # a copy: the model's own logits, before penalties and biases
+    sampled: list[SampledToken] = [(token_id, None) for token_id in sample(logits, rows)]
+    if original is not None:
+        token_ids = [sampled[i][0] for i in requested]
+        with single_thread():
+            values = logprobs(original, token_ids, max(rows[i].params.logprobs or 0 for i in requested))
+        for i, token_id, (value, top) in zip(requested, token_ids, values, strict=True):
+            sampled[i] = (token_id, TokenLogprob(token_id, value, top[: rows[i].params.logprobs]))
+    return sampled
+
+
+def sample(logits: Tensor, rows: Rows) -> list[int]:
+    """Sample one token for each row of `logits` (rows, vocab) fp32, which logits processors change in place."""
+    groups: dict[tuple[Callable[[Tensor, Rows], list[int]], int], list[int]] = {}
     for i, row in enumerate(rows):
         k = row.params.top_k
-        draw = _likeliest if row.params.temperature == 0 else _draw_from_few if k else _draw_from_all
-        groups.setdefault((draw, k if draw is _draw_from_few else 0), []).append(i)
-    chosen = [0] * len(rows)
+        method = _greedy if row.params.temperature == 0 else _sample_top_k if k else _sample_all
+        groups.setdefault((method, k if method is _sample_top_k else 0), []).append(i)
+    sampled = [0] * len(rows)
     with single_thread():
-        shape(logits, rows)
-        for (draw, _), which in groups.items():
-            some = logits if len(which) == len(rows) else logits[which]
-            for i, token_id in zip(which, draw(some, [rows[i] for i in which]), strict=True):
-                chosen[i] = token_id
-    return chosen
-
-
-def distribution(logits: Tensor, rows: Sequence[Row]) -> Tensor:
-    """The probabilities (rows, vocab) that `choose` draws from; `logits` is changed in place by rows that shape it."""
-    shape(logits, rows)
-    probabilities = torch.zeros_like(logits)
-    for i, row in enumerate(rows):
-        if row.params.temperature == 0:
-            probabilities[i, logits[i].argmax()] = 1
-        else:
-            weights, ids = (
-                _few(logits[i : i + 1], [row]) if row.params.top_k else (_all(logits[i : i + 1], [row]), None)
-            )
-            values = weights[0] / weights[0].sum()
-            if ids is None:
-                probabilities[i] = values[: logits.shape[-1]]
-            else:
-                probabilities[i, ids[0]] = values[: ids.shape[-1]]
-    return probabilities
+        process_logits(logits, rows)
+        for (method, _), indices in groups.items():
+            own = logits if len(indices) == len(rows) else logits[indices]
+            for i, token_id in zip(indices, method(own, [rows[i] for i in indices]), strict=True):
+                sampled[i] = token_id
+    return sampled
 
 
 def logprobs(logits: Tensor, token_ids: Sequence[int], top: int) -> list[tuple[float, tuple[tuple[int, float], ...]]]:
-    """Log-probabilities under `logits` (rows, vocab): each row's `token_ids[row]`, and its `top` likeliest."""
+    """Log-probabilities under `logits` (rows, vocab): of each row's `token_ids[row]`, and of its `top` likeliest."""
     normaliser = logits.logsumexp(-1)  # (rows,)
     ids = torch.tensor(token_ids, device=logits.device)
-    chosen = (logits.gather(1, ids[:, None])[:, 0] - normaliser).tolist()
+    values = (logits.gather(1, ids[:, None])[:, 0] - normaliser).tolist()
     if not top:
-        return [(value, ()) for value in chosen]
-    values, best = logits.topk(min(top, logits.shape[-1]))  # (rows, top)
-    values = (values - normaliser[:, None]).tolist()
+        return [(value, ()) for value in values]
+    top_values, top_ids = logits.topk(min(top, logits.shape[-1]))  # (rows, top)
+    top_values = (top_values - normaliser[:, None]).tolist()
     return [
         (value, tuple(zip(row_ids, row_values, strict=True)))
-        for value, row_ids, row_values in zip(chosen, best.tolist(), values, strict=True)
+        for value, row_ids, row_values in zip(values, top_ids.tolist(), top_values, strict=True)
     ]
 
 
-def uniform(seed: int, place: int) -> float:
-    """A number in (0, 1), the same for the same seed and place: two rounds of SplitMix64 (Steele et al. 2014)."""
-    mixed = _mix(_mix(seed & MASK64) + place)
+def uniform(seed: int, position: int) -> float:
+    """A random number in (0, 1) from a seed and a position: two rounds of SplitMix64 (Steele et al. 2014)."""
+    mixed = _mix(_mix(seed & MASK64) + position)
     return ((mixed >> 11) + 0.5) * 2.0**-53
 
 
 @contextmanager
 def single_thread() -> Generator[None]:
-    """Let torch compute with one thread: for a row of logits, waiting for a second one costs more than it saves."""
+    """Limit torch to one thread: a row of logits is too little work to share."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def filtered_weights(logits: Tensor, rows: Rows) -> Tensor:
+    """The weights (rows, vocab padded to whole blocks) of all tokens after top-p, min-p and typical-p."""
+    weights = _weights(logits, rows)
+    _filter(weights, rows)
+    return weights
+
+
+def top_k_weights(logits: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+    """The filtered weights of the top_k likeliest tokens, likeliest first, and the tokens' ids (rows, k).
+
+    All rows have the same top_k: sums over different numbers of tokens round differently.
+    """
+    values, ids = logits.topk(min(rows[0].params.top_k, logits.shape[-1]))
+    return filtered_weights(values, rows), ids
 
 
 MASK64 = (1 << 64) - 1
@@ -103,28 +139,29 @@ def _mix(x: int) -> int:
     return x ^ (x >> 31)
 
 
-def _likeliest(logits: Tensor, rows: Sequence[Row]) -> list[int]:
+def _greedy(logits: Tensor, rows: Rows) -> list[int]:
     if logits.device.type == "cpu":
-        return logits.numpy().argmax(-1).tolist()  # many times as fast as torch's
+        return logits.numpy().argmax(-1).tolist()  # several times faster than torch's
     return logits.argmax(-1).tolist()
 
 
-def _draw_from_all(logits: Tensor, rows: Sequence[Row]) -> list[int]:
-    # The inverse of each row's distribution function at its random number.
-    return _place(_all(logits, rows), [uniform(row.seed, row.place) for row in rows])[:, 0].tolist()
+def _sample_all(logits: Tensor, rows: Rows) -> list[int]:
+    # Inverse transform sampling: each row's quantile function at its random number.
+    shares = [uniform(row.seed, row.position) for row in rows]
+    return _quantiles(filtered_weights(logits, rows), shares)[:, 0].tolist()
 
 
-def _draw_from_few(logits: Tensor, rows: Sequence[Row]) -> list[int]:
-    # A race of exponential waiting times, which the weights speed up. Every token has a random number of its own, so
-    # that two models that nearly agree, a draft and the one that it writes for, nearly always draw the same token.
-    weights, ids = _few(logits, rows)
+def _sample_top_k(logits: Tensor, rows: Rows) -> list[int]:
+    # The exponential race (the Gumbel-max trick): the smallest waiting time over weight wins. Each token has its own
+    # random number, so that a draft model with nearly the same distribution nearly always samples the same token.
+    weights, ids = top_k_weights(logits, rows)
     times = _waiting_times(ids, rows) / weights[:, : ids.shape[1]].double()  # (rows, k)
     return ids.gather(1, times.argmin(-1, keepdim=True))[:, 0].tolist()
 
 
-def _waiting_times(ids: Tensor, rows: Sequence[Row]) -> Tensor:
-    # For each token id (rows, k) a number from the exponential distribution, by the row's seed and place.
-    keys = np.array([[_mix(_mix(row.seed & MASK64) + row.place)] for row in rows], dtype=np.uint64)
+def _waiting_times(ids: Tensor, rows: Rows) -> Tensor:
+    # (rows, k): an exponential random number for each token id, from the row's seed and position.
+    keys = np.array([[_mix(_mix(row.seed & MASK64) + row.position)] for row in rows], dtype=np.uint64)
     x = keys + (ids.cpu().numpy().astype(np.uint64) + np.uint64(1)) * np.uint64(GOLDEN)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(MIX1)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(MIX2)
@@ -132,84 +169,68 @@ def _waiting_times(ids: Tensor, rows: Sequence[Row]) -> Tensor:
     return torch.from_numpy(-np.log(((x >> np.uint64(11)) + 0.5) * 2.0**-53)).to(ids.device)
 
 
-def _all(logits: Tensor, rows: Sequence[Row]) -> Tensor:
-    # The filtered weights of the whole vocabulary.
-    weights = _weights(logits, rows)
-    _filter(weights, rows)
-    return weights
-
-
-def _few(logits: Tensor, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
-    # The filtered weights of the top_k likeliest tokens, likeliest first, and the tokens' ids (rows, k). All rows
-    # have the same top_k: where sums are taken of other numbers of tokens, they are rounded in other places.
-    values, ids = logits.topk(min(rows[0].params.top_k, logits.shape[-1]))
-    weights = _weights(values, rows)
-    _filter(weights, rows)
-    return weights, ids
-
-
-def _weights(logits: Tensor, rows: Sequence[Row]) -> Tensor:
-    # (rows, n) logits -> (rows, whole blocks) weights at the rows' temperatures, with zeros after the last one.
+def _weights(logits: Tensor, rows: Rows) -> Tensor:
+    # (rows, n) logits -> (rows, n padded to whole blocks) weights at the rows' temperatures; the padding is 0.
     count, width = logits.shape
     weights = logits.new_empty(count, -(-width // BLOCK) * BLOCK)
     weights[:, width:] = 0
-    own = weights[:, :width]
-    torch.sub(logits, logits.amax(-1, keepdim=True), out=own)
+    unpadded = weights[:, :width]
+    torch.sub(logits, logits.amax(-1, keepdim=True), out=unpadded)
     if any(row.params.temperature != 1 for row in rows):
-        own /= _column(weights, [max(row.params.temperature, COLDEST) for row in rows])
-    own.exp_()
+        unpadded /= _column(weights, [max(row.params.temperature, MIN_TEMPERATURE) for row in rows])
+    unpadded.exp_()
     return weights
 
 
-def _filter(weights: Tensor, rows: Sequence[Row]) -> None:
-    # Top-p, min-p and typical in place, each on what the one before has left.
-    least = [row.params.min_p for row in rows]  # weights are relative to the likeliest token's
+def _filter(weights: Tensor, rows: Rows) -> None:
+    # Top-p, min-p and typical-p in place, each on the tokens that the one before keeps.
+    smallest = [row.params.min_p for row in rows]  # weights kept; they are relative to the likeliest token's
     nucleus = [i for i, row in enumerate(rows) if row.params.top_p < 1]
     if nucleus:
         ascending = _ascending(weights if len(nucleus) == len(rows) else weights[nucleus])
-        edge = _place(ascending, [1 - rows[i].params.top_p for i in nucleus])  # what lies below may go
+        edge = _quantiles(ascending, [1 - rows[i].params.top_p for i in nucleus])  # of the nucleus
         for i, weight in zip(nucleus, ascending.gather(1, edge)[:, 0].tolist(), strict=True):
-            least[i] = max(least[i], weight)
-    for i, weight in enumerate(least):
+            smallest[i] = max(smallest[i], weight)
+    for i, weight in enumerate(smallest):
         if weight > 0:
             below = float(np.nextafter(np.float32(weight), np.float32(0)))
-            torch.threshold_(weights[i], below, 0.0)  # whatever is not above it; faster than a mask
+            torch.threshold_(weights[i], below, 0.0)  # removes weights up to `below`; faster than a mask
     typical = [i for i, row in enumerate(rows) if row.params.typical_p < 1]
     if typical:
         weights[typical] = _typical(weights[typical], [rows[i].params.typical_p for i in typical])
 
 
 def _typical(weights: Tensor, shares: Sequence[float]) -> Tensor:
-    # Only the tokens whose surprise is nearest to the distribution's entropy, down to each row's share.
+    # Keeps the tokens whose surprisal is nearest to the entropy, until their mass reaches each row's share.
     probabilities = weights / weights.sum(-1, keepdim=True)
-    surprise = -probabilities.log()
-    entropy = (probabilities * surprise).nan_to_num(0).sum(-1, keepdim=True)
-    distance = (surprise - entropy).abs()  # infinite for what was left out before
+    surprisal = -probabilities.log()
+    entropy = (probabilities * surprisal).nan_to_num(0).sum(-1, keepdim=True)
+    distance = (surprisal - entropy).abs()  # infinite for tokens that are already removed
     order = _ascending_order(distance)
-    farthest = distance.gather(1, order.gather(1, _place(weights.gather(1, order), shares)))
+    farthest = distance.gather(1, order.gather(1, _quantiles(weights.gather(1, order), shares)))
     return weights.masked_fill(distance > farthest, 0.0)
 
 
-def _place(weights: Tensor, shares: Sequence[float]) -> Tensor:
-    # Where in each row the running sum first exceeds this share of the whole: (rows, 1), never at a weight of 0.
+def _quantiles(weights: Tensor, shares: Sequence[float]) -> Tensor:
+    # (rows, 1): where each row's running sum first exceeds this share of its total; never at a weight of 0.
     blocks = weights.unflatten(1, (-1, BLOCK))
-    sums = blocks.sum(-1).cumsum(-1, dtype=torch.float64)  # double, for the tail's sake
-    wanted = _just_below(_column(sums, shares) * sums[:, -1:], sums[:, -1:])
-    block = torch.searchsorted(sums, wanted, right=True)  # (rows, 1)
+    sums = blocks.sum(-1).cumsum(-1, dtype=torch.float64)  # double: the tail's weights are tiny
+    target = _just_below(_column(sums, shares) * sums[:, -1:], sums[:, -1:])
+    block = torch.searchsorted(sums, target, right=True)  # (rows, 1)
     before = F.pad(sums, (1, 0)).gather(1, block)
     inner = blocks.gather(1, block[..., None].expand(-1, 1, BLOCK))[:, 0].cumsum(-1, dtype=torch.float64)
-    within = torch.searchsorted(inner, _just_below(wanted - before, inner[:, -1:]), right=True)
+    within = torch.searchsorted(inner, _just_below(target - before, inner[:, -1:]), right=True)
     return block * BLOCK + within
 
 
 def _just_below(values: Tensor, limit: Tensor) -> Tensor:
-    # Rounding must not carry a sum beyond its end, where there may be nothing but zeros.
+    # Rounding must not move a target to the total or past it, where only zeros may follow.
     return torch.minimum(values, limit.nextafter(torch.zeros_like(limit)))
 
 
 def _ascending(weights: Tensor) -> Tensor:
     if weights.device.type == "cpu":
-        return torch.from_numpy(np.sort(weights.numpy(), axis=-1))  # twenty times as fast as torch's
+        return torch.from_numpy(np.sort(weights.numpy(), axis=-1))  # twenty times faster than torch's
     return weights.sort(dim=-1).values
 
 

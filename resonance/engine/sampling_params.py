@@ -1,4 +1,4 @@
-"""What a request may ask of sampling, checked once when it is written down."""
+"""The parameters of sampling, validated on construction, and the metadata that sampling one token needs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,23 +11,23 @@ from resonance.errors import ResonanceError
 LogitsProcessor = Callable[[Sequence[int], Tensor], Tensor]
 """Called for each new token with the ids generated so far and their logits (vocab_size,); returns logits."""
 
-LARGEST = 1e30  # of what logits are changed by: single precision holds the outcome
+MAX_LOGIT_CHANGE = 1e30  # of penalties and biases, so that changed logits stay finite in fp32
 
 
 class EngineError(ResonanceError):
-    """A request that the engine cannot serve, in one sentence."""
+    """The engine cannot serve a request; the message says why in one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How one request's tokens are chosen.
+    """How the tokens of one request are sampled.
 
     Filters apply in the order temperature, top_k, top_p, min_p, typical_p, each on the survivors of the one
     before, renormalised. Raises EngineError naming the first value out of its range.
     """
 
     max_new_tokens: int = 256
-    temperature: float = 1.0  # 0 takes the likeliest token
+    temperature: float = 1.0  # 0: greedy, the likeliest token
     top_k: int = 0  # the k likeliest tokens; 0: all
     top_p: float = 1.0  # the fewest likeliest tokens whose probabilities reach p (Holtzman et al. 2020)
     min_p: float = 0.0  # tokens at least min_p times as likely as the likeliest (Nguyen et al. 2024)
@@ -36,17 +36,17 @@ class SamplingParams:
     presence_penalty: float = 0.0  # subtracted once from tokens that were generated (OpenAI's API)
     frequency_penalty: float = 0.0  # subtracted for each time they were generated (OpenAI's API)
     logit_bias: Mapping[int, float] | None = None  # added to the logits of these ids
-    banned_token_ids: tuple[int, ...] = ()  # never chosen
-    forced_token_ids: tuple[int, ...] = ()  # the first new tokens, whatever the model thinks
-    stop: tuple[str, ...] = ()  # the text ends before any of these
-    stop_token_ids: tuple[int, ...] = ()  # these end the text as the end-of-sequence token does
-    min_new_tokens: int = 0  # no end token is chosen before
+    banned_token_ids: tuple[int, ...] = ()  # never sampled
+    forced_token_ids: tuple[int, ...] = ()  # the first new tokens, whatever their logits
+    stop: tuple[str, ...] = ()  # the text ends before the first of these
+    stop_token_ids: tuple[int, ...] = ()  # end the text as the end-of-sequence token does
+    min_new_tokens: int = 0  # no end token is sampled before
     ignore_eos: bool = False  # the end-of-sequence token is like any other
-    seed: int | None = None  # the same seed gives the same text, whatever else is in the batch
-    logprobs: int | None = None  # log-probabilities of the chosen token and of so many alternatives; None: neither
-    n: int = 1  # independent answers to one prompt
-    json_schema: Mapping[str, object] | str | None = None  # the text is JSON of this schema
-    regex: str | None = None  # the text matches this expression as a whole
+    seed: int | None = None  # the same seed gives the same tokens, whatever else is in the batch
+    logprobs: int | None = None  # log-probabilities of the sampled token and of this many alternatives; None: neither
+    n: int = 1  # independent completions of one prompt
+    json_schema: Mapping[str, object] | str | None = None  # the text is JSON that matches this schema
+    regex: str | None = None  # the whole text matches this regular expression
     logits_processors: tuple[LogitsProcessor, ...] = ()
 
     def __post_init__(self) -> None:
@@ -57,8 +57,8 @@ class SamplingParams:
             raise EngineError("A text cannot be held to json_schema and regex at once; give one of them.")
 
     @property
-    def shapes_logits(self) -> bool:
-        """Whether anything is to be done to the logits before the likeliest or a random token is taken."""
+    def changes_logits(self) -> bool:
+        """Whether any parameter changes the logits before a token is sampled."""
         return bool(
             self.repetition_penalty != 1
             or self.presence_penalty
@@ -72,7 +72,7 @@ class SamplingParams:
 
     @property
     def has_grammar(self) -> bool:
-        """Whether the text is held to a schema or an expression."""
+        """Whether a JSON schema or a regular expression constrains the text."""
         return self.json_schema is not None or self.regex is not None
 
     def token_ids_named(self) -> dict[str, Sequence[int]]:
@@ -85,16 +85,16 @@ class SamplingParams:
         }
 
     def _checks(self) -> Iterator[tuple[str, bool, str]]:
-        # Name, whether its value is right, what it should be. Each may rely on those before it.
+        # (name, whether its value is valid, what is expected); a check may rely on the ones before it.
         yield "max_new_tokens", _whole(self.max_new_tokens, 1), "a whole number of at least 1"
         yield "temperature", _number(self.temperature, 0), "0 or more"
         yield "top_k", _whole(self.top_k, 0), "a whole number, 0 (no limit) or more"
         yield "top_p", _number(self.top_p, 0, 1) and self.top_p > 0, "above 0 and at most 1"
         yield "min_p", _number(self.min_p, 0, 1), "between 0 and 1"
         yield "typical_p", _number(self.typical_p, 0, 1) and self.typical_p > 0, "above 0 and at most 1"
-        yield "repetition_penalty", _number(self.repetition_penalty, 1 / LARGEST), "above 0"
-        yield "presence_penalty", _number(self.presence_penalty, -LARGEST), "a finite number"
-        yield "frequency_penalty", _number(self.frequency_penalty, -LARGEST), "a finite number"
+        yield "repetition_penalty", _number(self.repetition_penalty, 1 / MAX_LOGIT_CHANGE), "above 0"
+        yield "presence_penalty", _number(self.presence_penalty, -MAX_LOGIT_CHANGE), "a finite number"
+        yield "frequency_penalty", _number(self.frequency_penalty, -MAX_LOGIT_CHANGE), "a finite number"
         yield "logit_bias", self.logit_bias is None or _biases(self.logit_bias), "a mapping of token ids to numbers"
         for name, ids in self.token_ids_named().items():
             yield name, _all(ids, Integral), "a sequence of token ids"
@@ -112,11 +112,43 @@ class SamplingParams:
         yield "logits_processors", functions, "a sequence of functions"
 
 
+@dataclass(frozen=True, slots=True)
+class SamplingMetadata:
+    """What sampling one token depends on beside its logits: parameters, random seed and the tokens before it."""
+
+    params: SamplingParams
+    seed: int
+    token_ids: Sequence[int]  # everything before the sampled token
+    prompt_tokens: int  # how many of them are the prompt
+    end_ids: frozenset[int]  # the tokens that end the sequence
+    allowed: Tensor | None = None  # (vocab,) bool: the tokens that a grammar allows; None: all
+
+    @property
+    def position(self) -> int:
+        """The sampled token's position among the generated tokens."""
+        return len(self.token_ids) - self.prompt_tokens
+
+    @property
+    def new_ids(self) -> Sequence[int]:
+        """The tokens generated before this one."""
+        return self.token_ids[self.prompt_tokens :]
+
+    @property
+    def may_exclude_all(self) -> bool:
+        """Whether the logits processors may exclude every token."""
+        return bool(self.allowed is not None or self.params.banned_token_ids or self.params.logits_processors)
+
+    @property
+    def changes_logits(self) -> bool:
+        """Whether the logits processors change anything."""
+        return self.allowed is not None or self.params.changes_logits
+
+
 def _whole(value: object, least: int) -> bool:
     return isinstance(value, Integral) and int(value) >= least
 
 
-def _number(value: object, least: float, most: float = LARGEST) -> bool:
+def _number(value: object, least: float, most: float = MAX_LOGIT_CHANGE) -> bool:
     return isinstance(value, int | float) and least <= value <= most
 
 

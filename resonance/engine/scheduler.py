@@ -1,44 +1,44 @@
-"""Who gets a slot, and which tokens are computed in the next step: knows texts and counts, nothing of tensors."""
+"""Scheduler: which sequence has a slot of the cache, and which tokens the next step computes."""
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections import abc
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
-from resonance.engine.sequence import Chunk, Text
+from resonance.engine.sequence import Chunk, Sequence
 from resonance.engine.speculative import Drafter
 
-GUESSED_ROWS = 12  # a step of few texts has room for so many rows, guesses included, in little more time
-LEAST_SCORED = 4  # tokens a step, so that scoring ends however many prompts come
-SCORED_BESIDE = 8  # tokens a step: streams keep about half their pace, and scoring most of its own
-SCORED_ALONE = 128  # tokens a step: as fast as more, and soon over for whoever comes next
-MIN_COPY = 16  # a shared prefix shorter than this is computed again rather than copied from another slot
+MAX_DECODE_ROWS = 12  # decoding and drafted tokens of a step: up to so many cost little more time than one
+MIN_BACKGROUND = 4  # tokens a step, so that background sequences finish however many prompts arrive
+BACKGROUND_BESIDE_STREAMS = 8  # tokens a step: streams keep about half their pace, and scoring most of its own
+BACKGROUND_ALONE = 128  # tokens a step: as fast as more, and soon over for a request that arrives meanwhile
+MIN_COPY = 16  # a shorter prefix is faster to compute than to copy from another slot
 
 
 @dataclass(slots=True)
 class Slot:
-    """A place in the cache: whose it is, and whose tokens' keys and values it still holds."""
+    """A slot of the cache: its sequence, or the tokens whose keys and values the last one left there."""
 
-    text: Text | None = None
-    held: list[int] = field(default_factory=list[int])  # by its last text, once that has left
+    sequence: Sequence | None = None
+    left_ids: list[int] = field(default_factory=list[int])
     owner: str | None = None
     last_used: int = 0
 
     @property
-    def computed_ids(self) -> list[int]:
-        """The tokens whose keys and values are there."""
-        return self.held if self.text is None else self.text.token_ids[: self.text.computed]
+    def cached_ids(self) -> list[int]:
+        """The tokens whose keys and values are in the slot."""
+        if self.sequence is None:
+            return self.left_ids
+        return self.sequence.token_ids[: self.sequence.computed_tokens]
 
 
 class Scheduler:
-    """Waiting texts get slots by priority, then in order of arrival; all that have one share each step.
+    """Assigns slots to waiting sequences by priority, then by arrival; every sequence with a slot shares each step.
 
-    A step holds every decoding text's newest token, and prompts' tokens in chunks: up to `prefill_tokens`, but
-    `mixed_tokens` beside decoding texts that somebody reads along, so that a long prompt does not stall running
-    streams; more where those are few beside the prompts. Texts that are scored take what prompts leave of that, within
-    SCORED_BESIDE while somebody waits for a text's next token and SCORED_ALONE while somebody may come.
-    `copy_prefix(source_slot, target_slot, length)` moves a shared prefix's cache; `drafter` guesses tokens that
-    decoding texts will say.
+    A step computes every decoding sequence's newest token, then prompts in chunks, then background sequences (scoring)
+    with what is left. `copy_prefix(source_slot, target_slot, length)` copies a shared prefix's keys and values;
+    `drafter` drafts tokens for decoding sequences.
     """
 
     def __init__(
@@ -53,139 +53,155 @@ class Scheduler:
         self.slots = [Slot() for _ in range(slots)]
         self._copy_prefix = copy_prefix
         self._drafter = drafter
-        self._prefill_tokens = prefill_tokens
-        self._mixed_tokens = mixed_tokens
-        self._waiting: list[tuple[int, int, Text]] = []  # a heap
-        self._running: list[Text] = []  # in order of admission; paused texts among them keep their slots for now
-        self._parked: list[Text] = []  # paused, without a slot
+        self._prefill_tokens = prefill_tokens  # of prompts, in a step that delays no stream
+        self._mixed_tokens = mixed_tokens  # of prompts, in a step beside streams
+        self._waiting: list[tuple[int, int, Sequence]] = []  # a heap
+        self._running: list[Sequence] = []  # with a slot, in order of admission; some may be paused
+        self._parked: list[Sequence] = []  # paused, without a slot
         self._ticks = count(1)
 
     @property
     def running(self) -> int:
-        """How many texts have a slot."""
+        """How many sequences have a slot."""
         return len(self._running)
 
     @property
     def waiting(self) -> int:
-        """How many texts wait for one."""
+        """How many sequences have no slot."""
         return len(self._waiting) + len(self._parked)
 
     @property
     def has_work(self) -> bool:
-        """Whether any text can go on; paused ones cannot."""
-        return bool(self._waiting) or any(not text.paused for text in self._running)
+        """Whether any sequence is not paused."""
+        return bool(self._waiting) or any(not sequence.paused for sequence in self._running)
 
-    def add(self, text: Text) -> None:
-        """Queue a text: behind those of its priority or a higher one."""
-        if text.paused:
-            self._parked.append(text)
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence behind those of its priority or a higher one."""
+        if sequence.paused:
+            self._parked.append(sequence)
         else:
-            heapq.heappush(self._waiting, (-text.priority, next(self._ticks), text))
+            heapq.heappush(self._waiting, (-sequence.priority, next(self._ticks), sequence))
 
-    def pause(self, text: Text) -> None:
-        """Compute nothing for a text until `resume`. It keeps its slot for as long as no other text needs it."""
-        text.paused = True
-        waiting = [entry for entry in self._waiting if entry[2] is not text]
-        if len(waiting) < len(self._waiting):
-            self._waiting = waiting
-            heapq.heapify(self._waiting)
-            self._parked.append(text)
+    def pause(self, sequence: Sequence) -> None:
+        """Compute nothing for a sequence until `resume`. It keeps its slot until another sequence needs one."""
+        sequence.paused = True
+        if self._dequeue(sequence):
+            self._parked.append(sequence)
 
-    def resume(self, text: Text) -> None:
-        """Let a paused text go on; one that lost its slot queues for another, in which its cache is computed anew."""
-        text.paused = False
-        if text in self._parked:
-            self._parked.remove(text)
-            self.add(text)
+    def resume(self, sequence: Sequence) -> None:
+        """Resume a paused sequence; one that lost its slot is queued again, and its cache recomputed."""
+        sequence.paused = False
+        if sequence in self._parked:
+            self._parked.remove(sequence)
+            self.add(sequence)
 
-    def remove(self, text: Text) -> None:
-        """Let go of a text, waiting or running; its slot keeps the cache until another needs the room."""
-        if text.slot < 0:
-            self._waiting = [entry for entry in self._waiting if entry[2] is not text]
-            heapq.heapify(self._waiting)
-            self._parked = [parked for parked in self._parked if parked is not text]
-            return
-        self._free(text)
+    def remove(self, sequence: Sequence) -> None:
+        """Remove a sequence, waiting or running. Its slot is free; the keys and values there remain for reuse."""
+        if sequence.slot >= 0:
+            self._free(sequence)
+        elif not self._dequeue(sequence) and sequence in self._parked:
+            self._parked.remove(sequence)
 
     def schedule(self) -> list[Chunk]:
-        """The next step's work: at most one chunk a text. Admits waiting texts to free slots first."""
-        while self._waiting and (any(slot.text is None for slot in self.slots) or self._preempt_paused()):
+        """Admit waiting sequences to free slots, then choose the next step's chunks, at most one a sequence."""
+        while self._waiting and (self._free_slots() or self._preempt_paused()):
             self._admit(heapq.heappop(self._waiting)[2])
-        going = [text for text in self._running if not text.paused]
-        decoding = [text for text in going if text.is_decoding]
-        prefilling = [text for text in going if not (text.is_decoding or text.scored_ids)]
-        scored = [text for text in going if text.scored_ids]
-        budget = self._prefill_tokens
-        watched = sum(text.read_along for text in decoding)
-        if watched:  # the fewer would be held up, and the more would wait, the more of prompts
-            budget = min(budget, max(1, 2 * len(prefilling) // watched) * self._mixed_tokens)
-        chunks = [*self._next_tokens(decoding), *self._next_chunks(prefilling, budget)]
-        if scored:
-            left = budget - sum(len(chunk.token_ids) for chunk in chunks[len(decoding) :])
-            if watched or any(text.read_along for text in prefilling):
-                left = min(left, SCORED_BESIDE)
-            elif any(text.read_along for text in scored):
-                left = min(left, SCORED_ALONE)
-            chunks += self._next_chunks(scored, max(left, LEAST_SCORED))
-        return chunks
+        active = [sequence for sequence in self._running if not sequence.paused]
+        background = [sequence for sequence in active if sequence.background]
+        decoding = [sequence for sequence in active if sequence.is_decoding]
+        prefilling = [sequence for sequence in active if not (sequence.is_decoding or sequence.background)]
+        budget = self._prefill_budget(decoding, prefilling)
+        prefill = list(self._prefill_chunks(prefilling, budget))
+        left = budget - sum(len(chunk.token_ids) for chunk in prefill)
+        left = self._background_budget(left, [*decoding, *prefilling], background)
+        return [*self._decode_chunks(decoding), *prefill, *self._prefill_chunks(background, left)]
 
-    def _next_tokens(self, texts: Sequence[Text]) -> Iterator[Chunk]:
-        drafted: list[list[int]] = [[] for _ in texts]
-        if texts and self._drafter is not None:
-            rows = max(0, GUESSED_ROWS - len(texts)) // len(texts)
-            drafted = self._drafter.guess(
-                texts, [min(rows, text.most_tokens - len(text.token_ids) - 1) for text in texts]
-            )
-        for text, guesses in zip(texts, drafted, strict=True):
-            yield Chunk(text, text.computed, [text.token_ids[-1], *guesses], 1 + len(guesses), guesses)
+    def _prefill_budget(self, decoding: abc.Sequence[Sequence], prefilling: abc.Sequence[Sequence]) -> int:
+        # A long prompt must not stall streams, so beside them prompts get few tokens a step; the more prompts wait per
+        # stream, the more: a delay of few streams then shortens the wait of many clients for their first token.
+        streams = sum(sequence.streaming for sequence in decoding)
+        if not streams:
+            return self._prefill_tokens
+        return min(self._prefill_tokens, max(1, 2 * len(prefilling) // streams) * self._mixed_tokens)
 
-    def _next_chunks(self, texts: Sequence[Text], budget: int) -> Iterator[Chunk]:
-        for text in texts:
-            start, end = text.computed, min(len(text.token_ids), text.computed + budget)
+    def _background_budget(
+        self, left: int, foreground: abc.Sequence[Sequence], background: abc.Sequence[Sequence]
+    ) -> int:
+        # A client waits for the next token of a stream, or may submit one at any moment.
+        if any(sequence.streaming for sequence in foreground):
+            left = min(left, BACKGROUND_BESIDE_STREAMS)
+        elif any(sequence.streaming for sequence in background):
+            left = min(left, BACKGROUND_ALONE)
+        return max(left, MIN_BACKGROUND)
+
+    def _decode_chunks(self, sequences: abc.Sequence[Sequence]) -> Iterator[Chunk]:
+        drafted: list[list[int]] = [[] for _ in sequences]
+        if sequences and self._drafter is not None:
+            most = max(0, MAX_DECODE_ROWS - len(sequences)) // len(sequences)
+            limits = [min(most, sequence.max_length - len(sequence.token_ids) - 1) for sequence in sequences]
+            drafted = self._drafter.draft(sequences, limits)
+        for sequence, ids in zip(sequences, drafted, strict=True):
+            yield Chunk(sequence, sequence.computed_tokens, [sequence.token_ids[-1], *ids], 1 + len(ids), ids)
+
+    def _prefill_chunks(self, sequences: abc.Sequence[Sequence], budget: int) -> Iterator[Chunk]:
+        for sequence in sequences:
+            start = sequence.computed_tokens
+            end = min(len(sequence.token_ids), start + budget)
             if start < end:
-                wanted = max(0, end - max(start, text.wanted_from))
-                yield Chunk(text, start, text.token_ids[start:end], wanted)
+                hidden_count = max(0, end - max(start, sequence.hidden_from))
+                yield Chunk(sequence, start, sequence.token_ids[start:end], hidden_count)
             budget -= end - start
 
-    def _admit(self, text: Text) -> None:
-        limit = min(text.wanted_from, len(text.token_ids) - 1)  # what is wanted of them is computed anew
-        known = [
-            _common_prefix(slot.computed_ids, text.token_ids, limit) if slot.owner == text.owner else 0
+    def _admit(self, sequence: Sequence) -> None:
+        """Give a sequence a free slot, with as much of its prefix in the cache as any slot of its owner has.
+
+        The slot with the longest common prefix is taken itself when it is free and the prefix is at least half of what
+        it holds. Otherwise the prefix is copied to the least recently used free slot, so that the rest stays cached.
+        """
+        limit = min(sequence.hidden_from, len(sequence.token_ids) - 1)  # hidden states are not cached
+        shared = [
+            _common_prefix(slot.cached_ids, sequence.token_ids, limit) if slot.owner == sequence.owner else 0
             for slot in self.slots
         ]
-        source = max(range(len(known)), key=known.__getitem__)
-        length = known[source]
-        target = source
-        slot = self.slots[source]
-        if slot.text is not None or 2 * length < len(slot.held):  # taken, or holds more that is worth keeping
+        source = target = max(range(len(shared)), key=shared.__getitem__)
+        if self.slots[source].sequence is not None or 2 * shared[source] < len(self.slots[source].left_ids):
             target = min(self._free_slots(), key=lambda i: self.slots[i].last_used)
-            if target != source and length < max(MIN_COPY, known[target] + 1):
-                length = known[target]
-            elif target != source:
-                self._copy_prefix(source, target, length)
-        text.slot, text.computed = target, length
-        if len(text.token_ids) == text.prompt_tokens:  # not one that was paused and comes back
-            text.cached_tokens = length
-        self.slots[target].text, self.slots[target].owner = text, text.owner
-        self._running.append(text)
+        length = shared[target]
+        if shared[source] >= max(MIN_COPY, length + 1):
+            length = shared[source]
+            self._copy_prefix(source, target, length)
+        sequence.slot, sequence.computed_tokens = target, length
+        if len(sequence.token_ids) == sequence.prompt_tokens:  # not resumed: its own tokens are no cached prompt
+            sequence.cached_tokens = length
+        self.slots[target].sequence, self.slots[target].owner = sequence, sequence.owner
+        self._running.append(sequence)
 
-    def _free(self, text: Text) -> None:
-        slot = self.slots[text.slot]
-        slot.held, slot.last_used, slot.text = slot.computed_ids, next(self._ticks), None
-        self._running.remove(text)
+    def _free(self, sequence: Sequence) -> None:
+        slot = self.slots[sequence.slot]
+        slot.left_ids, slot.last_used, slot.sequence = slot.cached_ids, next(self._ticks), None
+        self._running.remove(sequence)
 
     def _preempt_paused(self) -> bool:
-        """Take the slot of a paused text for one that can go on. False where none is paused."""
-        text = next((text for text in self._running if text.paused), None)
-        if text is None:
+        # Takes the slot of a paused sequence. False when none is paused.
+        sequence = next((sequence for sequence in self._running if sequence.paused), None)
+        if sequence is None:
             return False
-        self._free(text)
-        text.slot, text.computed, text.wanted_from = -1, 0, len(text.token_ids) - 1
-        self._parked.append(text)
+        self._free(sequence)
+        sequence.slot, sequence.computed_tokens, sequence.hidden_from = -1, 0, len(sequence.token_ids) - 1
+        self._parked.append(sequence)
         return True
 
-    def _free_slots(self) -> Iterator[int]:
-        return (i for i, slot in enumerate(self.slots) if slot.text is None)
+    def _dequeue(self, sequence: Sequence) -> bool:
+        # False when the sequence is not waiting.
+        waiting = [entry for entry in self._waiting if entry[2] is not sequence]
+        found = len(waiting) < len(self._waiting)
+        if found:
+            self._waiting = waiting
+            heapq.heapify(self._waiting)
+        return found
+
+    def _free_slots(self) -> list[int]:
+        return [i for i, slot in enumerate(self.slots) if slot.sequence is None]
 
 
 def _common_prefix(one: list[int], other: list[int], limit: int) -> int:

@@ -1,29 +1,28 @@
-"""One text in the making: its tokens, how far its cache reaches, what it asks for, and what became of it."""
+"""A sequence: its tokens, how many of them are computed, its sampling parameters and its state."""
 
 import sys
-from collections import deque
-from collections.abc import Sequence
+from collections import abc, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
 from resonance.engine.detokenizer import Detokenizer
 from resonance.engine.outputs import Completion, FinishReason, Piece, TokenLogprob
-from resonance.engine.row import Row
-from resonance.engine.sampling_params import SamplingParams
+from resonance.engine.sampling_params import SamplingMetadata, SamplingParams
 
 if TYPE_CHECKING:
     from resonance.engine.guided_decoding import Grammar
 
-Choice = tuple[int, TokenLogprob | None]  # a token, with its log-probability where that was asked for
+SampledToken = tuple[int, TokenLogprob | None]  # with its log-probability where the request asked for it
 
 
-@dataclass(slots=True, eq=False)
-class Text:
-    """One of a request's texts.
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Sequence:
+    """One of the n sequences of a request.
 
-    `token_ids` are the prompt's and all chosen so far; the first `computed` of them are in the cache slot.
+    `token_ids` are the prompt's and all generated so far; the keys and values of the first `computed_tokens` of them
+    are in the cache slot.
     """
 
     request_id: str
@@ -31,7 +30,7 @@ class Text:
     params: SamplingParams
     seed: int
     end_ids: frozenset[int]
-    most_tokens: int = sys.maxsize  # the text is cut when it has so many, the prompt's included
+    max_length: int = sys.maxsize  # tokens, the prompt's included
     owner: str | None = None
     priority: int = 0
     index: int = 0
@@ -39,80 +38,68 @@ class Text:
     grammar: "Grammar | None" = None
     prompt_tokens: int = 0
     slot: int = -1
-    computed: int = 0
+    computed_tokens: int = 0
     cached_tokens: int = 0
-    wanted_from: int = 0  # hidden states are wanted of the tokens from here on
-    hidden: list[Tensor] | None = None  # collected instead of generating, for embeddings and beam search
-    scored_ids: Sequence[int] = ()  # what follows each wanted token: scored instead of generating
-    scored_top: int = 0  # how many of the likeliest tokens a score lists
+    hidden_from: int = 0  # the hidden states of the tokens from this position on are needed
+    consumer: "HiddenStatesConsumer | None" = None  # takes them in place of the sampler: no token is generated
     finish_reason: FinishReason | None = None
-    paused: bool = False  # nothing is computed for it
-    siblings: "list[Text]" = field(default_factory=list)  # to be queued once the prompt is computed
-    read_along: bool = True  # by somebody whom a long step would keep waiting
-    pieces: deque[Piece] | None = None  # where its pieces go; None: to whoever calls the engine's step
+    paused: bool = False
+    siblings: "list[Sequence]" = field(default_factory=list)  # queued once the prompt they share is in the cache
+    streaming: bool = True  # a client waits for each token of this sequence, so long steps would delay it
+    background: bool = False  # computed with what decoding sequences and prompts leave of a step
+    pieces: deque[Piece] | None = None  # where its pieces go; None: to the caller of the engine's `step`
     logprobs: list[TokenLogprob] = field(default_factory=list[TokenLogprob])
 
     def __post_init__(self) -> None:
         self.prompt_tokens = len(self.token_ids)
-        if self.hidden is None:
-            self.wanted_from = self.prompt_tokens - 1
+        self.hidden_from = self.prompt_tokens - 1
 
     @property
     def new_ids(self) -> list[int]:
-        """The tokens chosen so far."""
+        """The tokens generated so far."""
         return self.token_ids[self.prompt_tokens :]
 
     @property
     def is_decoding(self) -> bool:
-        """Whether all but the newest token are in the cache and that one was chosen here."""
-        return self.computed == len(self.token_ids) - 1 and len(self.token_ids) > self.prompt_tokens
+        """Whether only the newest token, which was generated, has yet to be computed."""
+        return self.computed_tokens == len(self.token_ids) - 1 and len(self.token_ids) > self.prompt_tokens
 
     @property
-    def can_be_guessed(self) -> bool:
-        """Whether tokens that were not said yet can be chosen as they will be: what keeps a state cannot look ahead."""
+    def can_be_drafted(self) -> bool:
+        """Whether drafted tokens can be verified; the state of grammars and logits processors cannot look ahead."""
         return not self.params.logits_processors and self.grammar is None
 
-    @property
-    def generates(self) -> bool:
-        """Whether tokens are chosen to follow; a text that is only read gives hidden states or scores."""
-        return self.hidden is None and not self.scored_ids
-
-    def row(self, drafted: Sequence[int] = ()) -> Row:
-        """What sampling must know to choose the token after these and `drafted`."""
+    def sampling_metadata(self, drafted: abc.Sequence[int] = ()) -> SamplingMetadata:
+        """The metadata for sampling the token after `token_ids` and `drafted`."""
         token_ids = [*self.token_ids, *drafted] if drafted else self.token_ids
         allowed = self.grammar.allowed() if self.grammar else None
-        return Row(self.params, self.seed, token_ids, self.prompt_tokens, self.end_ids, allowed)
+        return SamplingMetadata(self.params, self.seed, token_ids, self.prompt_tokens, self.end_ids, allowed)
 
-    def advance(self, chunk: "Chunk", states: Tensor, choices: Sequence[Choice]) -> list[Piece]:
-        """Note that a chunk is computed, and take the tokens chosen in its wanted places; what they bring.
+    def advance(self, chunk: "Chunk", sampled: abc.Sequence[SampledToken] = ()) -> list[Piece]:
+        """Mark a chunk as computed and append the tokens sampled after it; return their pieces.
 
-        Taken is the first choice, and each further one as long as the draft had guessed the one before it. The
-        choices of a text that is scored are the tokens that do follow.
+        The first sampled token is always appended, and each further one while the drafted token before it was right.
+        A sequence that generates nothing finishes when all its tokens are computed.
         """
-        self.computed = min(chunk.start + len(chunk.token_ids), len(self.token_ids))
-        if self.hidden is not None:
-            self.hidden.append(states)
-            if self.computed == len(self.token_ids):
-                self.finish_reason = "stop"
-            return []
-        if self.scored_ids:
-            return self._take_scores(choices)
+        self.computed_tokens = min(chunk.start + len(chunk.token_ids), len(self.token_ids))
+        if self.consumer is not None and self.computed_tokens == len(self.token_ids):
+            self.finish_reason = "stop"
         pieces: list[Piece] = []
-        for place, (token_id, logprob) in enumerate(choices):
-            pieces.append(self._say(token_id, logprob))
-            if self.finish_reason or place == len(chunk.drafted) or token_id != chunk.drafted[place]:
+        for i, (token_id, logprob) in enumerate(sampled):
+            pieces.append(self._append(token_id, logprob))
+            if self.finish_reason or i == len(chunk.drafted) or token_id != chunk.drafted[i]:
                 break
-            self.computed += 1
+            self.computed_tokens += 1
         return pieces
 
     def cancel(self) -> Piece:
-        """End the text here; its last piece."""
+        """End the sequence; return its last piece."""
         self.finish_reason = "cancelled"
         rest = self.detokenizer.finish() if self.detokenizer else ""
         return Piece(None, rest, finish_reason="cancelled", index=self.index)
 
     def completion(self) -> Completion:
-        """The finished text."""
+        """The finished sequence as a completion."""
         token_ids, logprobs = self.new_ids, self.logprobs
         kept = len(token_ids) - (bool(token_ids) and token_ids[-1] in self.end_ids)
         if self.detokenizer is not None:
@@ -127,50 +114,50 @@ class Text:
             index=self.index,
         )
 
-    def _take_scores(self, choices: Sequence[Choice]) -> list[Piece]:
-        scores = tuple(score for _, score in choices if score is not None)
-        if self.computed == len(self.token_ids):
-            self.finish_reason = "stop"
-        self.logprobs += scores
-        return [Piece(None, "", finish_reason=self.finish_reason, scores=scores)] if scores else []
-
-    def _say(self, token_id: int, logprob: TokenLogprob | None) -> Piece:
+    def _append(self, token_id: int, logprob: TokenLogprob | None) -> Piece:
         self.token_ids.append(token_id)
         if logprob is not None:
             self.logprobs.append(logprob)
-        said, self.finish_reason = self._take(token_id)
+        text, self.finish_reason = self._text_and_finish_reason(token_id)
         if self.finish_reason is not None and self.detokenizer is not None:
-            said += self.detokenizer.finish()
+            text += self.detokenizer.finish()
         value, top = (logprob.logprob, logprob.top_logprobs) if logprob else (None, None)
-        return Piece(token_id, said, value, top, self.finish_reason, self.index)
+        return Piece(token_id, text, value, top, self.finish_reason, self.index)
 
-    def _take(self, token_id: int) -> tuple[str, FinishReason | None]:
-        # What the newest token brings of the text, and why it is the last one, if it is.
-        said, ended = "", token_id in self.end_ids
+    def _text_and_finish_reason(self, token_id: int) -> tuple[str, FinishReason | None]:
+        text, ended = "", token_id in self.end_ids
         if self.detokenizer is not None and not ended:
-            said = self.detokenizer.add(token_id)
+            text = self.detokenizer.add(token_id)
             if self.detokenizer.stopped:
-                return said, "stop"
+                return text, "stop"
         if self.grammar is not None:
             if not ended:
                 self.grammar.accept(token_id)
-            if ended or self.grammar.finished:  # incomplete where bans leave nothing else, or it grew too large
-                return said, "stop" if self.grammar.complete else "length"
-        return said, "stop" if ended else "length" if len(self.token_ids) >= self.most_tokens else None
+            if ended or self.grammar.finished:  # the text is incomplete where bans exclude every other token
+                return text, "stop" if self.grammar.complete else "length"
+        return text, "stop" if ended else "length" if len(self.token_ids) >= self.max_length else None
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A run of one text's tokens to be computed in this step, `token_ids` at positions from `start` on."""
+    """Consecutive tokens of one sequence that a step computes: `token_ids` at positions from `start` on."""
 
-    text: Text
+    sequence: Sequence
     start: int
     token_ids: list[int]
-    wanted: int  # of how many tokens at the end hidden states are wanted
-    drafted: Sequence[int] = ()  # how `token_ids` end: guesses at what the text will say
+    hidden_count: int  # how many of its last tokens' hidden states the runner returns
+    drafted: abc.Sequence[int] = ()  # the last of `token_ids`: drafted, to be verified
 
-    @property
-    def scored_ids(self) -> Sequence[int]:
-        """The tokens to score, one after each wanted token; empty where the text is not scored."""
-        end = self.start + len(self.token_ids) - self.text.wanted_from
-        return self.text.scored_ids[end - self.wanted : end] if self.text.scored_ids else ()
+
+class HiddenStatesConsumer(Protocol):
+    """Takes the hidden states of a step's chunks: the sampler, or what scores or embeds tokens that are there."""
+
+    def consume(
+        self, chunks: abc.Sequence[Chunk], hidden: abc.Sequence[Tensor]
+    ) -> abc.Iterable[tuple[Chunk, list[Piece]]]:
+        """Advance the chunks' sequences and return the pieces of each.
+
+        `hidden` has each chunk's hidden states, (hidden_count, n_embd). A sequence that was cancelled meanwhile is
+        left out.
+        """
+        ...

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from resonance.engine import Engine, SamplingParams
-from resonance.engine.cuda_graph_runner import GraphRunner
-from resonance.engine.kv_cache import SlotCache
+from resonance.engine.cuda_graph_runner import CudaGraphRunner
+from resonance.engine.kv_cache import KVCache
 from resonance.engine.model_runner import TorchRunner
-from resonance.engine.sequence import Chunk, Text
+from resonance.engine.sequence import Chunk, Sequence
 from resonance.model import GPT2, GPT2Config
 
 CONFIG = GPT2Config(vocab_size=97, context_length=40, n_layer=2, n_head=2, n_embd=32)
@@ -23,10 +23,10 @@ def model() -> GPT2:
     return model
 
 
-def texts_of(lengths: dict[int, int]) -> list[Text]:
+def sequences_of(lengths: dict[int, int]) -> list[Sequence]:
     generator = torch.Generator().manual_seed(0)
     return [
-        Text(
+        Sequence(
             "", torch.randint(97, (length,), generator=generator).tolist(), SamplingParams(), 0, frozenset(), slot=slot
         )
         for slot, length in lengths.items()
@@ -37,15 +37,18 @@ def texts_of(lengths: dict[int, int]) -> list[Text]:
 def test_static_decode_steps_are_the_ordinary_ones(model: GPT2, dtype: torch.dtype) -> None:
     device = torch.device("cpu")
     model = GPT2.from_state(CONFIG, {name: t.to(dtype) for name, t in model.state_dict().items()})
-    plain, static = (runner(model, SlotCache(CONFIG, 4, dtype, device)) for runner in (TorchRunner, GraphRunner))
-    texts = texts_of({2: 40, 0: 8, 3: 23})
-    prompts = [Chunk(text, 0, text.token_ids[:-6], 1) for text in texts]
+    plain, static = (runner(model, KVCache(CONFIG, 4, dtype, device)) for runner in (TorchRunner, CudaGraphRunner))
+    sequences = sequences_of({2: 40, 0: 8, 3: 23})
+    prompts = [Chunk(sequence, 0, sequence.token_ids[:-6], 1) for sequence in sequences]
     torch.testing.assert_close(static.hidden(prompts), plain.hidden(prompts))
     for back in range(6, 0, -1):
-        for some in (texts[:1], texts[::-1]):  # other numbers of texts, other orders; the same token twice over
+        for some in (
+            sequences[:1],
+            sequences[::-1],
+        ):  # other numbers of sequences, other orders; the same token twice over
             step = [
-                Chunk(text, len(text.token_ids) - back, [text.token_ids[len(text.token_ids) - back]], 1)
-                for text in some
+                Chunk(sequence, len(sequence.token_ids) - back, [sequence.token_ids[len(sequence.token_ids) - back]], 1)
+                for sequence in some
             ]
             tolerance = 1e-5 if dtype == torch.float32 else 5e-2
             torch.testing.assert_close(static.hidden(step), plain.hidden(step), atol=tolerance, rtol=tolerance)

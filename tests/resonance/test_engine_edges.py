@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from resonance.engine import Engine, EngineError, SamplingParams
-from resonance.engine.sampling_params import LARGEST
+from resonance.engine.sampling_params import MAX_LOGIT_CHANGE
 from resonance.model import GPT2, GPT2Config
 from resonance.tokenizer import Tokenizer
 
@@ -75,16 +75,16 @@ def test_values_that_only_look_right_are_refused_by_name(wrong: dict[str, object
     "extreme",
     [
         {"temperature": 1e-300},
-        {"temperature": LARGEST},
+        {"temperature": MAX_LOGIT_CHANGE},
         {"top_k": 10**30},
         {"top_p": 5e-324},
         {"min_p": 1.0},
         {"typical_p": 5e-324},
-        {"repetition_penalty": LARGEST},
-        {"repetition_penalty": 1 / LARGEST},
-        {"presence_penalty": -LARGEST},
-        {"frequency_penalty": LARGEST},
-        {"logit_bias": {3: LARGEST, 4: -LARGEST, 5: -math.inf}},
+        {"repetition_penalty": MAX_LOGIT_CHANGE},
+        {"repetition_penalty": 1 / MAX_LOGIT_CHANGE},
+        {"presence_penalty": -MAX_LOGIT_CHANGE},
+        {"frequency_penalty": MAX_LOGIT_CHANGE},
+        {"logit_bias": {3: MAX_LOGIT_CHANGE, 4: -MAX_LOGIT_CHANGE, 5: -math.inf}},
         {"banned_token_ids": tuple(range(1, 97))},
         {"max_new_tokens": 10**30, "min_new_tokens": 10**29},
         {"seed": -(10**40)},

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from resonance.engine import Completion, Engine, Piece, SamplingParams, sampler
-from resonance.engine.row import Row
+from resonance.engine.sampling_params import SamplingMetadata
 from resonance.model import GPT2, GPT2Config
 
 CONFIG = GPT2Config(vocab_size=97, context_length=96, n_layer=2, n_head=2, n_embd=32)
@@ -143,7 +143,7 @@ def check_against_forward_pass(model: GPT2, asked: Asked, index: int) -> None:
         logits = model(torch.tensor([[*asked.prompt, *token_ids][: CONFIG.context_length]]))[0]
     for place, token_id in enumerate(token_ids):
         before = [*asked.prompt, *token_ids[:place]]
-        row = Row(params, seed + index * 0x9E3779B97F4A7C15, before, len(asked.prompt), end_ids)
+        row = SamplingMetadata(params, seed + index * 0x9E3779B97F4A7C15, before, len(asked.prompt), end_ids)
         assert token_id in choices(logits[len(before) - 1], row, token_id)
         assert (token_id in end_ids) <= (place == len(token_ids) - 1)
     reason = asked.pieces[index][-1].finish_reason
@@ -156,12 +156,12 @@ def check_against_forward_pass(model: GPT2, asked: Asked, index: int) -> None:
         assert (reason, asked.cancelled is not None) == ("cancelled", True)
 
 
-def choices(logits: Tensor, row: Row, hoped: int) -> set[int]:
+def choices(logits: Tensor, row: SamplingMetadata, hoped: int) -> set[int]:
     """What sampling chooses from these logits, and, where that is not what was hoped for, from any near them."""
-    chosen = set(sampler.choose(logits[None].clone(), [row]))
+    chosen = set(sampler.sample(logits[None].clone(), [row]))
     if hoped not in chosen:
         noise = torch.randn(64, len(logits), generator=torch.Generator().manual_seed(0))
-        chosen.update(sampler.choose(logits + NEARLY * noise, [row] * len(noise)))
+        chosen.update(sampler.sample(logits + NEARLY * noise, [row] * len(noise)))
     return chosen
 
 

@@ -7,12 +7,19 @@ import pytest
 import torch
 
 from resonance.engine import Engine, SamplingParams
-from resonance.engine.kernels import TARGETS, library
-from resonance.engine.kernels.bindings import KernelRunner
-from resonance.engine.kv_cache import SlotCache
-from resonance.engine.model_runner import TorchRunner, fastest
-from resonance.engine.quantization import INT4_GROUP, Precision, dequantize, quantize_int4, quantize_int8, rounded
-from resonance.engine.sequence import Chunk, Text
+from resonance.engine.kernels.bindings import KernelRunner, library
+from resonance.engine.kernels.build import TARGETS
+from resonance.engine.kv_cache import KVCache
+from resonance.engine.model_runner import TorchRunner, fastest_precision
+from resonance.engine.quantization import (
+    INT4_GROUP,
+    Precision,
+    dequantize,
+    fake_quantize,
+    quantize_int4,
+    quantize_int8,
+)
+from resonance.engine.sequence import Chunk, Sequence
 from resonance.model import GPT2, GPT2Config
 
 SHAPES = {
@@ -38,19 +45,19 @@ def model_of(shape: str) -> GPT2:
     return model
 
 
-def cache_of(config: GPT2Config, precision: Precision) -> SlotCache:
+def cache_of(config: GPT2Config, precision: Precision) -> KVCache:
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-    return SlotCache(config, 4, dtype, torch.device("cpu"))
+    return KVCache(config, 4, dtype, torch.device("cpu"))
 
 
-def text(config: GPT2Config, slot: int, length: int) -> Text:
+def sequence(config: GPT2Config, slot: int, length: int) -> Sequence:
     generator = torch.Generator().manual_seed(100 * length + slot)
     ids = torch.randint(config.vocab_size, (length,), generator=generator).tolist()
-    return Text("", ids, SamplingParams(), 0, frozenset(), slot=slot)
+    return Sequence("", ids, SamplingParams(), 0, frozenset(), slot=slot)
 
 
-def chunk(text: Text, start: int, end: int) -> Chunk:
-    return Chunk(text, start, text.token_ids[start:end], end - start)
+def chunk(sequence: Sequence, start: int, end: int) -> Chunk:
+    return Chunk(sequence, start, sequence.token_ids[start:end], end - start)
 
 
 @pytest.fixture(params=TARGETS)
@@ -65,14 +72,19 @@ def target(request: pytest.FixtureRequest) -> str:
 def test_hidden_states_and_logits_are_torchs(shape: str, precision: Precision, tolerance: float, target: str) -> None:
     model = model_of(shape)
     config = model.config
-    reference = rounded(model, precision).float()  # the same weights, computed exactly
+    reference = fake_quantize(model, precision).float()  # the same weights, computed exactly
     kernel = KernelRunner(model, cache_of(config, precision), precision, target=target)
     plain = TorchRunner(reference, cache_of(config, "fp32"))
-    texts = [text(config, slot, length) for slot, length in enumerate((3, 40, 17, 46))]
+    sequences = [sequence(config, slot, length) for slot, length in enumerate((3, 40, 17, 46))]
     steps = [
-        [chunk(texts[1], 0, 5), chunk(texts[2], 0, 1)],  # few rows
-        [chunk(texts[0], 0, 2), chunk(texts[1], 5, 33), chunk(texts[2], 1, 2)],  # several lengths at once
-        [chunk(texts[0], 2, 3), chunk(texts[1], 33, 40), chunk(texts[2], 2, 17), chunk(texts[3], 0, 46)],
+        [chunk(sequences[1], 0, 5), chunk(sequences[2], 0, 1)],  # few rows
+        [chunk(sequences[0], 0, 2), chunk(sequences[1], 5, 33), chunk(sequences[2], 1, 2)],  # several lengths at once
+        [
+            chunk(sequences[0], 2, 3),
+            chunk(sequences[1], 33, 40),
+            chunk(sequences[2], 2, 17),
+            chunk(sequences[3], 0, 46),
+        ],
     ]
     for step in steps:
         ours, expected = kernel.hidden(step), plain.hidden(step)
@@ -85,12 +97,12 @@ def test_hidden_states_and_logits_are_torchs(shape: str, precision: Precision, t
 def test_in_fp32_a_rows_result_is_bit_for_bit_the_same_in_any_company(target: str) -> None:
     model = model_of("heads of 64")
     config = model.config
-    texts = [text(config, slot, 30) for slot in range(4)]
+    sequences = [sequence(config, slot, 30) for slot in range(4)]
     together = KernelRunner(model, cache_of(config, "fp32"), "fp32", target=target)
-    states = together.hidden([chunk(t, 0, 30) for t in texts])
+    states = together.hidden([chunk(t, 0, 30) for t in sequences])
     logits = together.logits(states)
     alone = KernelRunner(model, cache_of(config, "fp32"), "fp32", target=target)
-    for slot, t in enumerate(texts):
+    for slot, t in enumerate(sequences):
         pieces = [alone.hidden([chunk(t, start, start + 10)]) for start in (0, 10, 20)]
         assert torch.equal(torch.cat(pieces), states[30 * slot : 30 * slot + 30])
         assert torch.equal(alone.logits(pieces[2][-1:]), logits[30 * slot + 29 : 30 * slot + 30])
@@ -131,4 +143,4 @@ def test_a_group_of_zeros_stays_zero() -> None:
 
 
 def test_auto_measures_one_of_the_two_exact_precisions() -> None:
-    assert fastest(SHAPES["heads of 64"]) in ("fp32", "bf16")
+    assert fastest_precision(SHAPES["heads of 64"]) in ("fp32", "bf16")

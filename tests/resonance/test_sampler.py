@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from resonance.engine import SamplingParams, sampler
-from resonance.engine.logits_processors import shape
-from resonance.engine.row import Row
+from resonance.engine.logits_processors import process_logits
+from resonance.engine.sampling_params import SamplingMetadata
 
 VOCAB = 40
 
@@ -17,8 +17,21 @@ def logits_of(vocab: int = VOCAB, seed: int = 0) -> list[float]:
     return (torch.randn(vocab, generator=torch.Generator().manual_seed(seed)) * 2).tolist()
 
 
-def row(params: SamplingParams, seed: int = 0, prompt: tuple[int, ...] = (1, 2), new: tuple[int, ...] = ()) -> Row:
-    return Row(params, seed, (*prompt, *new), len(prompt), frozenset())
+def row(
+    params: SamplingParams, seed: int = 0, prompt: tuple[int, ...] = (1, 2), new: tuple[int, ...] = ()
+) -> SamplingMetadata:
+    return SamplingMetadata(params, seed, (*prompt, *new), len(prompt), frozenset())
+
+
+def distribution(logits: list[float], row: SamplingMetadata) -> torch.Tensor:
+    """The probabilities (vocab,) that the sampler draws from."""
+    tensor = torch.tensor([logits])
+    if row.params.top_k:
+        weights, ids = sampler.top_k_weights(tensor, [row])
+        weights = torch.zeros_like(tensor).scatter(1, ids, weights[:, : ids.shape[1]])
+    else:
+        weights = sampler.filtered_weights(tensor, [row])[:, : len(logits)]
+    return (weights / weights.sum())[0]
 
 
 def reference(logits: list[float], params: SamplingParams) -> list[float]:
@@ -73,7 +86,7 @@ def test_draws_follow_the_reference_distribution(params: SamplingParams) -> None
     logits = logits_of()
     expected = reference(logits, params)
     many = torch.tensor(logits).repeat(draws, 1)
-    chosen = sampler.choose(many, [row(params, seed) for seed in range(draws)])
+    chosen = sampler.sample(many, [row(params, seed) for seed in range(draws)])
     counts = torch.bincount(torch.tensor(chosen), minlength=VOCAB).double()
     support = torch.tensor(expected) > 0
     assert counts[~support].sum() == 0
@@ -87,7 +100,7 @@ def test_draws_follow_the_reference_distribution(params: SamplingParams) -> None
 @pytest.mark.parametrize("params", CASES, ids=str)
 def test_the_distribution_is_the_references(params: SamplingParams) -> None:
     logits = logits_of(seed=3)
-    got = sampler.distribution(torch.tensor([logits]), [row(params)])[0]
+    got = distribution(logits, row(params))
     torch.testing.assert_close(got, torch.tensor(reference(logits, params)), atol=1e-5, rtol=1e-4)
 
 
@@ -95,14 +108,14 @@ def test_the_distribution_is_the_references(params: SamplingParams) -> None:
 def test_a_window_of_a_large_vocabulary_gives_the_same_distribution(params: SamplingParams) -> None:
     flat, peaked = [x * 0.05 for x in logits_of(3000)], logits_of(3000)
     for logits in (flat, peaked):
-        got = sampler.distribution(torch.tensor([logits]), [row(params)])[0]
+        got = distribution(logits, row(params))
         torch.testing.assert_close(got, torch.tensor(reference(logits, params)), atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize(("spread", "top_p", "least"), [(0.05, 0.9, 40_000), (1.0, 0.9, 8_000), (4.0, 0.9, 20)])
 def test_a_nucleus_of_the_real_vocabulary_is_exact_however_large_it_is(spread: float, top_p: float, least: int) -> None:
     logits = [x * spread / 2 for x in logits_of(50257)]
-    got = sampler.distribution(torch.tensor([logits]), [row(SamplingParams(top_p=top_p))])[0]
+    got = distribution(logits, row(SamplingParams(top_p=top_p)))
     expected = torch.tensor(reference(logits, SamplingParams(top_p=top_p)))
     assert int((expected > 0).sum()) >= least
     assert int(((got > 0) != (expected > 0)).sum()) <= 1  # the reference adds up in another order
@@ -113,22 +126,22 @@ def test_a_draw_is_never_a_token_that_was_left_out() -> None:
     few = torch.full((300, 1000), -math.inf)
     few[:, [3, 131, 640]] = torch.tensor([0.0, 1.0, 1e-3])
     rows = [row(case, seed) for seed in range(len(few)) for case in (CASES[seed % len(CASES)],)]
-    assert set(sampler.choose(few, rows)) == {3, 131, 640}
+    assert set(sampler.sample(few, rows)) == {3, 131, 640}
 
 
 def test_the_same_seed_and_place_choose_the_same_token_in_any_batch() -> None:
     rows = [row(replace(case, seed=i), seed=i, new=(3,) * i) for i, case in enumerate(CASES)]
     logits = torch.tensor([logits_of(seed=i) for i in range(len(rows))])
-    together = sampler.choose(logits.clone(), rows)
-    alone = [sampler.choose(logits[i : i + 1].clone(), [rows[i]])[0] for i in range(len(rows))]
+    together = sampler.sample(logits.clone(), rows)
+    alone = [sampler.sample(logits[i : i + 1].clone(), [rows[i]])[0] for i in range(len(rows))]
     assert together == alone
 
 
 def test_equally_likely_tokens_are_drawn_alike_whatever_top_k_others_ask_for() -> None:
     rows = [row(SamplingParams(top_k=k), seed=k) for k in (1, 3, 50, 200)]
     logits = torch.zeros(len(rows), 300)
-    together = sampler.choose(logits.clone(), rows)
-    assert together == [sampler.choose(logits[:1].clone(), [one])[0] for one in rows]
+    together = sampler.sample(logits.clone(), rows)
+    assert together == [sampler.sample(logits[:1].clone(), [one])[0] for one in rows]
 
 
 def test_random_numbers_are_uniform_over_seeds_and_over_places() -> None:
@@ -142,7 +155,7 @@ def test_random_numbers_are_uniform_over_seeds_and_over_places() -> None:
 
 def test_temperature_zero_takes_the_likeliest() -> None:
     logits = logits_of()
-    assert sampler.choose(torch.tensor([logits]), [row(SamplingParams(temperature=0))]) == [logits.index(max(logits))]
+    assert sampler.sample(torch.tensor([logits]), [row(SamplingParams(temperature=0))]) == [logits.index(max(logits))]
 
 
 def test_penalties_follow_their_definitions() -> None:
@@ -154,7 +167,7 @@ def test_penalties_follow_their_definitions() -> None:
     for i, times in ((5, 2), (6, 1)):  # generated
         expected[i] -= 0.4 + 0.2 * times
     got = torch.tensor([logits, logits])
-    shape(got, [row(SamplingParams()), row(params, new=(5, 6, 5))])
+    process_logits(got, [row(SamplingParams()), row(params, new=(5, 6, 5))])
     torch.testing.assert_close(got, torch.tensor([logits, expected]))
 
 
@@ -164,10 +177,10 @@ def test_bans_biases_grammar_and_forced_tokens_leave_only_what_they_allow() -> N
     rows = [
         row(SamplingParams(banned_token_ids=tuple(range(1, VOCAB)))),
         row(SamplingParams(forced_token_ids=(9, 8)), new=(9,)),
-        Row(SamplingParams(logit_bias={4: 100.0}), 0, (1,), 1, frozenset(), allowed),
-        Row(SamplingParams(min_new_tokens=2), 0, (1,), 1, frozenset(range(VOCAB)) - {7}),
+        SamplingMetadata(SamplingParams(logit_bias={4: 100.0}), 0, (1,), 1, frozenset(), allowed),
+        SamplingMetadata(SamplingParams(min_new_tokens=2), 0, (1,), 1, frozenset(range(VOCAB)) - {7}),
     ]
-    assert sampler.choose(torch.tensor([logits_of()] * 4), rows) == [0, 8, 4, 7]
+    assert sampler.sample(torch.tensor([logits_of()] * 4), rows) == [0, 8, 4, 7]
 
 
 def test_logprobs_are_normalised_and_ordered() -> None:

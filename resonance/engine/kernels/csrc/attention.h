@@ -1,15 +1,16 @@
-// Attention of new tokens over a slot's cache, and the writing of their own keys and values into it.
+// Attention of new tokens over a slot's KV cache, and the storing of their own keys and values.
 
 #pragma once
 
 #include <algorithm>
 #include <vector>
 
-#include "vector.h"
+#include "abi.h"
+#include "simd.h"
 
 namespace resonance {
 
-// The cache of one layer: keys and values (slot, head, position, head_dim), `slot_stride` elements apart.
+// The cache of one layer: keys and values (slot, head, position, head_dim), slots `slot_stride` elements apart.
 template <class T>
 struct LayerCache {
     T *keys, *values;
@@ -21,38 +22,38 @@ struct LayerCache {
     }
 };
 
-constexpr int QUERIES = 4;       // rows that share a pass over the values
-constexpr int AHEAD_BLOCKS = 2;  // of sixteen keys
+constexpr int QUERY_BLOCK = 4;      // rows that share a pass over the values
+constexpr int PREFETCH_BLOCKS = 2;  // of sixteen keys
 
-// A query as the product with keys wants it.
+// A query in registers, for dot products with keys.
 template <class T, int D>
 struct Query {
-    Floats parts[D / LANES];
+    F32x16 parts[D / LANES];
     explicit Query(const float* from) {
-        for (int i = 0; i < D / LANES; i++) parts[i] = load<Floats>(from + i * LANES);
+        for (int i = 0; i < D / LANES; i++) parts[i] = load<F32x16>(from + i * LANES);
     }
-    Floats times(const T* key) const {  // sixteen partial sums
-        Floats product = {};
-        for (int i = 0; i < D / LANES; i++) product += parts[i] * widen(key + i * LANES);
-        return product;
+    F32x16 dot(const T* key) const {  // sixteen partial sums
+        F32x16 matmul = {};
+        for (int i = 0; i < D / LANES; i++) matmul += parts[i] * widen(key + i * LANES);
+        return matmul;
     }
 };
 
 #if defined(__AVX512BF16__)
 template <int D>
 struct BFloat16Query {
-    Words parts[D / (2 * LANES)];
+    U32x16 parts[D / (2 * LANES)];
     explicit BFloat16Query(const float* from) {
         uint16_t narrowed[D];
-        for (int i = 0; i < D; i += LANES) narrow(narrowed + i, load<Floats>(from + i));
+        for (int i = 0; i < D; i += LANES) narrow(narrowed + i, load<F32x16>(from + i));
         memcpy(parts, narrowed, sizeof narrowed);
     }
-    Floats times(const uint16_t* key) const {
-        Floats product = {};
+    F32x16 dot(const uint16_t* key) const {
+        F32x16 matmul = {};
         for (int i = 0; i < D / (2 * LANES); i++)
-            product = (Floats)_mm512_dpbf16_ps((__m512)product, (__m512bh)load<Words>(key + i * 2 * LANES),
+            matmul = (F32x16)_mm512_dpbf16_ps((__m512)matmul, (__m512bh)load<U32x16>(key + i * 2 * LANES),
                                                (__m512bh)parts[i]);
-        return product;
+        return matmul;
     }
 };
 template <>
@@ -69,105 +70,100 @@ struct Query<uint16_t, 128> : BFloat16Query<128> {
 };
 #endif
 
-// The weights of one query over `seen` keys, not yet divided by their sum, which is returned. `weights` has room
-// for `padded` of them, a multiple of sixteen; those not seen become zero.
-// Keys, and the values that will be mixed next, are asked for ahead.
+// The softmax weights of one query over `visible` keys, not yet divided by their sum, which is returned. `weights` has
+// `padded` elements, a multiple of sixteen; those past `visible` are zero. Prefetches keys and values.
 template <class T, int D>
-float weigh(const float* query, const T* keys, const T* values, int seen, int padded, float* weights) {
+float softmax_weights(const float* query, const T* keys, const T* values, int visible, int padded, float* weights) {
     const Query<T, D> q(query);
     const float scale = 1 / std::sqrt(float(D));
-    Floats top = splat(-1e30f);
+    F32x16 top = splat(-1e30f);
     constexpr int LINES = LANES * D * sizeof(T) / 64;  // of sixteen keys
     for (int j = 0; j < padded; j += LANES) {
         for (int i = 0; i < LINES; i++) {
-            __builtin_prefetch((const char*)(keys + size_t(j) * D) + (AHEAD_BLOCKS * LINES + i) * 64, 0, 3);
+            __builtin_prefetch((const char*)(keys + size_t(j) * D) + (PREFETCH_BLOCKS * LINES + i) * 64, 0, 3);
             __builtin_prefetch((const char*)(values + size_t(j) * D) + i * 64, 0, 2);
         }
-        Floats products[LANES];
-        for (int i = 0; i < LANES; i++) products[i] = q.times(keys + size_t(std::min(j + i, seen - 1)) * D);
-        Floats scores = sums(products) * scale;
-        if (j + LANES > seen)
-            for (int i = std::max(seen - j, 0); i < LANES; i++) scores[i] = -1e30f;
+        F32x16 products[LANES];
+        for (int i = 0; i < LANES; i++) products[i] = q.dot(keys + size_t(std::min(j + i, visible - 1)) * D);
+        F32x16 scores = horizontal_sums(products) * scale;
+        if (j + LANES > visible)
+            for (int i = std::max(visible - j, 0); i < LANES; i++) scores[i] = -1e30f;
         top = maximum(top, scores);
         store(weights + j, scores);
     }
-    const Floats highest = splat(largest(top));
-    Floats total = {};
+    const F32x16 highest = splat(horizontal_max(top));
+    F32x16 total = {};
     for (int j = 0; j < padded; j += LANES) {
-        Floats e = exponential(load<Floats>(weights + j) - highest);
-        if (j + LANES > seen)
-            for (int i = std::max(seen - j, 0); i < LANES; i++) e[i] = 0;
+        F32x16 e = exponential(load<F32x16>(weights + j) - highest);
+        if (j + LANES > visible)
+            for (int i = std::max(visible - j, 0); i < LANES; i++) e[i] = 0;
         total += e;
         store(weights + j, e);
     }
-    return sum(total);
+    return horizontal_sum(total);
 }
 
-// Mix the values of `seen` positions by the weights of COUNT queries, `stride` apart.
+// The values of `visible` positions, averaged by the weights of COUNT queries, `stride` apart.
 template <class T, int D, int COUNT>
-void mix(const float* weights, int stride, const T* values, int seen, const float* totals, float* out, int out_stride) {
-    constexpr int AT_ONCE = std::min(D / LANES, COUNT > 1 ? 2 : 4);
-    for (int d = 0; d < D; d += AT_ONCE * LANES) {
-        Floats mixed[2][COUNT][AT_ONCE] = {};  // of even and of odd positions: one sum would wait for itself
-        for (int j = 0; j < seen; j += 2)
-            for (int odd = 0; odd < 2 && j + odd < seen; odd++) {
+void weighted_sum(const float* weights, int stride, const T* values, int visible, const float* totals, float* out,
+                  int out_stride) {
+    constexpr int VECTOR_BLOCK = std::min(D / LANES, COUNT > 1 ? 2 : 4);
+    for (int d = 0; d < D; d += VECTOR_BLOCK * LANES) {
+        F32x16 mixed[2][COUNT][VECTOR_BLOCK] = {};  // of even and odd positions, to shorten the dependency chain
+        for (int j = 0; j < visible; j += 2)
+            for (int odd = 0; odd < 2 && j + odd < visible; odd++) {
                 const T* value = values + size_t(j + odd) * D + d;
-                for (int v = 0; v < AT_ONCE; v++) {
-                    const Floats x = widen(value + v * LANES);
+                for (int v = 0; v < VECTOR_BLOCK; v++) {
+                    const F32x16 x = widen(value + v * LANES);
                     for (int q = 0; q < COUNT; q++)
                         mixed[odd][q][v] += weights[size_t(q) * stride + j + odd] * x;
                 }
             }
         for (int q = 0; q < COUNT; q++)
-            for (int v = 0; v < AT_ONCE; v++)
+            for (int v = 0; v < VECTOR_BLOCK; v++)
                 store(out + size_t(q) * out_stride + d + v * LANES,
                       (mixed[0][q][v] + mixed[1][q][v]) * (1 / totals[q]));
     }
 }
 
-// Consecutive new tokens of one slot: rows [row, row + count) of the step.
-struct Run {
-    int32_t slot, position, row, count;
-};
-
-// One head of a run. `qkv` (rows, stride) holds the run's queries, keys and values side by side, `width` apart; `out`
-// is (rows, out_stride).
-struct Rows {
+// One head of a chunk: `qkv` (rows, stride) has queries, keys and values, `width` apart; `out` is (rows, out_stride).
+struct HeadRows {
     const float* qkv;
     int stride, width;
     float* out;
     int out_stride;
 };
 
-// Put the new keys and values into the cache.
+// Stores the new keys and values in the cache.
 template <class T, int D>
-void remember(const Run& run, const Rows& rows, T* keys, T* values) {
-    for (int row = 0; row < run.count; row++)
+void store_keys_values(const ChunkRows& chunk, const HeadRows& rows, T* keys, T* values) {
+    for (int row = 0; row < chunk.count; row++)
         for (int d = 0; d < D; d += LANES) {
             const float* own = rows.qkv + size_t(row) * rows.stride + d;
-            narrow(keys + size_t(run.position + row) * D + d, load<Floats>(own + rows.width));
-            narrow(values + size_t(run.position + row) * D + d, load<Floats>(own + 2 * rows.width));
+            narrow(keys + size_t(chunk.position + row) * D + d, load<F32x16>(own + rows.width));
+            narrow(values + size_t(chunk.position + row) * D + d, load<F32x16>(own + 2 * rows.width));
         }
 }
 
 template <class T, int D>
-void attend(const Run& run, const Rows& rows, const T* keys, const T* values, std::vector<float>& scratch) {
-    const int longest = (run.position + run.count + LANES - 1) / LANES * LANES;
-    scratch.resize(size_t(longest) * QUERIES);
-    for (int row = 0; row < run.count; row += QUERIES) {
-        const int count = std::min(QUERIES, run.count - row), before = run.position + row;
+void attend(const ChunkRows& chunk, const HeadRows& rows, const T* keys, const T* values, std::vector<float>& scratch) {
+    const int longest = (chunk.position + chunk.count + LANES - 1) / LANES * LANES;
+    scratch.resize(size_t(longest) * QUERY_BLOCK);
+    for (int row = 0; row < chunk.count; row += QUERY_BLOCK) {
+        const int count = std::min(QUERY_BLOCK, chunk.count - row), before = chunk.position + row;
         const int padded = (before + count + LANES - 1) / LANES * LANES;
-        float totals[QUERIES];
+        float totals[QUERY_BLOCK];
         for (int q = 0; q < count; q++)
-            totals[q] = weigh<T, D>(rows.qkv + size_t(row + q) * rows.stride, keys, values, before + q + 1, padded,
-                                    &scratch[size_t(q) * longest]);
+            totals[q] = softmax_weights<T, D>(rows.qkv + size_t(row + q) * rows.stride, keys, values, before + q + 1,
+                                              padded, &scratch[size_t(q) * longest]);
         float* to = rows.out + size_t(row) * rows.out_stride;
-        if (count == QUERIES)
-            mix<T, D, QUERIES>(scratch.data(), longest, values, before + count, totals, to, rows.out_stride);
+        if (count == QUERY_BLOCK)
+            weighted_sum<T, D, QUERY_BLOCK>(scratch.data(), longest, values, before + count, totals, to,
+                                            rows.out_stride);
         else
             for (int q = 0; q < count; q++)
-                mix<T, D, 1>(&scratch[size_t(q) * longest], longest, values, before + q + 1, totals + q,
-                             to + size_t(q) * rows.out_stride, rows.out_stride);
+                weighted_sum<T, D, 1>(&scratch[size_t(q) * longest], longest, values, before + q + 1, totals + q,
+                                      to + size_t(q) * rows.out_stride, rows.out_stride);
     }
 }
 

@@ -1,6 +1,5 @@
-// One step of GPT-2 for any mixture of rows: every layer in a single call, on OpenMP threads.
-//
-// Knows nothing of Python: plain C functions at the end of the file are called through ctypes (see __init__.py).
+// GPT-2's forward pass for a step of any mixture of rows: all layers in one call, on OpenMP threads. Python calls the
+// C functions at the end of the file, whose arguments abi.h declares.
 
 #include <omp.h>
 
@@ -8,40 +7,37 @@
 #include <type_traits>
 #include <vector>
 
+#include "abi.h"
 #include "attention.h"
-#include "attention_tiles.h"
-#include "linear.h"
-#include "team.h"
-#include "tiles.h"
+#include "attention_amx.h"
+#include "gemm.h"
+#include "gemm_amx.h"
+#include "work_sharing.h"
 
 using namespace resonance;
 
 namespace {
 
-struct Norm {
-    const float *weight, *bias;
-};
-
 struct Layer {
-    Norm norm1, norm2;
-    Matrix qkv, proj, fc, out;
+    LayerNormWeights norm1, norm2;
+    Matrix qkv, attention_proj, fc, feed_forward_proj;
 };
 
 struct Model {
-    int width, padded, heads, head_dim, context;
+    int width, padded_width, heads, head_dim, context;
     float epsilon;
     bool bf16_cache;
-    Matrix tokens, head;
-    const float* positions;  // (context, padded)
-    Norm norm;
+    Matrix token_embedding, head;
+    const float* position_embedding;  // (context, padded_width)
+    LayerNormWeights norm;
     std::vector<Layer> layers;
-    // Buffers of one step: (rows, padded width) each.
+    // Buffers of a step, (rows, a padded width) each.
     std::vector<float> residual, normed, qkv, attended, inner;
-    Input input, inner_input;
-    Phases phases;
+    Activations input, inner_input;
+    PhaseCounters phases;
 };
 
-void normalise(const Norm& norm, const float* x, int width, float epsilon, float* to) {
+void layer_norm(const LayerNormWeights& norm, const float* x, int width, float epsilon, float* out) {
     float mean = 0, variance = 0;
 #pragma omp simd reduction(+ : mean)
     for (int i = 0; i < width; i++) mean += x[i];
@@ -50,18 +46,19 @@ void normalise(const Norm& norm, const float* x, int width, float epsilon, float
     for (int i = 0; i < width; i++) variance += (x[i] - mean) * (x[i] - mean);
     const float scale = 1 / std::sqrt(variance / width + epsilon);
 #pragma omp simd
-    for (int i = 0; i < width; i++) to[i] = (x[i] - mean) * scale * norm.weight[i] + norm.bias[i];
+    for (int i = 0; i < width; i++) out[i] = (x[i] - mean) * scale * norm.weight[i] + norm.bias[i];
 }
 
 template <class T, int D>
-void attend_head(const LayerCache<T>& cache, const Run& run, int head, const Rows& rows, std::vector<float>& scratch) {
-    T* keys = cache.keys + cache.offset(run.slot, head, 0);
-    T* values = cache.values + cache.offset(run.slot, head, 0);
-    remember<T, D>(run, rows, keys, values);
+void attend_head(const LayerCache<T>& cache, const ChunkRows& chunk, int head, const HeadRows& rows,
+                 std::vector<float>& scratch) {
+    T* keys = cache.keys + cache.offset(chunk.slot, head, 0);
+    T* values = cache.values + cache.offset(chunk.slot, head, 0);
+    store_keys_values<T, D>(chunk, rows, keys, values);
     if constexpr (std::is_same_v<T, uint16_t> && D % 32 == 0)
-        if (run.count >= 16 && tiles_allowed())
-            return attend_tiles<D>(run, rows, keys, values, cache.context, scratch);
-    attend<T, D>(run, rows, keys, values, scratch);
+        if (chunk.count >= 16 && amx_allowed())
+            return attend_amx<D>(chunk, rows, keys, values, cache.context, scratch);
+    attend<T, D>(chunk, rows, keys, values, scratch);
 }
 
 template <class T, class... Rest>
@@ -72,74 +69,74 @@ void attend_any(const LayerCache<T>& cache, Rest&&... rest) {
     if (cache.head_dim == 16) attend_head<T, 16>(cache, rest...);
 }
 
-constexpr int MANY_ROWS = 32, ROWS_AN_ITEM = 8;  // of many rows, so many are prepared together
-constexpr int PANELS_AN_ITEM = 4;  // of the head, which has many
-constexpr int MOST_AHEAD = 256 << 10;  // bytes that a waiting thread reads ahead: well within its cache
-constexpr int PHASES_A_LAYER = 9;
+constexpr int MANY_ROWS = 32, ROWS_PER_ITEM = 8;  // from MANY_ROWS on, an item of work prepares ROWS_PER_ITEM
+constexpr int HEAD_PANELS_PER_ITEM = 4;           // the head has many panels
+constexpr int MAX_PREFETCH = 256 << 10;           // bytes that a waiting thread prefetches, well within its cache
+constexpr int PHASES_PER_LAYER = 9;
 
-// Products by whichever kernel suits the number of rows.
-void product(Member& member, const Matrix& matrix, const Input& input, int rows, Finish how, float* out,
-             int panels_an_item = 1) {
-    const auto kernel = use_tiles(matrix, rows)        ? multiply_tiles
-                        : use_byte_tiles(matrix, rows) ? multiply_byte_tiles
-                                                       : multiply;
+// out = input * matrix^T, by the kernel that suits the number of rows.
+void matmul(Worker& worker, const Matrix& matrix, const Activations& input, int rows, Epilogue epilogue, float* out,
+            int panels_per_item = 1) {
+    const auto kernel = use_amx_bf16(matrix, rows)   ? gemm_panel_amx
+                        : use_amx_int8(matrix, rows) ? gemm_panel_amx_int8
+                                                     : gemm_panel;
     const int panels = matrix.outputs / PANEL;
-    member.share((panels + panels_an_item - 1) / panels_an_item, [&](int item) {
-        for (int panel = item * panels_an_item; panel < std::min(panels, (item + 1) * panels_an_item); panel++)
-            kernel(matrix, input, rows, panel, how, out, matrix.outputs);
+    worker.parallel_for((panels + panels_per_item - 1) / panels_per_item, [&](int item) {
+        for (int panel = item * panels_per_item; panel < std::min(panels, (item + 1) * panels_per_item); panel++)
+            kernel(matrix, input, rows, panel, epilogue, out, matrix.outputs);
     });
 }
 
-// The beginning of what a member will read of a matrix.
-Ahead own_panels(const Member& member, const Matrix& matrix) {
+// The first bytes that a thread will read of a matrix.
+PrefetchRange first_panels(const Worker& worker, const Matrix& matrix) {
     const int panels = matrix.outputs / PANEL;
-    const uint8_t* begin = matrix.data + member.first_of(panels) * matrix.panel_bytes();
-    return {begin, std::min(begin + MOST_AHEAD, matrix.data + panels * matrix.panel_bytes())};
+    const uint8_t* first = matrix.data + worker.first_item(panels) * matrix.panel_bytes();
+    return {first, std::min(first + MAX_PREFETCH, matrix.data + panels * matrix.panel_bytes())};
 }
 
-// Let `work` make some rows of `from`, then prepare them as the matrix's input.
-template <class Work>
-void prepared(Member& member, const Matrix& matrix, Input& input, int rows, const float* from, int stride,
-              Work&& work) {
-    const int together = rows < MANY_ROWS ? 1 : ROWS_AN_ITEM;
-    member.share((rows + together - 1) / together, [&](int item) {
-        const int first = item * together, last = std::min(rows, first + together);
-        for (int row = first; row < last; row++) work(row);
-        input.prepare(matrix, use_tiles(matrix, rows), from, stride, first, last);
-    }, own_panels(member, matrix));
+// Computes the rows of `from` by `compute(row)`, then converts them to the matrix's input.
+template <class Compute>
+void prepare_input(Worker& worker, const Matrix& matrix, Activations& input, int rows, const float* from, int stride,
+                   Compute&& compute) {
+    const int rows_per_item = rows < MANY_ROWS ? 1 : ROWS_PER_ITEM;
+    worker.parallel_for((rows + rows_per_item - 1) / rows_per_item, [&](int item) {
+        const int first = item * rows_per_item, last = std::min(rows, first + rows_per_item);
+        for (int row = first; row < last; row++) compute(row);
+        input.prepare(matrix, use_amx_bf16(matrix, rows), from, stride, first, last);
+    }, first_panels(worker, matrix));
 }
 
 template <class T>
-void run_layers(Model& m, Member& member, const Run* runs, int n_runs, int rows, T* keys, T* values) {
-    const int P = m.padded;
+void run_layers(Model& m, Worker& worker, const HiddenCall& call) {
+    const int P = m.padded_width, rows = call.rows;
     const size_t layer_size = size_t(m.heads) * m.context * m.head_dim;
     std::vector<float> scratch;
     for (size_t l = 0; l < m.layers.size(); l++) {
         const Layer& layer = m.layers[l];
         const int qkv_width = layer.qkv.outputs, inner_width = layer.fc.outputs;
-        LayerCache<T> cache{keys + l * layer_size, values + l * layer_size, m.layers.size() * layer_size, m.context,
-                            m.head_dim};
-        auto normed = [&](const Norm& norm) {
+        LayerCache<T> cache{(T*)call.keys + l * layer_size, (T*)call.values + l * layer_size,
+                            m.layers.size() * layer_size, m.context, m.head_dim};
+        auto normed = [&](const LayerNormWeights& norm) {
             return [&m, &norm, P](int row) {
-                normalise(norm, &m.residual[size_t(row) * P], m.width, m.epsilon, &m.normed[size_t(row) * P]);
+                layer_norm(norm, &m.residual[size_t(row) * P], m.width, m.epsilon, &m.normed[size_t(row) * P]);
             };
         };
-        auto nothing = [](int) {};
-        prepared(member, layer.qkv, m.input, rows, m.normed.data(), P, normed(layer.norm1));
-        product(member, layer.qkv, m.input, rows, STORE, m.qkv.data());
-        member.share(n_runs * m.heads, [&](int item) {
-            const Run& run = runs[item / m.heads];
+        auto computed = [](int) {};
+        prepare_input(worker, layer.qkv, m.input, rows, m.normed.data(), P, normed(layer.norm1));
+        matmul(worker, layer.qkv, m.input, rows, STORE, m.qkv.data());
+        worker.parallel_for(call.n_chunks * m.heads, [&](int item) {
+            const ChunkRows& chunk = call.chunks[item / m.heads];
             const int head = item % m.heads;
-            const Rows its{&m.qkv[size_t(run.row) * qkv_width + head * m.head_dim], qkv_width, m.width,
-                           &m.attended[size_t(run.row) * P + head * m.head_dim], P};
-            attend_any(cache, run, head, its, scratch);
-        }, own_panels(member, layer.proj));
-        prepared(member, layer.proj, m.input, rows, m.attended.data(), P, nothing);
-        product(member, layer.proj, m.input, rows, ADD, m.residual.data());
-        prepared(member, layer.fc, m.input, rows, m.normed.data(), P, normed(layer.norm2));
-        product(member, layer.fc, m.input, rows, GELU, m.inner.data());
-        prepared(member, layer.out, m.inner_input, rows, m.inner.data(), inner_width, nothing);
-        product(member, layer.out, m.inner_input, rows, ADD, m.residual.data());
+            const HeadRows head_rows{&m.qkv[size_t(chunk.row) * qkv_width + head * m.head_dim], qkv_width, m.width,
+                                     &m.attended[size_t(chunk.row) * P + head * m.head_dim], P};
+            attend_any(cache, chunk, head, head_rows, scratch);
+        }, first_panels(worker, layer.attention_proj));
+        prepare_input(worker, layer.attention_proj, m.input, rows, m.attended.data(), P, computed);
+        matmul(worker, layer.attention_proj, m.input, rows, ADD, m.residual.data());
+        prepare_input(worker, layer.fc, m.input, rows, m.normed.data(), P, normed(layer.norm2));
+        matmul(worker, layer.fc, m.input, rows, GELU, m.inner.data());
+        prepare_input(worker, layer.feed_forward_proj, m.inner_input, rows, m.inner.data(), inner_width, computed);
+        matmul(worker, layer.feed_forward_proj, m.inner_input, rows, ADD, m.residual.data());
     }
 }
 
@@ -147,115 +144,105 @@ void run_layers(Model& m, Member& member, const Run* runs, int n_runs, int rows,
 
 extern "C" {
 
-// `sizes`: width, padded, heads, context, layers, kind, whether the cache is bf16. `pointers`: data and scale of
-// the token embedding, the same of the head, position embedding, the last norm's weight and bias; then of each
-// layer both norms' weight and bias, and data, scale and bias of qkv, proj, fc, out. All memory stays the caller's.
-void* resonance_model(const int64_t* sizes, float epsilon, int64_t vocab_padded, const void* const* pointers) {
+int resonance_abi_matches(int32_t version, int32_t model_size, int32_t chunk_size, int32_t hidden_size,
+                          int32_t logits_size) {
+    return version == ABI_VERSION && model_size == sizeof(ModelWeights) && chunk_size == sizeof(ChunkRows) &&
+           hidden_size == sizeof(HiddenCall) && logits_size == sizeof(LogitsCall);
+}
+
+void* resonance_create_model(const ModelWeights* weights) {
+    auto padded = [](int n) { return (n + PANEL - 1) / PANEL * PANEL; };
+    const int width = weights->n_embd, P = padded(width), inner = padded(4 * width);
+    auto matrix = [&](const MatrixWeights& matrix, int outputs, int inputs) {
+        return Matrix{Precision(weights->precision), outputs, inputs, matrix.data, matrix.scale, matrix.bias};
+    };
     Model* m = new Model;
-    m->width = sizes[0], m->padded = sizes[1], m->heads = sizes[2], m->context = sizes[3];
-    m->head_dim = m->width / m->heads;
-    m->epsilon = epsilon;
-    const Kind kind = Kind(sizes[5]);
-    m->bf16_cache = sizes[6];
-    auto next = [&] { return *pointers++; };
-    auto matrix = [&](int outputs, int inputs, bool biased) {
-        auto data = (const uint8_t*)next();
-        auto scale = (const float*)next();
-        return Matrix{kind, outputs, inputs, data, scale, biased ? (const float*)next() : nullptr};
-    };
-    auto norm = [&] {
-        auto weight = (const float*)next();
-        return Norm{weight, (const float*)next()};
-    };
-    auto whole = [](int n) { return (n + PANEL - 1) / PANEL * PANEL; };
-    m->tokens = matrix(vocab_padded, m->padded, false);
-    m->head = matrix(vocab_padded, m->padded, false);
-    m->positions = (const float*)next();
-    m->norm = norm();
-    const int inner = whole(4 * m->width);
-    for (int i = 0; i < sizes[4]; i++) {
-        Layer layer;
-        layer.norm1 = norm(), layer.norm2 = norm();
-        layer.qkv = matrix(whole(3 * m->width), m->padded, true);
-        layer.proj = matrix(m->padded, m->padded, true);
-        layer.fc = matrix(inner, m->padded, true);
-        layer.out = matrix(m->padded, inner, true);
-        m->layers.push_back(layer);
+    m->width = width, m->padded_width = P;
+    m->heads = weights->n_head, m->head_dim = width / weights->n_head, m->context = weights->context_length;
+    m->epsilon = weights->layer_norm_epsilon;
+    m->bf16_cache = weights->bf16_cache;
+    m->token_embedding = matrix(weights->token_embedding, weights->padded_vocab_size, P);
+    m->head = matrix(weights->head, weights->padded_vocab_size, P);
+    m->position_embedding = weights->position_embedding;
+    m->norm = weights->norm;
+    for (int i = 0; i < weights->n_layer; i++) {
+        const LayerWeights& layer = weights->layers[i];
+        m->layers.push_back({layer.norm1, layer.norm2, matrix(layer.qkv, padded(3 * width), P),
+                             matrix(layer.attention_proj, P, P), matrix(layer.fc, inner, P),
+                             matrix(layer.feed_forward_proj, P, inner)});
     }
     return m;
 }
 
-void resonance_free(void* model) { delete (Model*)model; }
+void resonance_free_model(void* model) { delete (Model*)model; }
 
-// Compute `rows` tokens, which `runs` place in slots; leave their keys and values in the cache, and the hidden
-// states after the last norm of the `n_wanted` rows named by `wanted` in `hidden` (n_wanted, width).
-void resonance_hidden(void* model, const int32_t* runs, int n_runs, const int64_t* token_ids, int rows, void* keys,
-                      void* values, const int32_t* wanted, int n_wanted, float* hidden, int threads) {
+void resonance_hidden(void* model, const HiddenCall* arguments) {
     Model& m = *(Model*)model;
-    const Run* run = (const Run*)runs;
-    const int P = m.padded, inner = m.layers.empty() ? P : m.layers[0].fc.outputs;
-    if (m.residual.size() < size_t(rows) * P) {
-        for (auto* buffer : {&m.residual, &m.normed, &m.attended}) buffer->assign(size_t(rows) * P, 0);
-        m.qkv.assign(size_t(rows) * (3 * P), 0);
-        m.inner.assign(size_t(rows) * inner, 0);
-        m.input.reserve(rows, P);
-        m.inner_input.reserve(rows, inner);
+    const HiddenCall& call = *arguments;
+    const int P = m.padded_width, inner = m.layers.empty() ? P : m.layers[0].fc.outputs;
+    if (m.residual.size() < size_t(call.rows) * P) {
+        for (auto* buffer : {&m.residual, &m.normed, &m.attended}) buffer->assign(size_t(call.rows) * P, 0);
+        m.qkv.assign(size_t(call.rows) * (3 * P), 0);
+        m.inner.assign(size_t(call.rows) * inner, 0);
+        m.input.reserve(call.rows, P);
+        m.inner_input.reserve(call.rows, inner);
     }
-    std::vector<const Run*> run_of(rows);
-    for (int i = 0; i < n_runs; i++)
-        for (int row = 0; row < run[i].count; row++) run_of[run[i].row + row] = run + i;
-    m.phases.begin(int(m.layers.size()) * PHASES_A_LAYER + 2, threads);
-#pragma omp parallel num_threads(threads)
+    std::vector<int> position(call.rows);
+    for (const ChunkRows* chunk = call.chunks; chunk < call.chunks + call.n_chunks; chunk++)
+        for (int i = 0; i < chunk->count; i++) position[chunk->row + i] = chunk->position + i;
+    m.phases.reset(int(m.layers.size()) * PHASES_PER_LAYER + 2, call.threads);
+#pragma omp parallel num_threads(call.threads)
     {
-        Tiles tiles(rows);
-        Member member(m.phases, omp_get_thread_num());
-        member.share(rows, [&](int row) {
+        AmxTiles tiles(call.rows);
+        Worker worker(m.phases, omp_get_thread_num());
+        worker.parallel_for(call.rows, [&](int row) {
             float* x = &m.residual[size_t(row) * P];
-            unpack_row(m.tokens, token_ids[row], x);
-            const float* position = m.positions + size_t(run_of[row]->position + row - run_of[row]->row) * P;
-            for (int d = 0; d < P; d++) x[d] += position[d];
+            unpack_row(m.token_embedding, call.token_ids[row], x);
+            const float* embedding = m.position_embedding + size_t(position[row]) * P;
+            for (int d = 0; d < P; d++) x[d] += embedding[d];
         });
         if (m.bf16_cache)
-            run_layers(m, member, run, n_runs, rows, (uint16_t*)keys, (uint16_t*)values);
+            run_layers<uint16_t>(m, worker, call);
         else
-            run_layers(m, member, run, n_runs, rows, (float*)keys, (float*)values);
-        member.share(n_wanted, [&](int i) {
-            normalise(m.norm, &m.residual[size_t(wanted[i]) * P], m.width, m.epsilon, hidden + size_t(i) * m.width);
+            run_layers<float>(m, worker, call);
+        worker.parallel_for(call.n_hidden, [&](int i) {
+            layer_norm(m.norm, &m.residual[size_t(call.hidden_rows[i]) * P], m.width, m.epsilon,
+                       call.hidden + size_t(i) * m.width);
         });
     }
 }
 
-// The head: `hidden` (rows, width) to `logits` (rows, padded vocabulary).
-void resonance_logits(void* model, const float* hidden, int rows, float* logits, int threads) {
+void resonance_logits(void* model, const LogitsCall* arguments) {
     Model& m = *(Model*)model;
-    const int P = m.padded;
-    if (m.normed.size() < size_t(rows) * P) m.normed.assign(size_t(rows) * P, 0);
-    m.input.reserve(rows, P);
-    m.phases.begin(2, threads);
-#pragma omp parallel num_threads(threads)
+    const LogitsCall& call = *arguments;
+    const int P = m.padded_width;
+    if (m.normed.size() < size_t(call.rows) * P) m.normed.assign(size_t(call.rows) * P, 0);
+    m.input.reserve(call.rows, P);
+    m.phases.reset(2, call.threads);
+#pragma omp parallel num_threads(call.threads)
     {
-        Tiles tiles(rows);
-        Member member(m.phases, omp_get_thread_num());
-        prepared(member, m.head, m.input, rows, m.normed.data(), P, [&](int row) {
-            memcpy(&m.normed[size_t(row) * P], hidden + size_t(row) * m.width, m.width * sizeof(float));
+        AmxTiles tiles(call.rows);
+        Worker worker(m.phases, omp_get_thread_num());
+        prepare_input(worker, m.head, m.input, call.rows, m.normed.data(), P, [&](int row) {
+            memcpy(&m.normed[size_t(row) * P], call.hidden + size_t(row) * m.width, m.width * sizeof(float));
         });
-        product(member, m.head, m.input, rows, STORE, logits, PANELS_AN_ITEM);
+        matmul(worker, m.head, m.input, call.rows, STORE, call.logits, HEAD_PANELS_PER_ITEM);
     }
 }
 
-// Read `nbytes`, a multiple of 64 for each thread, as the products do, and do nothing else; their sum, so that it is
-// done. How fast memory can be read at all.
-uint32_t resonance_read(const uint8_t* memory, int64_t nbytes, int threads) {
+// Reads `nbytes`, a multiple of 512 for each thread, as `gemm_panel` does, to measure the memory's bandwidth. Returns
+// their sum, so that the compiler keeps the reads.
+uint32_t resonance_read(const uint8_t* memory, int64_t nbytes, int32_t threads) {
     const int64_t part = nbytes / threads / 512 * 512;
     uint32_t total = 0;
 #pragma omp parallel num_threads(threads) reduction(+ : total)
     {
         const uint8_t* from = memory + omp_get_thread_num() * part;
-        Words sums[8] = {};
+        U32x16 sums[8] = {};
         for (const uint8_t* end = from + part; from < end; from += 512)
             for (int v = 0; v < 8; v++) {
-                prefetch(from + v * 64 + AHEAD);
-                sums[v] += load<Words>(from + v * 64);
+                prefetch(from + v * 64 + PREFETCH_BYTES);
+                sums[v] += load<U32x16>(from + v * 64);
             }
         for (int v = 0; v < 8; v++)
             for (int i = 0; i < LANES; i++) total += sums[v][i];
