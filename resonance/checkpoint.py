@@ -48,6 +48,8 @@ class Checkpoint:
         """The run's or the base model's name; `RUN/last` for a run's newest weights."""
         if self.folder.name == LAST_FOLDER and (self.folder.parent / METADATA_FILE).is_file():
             return f"{self.folder.parent.name}/{LAST_FOLDER}"
+        if self.folder.parent.name == "snapshots":  # the Hub's cache: models--ORG--NAME/snapshots/COMMIT
+            return self.folder.parents[1].name.rpartition("--")[2]
         return self.folder.stem if self.folder.is_file() else self.folder.name
 
     @cached_property
@@ -97,7 +99,7 @@ class Checkpoint:
         if str(what) in PRESETS:
             return cls.open(weights.resolve(what))
         there = ", ".join(run.name for run in cls.list(root)) or "no runs yet"
-        bases = ", ".join(name for name in PRESETS if (paths.home() / "weights" / name).is_dir())
+        bases = ", ".join(weights.downloaded_models())
         raise CheckpointError(
             f"There is no checkpoint {str(what)!r}; there are: {there}; downloaded base models: {bases or 'none'}."
         )

@@ -1,6 +1,7 @@
-"""A released GPT-2's files, brought to RESONANCE_HOME/weights/<name>.
+"""Downloads a released GPT-2 to RESONANCE_HOME/weights/<name>, or finds it in the Hugging Face Hub's cache.
 
-It knows where the files are and which make a model; `transfer` brings each of them.
+`huggingface_hub` finds its cache, endpoint and token (HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE). The bytes come
+through `transfer`, because `hf_hub_download` deletes an interrupted file and does not verify hashes.
 """
 
 import json
@@ -11,22 +12,22 @@ from typing import Any
 
 import httpx
 from filelock import FileLock, Timeout
+from huggingface_hub import constants, get_token
 
 from resonance import weights
 from resonance.atomic_files import write_text_atomically
 from resonance.paths import home
 from resonance.private_files import private_folder
 from resonance.weights import huggingface, openai
-from resonance.weights.remote_file import hash_file
 from resonance.weights.state_dict import WeightsError
-from resonance.weights.transfer import Policy, Watcher, fetch
+from resonance.weights.transfer import ProgressListener, RetryPolicy, fetch, hash_file
 
 MANIFEST = "download.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A place that holds all released models in one layout; the last file is the one that makes a folder whole."""
+    """A server with all released models in one layout; the last file makes a folder complete."""
 
     base_url: str
     folders: Mapping[str, str]  # by model: below base_url
@@ -35,7 +36,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Downloaded:
+class DownloadedModel:
     """A model that is on disk and has been read once."""
 
     folder: Path
@@ -44,9 +45,9 @@ class Downloaded:
 
 SOURCES = {
     "huggingface": Source(
-        "https://huggingface.co",
+        constants.ENDPOINT,
         {name: f"openai-community/{name}/resolve/main" for name in weights.NAMES},
-        ("config.json", "model.safetensors"),
+        (huggingface.CONFIG, huggingface.WEIGHTS),
         huggingface,
     ),
     "openai": Source(
@@ -58,44 +59,69 @@ SOURCES = {
 }
 
 
-def download(name: str, source: str, policy: Policy, watch: Watcher, base_url: str | None = None) -> Downloaded:
-    """Bring a model's files to its folder, where `weights.resolve(name)` finds them, and read it once.
+def download(
+    name: str, source: str, policy: RetryPolicy, listener: ProgressListener, base_url: str | None = None
+) -> DownloadedModel:
+    """Put a model's files where `weights.resolve(name)` finds them, and read them once.
 
-    Files that are there already, with the hash that they arrived with, are not fetched again. Raises WeightsError
-    for an unknown name or source, while another process downloads the same model, when `fetch` gives up, and when
-    the files make no model.
+    Files that are on disk with the hash that they arrived with are not fetched again, nor is a model in the Hub's
+    cache with source huggingface. Raises WeightsError for an unknown name or source, while another process downloads
+    the same model, when the transfer fails, and when the files are no GPT-2.
     """
     if name not in weights.NAMES:
         raise WeightsError(f"There is no released GPT-2 named {name!r}; there are {', '.join(weights.NAMES)}.")
     if source not in SOURCES:
         raise WeightsError(f"There is no source {source!r}; there are {', '.join(SOURCES)}.")
-    place, folder = SOURCES[source], home() / "weights" / name
-    url = f"{(base_url or place.base_url).rstrip('/')}/{place.folders[name]}"
-    try:
-        private_folder(folder)
-        with FileLock(folder.with_name(f".{name}.lock"), timeout=0):
-            _fetch_all(url, place.files, folder, policy, watch)
-    except Timeout:
-        raise WeightsError(f"{name} is being downloaded by another process; wait for that one.") from None
-    except OSError as error:
-        raise WeightsError(f"{folder} cannot be written: {error.strerror or error}.") from None
-    _, state = place.layout.read(folder)
-    return Downloaded(folder, sum(tensor.numel() for tensor in state.values()))
+    folder, layout = home() / "weights" / name, SOURCES[source].layout
+    is_here = (folder / huggingface.WEIGHTS).is_file()
+    if source == "huggingface" and not is_here and (snapshot := _verified_snapshot(name)):
+        folder = snapshot
+    else:
+        try:
+            private_folder(folder)
+            with FileLock(folder.with_name(f".{name}.lock"), timeout=0):
+                _fetch_all(name, SOURCES[source], folder, policy, listener, base_url)
+        except Timeout:
+            raise WeightsError(f"{name} is being downloaded by another process; wait for that one.") from None
+        except OSError as error:
+            raise WeightsError(f"{folder} cannot be written: {error.strerror or error}.") from None
+    _, state = layout.read(folder)
+    return DownloadedModel(folder, sum(tensor.numel() for tensor in state.values()))
 
 
-def _fetch_all(url: str, files: tuple[str, ...], folder: Path, policy: Policy, watch: Watcher) -> None:
-    arrived = _read_manifest(folder)
+def _verified_snapshot(name: str) -> Path | None:
+    """Return the model in the Hub's cache; None where it is missing or its weights lack the hash they are named by."""
+    if (folder := weights.find_snapshot(name)) is None:
+        return None
+    blob = (folder / huggingface.WEIGHTS).resolve()
+    is_named_by_hash = len(blob.name) == 64  # on systems without links there is none
+    return folder if not is_named_by_hash or hash_file(blob, {"sha256"})["sha256"] == blob.name else None
+
+
+def _fetch_all(
+    name: str, source: Source, folder: Path, policy: RetryPolicy, listener: ProgressListener, base_url: str | None
+) -> None:
+    is_hub = source.layout is huggingface and base_url is None
+    url = f"{(base_url or source.base_url).rstrip('/')}/{source.folders[name]}"
+    token = get_token() if is_hub else None  # no other server gets it
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    manifest = _read_manifest(folder)
     timeout = httpx.Timeout(policy.stall_timeout)
-    with httpx.Client(timeout=timeout, follow_redirects=True) as client:
-        for file in files:
+    with httpx.Client(timeout=timeout, follow_redirects=True, headers=headers) as client:
+        for file in source.files:
             path = folder / file
-            if _is_whole(path, arrived.get(file)):
+            if _is_whole(path, manifest.get(file)):
                 size = path.stat().st_size
-                watch.progress(file, size, size)
+                listener.progress(file, size, size)
                 continue
-            fetched = fetch(client, f"{url}/{file}", path, policy, watch)
-            arrived[file] = {"url": f"{url}/{file}", **asdict(fetched)}
-            write_text_atomically(folder / MANIFEST, json.dumps(arrived, indent=2) + "\n")
+            if is_hub and constants.is_offline_mode():
+                raise WeightsError(
+                    f"{name} is not in the Hugging Face Hub's cache ({constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE "
+                    "forbids its download."
+                )
+            transferred = fetch(client, f"{url}/{file}", path, policy, listener)
+            manifest[file] = {"url": f"{url}/{file}", **asdict(transferred)}
+            write_text_atomically(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
 
 def _is_whole(path: Path, record: Mapping[str, Any] | None) -> bool:

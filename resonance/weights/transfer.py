@@ -1,30 +1,36 @@
-"""One file over HTTP, whole and verified: it goes on where it stopped, and waits and tries again where that helps.
+"""One file over HTTP, whole and verified: a transfer resumes where it stopped and retries failures that may pass.
 
-It knows URLs, bytes and hashes, not what the file is. `NAME.partial` holds what has arrived, `NAME.partial.json`
-what the server said the whole is, so that a later run can tell whether it may go on.
+It knows URLs, bytes and hashes, not the file's content. `NAME.partial` holds the bytes so far, `NAME.partial.json`
+the size and hashes that the server announced, which tell a later run whether it may resume.
 """
 
+import base64
+import binascii
+import hashlib
 import json
 import os
+import re
 import shutil
+from collections.abc import Set
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Protocol
 
 import httpx
 import stamina
 
-from resonance.weights.remote_file import Announced, hash_file, retry_after, starts_at
 from resonance.weights.state_dict import WeightsError
 
-HEADROOM = 1 << 20  # a break-off after this many new bytes does not count as a failed attempt
-LONGEST_WAIT = 120.0  # seconds that a server may ask us to wait before we rather give up
-WAITED_FOR = (408, 429, 500, 502, 503, 504)  # answers that may be another one in a moment
+PROGRESS = 1 << 20  # bytes; a connection that breaks after so many new ones does not count as a failed attempt
+LONGEST_WAIT = 120.0  # seconds; a server that asks for a longer wait ends the transfer
+RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """How patient a transfer is; times in seconds."""
+class RetryPolicy:
+    """How often and after which waits a transfer is attempted again; times in seconds."""
 
     attempts: int = 6
     stall_timeout: float = 30.0
@@ -33,57 +39,111 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
-    """A file that has arrived whole."""
+class TransferredFile:
+    """A file that is whole on disk."""
 
     size: int
     sha256: str
     revision: str | None
 
 
-class Watcher(Protocol):
-    """Whoever is told how a transfer goes."""
+class ProgressListener(Protocol):
+    """Receives a transfer's events."""
 
     def progress(self, file: str, done: int, total: int | None) -> None:
-        """So many bytes of a file are here."""
+        """`done` of `total` bytes of a file are on disk."""
         ...
 
     def retrying(self, file: str, reason: str) -> None:
-        """An attempt failed, and another one follows after a pause."""
+        """An attempt failed; another one follows after a pause."""
         ...
 
 
-class Transient(Exception):
-    """A failure that another attempt may not meet; `wait` is how long the server asked us to wait."""
+class TransientError(Exception):
+    """A failure that another attempt may not meet; `wait` is the server's Retry-After in seconds."""
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
         self.wait = wait
 
 
-def fetch(client: httpx.Client, url: str, path: Path, policy: Policy, watch: Watcher) -> Fetched:
-    """Bring `url` to `path`, which appears only once it is whole and its announced size and hash are right.
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """What a server announces about a whole file: size in bytes, hashes by algorithm, version.
 
-    Raises WeightsError, in one sentence, when the server refuses, stays away, or sends wrong bytes; what has
-    arrived is kept for the next time unless it is wrong.
+    Hugging Face's Hub answers for a large file with a redirect that carries its size and SHA-256 (`X-Linked-*`), and
+    for a small one with Git's hash of it as ETag. Azure, where OpenAI's files are, sends an MD5.
     """
-    return _Transfer(client, url, path, policy, watch).run()
+
+    size: int | None
+    digests: dict[str, str]  # hex, by `sha256`, `md5` or `git-sha1`
+    etag: str | None  # of the server that sends the bytes
+    revision: str | None  # the Hub's commit
+
+    @classmethod
+    def from_response(cls, response: httpx.Response) -> "RemoteFile":
+        """Read the headers of a response and of the redirects before it; the first server's values win."""
+        headers = {
+            name: hop.headers[name]
+            for hop in (response, *reversed(response.history))
+            for name in ("X-Linked-ETag", "X-Linked-Size", "X-Repo-Commit")
+            if name in hop.headers
+        }
+        etag = response.headers.get("ETag")
+        size = headers.get("X-Linked-Size") or _whole_size(response)
+        return cls(
+            int(size) if size.isdigit() else None,
+            _etag_digest(headers.get("X-Linked-ETag") or etag or "") | _md5(response),
+            etag,
+            headers.get("X-Repo-Commit"),
+        )
+
+    def matches(self, other: "RemoteFile") -> bool:
+        """Whether bytes of one may continue bytes of the other: no value that both have differs."""
+        pairs = [(self.size, other.size), (self.etag, other.etag)]
+        pairs += [(self.digests[name], other.digests[name]) for name in self.digests.keys() & other.digests]
+        return all(one == two for one, two in pairs if one is not None and two is not None)
+
+
+def fetch(
+    client: httpx.Client, url: str, path: Path, policy: RetryPolicy, listener: ProgressListener
+) -> TransferredFile:
+    """Download `url` to `path`, which appears only once it is whole and its announced size and hash are right.
+
+    Raises WeightsError, in one sentence, when the server refuses, cannot be reached, or sends wrong bytes; the bytes
+    so far are kept for the next run unless they are wrong.
+    """
+    return _Transfer(client, url, path, policy, listener).run()
+
+
+def hash_file(path: Path, algorithms: Set[str]) -> dict[str, str]:
+    """Compute hex digests of a file in one pass: `sha256`, `md5`, or `git-sha1` (Git's name of a blob)."""
+    hashes = {name: hashlib.new(name.removeprefix("git-"), usedforsecurity=False) for name in algorithms}
+    if "git-sha1" in hashes:
+        hashes["git-sha1"].update(f"blob {path.stat().st_size}\0".encode())
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            for each in hashes.values():
+                each.update(chunk)
+    return {name: each.hexdigest() for name, each in hashes.items()}
 
 
 class _Transfer:
-    def __init__(self, client: httpx.Client, url: str, path: Path, policy: Policy, watch: Watcher) -> None:
-        self._client, self._url, self._path, self._policy, self._watch = client, url, path, policy, watch
+    def __init__(
+        self, client: httpx.Client, url: str, path: Path, policy: RetryPolicy, listener: ProgressListener
+    ) -> None:
+        self._client, self._url, self._path, self._policy, self._listener = client, url, path, policy, listener
         self._partial = path.with_name(path.name + ".partial")
         self._record = path.with_name(path.name + ".partial.json")
         self._failures = 0
-        self._farthest = self._here()  # bytes; only getting beyond it is progress
+        self._farthest = self._partial_size()  # bytes; only more than these are progress
         self._damaged = False
 
-    def run(self) -> Fetched:
+    def run(self) -> TransferredFile:
         policy = self._policy
         try:
             for attempt in stamina.retry_context(
-                on=self._worth_retrying,
+                on=self._is_retried,
                 attempts=policy.attempts,
                 timeout=None,
                 wait_initial=policy.wait_initial,
@@ -94,8 +154,12 @@ class _Transfer:
                     return self._attempt()
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise WeightsError(f"{self._url} cannot be fetched ({error}); check base_url.") from None
-        except (Transient, httpx.TransportError) as error:
-            kept = f"; {self._here():,} bytes are kept, run the command again to go on" if self._here() else ""
+        except (TransientError, httpx.TransportError) as error:
+            kept = (
+                f"; {self._partial_size():,} bytes are kept, run the command again to go on"
+                if self._partial_size()
+                else ""
+            )
             raise WeightsError(
                 f"{self._url} could not be fetched in {policy.attempts} attempts ({self._reason(error)}){kept}."
             ) from None
@@ -105,13 +169,13 @@ class _Transfer:
             raise WeightsError(f"{self._partial} cannot be written: {error.strerror or error}.") from None
         raise AssertionError("stamina ends in a result or an exception")
 
-    def _worth_retrying(self, error: Exception) -> bool | float:
-        if not isinstance(error, Transient | httpx.TransportError) or isinstance(error, httpx.UnsupportedProtocol):
+    def _is_retried(self, error: Exception) -> bool | float:
+        if not isinstance(error, TransientError | httpx.TransportError) or isinstance(error, httpx.UnsupportedProtocol):
             return False
         self._failures += 1
         if self._failures < self._policy.attempts:
-            self._watch.retrying(self._path.name, self._reason(error))
-        return error.wait if isinstance(error, Transient) and error.wait is not None else True
+            self._listener.retrying(self._path.name, self._reason(error))
+        return error.wait if isinstance(error, TransientError) and error.wait is not None else True
 
     def _reason(self, error: Exception) -> str:
         match error:
@@ -120,69 +184,69 @@ class _Transfer:
             case httpx.TimeoutException():
                 return f"nothing arrived for {self._policy.stall_timeout:g} s"
             case httpx.TransportError():
-                return f"the connection broke off after {self._here():,} bytes"
+                return f"the connection broke off after {self._partial_size():,} bytes"
             case _:
                 return str(error)
 
-    def _attempt(self) -> Fetched:
+    def _attempt(self) -> TransferredFile:
         while True:
             try:
-                announced = self._pull()
+                announced = self._request()
             except httpx.TransportError:
-                if (here := self._here()) < self._farthest + HEADROOM:
+                if (size := self._partial_size()) < self._farthest + PROGRESS:
                     raise
-                self._farthest = here
+                self._farthest = size
                 continue
             return self._finish(announced)
 
-    def _pull(self) -> Announced:
-        """One request: append what it brings to the partial file. Returns once all of it is there."""
-        begun, here = self._begun(), self._here()
-        if begun is not None and begun.size == here:
-            return begun
+    def _request(self) -> RemoteFile:
+        """Send one request and append its body to the partial file; return once that is whole."""
+        previous, size = self._read_record(), self._partial_size()
+        if previous is not None and previous.size == size:
+            return previous
         headers = {"Accept-Encoding": "identity"}
-        if begun is not None and here:
-            headers["Range"] = f"bytes={here}-"
-            if begun.etag and not begun.etag.startswith("W/"):
-                headers["If-Range"] = begun.etag
+        if previous is not None and size:
+            headers["Range"] = f"bytes={size}-"
+            if previous.etag and not previous.etag.startswith("W/"):
+                headers["If-Range"] = previous.etag
         with self._client.stream("GET", self._url, headers=headers) as response:
-            self._refuse_errors(response)
-            announced = Announced.by(response)
+            self._check_status(response)
+            announced = RemoteFile.from_response(response)
             start = 0
             if response.status_code == 206:
-                if begun is None or not announced.fits(begun) or not starts_at(response, here):
+                if previous is None or not announced.matches(previous) or not _starts_at(response, size):
                     self._discard()
-                    raise Transient("the file on the server is another one by now; starting again")
-                announced, start = begun, here
-            self._need_room(announced, start)
+                    raise TransientError("the file on the server is another one by now; starting again")
+                announced, start = previous, size
+            self._check_disk_space(announced, start)
             if start == 0:
                 self._partial.write_bytes(b"")
                 self._record.write_text(json.dumps(asdict(announced)))
             with self._partial.open("ab") as file:
                 for chunk in response.iter_raw():
                     file.write(chunk)
-                    self._watch.progress(self._path.name, file.tell(), announced.size)
+                    self._listener.progress(self._path.name, file.tell(), announced.size)
         return announced
 
-    def _refuse_errors(self, response: httpx.Response) -> None:
+    def _check_status(self, response: httpx.Response) -> None:
         status = response.status_code
-        said = f"the server answered {status} {response.reason_phrase}".rstrip()
-        if status in WAITED_FOR:
-            wait = retry_after(response)
+        answer = f"the server answered {status} {response.reason_phrase}".rstrip()
+        if status in RETRIED_STATUSES:
+            wait = _retry_after(response)
             if wait is not None and wait > LONGEST_WAIT:
-                raise WeightsError(f"{self._url}: {said} and asks to wait {wait:,.0f} s; try again then.")
-            raise Transient(said, wait)
-        if status == 416:  # what is here is no beginning of what is there
+                raise WeightsError(f"{self._url}: {answer} and asks to wait {wait:,.0f} s; try again then.")
+            raise TransientError(answer, wait)
+        if status == 416:  # the partial file is longer than the server's
             self._discard()
-            raise Transient(said + "; starting again")
+            raise TransientError(answer + "; starting again")
         if status == 404:
-            raise WeightsError(f"{self._url} does not exist ({said}); check name, source and base_url.")
+            raise WeightsError(f"{self._url} does not exist ({answer}); check name, source and base_url.")
         if status not in (200, 206):
-            raise WeightsError(f"{self._url} cannot be fetched: {said}.")
+            raise WeightsError(f"{self._url} cannot be fetched: {answer}.")
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise WeightsError(f"{self._url} is sent compressed although it was asked for as it is.")
 
-    def _need_room(self, announced: Announced, start: int) -> None:
+    def _check_disk_space(self, announced: RemoteFile, start: int) -> None:
         needed = (announced.size or 0) - start
         free = shutil.disk_usage(self._path.parent).free
         if needed > free:
@@ -191,13 +255,13 @@ class _Transfer:
                 f"{free / 1e9:,.1f} GB free; make room, or set RESONANCE_HOME to another disk."
             )
 
-    def _finish(self, announced: Announced) -> Fetched:
-        """Verify the partial file and give it its name."""
-        size = self._here()
+    def _finish(self, announced: RemoteFile) -> TransferredFile:
+        """Verify the partial file and rename it."""
+        size = self._partial_size()
         if announced.size is not None and size != announced.size:
             if size > announced.size:
                 self._discard()
-            raise Transient(f"{size:,} bytes arrived and {announced.size:,} were announced")
+            raise TransientError(f"{size:,} bytes arrived and {announced.size:,} were announced")
         found = hash_file(self._partial, {"sha256", *announced.digests})
         for algorithm, digest in announced.digests.items():
             if found[algorithm] != digest:
@@ -206,19 +270,19 @@ class _Transfer:
                 if self._damaged:
                     raise WeightsError(f"{self._url} arrived damaged twice ({reason}); it was thrown away.")
                 self._damaged = True
-                raise Transient(reason)
+                raise TransientError(reason)
         with self._partial.open("rb+") as file:
             os.fsync(file.fileno())
         self._partial.replace(self._path)
         self._record.unlink(missing_ok=True)
-        return Fetched(size, found["sha256"], announced.revision)
+        return TransferredFile(size, found["sha256"], announced.revision)
 
-    def _here(self) -> int:
+    def _partial_size(self) -> int:
         return self._partial.stat().st_size if self._partial.is_file() else 0
 
-    def _begun(self) -> Announced | None:
+    def _read_record(self) -> RemoteFile | None:
         try:
-            return Announced(**json.loads(self._record.read_text()))
+            return RemoteFile(**json.loads(self._record.read_text()))
         except (OSError, ValueError, TypeError):
             return None
 
@@ -226,3 +290,41 @@ class _Transfer:
         self._partial.unlink(missing_ok=True)
         self._record.unlink(missing_ok=True)
         self._farthest = 0
+
+
+def _starts_at(response: httpx.Response, start: int) -> bool:
+    return response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Return the seconds that the server asks to wait; None where it does not say."""
+    value = response.headers.get("Retry-After", "")
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except ValueError:
+        return None
+
+
+def _whole_size(response: httpx.Response) -> str:
+    if response.status_code == 206:
+        return response.headers.get("Content-Range", "").rpartition("/")[2]
+    return response.headers.get("Content-Length", "")
+
+
+def _etag_digest(etag: str) -> dict[str, str]:
+    digest = etag.removeprefix("W/").strip('"').lower()
+    for algorithm, digits in (("sha256", 64), ("git-sha1", 40)):
+        if re.fullmatch(f"[0-9a-f]{{{digits}}}", digest):
+            return {algorithm: digest}
+    return {}
+
+
+def _md5(response: httpx.Response) -> dict[str, str]:
+    header = "Content-MD5" if response.status_code == 200 else "x-ms-blob-content-md5"
+    try:
+        digest = base64.b64decode(response.headers.get(header, ""), validate=True)
+    except binascii.Error:
+        return {}
+    return {"md5": digest.hex()} if len(digest) == 16 else {}

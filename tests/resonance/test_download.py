@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -14,17 +15,20 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from huggingface_hub import constants, hf_hub_download
 
+from resonance.checkpoint import Checkpoint
 from resonance.cli.weights import main
 from resonance.model import GPT2, GPT2Config
 from resonance.weights import WeightsError, huggingface, openai, read, resolve
 from resonance.weights.download import download
-from resonance.weights.transfer import Policy
+from resonance.weights.transfer import RetryPolicy
 
 TINY = GPT2Config(vocab_size=97, context_length=24, n_layer=2, n_head=2, n_embd=16)
 HUB = "/openai-community/gpt2/resolve/main"
 BIG = f"{HUB}/model.safetensors"
-QUICK = Policy(attempts=4, stall_timeout=30.0, wait_initial=0.01, wait_max=0.05)
+COMMIT = "11c5a3d5811f50298f278a704980280950aedb10"
+QUICK = RetryPolicy(attempts=4, stall_timeout=30.0, wait_initial=0.01, wait_max=0.05)
 
 
 @dataclass
@@ -33,6 +37,7 @@ class Request:
     range: str | None
     if_range: str | None
     at: float
+    authorization: str | None
 
 
 Answer = Callable[["Handler", bytes], None]
@@ -61,7 +66,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         state = self.server_state
-        state.requests.append(Request(self.path, self.headers["Range"], self.headers["If-Range"], time.monotonic()))
+        headers = (self.headers[name] for name in ("Range", "If-Range"))
+        state.requests.append(Request(self.path, *headers, time.monotonic(), self.headers["Authorization"]))
         if state.script[self.path]:
             state.script[self.path].pop(0)(self, state.files.get(self.path, b""))
         elif self.path in state.redirects:
@@ -70,6 +76,14 @@ class Handler(BaseHTTPRequestHandler):
             serve(self, state.files[self.path])
         else:
             status(404)(self, b"")
+
+    def do_HEAD(self) -> None:
+        content = self.server_state.files[self.path]
+        self.send_response(200)
+        self.send_header("ETag", etag(content))
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -105,7 +119,7 @@ def redirect(handler: Handler, content: bytes) -> None:
     handler.send_header("Location", target)
     handler.send_header("X-Linked-ETag", etag(linked))
     handler.send_header("X-Linked-Size", str(len(linked)))
-    handler.send_header("X-Repo-Commit", "11c5a3d5811f50298f278a704980280950aedb10")
+    handler.send_header("X-Repo-Commit", COMMIT)
     handler.send_header("Content-Length", "0")
     handler.end_headers()
 
@@ -158,8 +172,8 @@ def wrong_bytes(handler: Handler, content: bytes) -> None:
     serve(handler, content[:-9] + b"x" * 9, tag=etag(content))
 
 
-class Told:
-    """What a transfer said on its way."""
+class RecordingListener:
+    """Keeps a transfer's events."""
 
     def __init__(self) -> None:
         self.retries: list[str] = []
@@ -175,6 +189,8 @@ class Told:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RESONANCE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))  # of this process
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))  # of its children
     return tmp_path / "home"
 
 
@@ -209,10 +225,10 @@ def folder(home: Path) -> Path:
     return home / "weights" / "gpt2"
 
 
-def get(server: Server, source: str = "huggingface", policy: Policy = QUICK) -> Told:
-    told = Told()
-    download("gpt2", source, policy, told, server.url)
-    return told
+def get(server: Server, source: str = "huggingface", policy: RetryPolicy = QUICK) -> RecordingListener:
+    events = RecordingListener()
+    download("gpt2", source, policy, events, server.url)
+    return events
 
 
 def assert_whole(folder: Path, server: Server) -> None:
@@ -223,12 +239,12 @@ def assert_whole(folder: Path, server: Server) -> None:
 
 @pytest.mark.parametrize("source", ["huggingface", "openai"])
 def test_a_download_is_found_by_its_name_and_read(server: Server, home: Path, source: str):
-    told = get(server, source)
+    events = get(server, source)
     assert resolve("gpt2") == home / "weights" / "gpt2"
     config, state = read(resolve("gpt2"))
     assert config == TINY and len(state) == 28
-    assert told.retries == []
-    assert {file: done for file, done, total in told.seen if done == total} == {
+    assert events.retries == []
+    assert {file: done for file, done, total in events.seen if done == total} == {
         path.name: path.stat().st_size for path in (home / "weights" / "gpt2").iterdir() if path.name != "download.json"
     }
 
@@ -262,14 +278,14 @@ def test_only_a_file_that_was_changed_on_disk_is_fetched_again(server: Server, f
 
 def test_a_broken_connection_goes_on_where_it_broke(server: Server, folder: Path):
     server.script[BIG] = [breaks_off(5000), breaks_off(3000)]
-    told = get(server)
+    events = get(server)
     tag = etag(server.files[BIG])
     assert [(r.range, r.if_range) for r in server.asked(BIG)] == [
         (None, None),
         ("bytes=5000-", tag),
         ("bytes=8000-", tag),
     ]
-    assert told.retries == [f"model.safetensors: the connection broke off after {n:,} bytes" for n in (5000, 8000)]
+    assert events.retries == [f"model.safetensors: the connection broke off after {n:,} bytes" for n in (5000, 8000)]
     assert_whole(folder, server)
 
 
@@ -334,8 +350,8 @@ def test_without_version_marks_a_change_is_noticed_by_the_size(server: Server, f
 def test_a_stalled_connection_is_given_up_and_resumed(server: Server, folder: Path):
     server.script[BIG] = [stalls(7000)]
     begun = time.monotonic()
-    told = get(server, policy=replace(QUICK, stall_timeout=2.0))
-    assert told.retries == ["model.safetensors: nothing arrived for 2 s"]
+    events = get(server, policy=replace(QUICK, stall_timeout=2.0))
+    assert events.retries == ["model.safetensors: nothing arrived for 2 s"]
     assert time.monotonic() - begun < 60
     assert server.asked(BIG)[1].range == "bytes=7000-"
     assert_whole(folder, server)
@@ -343,8 +359,8 @@ def test_a_stalled_connection_is_given_up_and_resumed(server: Server, folder: Pa
 
 def test_wrong_bytes_are_thrown_away_and_fetched_once_more(server: Server, folder: Path):
     server.script[BIG] = [wrong_bytes]
-    told = get(server)
-    assert "its sha256 is" in told.retries[0] and "was announced" in told.retries[0]
+    events = get(server)
+    assert "its sha256 is" in events.retries[0] and "was announced" in events.retries[0]
     assert [request.range for request in server.asked(BIG)] == [None, None]
     assert_whole(folder, server)
 
@@ -362,8 +378,8 @@ def test_the_hubs_redirect_tells_hash_and_size_where_the_store_does_not(server: 
     server.redirects[BIG] = store
     server.script[store] = [lambda handler, content: serve(handler, content[:-9] + b"x" * 9, tag='"opaque"')]
     server.script[store] += [breaks_off(4000)]
-    told = get(server)
-    assert len(told.retries) == 2 and "its sha256 is" in told.retries[0]
+    events = get(server)
+    assert len(events.retries) == 2 and "its sha256 is" in events.retries[0]
     assert [request.range for request in server.asked(store)] == [None, None, "bytes=4000-"]
     record = json.loads((folder / "download.json").read_text())["model.safetensors"]
     assert record["revision"] == "11c5a3d5811f50298f278a704980280950aedb10"
@@ -461,15 +477,15 @@ def test_without_a_server_the_error_is_one_honest_sentence(home: Path):
     with pytest.raises(
         WeightsError, match=r"could not be fetched in 4 attempts \(no connection to 127\.0\.0\.1: .*check the network\)"
     ):
-        download("gpt2", "huggingface", QUICK, Told(), "http://127.0.0.1:9")
+        download("gpt2", "huggingface", QUICK, RecordingListener(), "http://127.0.0.1:9")
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1", "nonsense", "http://127.0.0.1:port"])
 def test_a_base_url_that_is_none_is_refused_at_once(home: Path, url: str):
-    told = Told()
+    events = RecordingListener()
     with pytest.raises(WeightsError, match=r"cannot be fetched \(.*\); check base_url"):
-        download("gpt2", "huggingface", QUICK, told, url)
-    assert told.retries == []
+        download("gpt2", "huggingface", QUICK, events, url)
+    assert events.retries == []
 
 
 def test_two_downloads_of_one_model_do_not_meet(server: Server, home: Path):
@@ -484,9 +500,9 @@ def test_two_downloads_of_one_model_do_not_meet(server: Server, home: Path):
 
 def test_an_unknown_model_or_source_lists_the_known_ones(home: Path):
     with pytest.raises(WeightsError, match=r"named 'gpt5'; there are gpt2, gpt2-medium"):
-        download("gpt5", "huggingface", QUICK, Told())
+        download("gpt5", "huggingface", QUICK, RecordingListener())
     with pytest.raises(WeightsError, match=r"no source 'torrent'; there are huggingface, openai"):
-        download("gpt2", "torrent", QUICK, Told())
+        download("gpt2", "torrent", QUICK, RecordingListener())
 
 
 def test_a_home_that_cannot_be_written_is_named(server: Server, home: Path):
@@ -518,3 +534,55 @@ def test_the_command_line_fails_with_one_line_and_exit_code_2(server: Server, ho
 def test_the_command_without_a_name_says_which_there_are(home: Path):
     with pytest.raises(WeightsError, match=r"resonance weights NAME, one of gpt2, gpt2-medium"):
         main([])
+
+
+def fill_hub_cache(server: Server) -> Path:
+    """Download the model as other programs do, with huggingface_hub; return its folder."""
+    for file in ("config.json", "model.safetensors"):
+        path = hf_hub_download("openai-community/gpt2", file, endpoint=server.url)
+    server.requests.clear()
+    return Path(path).parent
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "resonance.cli", "weights", "gpt2", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+
+
+def test_a_model_in_the_hubs_cache_is_loaded_by_its_name_without_a_download(server: Server, home: Path):
+    with pytest.raises(WeightsError, match="gpt2 is not downloaded"):
+        resolve("gpt2")
+    snapshot = fill_hub_cache(server)
+    assert GPT2.from_pretrained("gpt2").config == TINY
+    assert Checkpoint.find("gpt2").name == "gpt2"
+    assert run(HF_ENDPOINT=server.url).stdout == f"{snapshot}\n"
+    assert server.requests == [] and not home.exists()
+
+
+def test_weights_that_were_damaged_in_the_hubs_cache_are_downloaded(server: Server, folder: Path):
+    blob = (fill_hub_cache(server) / "model.safetensors").resolve()
+    blob.write_bytes(blob.read_bytes()[:-1] + b"?")
+    get(server)
+    assert_whole(folder, server)
+
+
+def test_the_hubs_endpoint_and_token_are_those_of_its_own_library(server: Server, folder: Path):
+    done = run(HF_ENDPOINT=server.url, HF_TOKEN="hf_secret")
+    assert done.stdout == f"{folder}\n"
+    assert {request.authorization for request in server.requests} == {"Bearer hf_secret"}
+    assert_whole(folder, server)
+
+
+def test_a_mirror_does_not_get_the_hubs_token(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    get(server)
+    assert {request.authorization for request in server.requests} == {None}
+
+
+def test_offline_mode_is_one_sentence_and_exit_code_2(server: Server, home: Path):
+    done = run(HF_ENDPOINT=server.url, HF_HUB_OFFLINE="1")
+    assert done.returncode == 2 and server.requests == []
+    assert done.stderr == (
+        f"Error: gpt2 is not in the Hugging Face Hub's cache ({home.parent}/hf/hub), "
+        "and HF_HUB_OFFLINE forbids its download.\n"
+    )

@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from resonance.model import GPT2
 from resonance.weights import WeightsError, huggingface, read, read_config, resolve
@@ -10,6 +11,7 @@ from resonance.weights import WeightsError, huggingface, read, read_config, reso
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RESONANCE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path / "home"
 
 
