@@ -18,17 +18,16 @@ from serve.api.service import Service
 from serve.generation.event_logs import EventLogs
 from serve.middleware.rate_limits import ExportLimiter, RateLimiter
 from serve.middleware.uvicorn_protocol import BoundedProtocol, ConnectionLimiter
-from serve.models.memory_budget import Room
-from serve.models.registry import Fleet
+from serve.models.memory_budget import MemoryBudget
+from serve.models.registry import ModelRegistry
 from serve.models.served_model import open_models
 from serve.owners import keys_file
 from serve.settings import Settings, read_settings
 from serve.storage.store import Store
 from serve.stored_files import restrict_stored_files
 from serve.telemetry.metrics import Metrics
-from serve.workers.checkpoint_list import Roster
-from serve.workers.client import ApiSpec
-from serve.workers.shared_state import LeaseTable
+from serve.workers.client import WorkerClient
+from serve.workers.shared_state import CheckpointList, SharedState
 from serve.workers.supervisor import Server
 from serve.workers.worker import EngineWorker
 
@@ -71,28 +70,28 @@ def main(overrides: list[str]) -> None:
 def make_server(settings: Settings) -> Server:
     """The server for some settings, not yet running. Raises ResonanceError for checkpoints that cannot be served."""
     models = open_models(settings.engine.checkpoints, settings.context_length)
-    refusal = Room(settings.engine, settings.memory_gb).too_little_at_start([m.config for m in models.values()])
+    refusal = MemoryBudget(settings.engine, settings.memory_gb).refusal_at_start([m.config for m in models.values()])
     if refusal is not None:
         raise ServeError(refusal)
     retriever = (
         build_retriever(**settings.search, retention_days=settings.store.retention_days) if settings.search else None
     )
-    places = settings.engine.max_batch_size * len(models) + settings.max_queue
+    slots = settings.engine.max_batch_size * len(models) + settings.max_queue
     device, workers = _devices(settings.device)
-    table = LeaseTable(places, workers)
-    roster = Roster(settings.engine.checkpoints, workers)
-    spec = ApiSpec(table)
-    server = Server(settings, table, EngineWorker(settings.engine, table, roster, spec), device, workers)
+    state = SharedState(slots, workers)
+    checkpoints = CheckpointList(settings.engine.checkpoints, workers)
+    client = WorkerClient(state)
+    server = Server(settings, state, EngineWorker(settings.engine, state, checkpoints), client, device, workers)
     server.service = Service(
         settings=settings,
-        fleet=Fleet(settings, models, roster, table, spec),
+        models=ModelRegistry(settings, models, checkpoints, client),
         device=device,
-        table=table,
-        spec=spec,
+        state=state,
+        client=client,
         keys=KeyRing(settings.api_keys, keys_file(), open=not settings.requires_keys, closes=settings.auth == "auto"),
         store=Store(settings.store.url, settings.store.max_bytes),
         retriever=retriever,
-        metrics=Metrics(table, spec.undelivered),
+        metrics=Metrics(state, client.undelivered),
         rate_limiter=RateLimiter(settings.limits),
         logs=EventLogs(settings.limits.answers_bytes),
         export_limiter=ExportLimiter(settings.limits.exports),

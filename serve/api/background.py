@@ -10,7 +10,7 @@ from serve.api.auth import KeyRing
 from serve.storage.errors import StoreUnavailable
 from serve.storage.ownership import move
 from serve.storage.store import Store
-from serve.workers.client import ApiSpec
+from serve.workers.client import WorkerClient
 from serve.workers.messages import Failure
 
 log = logging.getLogger("resonance.serve")
@@ -19,14 +19,14 @@ AGAIN = 5.0  # seconds after which a database that did not answer is tried again
 REVOKED = Failure(401, "invalid_api_key", "The API key was revoked or has expired while the answer was under way.")
 
 
-async def end_revoked(spec: ApiSpec, keys: KeyRing) -> None:
+async def end_revoked(client: WorkerClient, keys: KeyRing) -> None:
     """End the answers whose keys are not let in any more. Runs for ever."""
     while True:
         await asyncio.sleep(EVERY)
         keys.refresh()
-        for answer in list(spec.inbox.answers.values()):
-            if answer.failure is None and not keys.still_admits(answer.key):
-                answer.refuse(REVOKED)
+        for handle in list(client.requests.values()):
+            if handle.failure is None and not keys.still_admits(handle.key):
+                handle.fail(REVOKED)
 
 
 async def move_to_named_owners(store: Store, keys: KeyRing) -> None:

@@ -26,8 +26,8 @@ from serve.generation.streaming import STREAMED, LastEventId, reader_has_caught_
 from serve.middleware.content_type import TypedRoute
 from serve.models.served_model import ServedModel
 from serve.settings import Sampling
-from serve.workers.client import Answer
-from serve.workers.messages import Idle, Prompt, Score, Scored, Token
+from serve.workers.client import RequestHandle
+from serve.workers.messages import Idle, PromptInput, Score, Scored, Token
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
 AS_IT_IS = Sampling(
@@ -76,7 +76,7 @@ class _Job:
     caller: Caller
     body: CompletionRequest
     model: ServedModel
-    answer: Answer
+    answer: RequestHandle
     prompts: list[list[int]]
     continued: list[_Continued]
     began: float
@@ -166,15 +166,15 @@ async def _begin(service: Service, caller: Caller, body: CompletionRequest) -> _
         _check_prompt_logprobs(body, sum(map(len, prompts)) * n, service.settings.limits.prompt_logprobs)
         stack.enter_context(service.logs.reserved(_kept_bytes(body, prompts, wanted, model, service)))
         service.rate_limiter.spend_prompt(caller.client, sum(map(len, prompts)))
-        jobs: list[Prompt] = []
+        jobs: list[PromptInput] = []
         for ids in prompts:
             params = None
             if wanted:
                 room = model.context_length - len(ids)
                 params = engine_params(body, AS_IT_IS, model, max_new_tokens=min(wanted, room), logprobs=body.logprobs)
             score_top = body.logprobs if body.echo and len(ids) > 1 else None
-            jobs.append(Prompt(ids, params, n=n, score_top=score_top))
-        service.spec.send(answer, jobs)
+            jobs.append(PromptInput(ids, params, n=n, score_top=score_top))
+        service.client.submit(answer, jobs)
         return _Job(
             id=f"cmpl-{secrets.token_hex(12)}",
             created=int(time.time()),

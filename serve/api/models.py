@@ -26,17 +26,17 @@ class LoadRequest(Strict):
 @router.post("")
 async def load_model(body: LoadRequest, service: ServiceDep, _: AdminDep) -> Model:
     """Serve one more checkpoint, within the memory budget; the answer comes when it can be asked."""
-    return (await service.fleet.load(body.checkpoint)).card()
+    return (await service.models.load(body.checkpoint)).card()
 
 
 @router.post("/{model_id}/reload")
 async def reload_model(model_id: ModelId, service: ServiceDep, _: AdminDep) -> Model:
     """Read a served checkpoint again, as after a training; answers under way finish with the old weights."""
-    return (await service.fleet.reload(model_id)).card()
+    return (await service.models.reload(model_id)).card()
 
 
 @router.delete("/{model_id}")
 async def unload_model(model_id: ModelId, service: ServiceDep, _: AdminDep) -> DeletedModel:
     """Serve a checkpoint no more; answers under way finish."""
-    await service.fleet.unload(model_id)
+    await service.models.unload(model_id)
     return DeletedModel(id=model_id)

@@ -16,7 +16,7 @@ from serve.api.errors import ApiError, server_full
 from serve.api.schemas.responses import Usage
 from serve.generation.event_logs import EventLogs
 from serve.middleware.rate_limits import ExportLimiter, RateLimiter
-from serve.models.registry import Fleet
+from serve.models.registry import ModelRegistry
 from serve.models.served_model import ServedModel
 from serve.settings import Settings
 from serve.storage.errors import StoreUnavailable
@@ -25,9 +25,9 @@ from serve.storage.session_locks import SessionLocks
 from serve.storage.store import Store
 from serve.telemetry.metrics import Metrics
 from serve.telemetry.tracing import TRACE, Answered, Tracing
-from serve.workers.client import Answer, ApiSpec, Full
+from serve.workers.client import NoFreeSlot, RequestHandle, WorkerClient
 from serve.workers.messages import Failure, Finished, Idle, Scored, Token
-from serve.workers.shared_state import LeaseTable
+from serve.workers.shared_state import SharedState
 
 if TYPE_CHECKING:
     from resonance.retrieval.retriever import Retriever
@@ -41,10 +41,10 @@ class Service:
     """Everything that an endpoint may need."""
 
     settings: Settings
-    fleet: Fleet
+    models: ModelRegistry
     device: str
-    table: LeaseTable
-    spec: ApiSpec
+    state: SharedState
+    client: WorkerClient
     keys: KeyRing
     store: Store
     retriever: "Retriever | None"
@@ -63,27 +63,27 @@ class Service:
     def model(self, name: str | None) -> ServedModel:
         """The model that a request names, or the first. Raises ApiError 404 for a name that is not served."""
         if name is None:
-            return self.fleet.first()
-        return self.fleet.get(name)
+            return self.models.default()
+        return self.models.get(name)
 
     def full(self) -> bool:
         """Whether a request would find no place."""
-        return self.table.taken() >= self.table.slots
+        return self.state.slots_in_use() >= self.state.slots
 
-    def reserve(self, model: ServedModel, caller: Caller) -> Answer:
+    def reserve(self, model: ServedModel, caller: Caller) -> RequestHandle:
         """A place for a caller's request. Raises ApiError 503 while no worker runs, 429 when all places are taken."""
-        if not self.spec.ready():
+        if not self.client.is_ready():
             self.metrics.rejected.labels("not_ready").inc()
             raise ApiError(503, "The model is being loaded.", code="not_ready", retry_after=2)
         try:
-            answer = self.spec.reserve(model.key, self.settings.timeout_s)
-        except Full:
+            answer = self.client.reserve(model.key, self.settings.timeout_s)
+        except NoFreeSlot:
             self.metrics.rejected.labels("full").inc()
             raise server_full() from None
         answer.key = caller.key
         return answer
 
-    async def events(self, answer: Answer, began: float) -> AsyncIterator[Token | Scored | Idle]:
+    async def events(self, answer: RequestHandle, began: float) -> AsyncIterator[Token | Scored | Idle]:
         """What becomes of an answer that was asked for at `began`, and its times. Raises ApiError when it fails."""
         timed = False
         async for event in answer.events():
@@ -99,7 +99,7 @@ class Service:
             yield event
 
     def trace_answer(
-        self, answer: Answer, id: str, model: ServedModel, usage: Usage, reasons: Sequence[str | None]
+        self, answer: RequestHandle, id: str, model: ServedModel, usage: Usage, reasons: Sequence[str | None]
     ) -> None:
         """Tell the trace of the request at hand, where there is one, what became of an answer that is closed."""
         trace = TRACE.get()
@@ -129,9 +129,9 @@ class Service:
         with suppress(StoreUnavailable):  # what needs the conversations answers 503 until they can be reached
             await self.store.open()
         tasks = [
-            asyncio.create_task(self.spec.watch(), name="watch"),
+            asyncio.create_task(self.client.watch(), name="watch"),
             asyncio.create_task(self.metrics.watch(), name="rate"),
-            asyncio.create_task(end_revoked(self.spec, self.keys), name="revoked"),
+            asyncio.create_task(end_revoked(self.client, self.keys), name="revoked"),
             asyncio.create_task(move_to_named_owners(self.store, self.keys), name="names"),
             asyncio.create_task(self.locks.renew(), name="locks"),
         ]

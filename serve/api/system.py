@@ -18,7 +18,7 @@ router = APIRouter()
 @router.get("/health", response_model=Health, responses={503: {"model": Health}}, tags=["server"])
 async def health(service: ServiceDep) -> JSONResponse:
     """Whether the server answers requests: 200 when it does, 503 while it loads or is down."""
-    first = service.fleet.first()
+    first = service.models.default()
     status = _status(service)
     body = Health(
         status=status,
@@ -28,7 +28,7 @@ async def health(service: ServiceDep) -> JSONResponse:
             parameters=first.parameters,
             context_length=first.context_length,
             device=service.device,
-            dtype=service.table.precision(),
+            dtype=service.state.precision(),
         ),
         search=HealthSearch(
             enabled=service.retriever is not None,
@@ -42,12 +42,12 @@ async def health(service: ServiceDep) -> JSONResponse:
 
 def _status(service: Service) -> Literal["ok", "loading", "down"]:
     """What the workers' states and heartbeats say."""
-    table = service.table
-    states = [table.state(worker) for worker in range(table.workers)]
+    state = service.state
+    states = [state.worker_state(worker) for worker in range(state.workers)]
     alive = [
         worker
-        for worker, state in enumerate(states)
-        if state == WorkerState.READY and table.silence(worker) < service.settings.hang_s
+        for worker, worker_state in enumerate(states)
+        if worker_state == WorkerState.READY and state.seconds_since_heartbeat(worker) < service.settings.hang_s
     ]
     if alive:
         return "ok"
@@ -57,7 +57,7 @@ def _status(service: Service) -> Literal["ok", "loading", "down"]:
 @router.get("/v1/models", tags=["models"])
 async def models(service: ServiceDep, _: CallerDep) -> ModelList:
     """Every served checkpoint, with its template and scores."""
-    return ModelList(data=[model.card() for model in service.fleet])
+    return ModelList(data=[model.card() for model in service.models])
 
 
 @router.get("/v1/models/{model_id}", tags=["models"])

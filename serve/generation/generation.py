@@ -26,8 +26,8 @@ from serve.storage.errors import StoreUnavailable
 from serve.storage.quota import QuotaExceeded
 from serve.storage.session_locks import SessionBusy, SessionLock
 from serve.storage.store import NewMessage
-from serve.workers.client import Answer
-from serve.workers.messages import Idle, Prompt, Token
+from serve.workers.client import RequestHandle
+from serve.workers.messages import Idle, PromptInput, Token
 
 LOGPROB_BYTES = 1000  # for each log-probability of an answer that is collected as a whole: the object, and its text
 
@@ -77,7 +77,7 @@ class Turn:
     caller: Caller
     body: ChatRequest
     model: ServedModel
-    answer: Answer
+    answer: RequestHandle
     fitted: Fitted
     grounding: Grounding | None
     unsearched: Unsearched | None
@@ -218,7 +218,7 @@ async def begin(service: Service, caller: Caller, body: ChatRequest, *, streams:
             parent_id = await _store(
                 service, caller.owner, body.session_id, conversation.fresh, conversation.parent_id, lock
             )
-        service.spec.send(answer, [Prompt(prompt.fitted.prompt_ids, params, n=n)])
+        service.client.submit(answer, [PromptInput(prompt.fitted.prompt_ids, params, n=n)])
         grounding = prompt.grounding
         return Turn(
             id=f"chatcmpl-{secrets.token_hex(12)}",

@@ -16,7 +16,7 @@ from serve.api.errors import CLIENT_GONE, ApiError, error_body, internal_error
 from serve.api.service import Service
 from serve.generation.delivery import WholeAnswer
 from serve.generation.event_stream import EventLog, EventStream
-from serve.workers.client import Answer
+from serve.workers.client import RequestHandle
 
 LastEventId = Annotated[str | None, Header(description="Replay a stream's events after this one instead.")]
 STREAMED = {
@@ -74,7 +74,7 @@ def delivery_seconds(service: Service) -> float:
     return service.settings.timeout_s + service.settings.limits.write_s
 
 
-async def reader_has_caught_up(log: EventLog, answer: Answer) -> None:
+async def reader_has_caught_up(log: EventLog, answer: RequestHandle) -> None:
     """Wait while too much of a log is unread, for as long as its answer has not failed; it pauses meanwhile."""
     if not log.full:
         return

@@ -1,4 +1,4 @@
-"""What Prometheus sees. Counts of the workers come from the shared table, the rest from the HTTP process."""
+"""What Prometheus sees. Counts of the workers come from the shared state, the rest from the HTTP process."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from serve.workers.shared_state import LeaseTable, WorkerState
+from serve.workers.shared_state import SharedState
 
 FIRST_TOKEN = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 RATE_SECONDS = 10
@@ -19,10 +19,10 @@ WHOLE = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 class Metrics:
     """The server's metrics, and how they are written."""
 
-    def __init__(self, table: LeaseTable, undelivered: Callable[[], int]) -> None:
+    def __init__(self, state: SharedState, undelivered: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
-        self._rate = Rate(table)
-        self.registry.register(TableCollector(table, undelivered))
+        self._rate = Rate(state)
+        self.registry.register(StateCollector(state, undelivered))
         Gauge(
             "resonance_tokens_per_second",
             f"Tokens generated in a second, over the last {RATE_SECONDS}.",
@@ -77,58 +77,58 @@ class Metrics:
 class Rate:
     """How fast tokens are generated, over the last ten seconds."""
 
-    def __init__(self, table: LeaseTable) -> None:
-        self._table = table
+    def __init__(self, state: SharedState) -> None:
+        self._state = state
         self._samples: deque[tuple[float, int]] = deque(maxlen=RATE_SECONDS)
 
     def sample(self) -> None:
         """Look at the count; called once a second."""
-        self._samples.append((time.monotonic(), self._table.total("generated_tokens")))
+        self._samples.append((time.monotonic(), self._state.total("generated_tokens")))
 
     def value(self) -> float:
         """Tokens a second, up to this moment."""
         if not self._samples:
             return 0.0
         began, count = self._samples[0]
-        return (self._table.total("generated_tokens") - count) / max(time.monotonic() - began, 1.0)
+        return (self._state.total("generated_tokens") - count) / max(time.monotonic() - began, 1.0)
 
 
-class TableCollector(Collector):
+class StateCollector(Collector):
     """Reads the shared table when it is asked; `undelivered` are the answers that nobody has read to the end yet."""
 
-    def __init__(self, table: LeaseTable, undelivered: Callable[[], int]) -> None:
-        self.table, self.undelivered = table, undelivered
+    def __init__(self, state: SharedState, undelivered: Callable[[], int]) -> None:
+        self.state, self.undelivered = state, undelivered
 
     def collect(self) -> Iterable[Metric]:
         """Everything that the workers count."""
-        table, undelivered = self.table, self.undelivered()
-        active = table.total("active")
-        queued = max(0, table.taken() - active - undelivered)
-        ready = sum(table.state(worker) == WorkerState.READY for worker in range(table.workers))
+        state, undelivered = self.state, self.undelivered()
+        active = state.total("active")
+        queued = max(0, state.slots_in_use() - active - undelivered)
+        ready = len(state.ready_workers())
         gauges = {
             "resonance_active_requests": ("Requests that a worker is answering.", active),
             "resonance_queued_requests": ("Requests that wait for a worker.", queued),
             "resonance_undelivered_answers": ("Answers that are complete and hold a place until read.", undelivered),
-            "resonance_batch_size": ("Answers that the last step went on with.", table.total("batch")),
-            "resonance_request_places": ("Requests that can be under way or waiting at once.", table.slots),
+            "resonance_batch_size": ("Answers that the last step went on with.", state.total("batch")),
+            "resonance_request_places": ("Requests that can be under way or waiting at once.", state.slots),
             "resonance_workers_ready": ("Workers that take requests.", ready),
-            "resonance_workers": ("Workers that there should be.", table.workers),
+            "resonance_workers": ("Workers that there should be.", state.workers),
         }
         for name, (help_text, value) in gauges.items():
             yield GaugeMetricFamily(name, help_text, value=value)
         counters = {
-            "resonance_generated_tokens": ("Tokens that were generated.", table.total("generated_tokens")),
-            "resonance_prompt_tokens": ("Tokens of prompts.", table.total("prompt_tokens")),
+            "resonance_generated_tokens": ("Tokens that were generated.", state.total("generated_tokens")),
+            "resonance_prompt_tokens": ("Tokens of prompts.", state.total("prompt_tokens")),
             "resonance_cached_prompt_tokens": (
                 "Tokens of prompts that did not have to be computed.",
-                table.total("cached_tokens"),
+                state.total("cached_tokens"),
             ),
-            "resonance_engine_steps": ("Steps that the engines computed.", table.total("steps")),
+            "resonance_engine_steps": ("Steps that the engines computed.", state.total("steps")),
             "resonance_cancelled_requests": (
                 "Requests that were dropped because the client had gone or the time was over.",
-                table.total("cancelled"),
+                state.total("cancelled"),
             ),
-            "resonance_worker_restarts": ("Workers that had to be started again.", table.restarts()),
+            "resonance_worker_restarts": ("Workers that had to be started again.", state.restarts()),
         }
         for name, (help_text, value) in counters.items():
             yield CounterMetricFamily(name, help_text, value=value)

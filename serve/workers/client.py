@@ -1,7 +1,6 @@
-"""The HTTP process's end of the line to the workers: hand in a job, read what becomes of it, take it back.
+"""The HTTP process's client of the workers: reserve a slot, submit a request, read its events, cancel it.
 
-It is the one LitSpec of the server, so that LitServe connects it to the jobs' line and the response buffer. It knows
-jobs and events, and nothing of HTTP.
+It knows requests and events, and nothing of HTTP.
 """
 
 import asyncio
@@ -9,73 +8,67 @@ import pickle
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, cast
 
-from litserve.specs.base import LitSpec
-from litserve.utils import ResponseBufferItem
+from serve.workers.messages import Event, EventBatch, Failure, Finished, Idle, PromptInput, Token, WorkerRequest
+from serve.workers.shared_state import RequestSlot, SharedState
+from serve.workers.transport import RequestQueue
 
-from serve.workers.engine_loop import STEP
-from serve.workers.messages import Event, Failure, Finished, Idle, Job, Prompt, Token
-from serve.workers.shared_state import Lease, LeaseTable, WorkerState
-from serve.workers.transport import Jobs
-
-if TYPE_CHECKING:
-    from litserve import LitServer
-
-LOST = Failure(503, "worker_lost", "The model's process died while it was answering; please send the request again.")
-LATE = Failure(504, "timeout", "The answer took longer than the server allows.")
-ENDING = Failure(503, "shutting_down", "The server is shutting down, and the answer took longer than it waits.")
-IDLE_AFTER = 15.0  # seconds without an event until a stream is told to show that it lives
-LATE_BY = 2.0  # seconds past the deadline that a worker has to say so itself
-PAUSE_AT, RESUME_AT = 256, 64  # events that wait for whoever writes an answer down
+WORKER_LOST = Failure(
+    503, "worker_lost", "The model's process died while it was answering; please send the request again."
+)
+TIMED_OUT = Failure(504, "timeout", "The answer took longer than the server allows.")
+SHUTTING_DOWN = Failure(503, "shutting_down", "The server is shutting down, and the answer took longer than it waits.")
+IDLE_AFTER = 15.0  # seconds without an event until an Idle event is added
+TIMEOUT_SLACK = 2.0  # seconds past the deadline in which the worker itself reports the time-out
+PAUSE_AT, RESUME_AT = 256, 64  # unread events
 
 
-class Full(Exception):
-    """All places of the server are taken."""
+class NoFreeSlot(Exception):
+    """All request slots of the server are in use."""
 
 
-class Answer:
-    """The events of one job, as they come; `close()` gives its place back and stops the work that is left.
+class RequestHandle:
+    """The events of one request, as they come; `close()` frees its slot and stops the work that is left.
 
-    When many wait to be read the job pauses, until few do.
+    The request pauses while many of its events are unread. Times are of the monotonic clock in seconds.
     """
 
-    def __init__(self, spec: "ApiSpec", model: str, lease: Lease, deadline: float) -> None:
-        self.model, self.lease, self.deadline = model, lease, deadline
-        self.job = b""  # as it was handed in
-        self.epochs = 0  # the table's, when the job was handed in
-        self.heard_at = time.monotonic()
-        self.sent_at: float | None = None  # these are of the monotonic clock, in seconds
-        self.claimed_at: float | None = None  # known once the place is given back
-        self.first_at: float | None = None
+    def __init__(self, client: "WorkerClient", model: str, slot: RequestSlot, deadline: float) -> None:
+        self.model, self.slot, self.deadline = model, slot, deadline
+        self.payload = b""  # the pickled WorkerRequest, once it is submitted
+        self.deaths_at_send = 0  # of workers, when the request was last sent
+        self.last_event_at = time.monotonic()
+        self.sent_at: float | None = None
+        self.claimed_at: float | None = None  # known once the request has ended
+        self.first_at: float | None = None  # the first token
         self.failure: Failure | None = None
-        self.key = b""  # the hash of the API key that asked for it
+        self.key = b""  # the hash of the API key that the request came with
         self.failed = asyncio.Event()  # set with `failure`
-        self.ended = False  # nothing is computed for it any more
+        self.ended = False  # nothing more is computed for it
         self._paused = False
-        self._spec = spec
+        self._client = client
         self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
 
     def add(self, event: Event) -> None:
-        """Called by the inbox for each event of this job; what follows its last one is passed over."""
+        """Append an event; events after the last one are ignored."""
         if self.ended:
             return
-        self.heard_at = time.monotonic()
+        self.last_event_at = time.monotonic()
         if self.first_at is None and isinstance(event, Token):
-            self.first_at = self.heard_at
+            self.first_at = self.last_event_at
         elif isinstance(event, Failure):
             self.failure = event
             self.failed.set()
         if isinstance(event, Finished | Failure):
-            self.ended, self.claimed_at = True, self._spec.table.claimed_at(self.lease)
+            self.ended, self.claimed_at = True, self._client.state.claimed_at(self.slot)
         self._events.append(event)
         self._arrived.set()
         if len(self._events) >= PAUSE_AT and not self._paused:
             self._pause(True)
 
-    def refuse(self, failure: Failure) -> None:
-        """End it with this failure, in place of what nobody has taken yet; if anything is left to take."""
+    def fail(self, failure: Failure) -> None:
+        """Replace all unread events by this failure; does nothing when a request has ended and all of it is read."""
         if self.ended and not self._events:
             return
         self._events.clear()
@@ -83,7 +76,7 @@ class Answer:
         self.add(failure)
 
     async def events(self) -> AsyncIterator[Event]:
-        """All events, the last being Finished or a Failure."""
+        """Yield all events; the last is Finished or a Failure."""
         while True:
             await self._arrived.wait()
             self._arrived.clear()
@@ -96,136 +89,97 @@ class Answer:
                     return
 
     def close(self) -> None:
-        """Give the place back; what is unfinished stops before the worker's next step. Twice is harmless."""
-        self._spec.close(self)
+        """Free the slot; unfinished work stops before the worker's next step. A second call does nothing."""
+        self._client.close(self)
 
     def _pause(self, paused: bool) -> None:
         self._paused = paused
-        self._spec.table.pause(self.lease, paused=paused)
+        self._client.state.pause(self.slot, paused=paused)
 
 
-class Inbox:
-    """Hands the events of each step to the answers they belong to.
+class WorkerClient:
+    """Sends requests to the workers and hands each event to its request."""
 
-    LitServe's reader finds it in its response buffer under the name of the step, and treats it as a queue and as
-    an event; so one message serves all requests of a step.
-    """
+    def __init__(self, state: SharedState) -> None:
+        self.state = state
+        self.queue: RequestQueue | None = None  # set by the server when it starts
+        self.requests: dict[str, RequestHandle] = {}  # by uid, while they hold a slot
+        self._unsent: dict[str, RequestHandle] = {}  # waiting for space in the queue
 
-    def __init__(self) -> None:
-        self.answers: dict[str, Answer] = {}
+    def reserve(self, model: str, timeout: float) -> RequestHandle:
+        """Reserve a slot for a request to a model, which has `timeout` seconds. Raises NoFreeSlot; never waits."""
+        slot = self.state.acquire()
+        if slot is None:
+            raise NoFreeSlot
+        handle = self.requests[slot.uid] = RequestHandle(self, model, slot, time.monotonic() + timeout)
+        return handle
 
-    def append(self, response: tuple[bytes, str]) -> None:
-        """Take one message of a worker."""
-        events: list[tuple[str, Event]] = pickle.loads(response[0])
+    def submit(self, handle: RequestHandle, prompts: list[PromptInput]) -> None:
+        """Send a request to the workers, in the slot that was reserved for it."""
+        handle.payload = pickle.dumps(WorkerRequest(handle.slot, handle.model, handle.deadline, prompts))
+        handle.sent_at = time.monotonic()
+        self._send(handle)
+
+    def close(self, handle: RequestHandle) -> None:
+        """Free a request's slot; unfinished work stops before the worker's next step. A second call does nothing."""
+        if self.requests.pop(handle.slot.uid, None) is not None:
+            self._unsent.pop(handle.slot.uid, None)
+            handle.claimed_at = handle.claimed_at or self.state.claimed_at(handle.slot)
+            handle.ended = True
+            self.state.release(handle.slot)
+
+    def deliver(self, events: EventBatch) -> None:
+        """Hand the events of one worker step to their requests."""
         for uid, event in events:
-            answer = self.answers.get(uid)
-            if answer is not None:
-                answer.add(event)
+            handle = self.requests.get(uid)
+            if handle is not None:
+                handle.add(event)
 
-    def set(self) -> None:
-        """Nothing: `append` has told everybody."""
-
-
-class ApiSpec(LitSpec):
-    """The line to the workers."""
-
-    def __init__(self, table: LeaseTable) -> None:
-        super().__init__()
-        self.api_path = "/v1/chat/completions"  # LitServe names the request queue after it
-        self.table = table
-        self.inbox = Inbox()
-        self._waiting: dict[str, Answer] = {}  # whose jobs found no room on the line
-        self._jobs: Jobs | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"response_buffer": None, "request_queue": None, "_jobs": None, "inbox": None}
-
-    @property
-    def stream(self) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]  # LitSpec says Literal[False]
-        """Every answer comes in pieces."""
-        return True
-
-    def setup(self, server: "LitServer") -> None:
-        """Connect to the server's lines; LitServe calls it before it starts a worker."""
-        super().setup(server)
-        self._jobs = cast(Jobs, self.request_queue)
-        inbox: Any = self.inbox  # for both of LitServe's: it is read by this class alone
-        server.response_buffer[STEP] = ResponseBufferItem(event=inbox, response_queue=inbox)
-
-    def decode_request(self, request: Any, context_kwargs: Any = None) -> Any:
-        """Nothing: requests arrive ready for the engine."""
-        return request
-
-    def encode_response(self, output: Any, context_kwargs: Any = None) -> Any:
-        """Nothing: events are written by the endpoints."""
-        return output
-
-    def reserve(self, model: str, timeout: float) -> Answer:
-        """Take one of the server's places for an answer of a model, which stays as long. Raises Full; never waits."""
-        lease = self.table.acquire()
-        if lease is None:
-            raise Full
-        answer = self.inbox.answers[lease.uid] = Answer(self, model, lease, time.monotonic() + timeout)
-        return answer
-
-    def send(self, answer: Answer, prompts: list[Prompt]) -> None:
-        """Hand a job to the workers, in a place that was reserved for it."""
-        answer.job = pickle.dumps(Job(answer.lease, answer.model, answer.deadline, prompts))
-        answer.sent_at = time.monotonic()
-        self._hand_in(answer)
-
-    def close(self, answer: Answer) -> None:
-        """Give an answer's place back; what is unfinished stops before the worker's next step. Twice is harmless."""
-        if self.inbox.answers.pop(answer.lease.uid, None) is not None:
-            self._waiting.pop(answer.lease.uid, None)
-            answer.claimed_at = answer.claimed_at or self.table.claimed_at(answer.lease)
-            answer.ended = True
-            self.table.release(answer.lease)
-
-    def asks_for(self, model: str) -> bool:
-        """Whether a model of this key has an answer to give or to begin."""
-        return any(answer.model == model and not answer.ended for answer in self.inbox.answers.values())
+    def uses_model(self, model: str) -> bool:
+        """Return whether a request to the model with this key is unfinished."""
+        return any(handle.model == model and not handle.ended for handle in self.requests.values())
 
     def undelivered(self) -> int:
-        """How many answers hold their places for clients that have still to read them."""
-        return sum(answer.ended for answer in self.inbox.answers.values())
+        """Return how many complete answers hold their slots because their clients have not read them yet."""
+        return sum(handle.ended for handle in self.requests.values())
 
-    def ready(self) -> bool:
-        """Whether some worker takes jobs."""
-        return any(self.table.state(worker) == WorkerState.READY for worker in range(self.table.workers))
+    def is_ready(self) -> bool:
+        """Return whether some worker takes requests."""
+        return bool(self.state.ready_workers())
 
-    def end(self) -> None:
-        """End all answers that are under way: the server waits for them no longer."""
-        for answer in list(self.inbox.answers.values()):
-            answer.add(ENDING)
+    def end_all(self) -> None:
+        """End all unfinished requests: the server's grace time is over."""
+        for handle in list(self.requests.values()):
+            handle.add(SHUTTING_DOWN)
 
     async def watch(self) -> None:
-        """Notice what no worker can report: its own death, time that ran out, streams gone quiet. Runs for ever."""
+        """Detect what no worker reports: dead workers, expired deadlines, silent streams. Runs for ever."""
         while True:
             await asyncio.sleep(0.25)
             now = time.monotonic()
-            for answer in list(self.inbox.answers.values()):
-                if answer.ended:
+            for handle in list(self.requests.values()):
+                if handle.ended:
                     continue
-                if self.table.orphaned(answer.lease):
-                    answer.add(LOST)
-                elif now > answer.deadline + LATE_BY:
-                    answer.add(LATE)
-                elif now - answer.heard_at > IDLE_AFTER:
-                    answer.add(Idle())
-                if answer.job and not self.table.claimed(answer.lease) and answer.epochs != self.table.epochs():
-                    self._hand_in(answer)  # a worker that dies may take a job with it that it has not claimed yet
+                if self.state.is_orphaned(handle.slot):
+                    handle.add(WORKER_LOST)
+                elif now > handle.deadline + TIMEOUT_SLACK:
+                    handle.add(TIMED_OUT)
+                elif now - handle.last_event_at > IDLE_AFTER:
+                    handle.add(Idle())
+                unclaimed = handle.payload and not self.state.is_claimed(handle.slot)
+                if unclaimed and handle.deaths_at_send != self.state.worker_deaths():
+                    self._send(handle)  # a worker may have died with a request that it had not claimed yet
 
-    def _hand_in(self, answer: Answer) -> None:
-        answer.epochs = self.table.epochs()
-        self._waiting[answer.lease.uid] = answer
-        self._hand_in_waiting()
+    def _send(self, handle: RequestHandle) -> None:
+        handle.deaths_at_send = self.state.worker_deaths()
+        self._unsent[handle.slot.uid] = handle
+        self._send_unsent()
 
-    def _hand_in_waiting(self) -> None:
-        assert self._jobs is not None
-        while self._waiting:
-            uid, answer = next(iter(self._waiting.items()))
-            if not self._jobs.put(answer.job):
-                self._jobs.when_there_is_room(self._hand_in_waiting)
+    def _send_unsent(self) -> None:
+        assert self.queue is not None
+        while self._unsent:
+            uid, handle = next(iter(self._unsent.items()))
+            if not self.queue.put(handle.payload):
+                self.queue.call_when_writable(self._send_unsent)
                 return
-            del self._waiting[uid]
+            del self._unsent[uid]

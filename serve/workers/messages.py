@@ -1,21 +1,21 @@
-"""What travels between the HTTP process and the inference workers, pickled once at either end.
+"""The messages between the HTTP process and the inference workers, pickled once on each way.
 
-Tokens and numbers only: the workers know nothing of HTTP, messages or conversations.
+They hold token ids and numbers only: the workers know nothing of HTTP, chat messages or conversations.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from serve.workers.shared_state import Lease
+from serve.workers.shared_state import RequestSlot
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """One text to be continued `n` times, `params` being those of the engine's SamplingParams.
+class PromptInput:
+    """One prompt to be continued `n` times; `params` are the fields of the engine's SamplingParams.
 
-    `params` None asks for nothing to be generated. `score_top` asks for the prompt's own log-probabilities, with so
-    many alternatives at each place.
+    With `params` None nothing is generated. With `score_top` the worker also computes the prompt's own
+    log-probabilities, with that many alternatives at each position.
     """
 
     ids: list[int]
@@ -24,24 +24,24 @@ class Prompt:
     score_top: int | None = None
 
     @property
-    def places(self) -> int:
-        """How many places of a batch its answers take."""
+    def batch_slots(self) -> int:
+        """How many slots of the engine's batch the prompt takes."""
         return 1 if self.params is None else self.n
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class WorkerRequest:
     """A request as a worker sees it; `deadline` is a time of the monotonic clock in seconds."""
 
-    lease: Lease
+    slot: RequestSlot
     model: str
     deadline: float
-    prompts: list[Prompt]
+    prompts: list[PromptInput]
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token of one answer; `index` counts answers over all prompts of the job."""
+    """One token of one answer; `index` counts the answers over all prompts of the request."""
 
     index: int
     token_id: int | None
@@ -56,7 +56,7 @@ Score = tuple[float, tuple[tuple[int, float], ...]]  # log-probability, and (tok
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Scores of the next of one prompt's tokens; the first are those of its second token, as the first has none."""
+    """Scores of a prompt's next tokens, in order. A prompt's first token has no score."""
 
     prompt: int
     tokens: list[Score]
@@ -64,7 +64,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The request cannot go on; the fields are those of the HTTP error."""
+    """The request has failed; the fields are those of the HTTP error."""
 
     status: int
     code: str
@@ -73,37 +73,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """All answers are complete; nothing follows."""
+    """All answers are complete; no event follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """Nothing has happened for a while; made in the HTTP process so that streams can say that they live."""
+    """No event has come for a while; the HTTP process adds it so that streams can send a keep-alive."""
 
 
 Event = Token | Scored | Failure | Finished | Idle
-
-
-@dataclass(slots=True)
-class Progress:
-    """What a worker remembers of a job: how many of its prompts have begun, and the engine requests they became."""
-
-    job: Job
-    begun: int = 0  # prompts
-    first: int = 0  # index of the next prompt's first answer
-    # engine request -> its prompt's number, and the index of its first answer
-    open: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
-    waiting: dict[str, int] = field(default_factory=dict[str, int])  # those without a token yet -> prompt's length
-    places: int = 0  # of the engine's batch that it takes: unfinished answers, and prompts that are scored
-    paused: bool = False  # its reader is behind
-
-    @property
-    def next_prompt(self) -> Prompt | None:
-        """The first prompt that has not begun."""
-        return self.job.prompts[self.begun] if self.begun < len(self.job.prompts) else None
-
-    def take_next(self) -> tuple[int, int]:
-        """Note that the next prompt begins; its number, and the index of its first answer."""
-        number, first = self.begun, self.first
-        self.begun, self.first = number + 1, first + self.job.prompts[number].n
-        return number, first
+EventBatch = list[tuple[str, Event]]  # the events of one step, each with its request's uid

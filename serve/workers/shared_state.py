@@ -1,61 +1,65 @@
-"""The memory that the HTTP process and the inference workers share: leases, heartbeats, counters.
+"""The memory that the HTTP process and the workers share: request slots, heartbeats, counters, the checkpoint list.
 
-It knows numbers only. Every cell has one writer at a time, so nothing locks:
+It knows numbers and names only. Every cell has one writer at a time, so nothing locks:
 
-- the HTTP process writes `seq` (which request holds a slot; 0: none) and `paused` (which one is to wait; 0: none);
-- a worker writes `owner` (which request it has taken), when it did, its heartbeat and its counters;
+- the HTTP process writes `seq` (which request holds a slot; 0: none), `paused` (which request is paused; 0: none) and
+  the list of checkpoints;
+- a worker writes `owner` (which request it has claimed) and when, its heartbeat, its counters and which checkpoint list
+  it has applied;
 - the main process writes a worker's `epoch`, `state` and `restarts` while that worker does not run.
 
-Releasing a lease is the cancellation: the worker drops what is no longer live before its next step.
+Releasing a slot cancels its request: the worker drops requests that are no longer live before its next step.
 """
 
+import json
 import multiprocessing as mp
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from resonance.errors import ResonanceError
+
 _OWNER_BITS = 24  # of `owner`: the worker's number in 8 bits, its epoch in 16; the request's number above
+CHECKPOINT_LIST_BYTES = 65536
+PRECISIONS = ("fp32", "bf16", "int8", "int4")
+COUNTERS = (
+    "active",  # requests that a worker has claimed and not finished
+    "cancelled",  # requests that were dropped because the client had gone or their time was over
+    "generated_tokens",
+    "prompt_tokens",
+    "cached_tokens",  # prompt tokens found in the prefix cache
+    "steps",
+    "batch",  # sequences of the last step
+)
 
 
 class WorkerState(IntEnum):
-    """Where a worker is in its life."""
+    """The state of a worker process."""
 
     LOADING = 0
     READY = 1
     FAILED = 2  # it could not load a model
-    DEAD = 3  # its process is gone
+    DEAD = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to one of the server's places, held by one request."""
+class RequestSlot:
+    """One of the server's request slots, held by the request with number `seq`."""
 
     slot: int
     seq: int
 
     @property
     def uid(self) -> str:
-        """The request's name in the messages between processes."""
+        """The request's id in the messages between processes."""
         return f"{self.slot}.{self.seq}"
 
 
-PRECISIONS = ("fp32", "bf16", "int8", "int4")
-
-COUNTERS = (
-    "active",  # requests that a worker has taken and not finished
-    "cancelled",  # requests that were dropped because the client had gone or the time was over
-    "generated_tokens",
-    "prompt_tokens",
-    "cached_tokens",  # of the prompt tokens, those that did not have to be computed
-    "steps",
-    "batch",  # answers that the last step went on with
-)
-
-
-class LeaseTable:
-    """`slots` places for requests, shared with `workers` inference workers."""
+class SharedState:
+    """`slots` request slots, shared with `workers` inference workers."""
 
     def __init__(self, slots: int, workers: int) -> None:
         array = mp.get_context("spawn").RawArray
@@ -66,7 +70,7 @@ class LeaseTable:
         self._claimed = array("q", slots)
         self._epoch = array("q", workers)
         self._state = array("q", workers)
-        self._beat = array("q", workers)
+        self._heartbeat = array("q", workers)
         self._restarts = array("q", workers)
         self._precision = array("q", workers)
         self._counters = {name: array("q", workers) for name in COUNTERS}
@@ -76,10 +80,10 @@ class LeaseTable:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_free": None}
 
-    # The HTTP process.
+    # The HTTP process
 
-    def acquire(self) -> Lease | None:
-        """Take a place; None when all are taken."""
+    def acquire(self) -> RequestSlot | None:
+        """Take a free slot; None when all are in use."""
         if self._free is None:
             self._free = deque(range(self.slots))
         if not self._free:
@@ -87,103 +91,160 @@ class LeaseTable:
         self._issued += 1
         slot = self._free.popleft()
         self._seq[slot] = self._issued
-        return Lease(slot, self._issued)
+        return RequestSlot(slot, self._issued)
 
-    def release(self, lease: Lease) -> None:
-        """Give a place back, finished or not; doing it twice is harmless."""
-        if self._free is not None and self._seq[lease.slot] == lease.seq:
-            self._seq[lease.slot] = 0
-            self._free.append(lease.slot)
+    def release(self, slot: RequestSlot) -> None:
+        """Free a slot, whether its request is finished or not. A second call does nothing."""
+        if self._free is not None and self._seq[slot.slot] == slot.seq:
+            self._seq[slot.slot] = 0
+            self._free.append(slot.slot)
 
-    def pause(self, lease: Lease, *, paused: bool) -> None:
-        """Let a request wait, or go on; a worker looks before each step."""
-        self._paused[lease.slot] = lease.seq if paused else 0
+    def pause(self, slot: RequestSlot, *, paused: bool) -> None:
+        """Pause or resume a request; workers check before each step."""
+        self._paused[slot.slot] = slot.seq if paused else 0
 
-    def taken(self) -> int:
-        """How many places are held."""
+    def slots_in_use(self) -> int:
+        """Return how many slots are held."""
         return 0 if self._free is None else self.slots - len(self._free)
 
-    def claimed(self, lease: Lease) -> bool:
-        """Whether a worker has taken the request."""
-        return self._owner[lease.slot] >> _OWNER_BITS == lease.seq
+    def is_claimed(self, slot: RequestSlot) -> bool:
+        """Return whether a worker has claimed the request."""
+        return self._owner[slot.slot] >> _OWNER_BITS == slot.seq
 
-    def claimed_at(self, lease: Lease) -> float | None:
-        """When a worker took the request, in seconds of the monotonic clock; None when none has."""
-        return self._claimed[lease.slot] / 1e9 if self.claimed(lease) else None
+    def claimed_at(self, slot: RequestSlot) -> float | None:
+        """Return when a worker claimed the request (seconds of the monotonic clock); None when none has."""
+        return self._claimed[slot.slot] / 1e9 if self.is_claimed(slot) else None
 
-    def orphaned(self, lease: Lease) -> bool:
-        """Whether the worker that took the request has died since."""
-        owner = self._owner[lease.slot]
-        if owner >> _OWNER_BITS != lease.seq:
+    def is_orphaned(self, slot: RequestSlot) -> bool:
+        """Return whether the worker that claimed the request has died since."""
+        owner = self._owner[slot.slot]
+        if owner >> _OWNER_BITS != slot.seq:
             return False
         worker, epoch = (owner & 0xFF), (owner >> 8) & 0xFFFF
         return self._epoch[worker] & 0xFFFF != epoch
 
-    def epochs(self) -> int:
-        """A number that changes whenever a worker has died."""
+    def worker_deaths(self) -> int:
+        """Return how many workers have died so far."""
         return sum(self._epoch)
 
-    # A worker.
+    # A worker
 
-    def live(self, lease: Lease) -> bool:
-        """Whether the request is still wanted."""
-        return self._seq[lease.slot] == lease.seq
+    def is_live(self, slot: RequestSlot) -> bool:
+        """Return whether the request still holds its slot."""
+        return self._seq[slot.slot] == slot.seq
 
-    def paused(self, lease: Lease) -> bool:
-        """Whether the request is to wait."""
-        return self._paused[lease.slot] == lease.seq
+    def is_paused(self, slot: RequestSlot) -> bool:
+        """Return whether the request is paused."""
+        return self._paused[slot.slot] == slot.seq
 
-    def claim(self, lease: Lease, worker: int) -> None:
-        """Say that this worker has taken the request."""
-        self._claimed[lease.slot] = time.monotonic_ns()
-        self._owner[lease.slot] = lease.seq << _OWNER_BITS | (self._epoch[worker] & 0xFFFF) << 8 | worker
+    def claim(self, slot: RequestSlot, worker: int) -> None:
+        """Record that this worker has claimed the request."""
+        self._claimed[slot.slot] = time.monotonic_ns()
+        self._owner[slot.slot] = slot.seq << _OWNER_BITS | (self._epoch[worker] & 0xFFFF) << 8 | worker
 
-    def beat(self, worker: int) -> None:
-        """Show that the worker is alive."""
-        self._beat[worker] = time.monotonic_ns()
+    def heartbeat(self, worker: int) -> None:
+        """Record that the worker is alive now."""
+        self._heartbeat[worker] = time.monotonic_ns()
 
-    def count(self, name: str, worker: int, amount: int = 1) -> None:
-        """Raise one of the worker's counters."""
+    def increment(self, name: str, worker: int, amount: int = 1) -> None:
+        """Increment one of the worker's counters."""
         self._counters[name][worker] += amount
 
-    def set(self, name: str, worker: int, value: int) -> None:
+    def set_gauge(self, name: str, worker: int, value: int) -> None:
         """Set one of the worker's counters."""
         self._counters[name][worker] = value
 
     def set_precision(self, worker: int, precision: str) -> None:
-        """Say what the worker's first model computes in."""
+        """Record the precision of the worker's first model."""
         self._precision[worker] = PRECISIONS.index(precision) if precision in PRECISIONS else 0
 
-    # The main process, and everybody who asks.
+    # The main process, and every reader
 
-    def set_state(self, worker: int, state: WorkerState) -> None:
-        """Say where the worker is in its life."""
-        self._beat[worker] = time.monotonic_ns()
+    def set_worker_state(self, worker: int, state: WorkerState) -> None:
+        """Record the worker's state."""
+        self._heartbeat[worker] = time.monotonic_ns()
         self._state[worker] = state
 
-    def bury(self, worker: int) -> None:
-        """Note that the worker's process is gone: all that it had taken is orphaned."""
+    def mark_dead(self, worker: int) -> None:
+        """Record that the worker's process has died; every request that it had claimed is orphaned."""
         self._epoch[worker] += 1
         self._restarts[worker] += 1
         self._counters["active"][worker] = 0
-        self.set_state(worker, WorkerState.DEAD)
+        self.set_worker_state(worker, WorkerState.DEAD)
 
-    def state(self, worker: int) -> WorkerState:
-        """Where the worker is in its life."""
+    def worker_state(self, worker: int) -> WorkerState:
+        """Return the worker's state."""
         return WorkerState(self._state[worker])
 
+    def ready_workers(self) -> list[int]:
+        """Return the workers that take requests."""
+        return [worker for worker in range(self.workers) if self._state[worker] == WorkerState.READY]
+
     def precision(self) -> str:
-        """What the first worker's first model computes in."""
+        """Return the precision of the first worker's first model."""
         return PRECISIONS[self._precision[0]]
 
-    def silence(self, worker: int) -> float:
-        """Seconds since the worker last showed that it is alive."""
-        return (time.monotonic_ns() - self._beat[worker]) / 1e9
+    def seconds_since_heartbeat(self, worker: int) -> float:
+        """Return the seconds since the worker's last heartbeat."""
+        return (time.monotonic_ns() - self._heartbeat[worker]) / 1e9
 
     def restarts(self) -> int:
-        """How often a worker had to be started again."""
+        """Return how often workers were restarted."""
         return sum(self._restarts)
 
     def total(self, name: str) -> int:
-        """One counter over all workers."""
+        """Return one counter's sum over all workers."""
         return sum(self._counters[name])
+
+
+class CheckpointList:
+    """The checkpoints that workers hold: folders by key. A key names one version of a checkpoint's files.
+
+    The HTTP process writes the list and every worker follows it; `version` is odd while the list is being written.
+    """
+
+    def __init__(self, folders: Mapping[str, str], workers: int) -> None:
+        array = mp.get_context("spawn").RawArray
+        self._text = array("c", CHECKPOINT_LIST_BYTES)
+        self._version = array("q", 1)
+        self._applied = array("q", workers)
+        self._failed = array("q", workers)
+        self.write(folders)
+
+    def write(self, folders: Mapping[str, str]) -> int:
+        """Replace the list; return its version. Raises ResonanceError when it is too long."""
+        data = json.dumps(dict(folders)).encode()
+        if len(data) >= CHECKPOINT_LIST_BYTES:
+            raise ResonanceError(
+                f"The list of checkpoints takes {len(data)} bytes; there is room for {CHECKPOINT_LIST_BYTES - 1}."
+            )
+        self._version[0] += 1
+        self._text.value = data
+        self._version[0] += 1
+        return self._version[0]
+
+    def version(self) -> int:
+        """Return the current version."""
+        return self._version[0]
+
+    def read(self) -> tuple[int, dict[str, str]] | None:
+        """Return the current version and list; None while it is being written."""
+        version = self._version[0]
+        data = self._text.value
+        if version % 2 or version != self._version[0]:
+            return None
+        return version, json.loads(data)
+
+    def report(self, worker: int, version: int, *, failed: bool) -> None:
+        """Record that a worker has applied a version, or that it could not load a checkpoint that is new in it."""
+        if failed:
+            self._failed[worker] = version
+        self._applied[worker] = version
+
+    def has_applied(self, worker: int, version: int) -> bool:
+        """Return whether a worker has applied this version or a later one."""
+        return self._applied[worker] >= version
+
+    def has_failed(self, worker: int, version: int) -> bool:
+        """Return whether a worker could not load a checkpoint that was new in this version."""
+        return self._failed[worker] == version

@@ -1,8 +1,8 @@
-"""The two lines between the HTTP process and the workers: sockets, on which a datagram is a message.
+"""The two message channels between the HTTP process and the workers: sockets with one message per datagram.
 
-LitServe's queues live in a third process, for which everybody waits at each message, and whose end is the server's.
-Datagrams arrive whole or not at all, and each at one reader: so many workers share a socket, and one that is killed
-while it reads or writes leaves nothing half said.
+LitServe's queues live in a third process, which adds a hop to each message and whose death ends the server. A datagram
+arrives whole or not at all, and at one reader only: several workers can share a socket, and a worker that is killed
+while it reads or writes leaves no partial message behind.
 """
 
 import asyncio
@@ -14,27 +14,23 @@ import tempfile
 from collections.abc import Callable
 from typing import IO, Any
 
-from litserve.transport.base import MessageTransport
-
-DATAGRAM_BYTES = 32768  # what is longer travels as a file in memory, whose descriptor the datagram carries
-BUFFER_BYTES = 32 * DATAGRAM_BYTES  # that may be under way; most systems give less
+DATAGRAM_BYTES = 32768  # a longer message travels as a file in memory, whose descriptor the datagram carries
+BUFFER_BYTES = 32 * DATAGRAM_BYTES  # of a socket; most systems give less
 
 
-class Line(MessageTransport):
-    """What the workers say. Made before the processes that share it; each uses its own end."""
+class EventChannel:
+    """Messages from the workers to the HTTP process. Created before the processes that share it; each uses one end."""
 
     def __init__(self) -> None:
-        self._reader, self._writer = _pair()
+        self._reader, self._writer = _socket_pair()
         self._reader.setblocking(False)
 
     def send(self, item: Any, consumer_id: int) -> None:
-        """Say something; waits only while the other end is far behind."""
+        """Send a message; blocks only while the socket's buffer is full."""
         _send(self._writer, pickle.dumps(item))
 
-    async def areceive(  # pyright: ignore[reportIncompatibleMethodOverride]  # LitServe calls it with this order
-        self, consumer_id: int, timeout: float | None = None
-    ) -> Any:
-        """The next message."""
+    async def areceive(self, consumer_id: int) -> Any:
+        """Return the next message."""
         while True:
             try:
                 return pickle.loads(_receive(self._reader))
@@ -42,31 +38,28 @@ class Line(MessageTransport):
                 await _readable(self._reader)
 
     def close(self, **_: object) -> None:
-        """Let go of this process's ends."""
+        """Close this process's ends."""
         self._reader.close()
         self._writer.close()
 
 
-class Jobs:
-    """What the workers are to do: the HTTP process puts, and whichever worker has room gets.
-
-    It stands in the place of LitServe's queue, and for LitServe also in that of the manager which the queue would have.
-    """
+class RequestQueue:
+    """Requests from the HTTP process to the workers: whichever worker has capacity takes the next one."""
 
     def __init__(self) -> None:
-        self._reader, self._writer = _pair()
+        self._reader, self._writer = _socket_pair()
         self._writer.setblocking(False)
 
-    def put(self, job: bytes) -> bool:
-        """Hand a job in; False while there is no room on the line. Never waits."""
+    def put(self, request: bytes) -> bool:
+        """Send a request; returns False, without waiting, while the socket's buffer is full."""
         try:
-            _send(self._writer, job)
+            _send(self._writer, request)
         except BlockingIOError:
             return False
         return True
 
-    def when_there_is_room(self, call: Callable[[], None]) -> None:
-        """Call something once, in this event loop, when `put` is worth another try."""
+    def call_when_writable(self, call: Callable[[], None]) -> None:
+        """Call `call` once, in this event loop, when `put` can succeed again."""
         loop = asyncio.get_running_loop()
 
         def writable() -> None:
@@ -76,7 +69,7 @@ class Jobs:
         loop.add_writer(self._writer, writable)
 
     def get(self, seconds: float) -> bytes | None:
-        """The next job, waited for so long; None when there is none."""
+        """Return the next request; None when none arrives within `seconds`."""
         self._reader.settimeout(seconds)
         try:
             return _receive(self._reader)
@@ -84,12 +77,12 @@ class Jobs:
             return None
 
     def shutdown(self) -> None:
-        """Let go of this process's ends; LitServe calls it last of all."""
+        """Close this process's ends."""
         self._reader.close()
         self._writer.close()
 
 
-def _pair() -> tuple[socket.socket, socket.socket]:
+def _socket_pair() -> tuple[socket.socket, socket.socket]:
     reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
     return reader, writer
@@ -110,12 +103,12 @@ def _receive(reader: socket.socket) -> bytes:
     if not descriptors:
         return data
     with os.fdopen(descriptors[0], "rb") as file:
-        file.seek(0)  # the sender left the place that both share at the end
+        file.seek(0)  # both processes share the file's offset, and the sender left it at the end
         return file.read()
 
 
 def _scratch_file() -> IO[bytes]:
-    """A file that nobody else sees: in memory, where there is such a thing, as a disk may be full."""
+    """Open a private file: in memory where the system can do that, because a disk may be full."""
     return os.fdopen(os.memfd_create("message"), "wb") if sys.platform == "linux" else tempfile.TemporaryFile()
 
 

@@ -1,298 +1,307 @@
-"""The inference worker: LitServe's LitAPI whose model is our engine, one engine a checkpoint.
+"""The inference worker: one engine per checkpoint, and the requests that they are computing.
 
-It knows token ids and leases, and nothing of HTTP, messages or text.
+It knows token ids and request slots, and nothing of HTTP, chat messages or text.
 """
 
 import logging
-import os
-import pickle
-import signal
 import time
 from collections.abc import Callable
-from typing import Any
-
-from litserve import LitAPI
+from dataclasses import dataclass, field
 
 from resonance.engine import EngineError, Piece, SamplingParams
 from resonance.errors import error_location
 from serve.settings import EngineSettings
-from serve.workers.checkpoint_list import Roster
-from serve.workers.client import ApiSpec
-from serve.workers.engine_loop import EngineLoop
 from serve.workers.engines import Engines
-from serve.workers.messages import Event, Failure, Finished, Job, Progress, Scored, Token
-from serve.workers.parent import exit_with_parent
-from serve.workers.shared_state import LeaseTable, WorkerState
+from serve.workers.messages import EventBatch, Failure, Finished, PromptInput, Scored, Token, WorkerRequest
+from serve.workers.shared_state import CheckpointList, SharedState, WorkerState
 
 log = logging.getLogger("resonance.serve.inference.worker")
 
-SCORE = "score"  # how the names of engine requests end that score a prompt
-BROKEN = Failure(500, "generation_failed", "The model failed on this request; the server goes on.")
-ABSENT = Failure(503, "model_unavailable", "The worker does not hold this model at the moment; its log says why.")
-TOO_LATE = Failure(504, "timeout", "The answer took longer than the server allows.")
+SCORE = "score"  # suffix of the engine's request ids that score a prompt
+IDLE_WAIT = 0.5  # seconds that an idle worker waits for a request between two heartbeats
+PAUSED_WAIT = 0.02  # seconds between two checks whether a paused request may resume
+GENERATION_FAILED = Failure(500, "generation_failed", "The model failed on this request; the server goes on.")
+MODEL_UNAVAILABLE = Failure(
+    503, "model_unavailable", "The worker does not hold this model at the moment; its log says why."
+)
+TIMED_OUT = Failure(504, "timeout", "The answer took longer than the server allows.")
 
 
-class EngineWorker(LitAPI):
-    """Takes jobs, lets the engines step, and reports what each step brought."""
+@dataclass(slots=True)
+class RunningRequest:
+    """A request in the worker: how many of its prompts have started, and the engine requests that they became."""
 
-    def __init__(self, settings: EngineSettings, table: LeaseTable, roster: Roster, spec: ApiSpec) -> None:
-        super().__init__(max_batch_size=settings.max_batch_size, spec=spec, loop=EngineLoop())
-        self.settings, self.table, self.roster = settings, table, roster
+    request: WorkerRequest
+    started: int = 0  # prompts
+    next_answer: int = 0  # index of the next prompt's first answer
+    # engine request id -> the prompt's number, and the index of its first answer
+    engine_requests: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    prompt_lengths: dict[str, int] = field(default_factory=dict[str, int])  # engine requests without a token yet
+    batch_slots: int = 0  # unfinished answers, and prompts that are being scored
+    paused: bool = False  # its reader is behind
 
-    def setup(self, device: str) -> None:
-        """Load every checkpoint; called once in the worker's process."""
-        exit_with_parent()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process decides
-        self.worker = int(os.environ["LITSERVE_WORKER_ID"])
-        self.table.set_state(self.worker, WorkerState.LOADING)
+    @property
+    def next_prompt(self) -> PromptInput | None:
+        """The first prompt that has not started."""
+        return self.request.prompts[self.started] if self.started < len(self.request.prompts) else None
+
+    def take_next(self) -> tuple[int, int]:
+        """Mark the next prompt as started; return its number and the index of its first answer."""
+        number, first_answer = self.started, self.next_answer
+        self.started, self.next_answer = number + 1, first_answer + self.request.prompts[number].n
+        return number, first_answer
+
+
+class EngineWorker:
+    """Takes requests, runs the engines' steps, and returns the events of each step."""
+
+    def __init__(self, settings: EngineSettings, state: SharedState, checkpoints: CheckpointList) -> None:
+        self.settings, self.state, self.checkpoints = settings, state, checkpoints
+
+    def load(self, index: int, device: str) -> None:
+        """Load every checkpoint; called once, in the worker's process. Raises what loading raises."""
+        self.index = index
+        self.state.set_worker_state(index, WorkerState.LOADING)
         try:
-            self.engines = Engines(self.settings, self.roster, self.worker, device)
+            self.engines = Engines(self.settings, self.checkpoints, index, device)
             self.engines.load()
         except Exception:
-            self.table.set_state(self.worker, WorkerState.FAILED)
+            self.state.set_worker_state(index, WorkerState.FAILED)
             raise
-        self.jobs: dict[str, Progress] = {}
+        self.requests: dict[str, RunningRequest] = {}
         self.cached_tokens = 0
         first = next(iter(self.engines.running.values()))
-        self.table.set_precision(self.worker, first.stats().precision)
-        self.table.set_state(self.worker, WorkerState.READY)
+        self.state.set_precision(index, first.stats().precision)
+        self.state.set_worker_state(index, WorkerState.READY)
 
-    def follow(self) -> None:
-        """Load and drop checkpoints as the roster says."""
-        self.engines.follow({progress.job.model for progress in self.jobs.values()})
-
-    def has_active_requests(self) -> bool:
-        """Whether any job is unfinished."""
-        return bool(self.jobs)
+    def update_checkpoints(self) -> None:
+        """Load and drop checkpoints as the checkpoint list says, and send a heartbeat."""
+        self.engines.update({running.request.model for running in self.requests.values()})
+        self.state.heartbeat(self.index)
 
     def has_capacity(self) -> bool:
-        """Whether another job could start at once: an engine has a free place in its batch, or a paused job in one."""
-        return any(count < self.settings.max_batch_size for count in self._busy().values())
+        """Return whether an engine has a free slot in its batch; slots of paused requests count as free."""
+        return any(used < self.settings.max_batch_size for used in self._used_slots().values())
 
-    def _busy(self) -> dict[str, int]:
-        """How many places of each engine are taken; those of paused jobs can be had."""
-        busy = dict.fromkeys(self.engines.running, 0)
-        for progress in self.jobs.values():
-            if not progress.paused:
-                busy[progress.job.model] += progress.places
-        return busy
+    def idle_seconds(self) -> float:
+        """Return how long the worker can wait for another request before its next step."""
+        if not self.requests:
+            return IDLE_WAIT
+        can_step = any(engine.has_work for engine in self.engines.running.values())
+        return 0.0 if can_step else PAUSED_WAIT
 
-    def can_step(self) -> bool:
-        """Whether a step would bring anything; paused jobs bring nothing."""
-        return any(engine.has_work for engine in self.engines.running.values())
+    def _used_slots(self) -> dict[str, int]:
+        """Return each engine's batch slots in use, without those of paused requests."""
+        used = dict.fromkeys(self.engines.running, 0)
+        for running in self.requests.values():
+            if not running.paused:
+                used[running.request.model] += running.batch_slots
+        return used
 
-    def add_request(self, request: bytes) -> list[tuple[str, Event]]:
-        """Take a job. One whose client has gone, or that a worker has already, is dropped without a word."""
-        job: Job = pickle.loads(request)
-        uid = job.lease.uid
-        if self.table.claimed(job.lease):
+    def add_request(self, request: WorkerRequest) -> EventBatch:
+        """Start a request. One whose client has gone, or that a worker has already claimed, is dropped."""
+        slot = request.slot
+        if self.state.is_claimed(slot):
             return []
-        if not self.table.live(job.lease):
-            self.table.count("cancelled", self.worker)
+        if not self.state.is_live(slot):
+            self.state.increment("cancelled", self.index)
             return []
-        if job.model not in self.engines.running:
-            return [(uid, ABSENT)]
-        self.table.claim(job.lease, self.worker)
-        progress = self.jobs[uid] = Progress(job)
-        self.table.set("active", self.worker, len(self.jobs))
-        return self._begin(uid, progress)
+        if request.model not in self.engines.running:
+            return [(slot.uid, MODEL_UNAVAILABLE)]
+        self.state.claim(slot, self.index)
+        running = self.requests[slot.uid] = RunningRequest(request)
+        self.state.set_gauge("active", self.index, len(self.requests))
+        return self._start_next_prompt(slot.uid, running)
 
-    def _begin(self, uid: str, progress: Progress) -> list[tuple[str, Event]]:
-        """Begin a job's next prompt that has something to compute; the job's last event when nothing is left of it."""
-        before = progress.places
-        while progress.places == before and (prompt := progress.next_prompt) is not None:
-            number, first = progress.take_next()
-            begin = self._generate if prompt.score_top is None or len(prompt.ids) < 2 else self._score
-            failed = begin(uid, progress, number, first)
+    def _start_next_prompt(self, uid: str, running: RunningRequest) -> EventBatch:
+        """Start a request's next prompt that needs computing; return its last event when nothing is left of it."""
+        before = running.batch_slots
+        while running.batch_slots == before and (prompt := running.next_prompt) is not None:
+            number, first_answer = running.take_next()
+            start = self._generate if prompt.score_top is None or len(prompt.ids) < 2 else self._score
+            failed = start(uid, running, number, first_answer)
             if failed:
                 return failed
-        return self._finish_if_done(uid, progress)
+        return self._finish_if_done(uid, running)
 
-    def _score(self, uid: str, progress: Progress, number: int, first: int) -> list[tuple[str, Event]]:
-        """Let a prompt's own log-probabilities be computed; its answers follow."""
-        prompt = progress.job.prompts[number]
+    def _score(self, uid: str, running: RunningRequest, number: int, first_answer: int) -> EventBatch:
+        """Submit a prompt for its own log-probabilities; its answers follow."""
+        prompt = running.request.prompts[number]
         request_id = f"{uid}/{number}/{SCORE}"
-        progress.open[request_id] = number, first
-        progress.places += 1
-        engine, top = self.engines.running[progress.job.model], prompt.score_top or 0
+        running.engine_requests[request_id] = number, first_answer
+        running.batch_slots += 1
+        engine, top = self.engines.running[running.request.model], prompt.score_top or 0
         return self._submit(
             uid, lambda: engine.submit_score(prompt.ids[:1], prompt.ids[1:], top=top, request_id=request_id)
         )
 
-    def _generate(self, uid: str, progress: Progress, number: int, first: int) -> list[tuple[str, Event]]:
-        """Let a prompt's answers begin, where any are asked for."""
-        prompt = progress.job.prompts[number]
+    def _generate(self, uid: str, running: RunningRequest, number: int, first_answer: int) -> EventBatch:
+        """Submit a prompt for its answers, unless only its scores were requested."""
+        prompt = running.request.prompts[number]
         if prompt.params is None:
             return []
         request_id = f"{uid}/{number}"
-        progress.open[request_id] = number, first
-        progress.waiting[request_id] = len(prompt.ids)
-        progress.places += prompt.n
-        engine, params = self.engines.running[progress.job.model], prompt.params
+        running.engine_requests[request_id] = number, first_answer
+        running.prompt_lengths[request_id] = len(prompt.ids)
+        running.batch_slots += prompt.n
+        engine, params = self.engines.running[running.request.model], prompt.params
 
         failed = self._submit(
             uid, lambda: engine.submit(prompt.ids, SamplingParams(**params, n=prompt.n), request_id=request_id)
         )
-        if progress.paused:
+        if running.paused:
             engine.pause(request_id)
         return failed
 
-    def _submit(self, uid: str, submit: Callable[[], object]) -> list[tuple[str, Event]]:
-        """Hand something to the engine; the job's failure when that cannot be done."""
+    def _submit(self, uid: str, submit: Callable[[], object]) -> EventBatch:
+        """Submit to the engine; return the request's failure when the engine refuses it."""
         try:
             submit()
         except EngineError as error:
             return [(uid, self._fail(uid, Failure(400, "invalid_request", str(error))))]
         except Exception as error:
-            log.error("a request could not be started: %s at %s", type(error).__name__, error_location(error))
-            return [(uid, self._fail(uid, BROKEN))]
+            log.error("the engine did not take a request: %s at %s", type(error).__name__, error_location(error))
+            return [(uid, self._fail(uid, GENERATION_FAILED))]
         return []
 
-    def _begin_next_prompts(self) -> list[tuple[str, Event]]:
-        """Begin further prompts of jobs with several.
+    def _start_further_prompts(self) -> EventBatch:
+        """Start further prompts of requests with several.
 
-        A job has one of its prompts under way at any time, in the place of the one before. The places that are left
-        go to the jobs that have fewest, but for the last one: the next job finds it free, however many prompts wait.
+        A request always runs one prompt, in the batch slot of the one before. The remaining free slots go to the
+        requests with the fewest; one slot stays free, so that a new request can start however many prompts wait.
         """
         several = [
-            (uid, progress)
-            for uid, progress in self.jobs.items()
-            if progress.next_prompt is not None and not progress.paused
+            (uid, running)
+            for uid, running in self.requests.items()
+            if running.next_prompt is not None and not running.paused
         ]
         if not several:
             return []
-        events: list[tuple[str, Event]] = []
-        for uid, progress in several:
-            if not progress.places:
-                events += self._begin(uid, progress)
-        free = {name: self.settings.max_batch_size - 1 - count for name, count in self._busy().items()}
+        events: EventBatch = []
+        for uid, running in several:
+            if not running.batch_slots:
+                events += self._start_next_prompt(uid, running)
+        free = {name: self.settings.max_batch_size - 1 - used for name, used in self._used_slots().items()}
         while several:
-            uid, progress = min(several, key=lambda entry: entry[1].places)
-            prompt = progress.next_prompt
-            if uid not in self.jobs or prompt is None or prompt.places > free[progress.job.model]:
-                several.remove((uid, progress))
+            uid, running = min(several, key=lambda entry: entry[1].batch_slots)
+            prompt = running.next_prompt
+            if uid not in self.requests or prompt is None or prompt.batch_slots > free[running.request.model]:
+                several.remove((uid, running))
                 continue
-            free[progress.job.model] -= prompt.places
-            events += self._begin(uid, progress)
+            free[running.request.model] -= prompt.batch_slots
+            events += self._start_next_prompt(uid, running)
         return events
 
-    def step(self) -> list[tuple[str, Event]]:
-        """Let every engine compute one step; return what became of it, in order."""
-        events = self._drop_unwanted()
+    def step(self) -> EventBatch:
+        """Run one step of every engine that has work; return the events in order."""
+        if not self.requests:
+            return []
+        events = self._drop_cancelled()
         self._pause_and_resume()
-        events += self._begin_next_prompts()
+        events += self._start_further_prompts()
         batch = 0
         for name, engine in self.engines.running.items():
             if not engine.has_work:
                 continue
-            self.table.beat(self.worker)
+            self.state.heartbeat(self.index)
             try:
                 pieces = engine.step()
             except Exception as error:
                 log.error("a step failed: %s at %s", type(error).__name__, error_location(error))
-                events += [(uid, self._fail(uid, BROKEN)) for uid in self._jobs_of(name)]
+                failed = [uid for uid, running in self.requests.items() if running.request.model == name]
+                events += [(uid, self._fail(uid, GENERATION_FAILED)) for uid in failed]
                 continue
-            self.table.count("steps", self.worker)
+            self.state.increment("steps", self.index)
             batch += len(pieces)
             for request_id, piece in pieces:
-                events += self._report(request_id, piece)
-        self.table.set("batch", self.worker, batch if self.jobs else 0)
+                events += self._events_of(request_id, piece)
+        self.state.set_gauge("batch", self.index, batch if self.requests else 0)
         return events
 
-    def _report(self, request_id: str, piece: Piece) -> list[tuple[str, Event]]:
+    def _events_of(self, request_id: str, piece: Piece) -> EventBatch:
         uid = request_id.partition("/")[0]
-        progress = self.jobs.get(uid)
-        if progress is None:  # cancelled a moment ago
+        running = self.requests.get(uid)
+        if running is None:  # cancelled in this step
             return []
+        number, first_answer = running.engine_requests[request_id]
         if request_id.endswith(SCORE):
-            return self._report_scores(uid, progress, request_id, piece)
+            return self._score_events(uid, running, number, first_answer, piece)
         if piece.token_id is not None:
-            self.table.count("generated_tokens", self.worker)
-            self.table.count("prompt_tokens", self.worker, progress.waiting.pop(request_id, 0))
+            self.state.increment("generated_tokens", self.index)
+            self.state.increment("prompt_tokens", self.index, running.prompt_lengths.pop(request_id, 0))
         token = Token(
-            index=progress.open[request_id][1] + piece.index,
+            index=first_answer + piece.index,
             token_id=piece.token_id,
             text=piece.text,
             logprob=piece.logprob,
             top_logprobs=piece.top_logprobs,
             finish_reason=piece.finish_reason,
         )
-        events: list[tuple[str, Event]] = [(uid, token)]
+        events: EventBatch = [(uid, token)]
         if piece.finish_reason:
-            events += self._free_place(uid, progress)
+            events += self._free_batch_slot(uid, running)
         return events
 
-    def _report_scores(self, uid: str, progress: Progress, request_id: str, piece: Piece) -> list[tuple[str, Event]]:
-        number, first = progress.open[request_id]
-        events: list[tuple[str, Event]] = [
-            (uid, Scored(number, [(score.logprob, score.top_logprobs) for score in piece.scores]))
-        ]
+    def _score_events(
+        self, uid: str, running: RunningRequest, number: int, first_answer: int, piece: Piece
+    ) -> EventBatch:
+        events: EventBatch = [(uid, Scored(number, [(score.logprob, score.top_logprobs) for score in piece.scores]))]
         if piece.finish_reason:
-            prompt = progress.job.prompts[number]
-            if prompt.params is None:  # else they are counted when its answer begins
-                self.table.count("prompt_tokens", self.worker, len(prompt.ids))
-            failed = self._generate(uid, progress, number, first)  # next to the scoring's cache, in its place
-            events += failed or self._free_place(uid, progress)
+            prompt = running.request.prompts[number]
+            if prompt.params is None:  # else they are counted when its answer starts
+                self.state.increment("prompt_tokens", self.index, len(prompt.ids))
+            # The answer starts while the scoring's KV cache is still there to be shared, and takes its batch slot.
+            failed = self._generate(uid, running, number, first_answer)
+            events += failed or self._free_batch_slot(uid, running)
         return events
 
-    def _free_place(self, uid: str, progress: Progress) -> list[tuple[str, Event]]:
-        """Note that an answer or a scoring has ended."""
-        progress.places -= 1
-        return self._finish_if_done(uid, progress)
+    def _free_batch_slot(self, uid: str, running: RunningRequest) -> EventBatch:
+        """Record that an answer or a scoring has ended."""
+        running.batch_slots -= 1
+        return self._finish_if_done(uid, running)
 
-    def _finish_if_done(self, uid: str, progress: Progress) -> list[tuple[str, Event]]:
-        unfinished = progress.places or progress.next_prompt is not None
+    def _finish_if_done(self, uid: str, running: RunningRequest) -> EventBatch:
+        unfinished = running.batch_slots or running.next_prompt is not None
         return [] if unfinished else [(uid, self._finish(uid))]
 
-    def _drop_unwanted(self) -> list[tuple[str, Event]]:
-        """Cancel what nobody waits for any more, before any time is spent on it."""
-        events: list[tuple[str, Event]] = []
+    def _drop_cancelled(self) -> EventBatch:
+        """Cancel requests that have lost their slot or passed their deadline, before any time is spent on them."""
+        events: EventBatch = []
         now = time.monotonic()
-        for uid, progress in list(self.jobs.items()):
-            gone = not self.table.live(progress.job.lease)
-            if gone or now > progress.job.deadline:
-                failure = self._fail(uid, TOO_LATE)
-                self.table.count("cancelled", self.worker)
-                if not gone:
+        for uid, running in list(self.requests.items()):
+            released = not self.state.is_live(running.request.slot)
+            if released or now > running.request.deadline:
+                failure = self._fail(uid, TIMED_OUT)
+                self.state.increment("cancelled", self.index)
+                if not released:
                     events.append((uid, failure))
         return events
 
     def _pause_and_resume(self) -> None:
-        """Compute nothing for jobs whose readers are behind, until these have caught up."""
-        for progress in self.jobs.values():
-            paused = self.table.paused(progress.job.lease)
-            if paused == progress.paused:
+        """Pause requests whose readers are behind; resume those whose readers have caught up."""
+        for running in self.requests.values():
+            paused = self.state.is_paused(running.request.slot)
+            if paused == running.paused:
                 continue
-            progress.paused = paused
-            engine = self.engines.running[progress.job.model]
-            for request_id in progress.open:
+            running.paused = paused
+            engine = self.engines.running[running.request.model]
+            for request_id in running.engine_requests:
                 if paused:
                     engine.pause(request_id)
                 else:
                     engine.resume(request_id)
 
-    def _jobs_of(self, model: str) -> list[str]:
-        return [uid for uid, progress in self.jobs.items() if progress.job.model == model]
-
     def _fail(self, uid: str, failure: Failure) -> Failure:
-        progress = self.jobs[uid]
-        for request_id in progress.open:
-            self.engines.running[progress.job.model].cancel(request_id)
+        running = self.requests[uid]
+        for request_id in running.engine_requests:
+            self.engines.running[running.request.model].cancel(request_id)
         self._finish(uid)
         return failure
 
     def _finish(self, uid: str) -> Finished:
-        del self.jobs[uid]
-        self.table.set("active", self.worker, len(self.jobs))
+        del self.requests[uid]
+        self.state.set_gauge("active", self.index, len(self.requests))
         cached = sum(engine.stats().cached_tokens for engine in self.engines.running.values())
-        self.table.count("cached_tokens", self.worker, cached - self.cached_tokens)
+        self.state.increment("cached_tokens", self.index, cached - self.cached_tokens)
         self.cached_tokens = cached
         return Finished()
-
-    def decode_request(self, request: Any, **_: Any) -> Any:
-        """Nothing: requests arrive ready for the engine."""
-        return request
-
-    def encode_response(self, output: Any, **_: Any) -> Any:
-        """Nothing: what a step brings is written by the HTTP process."""
-        return output

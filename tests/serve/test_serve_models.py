@@ -17,7 +17,7 @@ from resonance import GPT2, Checkpoint, GPT2Config, Tokenizer
 from resonance.errors import ResonanceError
 from resonance.metadata import Metadata
 from serve.keys import main as keys
-from serve.models.memory_budget import Room
+from serve.models.memory_budget import MemoryBudget
 from serve.run import make_server
 from serve.settings import EngineSettings, read_settings
 from serve.workers.shared_state import WorkerState
@@ -147,7 +147,7 @@ SMALL = GPT2Config(n_layer=2, n_head=2, n_embd=32)
 
 def test_the_room_that_a_checkpoint_needs_is_worked_out_from_its_sizes():
     def needed(config: GPT2Config) -> float:
-        return Room(ENGINE.model_copy(update={"max_batch_size": 0}), None)._bytes(config) / 4
+        return MemoryBudget(ENGINE.model_copy(update={"max_batch_size": 0}), None)._bytes(config) / 4
 
     for config in (SMALL, replace(SMALL, tie_weights=False), GPT2Config(n_layer=1)):
         assert needed(config) == GPT2(config).num_parameters()
@@ -173,10 +173,10 @@ def test_the_room_that_a_checkpoint_needs_is_worked_out_from_its_sizes():
     ],
 )
 def test_too_little_room_is_said_with_what_there_is_and_what_to_do(memory_gb, held, engine, sentence):
-    refusal = Room(engine, memory_gb).too_little_for("new", SMALL, held)
+    refusal = MemoryBudget(engine, memory_gb).refusal("new", SMALL, held)
     assert refusal is not None
     assert re.search(sentence, refusal)
-    assert Room(engine, 1.0).too_little_for("new", SMALL, held) is None
+    assert MemoryBudget(engine, 1.0).refusal("new", SMALL, held) is None
 
 
 def test_checkpoints_that_are_too_large_together_do_not_start(runs):
@@ -230,16 +230,16 @@ def test_an_admin_names_checkpoints_of_root_alone(server, make_key, runs, tmp_pa
 def test_a_hanging_worker_is_killed_and_told_of_once_however_long_it_takes_to_die(runs, caplog):
     server = make_server(read_settings([f"root={runs}", "checkpoint=tiny", "hang_s=1"], {}))
     worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    server.table.set_state(0, WorkerState.READY)
+    server.state.set_worker_state(0, WorkerState.READY)
     time.sleep(1.1)
     life = _Life(time.monotonic())
     try:
         for _ in range(5):  # looks of the watchdog while the process is still there
-            server._end_if_hanging(0, worker, life)
+            server._kill_if_hanging(0, worker, life)
         assert worker.wait(timeout=60) == -9
         assert caplog.text.count("no sign of life") == 1
-        life.begin()
-        server._end_if_hanging(0, worker, life)
+        life.start()
+        server._kill_if_hanging(0, worker, life)
         assert caplog.text.count("no sign of life") == 2
     finally:
         worker.kill()

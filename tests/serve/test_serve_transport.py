@@ -8,36 +8,36 @@ import time
 
 import pytest
 
-from serve.workers.transport import DATAGRAM_BYTES, Jobs, Line
+from serve.workers.transport import DATAGRAM_BYTES, EventChannel, RequestQueue
 
 
-def say(line: Line, who: int, count: int) -> None:
+def say(line: EventChannel, who: int, count: int) -> None:
     for number in range(count):
         line.send((who, number, b"x" * (number % 3 * DATAGRAM_BYTES)), 0)
 
 
-def say_for_ever(line: Line) -> None:
+def say_for_ever(line: EventChannel) -> None:
     while True:
         line.send(("endless", b"x" * 20 * DATAGRAM_BYTES), 0)
 
 
-def work(jobs: Jobs, line: Line, who: int) -> None:
+def work(jobs: RequestQueue, line: EventChannel, who: int) -> None:
     while (job := jobs.get(2.0)) is not None:
         line.send((who, job), 0)
 
 
-def take_and_hang(jobs: Jobs, line: Line) -> None:
+def take_and_hang(jobs: RequestQueue, line: EventChannel) -> None:
     line.send(jobs.get(20.0), 0)
     time.sleep(60)
 
 
-async def receive(line: Line, count: int) -> list[tuple[object, ...]]:
+async def receive(line: EventChannel, count: int) -> list[tuple[object, ...]]:
     return [await asyncio.wait_for(line.areceive(0), 20) for _ in range(count)]
 
 
 @pytest.mark.parametrize("size", [0, 1, DATAGRAM_BYTES, 5 * DATAGRAM_BYTES + 1])
 def test_a_message_of_any_length_arrives_as_it_was(size: int):
-    line = Line()
+    line = EventChannel()
 
     async def both() -> object:
         sending = asyncio.create_task(asyncio.to_thread(line.send, b"y" * size, 0))
@@ -50,7 +50,7 @@ def test_a_message_of_any_length_arrives_as_it_was(size: int):
 
 
 def test_many_processes_share_the_line_and_each_ones_messages_stay_in_order():
-    line, context = Line(), mp.get_context("spawn")
+    line, context = EventChannel(), mp.get_context("spawn")
     senders = [context.Process(target=say, args=(line, who, 50)) for who in range(3)]
     for sender in senders:
         sender.start()
@@ -63,7 +63,7 @@ def test_many_processes_share_the_line_and_each_ones_messages_stay_in_order():
 
 
 def test_a_sender_that_is_killed_while_it_writes_spoils_nobodys_messages():
-    line, context = Line(), mp.get_context("spawn")
+    line, context = EventChannel(), mp.get_context("spawn")
     endless = context.Process(target=say_for_ever, args=(line,))
     endless.start()
     asyncio.run(receive(line, 3))
@@ -86,7 +86,7 @@ def test_a_sender_that_is_killed_while_it_writes_spoils_nobodys_messages():
 
 @pytest.mark.parametrize("size", [1, DATAGRAM_BYTES, 40 * DATAGRAM_BYTES])
 def test_every_job_is_done_by_exactly_one_worker(size: int):
-    jobs, line, context = Jobs(), Line(), mp.get_context("spawn")
+    jobs, line, context = RequestQueue(), EventChannel(), mp.get_context("spawn")
     workers = [context.Process(target=work, args=(jobs, line, who)) for who in range(2)]
     for worker in workers:
         worker.start()
@@ -106,7 +106,7 @@ def test_every_job_is_done_by_exactly_one_worker(size: int):
 
 
 def test_a_worker_that_is_killed_takes_no_job_but_its_own():
-    jobs, line, context = Jobs(), Line(), mp.get_context("spawn")
+    jobs, line, context = RequestQueue(), EventChannel(), mp.get_context("spawn")
     worker = context.Process(target=take_and_hang, args=(jobs, line))
     worker.start()
     for job in (b"one", b"two"):
@@ -118,15 +118,15 @@ def test_a_worker_that_is_killed_takes_no_job_but_its_own():
     assert jobs.get(1.0) == b"two"
 
 
-def test_a_full_line_takes_no_job_and_says_when_there_is_room_again():
-    jobs, job = Jobs(), b"z" * DATAGRAM_BYTES
+def test_a_full_line_takes_no_job_and_says_call_when_writable_again():
+    jobs, job = RequestQueue(), b"z" * DATAGRAM_BYTES
 
     async def fill_and_empty() -> tuple[int, bool, int]:
         count = 0
         while jobs.put(job):
             count += 1
         room = asyncio.Event()
-        jobs.when_there_is_room(room.set)
+        jobs.call_when_writable(room.set)
         await asyncio.sleep(0.05)
         early = room.is_set()
         emptied = 0
