@@ -42,6 +42,7 @@ check: setup web-deps ## formatting, lint, types, import rules, and the page's o
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_imports.py
 	$(NPM) run check
 
 format: setup ## put every file into its form
