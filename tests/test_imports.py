@@ -20,7 +20,6 @@ MAY_NAME = {  # import-linter holds this table for imports
     "serve": {"resonance", "serve"},
 }
 COMPOSED_IN_CODE = {"task": "eval"}  # groups that stand in no defaults list, by the room that adds them
-EXCEPTIONS = (("serve.workers.engine_loop", "serve.workers.worker"),)  # imports that close a circle until they are gone
 NAME = re.compile(rf"({'|'.join(MAY_NAME)})(\.\w+)+")
 
 
@@ -38,9 +37,6 @@ def command_modules() -> dict[str, str]:
 
 
 def test_no_modules_import_each_other_in_a_circle(graph: grimp.ImportGraph) -> None:
-    for importer, imported in EXCEPTIONS:
-        assert graph.direct_import_exists(importer=importer, imported=imported), "remove this exception"
-        graph.remove_import(importer=importer, imported=imported)
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     TopologicalSorter(imports).prepare()  # a CycleError names the modules
 
