@@ -1,9 +1,9 @@
-"""How good retrieval is on small labelled corpora: recall, reciprocal rank, discounted gain, answers in context.
+"""Retrieval metrics on small labelled corpora: recall, reciprocal rank, nDCG, context recall.
 
-Three corpora of this project's own, each a folder of documents with `questions.jsonl`: `labelled/` in ordinary prose,
-`plain/` in short sentences with one fact each, `familiar/` in sentences and words of the built-in training data, for
-models that know no others. None of the documents is trained on. A question names the one document, and the words in
-it, that answer it, or neither where no document does.
+Each corpus in `corpora/` is a folder of documents with `questions.jsonl`: `prose/` is ordinary text, `plain/` has short
+sentences with one fact each, `familiar/` uses the sentences and words of the built-in training data, for models that
+know no others. None of the documents is in the training data. A question names the document that answers it and the
+words of the answer in it; both are null if no document does.
 """
 
 import asyncio
@@ -24,15 +24,14 @@ from resonance.retrieval.query_rewriting import standalone_query
 from resonance.retrieval.text import sentences
 from resonance.retrieval.types import Retrieved, SearchError
 
-PROSE = Path(__file__).parent / "corpora" / "prose"
-PLAIN = Path(__file__).parent / "corpora" / "plain"
-FAMILIAR = Path(__file__).parent / "corpora" / "familiar"
-RANKED = 20  # passages whose order is judged
+CORPORA = Path(__file__).parent / "corpora"
+PROSE, PLAIN, FAMILIAR = CORPORA / "prose", CORPORA / "plain", CORPORA / "familiar"
+RANKED = 20  # passages whose ranking is scored
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledQuestion:
-    """A question, the document that answers it, and words of the answer in it; None: no document answers it."""
+    """A question, the document that answers it, and the words of the answer in it; None if no document does."""
 
     question: str
     document: str | None
@@ -40,11 +39,12 @@ class LabelledQuestion:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What retrieval made of one question.
+class RetrievalOutcome:
+    """The retrieval for one question.
 
-    `kind` is the corpus, `ranking` the documents in the provider's order, `sentence` the one of its document that
-    holds the answer, `ranks` the question's own recall, reciprocal rank and gain: nothing where no document answers.
+    `kind` is the corpus, `sentence` the document's sentence that contains the answer, `ranks` the question's recall,
+    reciprocal rank, nDCG and context recall. If no document answers the question, `answer` and `sentence` are None and
+    `ranks` is empty.
     """
 
     question: str
@@ -56,23 +56,23 @@ class Outcome:
 
     @property
     def context(self) -> str:
-        """The numbered sources as the prompt has them."""
+        """The numbered sources as they stand in the prompt."""
         return self.retrieved.context
 
     def citations(self, text: str) -> tuple[int, int]:
-        """How many of an answer's citations name a source that holds their sentence, and how many there are.
+        """The number of citations in `text` whose source supports their sentence, and the number of citations.
 
-        A number that no source has counts as one that supports nothing.
+        A number that no source has counts as unsupported.
         """
         return align(text, self.retrieved.sources, keep_unknown=True).citations()
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledRetrieval:
-    """Retrieval as the server does it, over the corpora of `kinds`; see `Outcome`.
+    """Retrieval as the server does it, over the corpora in `kinds`.
 
     Args:
-        budget_tokens: what the sources may take of a prompt.
+        budget_tokens: token budget of the sources in a prompt.
         kinds: names of corpora: familiar, plain, prose.
     """
 
@@ -80,18 +80,18 @@ class LabelledRetrieval:
     kinds: Sequence[str] = ("familiar", "plain", "prose")
 
     def __post_init__(self) -> None:
-        """Raise SearchError for a corpus that there is not."""
+        """Raise SearchError for an unknown corpus."""
         for kind in self.kinds:
             if kind not in _FOLDERS:
                 raise SearchError(f"There is no labelled corpus {kind!r}; there are {', '.join(_FOLDERS)}.")
 
     @property
     def size(self) -> int:
-        """How many questions there are."""
+        """The number of questions."""
         return sum(len(labelled_questions(_FOLDERS[kind])) for kind in self.kinds)
 
-    def outcomes(self, count_tokens: Callable[[str], int]) -> list[Outcome]:
-        """Every question's outcome, always in the same order."""
+    def outcomes(self, count_tokens: Callable[[str], int]) -> list[RetrievalOutcome]:
+        """Every question's outcome, in a fixed order."""
         return [
             outcome
             for kind in self.kinds
@@ -114,24 +114,24 @@ def recall_at(k: int, ranking: Sequence[str], relevant: str) -> float:
 
 
 def reciprocal_rank(ranking: Sequence[str], relevant: str) -> float:
-    """One over the relevant document's place (from 1); 0.0 when it is not there."""
-    places = list(dict.fromkeys(ranking))
-    return 1.0 / (places.index(relevant) + 1) if relevant in places else 0.0
+    """One over the relevant document's rank (from 1); 0.0 when it is missing."""
+    ranks = list(dict.fromkeys(ranking))
+    return 1.0 / (ranks.index(relevant) + 1) if relevant in ranks else 0.0
 
 
 def ndcg_at(k: int, ranking: Sequence[str], relevant: str) -> float:
     """Normalised discounted cumulative gain with the one relevant document's gain 1 (Järvelin and Kekäläinen 2002)."""
-    places = list(dict.fromkeys(ranking))[:k]
-    return 1.0 / math.log2(places.index(relevant) + 2) if relevant in places else 0.0
+    ranks = list(dict.fromkeys(ranking))[:k]
+    return 1.0 / math.log2(ranks.index(relevant) + 2) if relevant in ranks else 0.0
 
 
 def score_retrieval(
     count_tokens: Callable[[str], int], *, kind: str = "prose", budget_tokens: int = 380
 ) -> dict[str, float]:
-    """Mean scores of the documents provider and of the whole retrieval on one corpus, over what it can answer.
+    """Mean metrics of the documents provider and of the whole retrieval, over the answerable questions of a corpus.
 
-    `recall@k`, `mrr` and `ndcg@10` are the provider's ranking of documents; `context_recall` is the share of
-    questions whose answer stands in the context of `budget_tokens` tokens, `context_tokens` its mean length.
+    `recall@k`, `mrr` and `ndcg@10` score the provider's ranking of documents; `context_recall` is the share of
+    questions whose answer is in the context of `budget_tokens` tokens, `context_tokens` its mean length.
     """
     answered = [
         outcome for outcome in LabelledRetrieval(budget_tokens, (kind,)).outcomes(count_tokens) if outcome.answer
@@ -142,17 +142,19 @@ def score_retrieval(
     }
 
 
-def _outcomes(kind: str, folder: Path, count_tokens: Callable[[str], int], budget_tokens: int) -> list[Outcome]:
+def _outcomes(
+    kind: str, folder: Path, count_tokens: Callable[[str], int], budget_tokens: int
+) -> list[RetrievalOutcome]:
     with tempfile.TemporaryDirectory() as index:
         provider = Documents(Index(folder, Path(index)), refresh_s=3600.0)
         retriever = build_retriever("documents", path=str(folder), index=index, when="always")
         assert retriever is not None
 
-        async def one(labelled: LabelledQuestion) -> Outcome:
+        async def one(labelled: LabelledQuestion) -> RetrievalOutcome:
             messages = [Message("user", labelled.question)]
             hits = await provider.search(standalone_query(messages), RANKED, "", None)
             found = await retriever.retrieve(messages, budget_tokens=budget_tokens, count_tokens=count_tokens)
-            return Outcome(
+            return RetrievalOutcome(
                 question=labelled.question,
                 answer=labelled.answer,
                 kind=kind,
@@ -161,7 +163,7 @@ def _outcomes(kind: str, folder: Path, count_tokens: Callable[[str], int], budge
                 retrieved=found,
             )
 
-        async def every() -> list[Outcome]:
+        async def every() -> list[RetrievalOutcome]:
             return [await one(labelled) for labelled in labelled_questions(folder)]
 
         return asyncio.run(every())
@@ -183,8 +185,8 @@ def _sentence(folder: Path, labelled: LabelledQuestion) -> str | None:
         return None
     path = folder / labelled.document
     passages = read_passages(path, path.read_bytes())
-    told = (sentence for passage in passages for sentence in sentences(passage.text))
-    return next((sentence for sentence in told if labelled.answer in sentence), None)
+    candidates = (sentence for passage in passages for sentence in sentences(passage.text))
+    return next((sentence for sentence in candidates if labelled.answer in sentence), None)
 
 
 def _mean(values: Sequence[float]) -> float:

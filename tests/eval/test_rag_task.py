@@ -8,7 +8,7 @@ import pytest
 from data.example import Example
 from eval.evaluated_model import Subject
 from eval.results import scores_of
-from eval.retrieval_metrics import Outcome
+from eval.retrieval_metrics import RetrievalOutcome
 from eval.statistics import Measure
 from eval.tasks.rag import Rag, contains, declines
 from resonance.chat_template import Message
@@ -20,26 +20,26 @@ OPENS = "The bakery opens at six."
 SHARK = "The shark is fed at noon."
 
 
-def outcome(question: str, answer: str | None, sentence: str | None, passage: str | None = None) -> Outcome:
+def outcome(question: str, answer: str | None, sentence: str | None, passage: str | None = None) -> RetrievalOutcome:
     """A question whose one source is `passage`, else the sentence that answers it, else none."""
     passage = passage or sentence
     sources = (Source(1, "Town", "town.md", "town.md", passage, 1.0),) if passage else ()
     found = Retrieved(question, "documents", sources, context_of(sources))
     ranks = {"recall@1": 1.0, "mrr": 0.5} if answer else {}
-    return Outcome(question, answer, "plain", sentence, ranks, found)
+    return RetrievalOutcome(question, answer, "plain", sentence, ranks, found)
 
 
 @dataclass(frozen=True, slots=True)
 class Few:
     """A held-out set of a few questions."""
 
-    asked: Sequence[Outcome]
+    asked: Sequence[RetrievalOutcome]
 
     @property
     def size(self) -> int:
         return len(self.asked)
 
-    def outcomes(self, count_tokens: Callable[[str], int]) -> Sequence[Outcome]:
+    def outcomes(self, count_tokens: Callable[[str], int]) -> Sequence[RetrievalOutcome]:
         return self.asked
 
 
