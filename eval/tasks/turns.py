@@ -21,7 +21,7 @@ class Turns:
     """Exact match of greedy answers after each number of earlier `turns`, such as `after_30`.
 
     The questions are at most `questions` held-out conversations of one turn without context, the same for every number
-    of turns; the earlier turns are others of them with their correct answers. History is cut as the server would cut it.
+    of turns; the earlier turns are others of them with their correct answers. History is cut as on the server.
     A question that does not fit counts as wrong, and a note gives their number.
     """
 
