@@ -15,7 +15,7 @@ from json import JSONDecodeError, JSONDecoder
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from data.errors import DataError
+from data import DataError
 
 Row: TypeAlias = Mapping[str, Any]
 Kind: TypeAlias = Literal["json", "csv", "tsv", "parquet"]

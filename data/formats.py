@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from data.errors import DataError
+from data import DataError
 from data.example import Example, UnusableRows, shown_rows
 from data.files import Row
 from resonance.chat_template import Message, Role

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.errors import DataError
+from data import DataError
 from data.packing import BatchPlan
 from data.tokenize import IGNORE, Tokenized
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 
-from data.errors import DataError
+from data import DataError
 from data.example import Splits
 from data.sources import Source
 

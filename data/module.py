@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data import DataError
 from data.duplicates import Duplicates, describe, find_duplicates
-from data.errors import DataError
 from data.example import Example, Splits, UnusableRows, shown_rows
 from data.loader import FixedLoader, TrainLoader, collate
 from data.packing import BatchPlan, RowPlan, count_batches, deal, group_by_length, pack

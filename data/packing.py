@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TypeAlias
 
-from data.errors import DataError
+from data import DataError
 
 RowPlan: TypeAlias = tuple[int, ...]  # indices of the examples in a row
 BatchPlan: TypeAlias = tuple[RowPlan, ...]

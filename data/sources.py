@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
+from data import DataError
 from data.basics import BasicsSettings, generate
-from data.errors import DataError
 from data.example import Splits, fingerprint
 from data.files import KINDS, Row, read_file
 from data.formats import read_rows

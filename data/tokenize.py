@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from data.errors import DataError
+from data import DataError
 from data.example import Example, UnusableRows, shown_rows
 from resonance.chat_template import ChatTemplate, Message, TemplateError
 

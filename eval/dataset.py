@@ -1,4 +1,4 @@
-"""The examples that a checkpoint is scored on: the test split of the data it was trained on, or of other data."""
+"""The evaluation data: the test split of a checkpoint's training data, or of other data."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -9,38 +9,37 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from data.example import Example
-from eval.errors import EvalError
+from eval import EvalError
 from resonance.checkpoint import Checkpoint
 from resonance.hydra_config import group_options, make
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut:
-    """A test split, and what a reader of scores on it has to know."""
+class TestSplit:
+    """A test split, with a `note` that readers of its scores need, if any."""
 
     examples: Sequence[Example]
     note: str | None = None
 
 
-def held_out(data: DictConfig | None, checkpoint: Checkpoint) -> HeldOut:
-    """The test split of `data`, or where that is None, of the data in the checkpoint's `train.yaml`.
+def load_test_split(data: DictConfig | None, checkpoint: Checkpoint) -> TestSplit:
+    """Load the test split of `data`; None: of the data in the checkpoint's `train.yaml`.
 
-    Raises EvalError when there is no such data or it has no test split.
+    Raises EvalError when the checkpoint names no data, or the data has no test split.
     """
-    own = data is None
-    source = make(_training_data(checkpoint) if own else data, _convert_="all")
+    source = make(_training_data(checkpoint) if data is None else data, _convert_="all")
     test: Sequence[Example] = source.splits().test
     if not test:
         raise EvalError("The data has no test split to evaluate on; choose other data with data=NAME.")
-    known = checkpoint.metadata.data_fingerprint
-    if own and known is not None and known != source.fingerprint():
+    trained_on = checkpoint.metadata.data_fingerprint
+    if data is None and trained_on is not None and trained_on != source.fingerprint():
         note = f"The data has changed since {checkpoint.name} was trained, so it may have seen some of the test split."
-        return HeldOut(test, note)
-    return HeldOut(test)
+        return TestSplit(test, note)
+    return TestSplit(test)
 
 
-def part_of(examples: Sequence[Example], limit: int | None, seed: int) -> Sequence[Example]:
-    """At most `limit` examples, drawn without replacement, in their order. Raises EvalError on a limit below 1."""
+def subsample(examples: Sequence[Example], limit: int | None, seed: int) -> Sequence[Example]:
+    """At most `limit` examples, sampled without replacement, in order. Raises EvalError for a limit below 1."""
     if limit is None or limit >= len(examples):
         return examples
     if limit < 1:
@@ -51,8 +50,8 @@ def part_of(examples: Sequence[Example], limit: int | None, seed: int) -> Sequen
 def _training_data(checkpoint: Checkpoint) -> DictConfig:
     """The `data` node of the run's config.
 
-    A checkpoint may come from elsewhere, and a config can name anything to be called, so only classes of this
-    project's `data` room are let through.
+    A checkpoint may come from elsewhere, and Hydra calls whatever a config names, so only classes of this project's
+    `data` package are allowed.
     """
     try:
         config = yaml.safe_load(checkpoint.train_yaml() or "{}")
@@ -65,7 +64,7 @@ def _training_data(checkpoint: Checkpoint) -> DictConfig:
             f"of {', '.join(group_options('data'))}."
         )
     for target in _targets(node):
-        if not _is_ours(target):
+        if not _is_data_class(target):
             raise EvalError(
                 f"The train.yaml of {checkpoint.name} would call {target}, which is none of this project's data "
                 "sources; if you trust it, name the data yourself with data=NAME."
@@ -73,7 +72,7 @@ def _training_data(checkpoint: Checkpoint) -> DictConfig:
     return OmegaConf.create(node)
 
 
-def _is_ours(target: str) -> bool:
+def _is_data_class(target: str) -> bool:
     if not target.startswith("data."):
         return False
     try:
@@ -84,7 +83,7 @@ def _is_ours(target: str) -> bool:
 
 
 def _targets(node: object) -> Iterator[str]:
-    """Every `_target_` in a config, at any depth."""
+    """All `_target_` values of a config, at any depth."""
     if isinstance(node, dict):
         if "_target_" in node:
             yield str(node["_target_"])

@@ -1,10 +1,11 @@
-"""What is put to the test: a model with the prompt form and the engine it answers with."""
+"""The model under evaluation, with its chat template and engine."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Self
 
 import torch
 
@@ -19,8 +20,8 @@ UNTRAINED = "untrained"
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """One model under evaluation; `label` heads its column in tables."""
+class EvaluatedModel:
+    """A model under evaluation; `label` is its column header in tables."""
 
     label: str
     engine: Engine
@@ -31,12 +32,12 @@ class Subject:
 
     @property
     def context_length(self) -> int:
-        """How many tokens prompt and answer have in all."""
+        """The most tokens of prompt and answer together."""
         return self.window.context_length
 
     @classmethod
-    def of(cls, label: str, checkpoint: Checkpoint, *, batch_size: int, dtype: str, quantize: str | None) -> "Subject":
-        """Load a checkpoint; `dtype` and `quantize` are the engine's."""
+    def load(cls, label: str, checkpoint: Checkpoint, *, batch_size: int, dtype: str, quantize: str | None) -> Self:
+        """Load a checkpoint; `dtype` and `quantize` configure the engine."""
         return cls(
             label=label,
             engine=Engine.from_checkpoint(checkpoint, dtype=dtype, quantize=quantize, max_batch_size=batch_size),
@@ -49,10 +50,10 @@ class Subject:
 
 @contextmanager
 def untrained(trained: Checkpoint) -> Generator[tuple[str, Checkpoint]]:
-    """What a checkpoint was before its training, with a label: its base weights, else fresh random ones.
+    """A label and a temporary checkpoint of the weights that training started from.
 
-    The random ones come from the run's seed. It stands in a temporary folder, gone afterwards, so that it is
-    loaded like any other. Raises WeightsError when the base weights are no longer there.
+    These are the base weights, or without any random ones drawn from the run's seed. Raises WeightsError when the base
+    weights no longer exist.
     """
     base = trained.metadata.base
     tokenizer = trained.load_tokenizer()

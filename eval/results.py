@@ -1,11 +1,11 @@
-"""What an evaluation leaves behind: `eval.json` beside the weights, scores in `resonance.json`."""
+"""Results as JSON: `eval.json` beside the weights, and the scores in `resonance.json`."""
 
 import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from eval.statistics import Measure, ScoreJson
+from eval.statistics import Metric, ScoreJson
 from eval.tasks.base import Result
 from resonance.atomic_files import write_text_atomically
 
@@ -15,27 +15,27 @@ EVAL_FILE, REPORT_FILE = "eval.json", "report.html"
 
 
 def scores_of(result: Result, *, seed: int = 0) -> Scores:
-    """A task's scores in the form of `eval.json`: those of the whole by name, then one mapping a group.
+    """A task's scores as `eval.json` stores them: the task's own by name, then one mapping per group.
 
-    What was not observed at all (the precision of citations where there is none) has no score.
+    Metrics without any observation (the citation precision of answers that cite nothing) have no score.
     """
-    scores: Scores = {**_scores(result.measures, seed)}
-    for group, measures in result.groups.items():
-        scores[group] = _scores(measures, seed)
+    scores: Scores = {**_scores(result.metrics, seed)}
+    for group, metrics in result.groups.items():
+        scores[group] = _scores(metrics, seed)
     return scores
 
 
-def _scores(measures: Mapping[str, Measure], seed: int) -> dict[str, ScoreJson]:
-    return {name: measure.score(seed=seed).as_json() for name, measure in measures.items() if measure.n}
+def _scores(metrics: Mapping[str, Metric], seed: int) -> dict[str, ScoreJson]:
+    return {name: metric.score(seed=seed).as_json() for name, metric in metrics.items() if metric.n}
 
 
 def headline_of(scores: Scores) -> dict[str, object]:
-    """The scores of the whole, without groups: what stands in `resonance.json` and on the model card."""
+    """The task's own scores, without groups, for `resonance.json` and the model card."""
     return {name: score for name, score in scores.items() if "value" in score}
 
 
 def write_eval_json(folder: Path, checkpoint: str, created_at: datetime, tasks: Mapping[str, Scores]) -> Path:
-    """Write `eval.json`, whole or not at all; tasks without scores are left out. Returns its path."""
+    """Write `eval.json` atomically, without tasks that have no scores. Returns its path."""
     path = folder / EVAL_FILE
     document = {
         "checkpoint": checkpoint,

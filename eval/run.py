@@ -1,4 +1,4 @@
-"""The entry of `resonance eval`: config in, scores out."""
+"""The entry point of `resonance eval`."""
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.example import Example
-from eval.dataset import held_out, part_of
-from eval.errors import EvalError
-from eval.evaluate import Announce, Evaluation, Row, evaluate, line_up
-from eval.evaluated_model import UNTRAINED, Subject, untrained
+from eval import EvalError
+from eval.dataset import load_test_split, subsample
+from eval.evaluate import AddProgress, Evaluation, ScoreRow, compare, evaluate
+from eval.evaluated_model import UNTRAINED, EvaluatedModel, untrained
 from eval.report.html import html_report
 from eval.report.table import answer_table, score_table
 from eval.results import REPORT_FILE, headline_of, scores_of, write_eval_json
@@ -22,11 +22,11 @@ from resonance.atomic_files import write_text_atomically
 from resonance.checkpoint import METADATA_FILE, Checkpoint
 from resonance.hydra_config import compose, group_options, make, nearest
 
-_PIPED_WIDTH = 160  # columns of a table that goes into a file: as wide as it likes, within reason
+_PIPED_WIDTH = 160  # columns, where the output is no terminal
 
 
 def main(overrides: list[str]) -> None:
-    """Evaluate a checkpoint and those it is compared with; see `configs/eval.yaml` for the keys."""
+    """Evaluate a checkpoint and those to compare it with; `configs/eval.yaml` has the keys."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=_PIPED_WIDTH)
@@ -36,20 +36,20 @@ def main(overrides: list[str]) -> None:
     others = [name if name == UNTRAINED else Checkpoint.find(name) for name in _names(config.compare)]
     examples: Sequence[Example] = []
     if any(task.needs_examples for task in tasks.values()):
-        split = held_out(config.get("data"), checkpoint)
-        examples = part_of(split.examples, config.limit, config.seed)
+        split = load_test_split(config.get("data"), checkpoint)
+        examples = subsample(split.examples, config.limit, config.seed)
         if split.note:
             console.print(split.note, style="yellow", markup=False)
 
-    with _progress(console) as announce:
-        evaluations = [_evaluate(config, checkpoint.name, checkpoint, tasks, examples, announce)]
+    with _progress(console) as add_progress:
+        evaluations = [_evaluate(config, checkpoint.name, checkpoint, tasks, examples, add_progress)]
         for other in others:
-            with _opened(other, checkpoint) as (label, opened):
-                evaluations.append(_evaluate(config, label, opened, tasks, examples, announce))
+            with _open(other, checkpoint) as (label, opened):
+                evaluations.append(_evaluate(config, label, opened, tasks, examples, add_progress))
 
-    rows = line_up(evaluations, seed=config.seed)
+    rows = compare(evaluations, seed=config.seed)
     _print(console, evaluations, rows)
-    _keep(console, config, checkpoint, evaluations, rows)
+    _save(console, config, checkpoint, evaluations, rows)
 
 
 def _tasks(config: DictConfig) -> dict[str, Task]:
@@ -63,19 +63,19 @@ def _tasks(config: DictConfig) -> dict[str, Task]:
 
 
 def _names(value: object) -> list[str]:
-    """A list of names, which may be written without brackets when it has one."""
+    """A list of names; a single one may have no brackets."""
     names = OmegaConf.to_object(value) if OmegaConf.is_list(value) else [value]
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
 @contextmanager
-def _opened(other: Checkpoint | str, trained: Checkpoint) -> Generator[tuple[str, Checkpoint]]:
-    """A checkpoint to compare with, and its label."""
+def _open(other: Checkpoint | str, trained: Checkpoint) -> Generator[tuple[str, Checkpoint]]:
+    """The label and checkpoint to compare with."""
     if isinstance(other, Checkpoint):
         yield other.name, other
     else:
-        with untrained(trained) as opened:
-            yield opened
+        with untrained(trained) as labelled:
+            yield labelled
 
 
 def _evaluate(
@@ -84,31 +84,33 @@ def _evaluate(
     checkpoint: Checkpoint,
     tasks: Mapping[str, Task],
     examples: Sequence[Example],
-    announce: Announce,
+    add_progress: AddProgress,
 ) -> Evaluation:
-    subject = Subject.of(label, checkpoint, batch_size=config.batch_size, dtype=config.dtype, quantize=config.quantize)
-    return evaluate(subject, tasks, examples, announce)
+    model = EvaluatedModel.load(
+        label, checkpoint, batch_size=config.batch_size, dtype=config.dtype, quantize=config.quantize
+    )
+    return evaluate(model, tasks, examples, add_progress)
 
 
 @contextmanager
-def _progress(console: Console) -> Generator[Announce]:
-    """A bar for each checkpoint and task."""
+def _progress(console: Console) -> Generator[AddProgress]:
+    """A progress bar per checkpoint and task."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
 
-        def announce(description: str, size: int) -> Advance:
+        def add_progress(description: str, size: int) -> Advance:
             bar = progress.add_task(description, total=size)
-            return lambda done: progress.advance(bar, done)
+            return lambda steps: progress.advance(bar, steps)
 
-        yield announce
+        yield add_progress
 
 
-def _print(console: Console, evaluations: Sequence[Evaluation], rows: Sequence[Row]) -> None:
+def _print(console: Console, evaluations: Sequence[Evaluation], rows: Sequence[ScoreRow]) -> None:
     first = evaluations[0]
     if rows:
         console.print(score_table(evaluations, rows))
     for task, result in first.results.items():
-        if not result.measures:
+        if not result.metrics:
             console.print(answer_table(first, task))
     for evaluation in evaluations:
         for result in evaluation.results.values():
@@ -116,14 +118,14 @@ def _print(console: Console, evaluations: Sequence[Evaluation], rows: Sequence[R
                 console.print(f"{evaluation.label}: {note}", style="yellow", markup=False)
 
 
-def _keep(
+def _save(
     console: Console,
     config: DictConfig,
     checkpoint: Checkpoint,
     evaluations: Sequence[Evaluation],
-    rows: Sequence[Row],
+    rows: Sequence[ScoreRow],
 ) -> None:
-    """Write `eval.json` and `report.html`, and record the scores with the checkpoint unless `out` is given."""
+    """Write `eval.json` and `report.html`; without `out`, record the scores in the checkpoint too."""
     if config.out is None and not (checkpoint.folder / METADATA_FILE).is_file():
         console.print(f"{checkpoint.name} is not a run of ours, so nothing was written; out=FOLDER keeps the scores.")
         return
@@ -141,7 +143,7 @@ def _keep(
 
 
 def _facts(checkpoint: Checkpoint, precision: str, now: datetime) -> dict[str, str]:
-    """What the report says about the checkpoint itself."""
+    """The report's facts about the checkpoint."""
     metadata = checkpoint.metadata
     return {
         "Trained from": metadata.base or "random weights",

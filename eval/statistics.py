@@ -1,7 +1,7 @@
-"""From per-example observations to a score with its uncertainty, and to the difference of two scores.
+"""Confidence intervals and significance tests over per-example observations.
 
-Every measure here is a ratio of sums over examples (right answers per example, nats per token, bits per
-byte), so one class holds them all; keeping the observations is what makes paired comparisons possible.
+Every metric is a ratio of sums over examples (correct answers per example, nats per token, bits per byte), so one
+class represents them all. It keeps the observations, which paired comparisons need.
 """
 
 import math
@@ -11,18 +11,18 @@ from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
-from eval.errors import EvalError
+from eval import EvalError
 
 Floats = NDArray[np.float64]
 
 RESAMPLES = 2000
-_Z95 = 1.959963984540054  # two-sided 95% quantile of the standard normal
-_BLOCK = 2_000_000  # resampling weights held in memory at a time
+_BLOCK = 2_000_000  # resampling weights in memory at a time
 
 
 class ScoreJson(TypedDict):
-    """A score as it stands in `eval.json`."""
+    """A score in `eval.json`."""
 
     value: float
     n: int
@@ -38,7 +38,7 @@ class Score:
     ci95: tuple[float, float]
 
     def as_json(self) -> ScoreJson:
-        """The form of `eval.json`."""
+        """The score as `eval.json` stores it."""
         return {"value": self.value, "n": self.n, "ci95": list(self.ci95)}
 
 
@@ -52,46 +52,46 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
-    """Observations of one measure: sum(numerators) / sum(denominators), one of each per example.
+class Metric:
+    """A metric's per-example observations; its value is sum(numerators) / sum(denominators).
 
-    A denominator of 0 says that the example could not be observed: it counts nowhere.
-    `exponentiate` makes it exp(ratio), as perplexity is of nats per token. `proportion` says that every
-    observation is 0 or 1 over 1: then the interval is Wilson's and the test McNemar's; else both come from
-    resampling whole examples, because the tokens of one example are not independent of each other.
+    A denominator of 0 marks an example without an observation; it is ignored. With `exponentiate` the value is
+    exp(ratio), as for perplexity from nats per token. With `proportion` every observation is 0 or 1 over 1, the
+    interval is Wilson's and the test McNemar's. Otherwise both come from a bootstrap over whole examples, because the
+    tokens of one example are not independent.
     """
 
     numerators: Floats
     denominators: Floats
     exponentiate: bool = False
     proportion: bool = False
-    share: bool = False  # in [0, 1], shown in percent
+    share: bool = False  # in [0, 1], displayed in percent
     higher_is_better: bool = True
 
     @classmethod
-    def of_matches(cls, matches: Sequence[float]) -> "Measure":
-        """The share of examples that are right, from a 0.0 or 1.0 for each."""
+    def of_matches(cls, matches: Sequence[float]) -> "Metric":
+        """The share of correct examples, from a 0.0 or 1.0 for each."""
         return cls(np.asarray(matches, float), np.ones(len(matches)), proportion=True, share=True)
 
     @classmethod
-    def of_means(cls, values: Sequence[float], *, share: bool = False) -> "Measure":
-        """The mean over examples, from a number for each; `share` says that all are in [0, 1]."""
+    def of_means(cls, values: Sequence[float], *, share: bool = False) -> "Metric":
+        """The mean over examples, from a number for each; `share`: all are in [0, 1]."""
         return cls(np.asarray(values, float), np.ones(len(values)), share=share)
 
     @property
     def n(self) -> int:
-        """How many examples were observed."""
+        """The number of examples with an observation."""
         return int((self.denominators > 0).sum())
 
-    def take(self, chosen: Sequence[int] | NDArray[np.bool_]) -> "Measure":
-        """The same measure on some of the examples, by their indices or a mask."""
+    def take(self, chosen: Sequence[int] | NDArray[np.bool_]) -> "Metric":
+        """The metric on a subset of the examples, given by indices or a mask."""
         chosen = np.asarray(chosen)
         return replace(self, numerators=self.numerators[chosen], denominators=self.denominators[chosen])
 
     def score(self, *, seed: int = 0) -> Score:
-        """The value with its interval; `seed` draws the resamples.
+        """The value with its interval; `seed` draws the bootstrap samples.
 
-        Raises EvalError when nothing was observed or an observation is not a finite number.
+        Raises EvalError without any observation, or when an observation is not finite.
         """
         observed = self.take(self.denominators > 0)
         value = observed._value()
@@ -100,10 +100,10 @@ class Measure:
         resampled = np.concatenate([observed._ratio(weights) for weights in _resamples(self.n, seed)])
         return Score(value, self.n, _interval(resampled))
 
-    def minus(self, other: "Measure", *, seed: int = 0) -> Difference:
-        """The value of this measure less that of another, on the examples that both observed.
+    def minus(self, other: "Metric", *, seed: int = 0) -> Difference:
+        """The value minus another metric's, on the examples that both observed.
 
-        Raises EvalError when the two were not put to the same examples, or share no observation.
+        Raises EvalError when the two have different examples, or share no observation.
         """
         if len(self.numerators) != len(other.numerators):
             raise EvalError(
@@ -125,11 +125,11 @@ class Measure:
             p = min(1.0, 2 * (tail + 1) / (len(resampled) + 1))
         return Difference(value, _interval(resampled), p)
 
-    def shared_with(self, other: "Measure") -> int:
-        """How many examples both measures observed."""
+    def shared_with(self, other: "Metric") -> int:
+        """The number of examples that both metrics observed."""
         return int(self._shared(other).sum())
 
-    def _shared(self, other: "Measure") -> NDArray[np.bool_]:
+    def _shared(self, other: "Metric") -> NDArray[np.bool_]:
         return (self.denominators > 0) & (other.denominators > 0)
 
     def _value(self) -> float:
@@ -144,37 +144,27 @@ class Measure:
         return value
 
     def _ratio(self, weights: Floats) -> Floats:
-        """The measure for each row of weights (rows, n): how often each example counts."""
+        """The metric for each row of example weights (rows, n)."""
         ratio = (weights @ self.numerators) / (weights @ self.denominators)
         return np.exp(ratio) if self.exponentiate else ratio
 
 
 def wilson(successes: float, n: int) -> tuple[float, float]:
-    """Wilson's 95% score interval of a proportion (Wilson 1927); sound at 0, at n and for small n."""
-    share, z2 = successes / n, _Z95 * _Z95
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == n else min(1.0, centre + half)
-    return low, high
+    """Wilson's 95% score interval of a proportion (Wilson 1927); valid at 0, at n and for small n."""
+    interval = binomtest(int(successes), n).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def mcnemar(won: int, lost: int) -> float:
-    """Exact two-sided McNemar test: how likely such a split of the disagreements is by chance alone.
+    """p-value of McNemar's exact two-sided test (McNemar 1947).
 
-    `won` and `lost` count the examples that only the one, or only the other, got right (McNemar 1947, in
-    the binomial form).
+    `won` and `lost` count the examples that only the one model, or only the other, answered correctly.
     """
-    n, fewer = won + lost, min(won, lost)
-    ways, total = 1, 0
-    for k in range(fewer + 1):
-        total += ways
-        ways = ways * (n - k) // (k + 1)
-    return min(1.0, 2 * total / 2**n)
+    return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for having asked several times (Holm 1979), in the order given."""
+    """p-values adjusted for multiple testing (Holm 1979), in the given order."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     adjusted, running = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
@@ -184,7 +174,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _resamples(n: int, seed: int) -> Iterator[Floats]:
-    """RESAMPLES draws of n examples with replacement, as weights (rows, n), in blocks that fit in memory."""
+    """RESAMPLES bootstrap samples of n examples, as weights (rows, n), in blocks that fit into memory."""
     rng = np.random.default_rng(seed)
     rows = max(1, _BLOCK // n)
     shares = np.full(n, 1 / n)

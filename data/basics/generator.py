@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from data import DataError
 from data.basics.family import Family, Task
 from data.basics.registry import FAMILIES, MIX_IN
-from data.errors import DataError
 from data.example import Example, Splits
 from resonance.chat_template import Message
 

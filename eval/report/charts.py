@@ -1,18 +1,18 @@
-"""Bars by family as inline SVG, which needs no script and no file beside the page."""
+"""Bar charts as inline SVG, without scripts or further files."""
 
 from collections.abc import Sequence
 from html import escape
 
-from eval.evaluate import Row
-from eval.report import format
+from eval.evaluate import ScoreRow
+from eval.report.table import format_score, format_value
 
 _LABEL, _WIDTH, _BAR, _GAP, _VALUE = 190, 460, 13, 12, 60  # pixels: label, 100%, bar, between rows, value
 
 
-def bar_chart(rows: Sequence[Row], labels: Sequence[str], *, title: str) -> str:
-    """One bar a row and checkpoint from 0 to 100%, with its 95% interval as a whisker.
+def bar_chart(rows: Sequence[ScoreRow], labels: Sequence[str], *, title: str) -> str:
+    """One bar per row and checkpoint from 0 to 100%, with its 95% interval as a whisker.
 
-    Rows must be shares. The colours are the page's classes `series-0`, `series-1`, ...
+    Rows must be shares. The page's CSS classes `series-0`, `series-1`, ... colour the bars.
     """
     step = _BAR * len(labels) + _GAP
     height = step * len(rows) + 24
@@ -37,7 +37,7 @@ def _grid_line(percent: int, height: int) -> str:
     )
 
 
-def _bar(row: Row, series: int, top: int) -> str:
+def _bar(row: ScoreRow, series: int, top: int) -> str:
     score = row.scores[series]
     if score is None:
         return ""
@@ -46,7 +46,7 @@ def _bar(row: Row, series: int, top: int) -> str:
     y = top + (_BAR - 2) / 2
     return (
         f'<rect class="series-{series}" x="{_LABEL}" y="{top}" width="{end - _LABEL:.1f}" height="{_BAR - 2}">'
-        f"<title>{escape(row.name)}: {format.score(score, share=True)}, n = {score.n}</title></rect>"
+        f"<title>{escape(row.name)}: {format_score(score, share=True)}, n = {score.n}</title></rect>"
         f'<line class="whisker" x1="{low:.1f}" x2="{high:.1f}" y1="{y:g}" y2="{y:g}"/>'
-        f'<text class="tick" x="{high + 6:.1f}" y="{y + 3.5:g}">{format.value(score.value, share=True)}</text>'
+        f'<text class="tick" x="{high + 6:.1f}" y="{y + 3.5:g}">{format_value(score.value, share=True)}</text>'
     )

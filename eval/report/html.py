@@ -1,14 +1,14 @@
-"""`report.html`: the scores as a page that stands by itself, for people to look at and pass on."""
+"""`report.html`: the scores as one self-contained page."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from eval.evaluate import Evaluation, Row
-from eval.report import format
+from eval.evaluate import Evaluation, ScoreRow
 from eval.report.charts import bar_chart
+from eval.report.table import format_difference, format_score, row_texts, section_title, title, verdict
 from eval.tasks.base import Answer
 
-_MISTAKES_A_FAMILY = 3
+_MISTAKES_PER_FAMILY = 3
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2433; --soft: #667085; --line: #d9dee7; --page: #fff;
@@ -38,9 +38,9 @@ svg .tick { fill: var(--soft); font-size: 10px; }
 """.strip()
 
 
-def html_report(facts: Mapping[str, str], evaluations: Sequence[Evaluation], rows: Sequence[Row]) -> str:
-    """The whole page: `facts` about the evaluation, the scores, bars by family, answers and mistakes."""
-    title = f"Evaluation of {evaluations[0].label}"
+def html_report(facts: Mapping[str, str], evaluations: Sequence[Evaluation], rows: Sequence[ScoreRow]) -> str:
+    """The page: `facts` about the evaluation, scores, bars by family, answers and mistakes."""
+    heading = f"Evaluation of {evaluations[0].label}"
     labels = [evaluation.label for evaluation in evaluations]
     notes = [
         f"{evaluation.label}: {note}"
@@ -49,7 +49,7 @@ def html_report(facts: Mapping[str, str], evaluations: Sequence[Evaluation], row
         for note in result.notes
     ]
     body = [
-        f"<h1>{escape(title)}</h1>",
+        f"<h1>{escape(heading)}</h1>",
         _table((), ([_cell(name), _cell(value)] for name, value in facts.items())),
         *(f'<p class="note">{escape(note)}</p>' for note in notes),
         "<h2>Scores</h2>",
@@ -61,55 +61,48 @@ def html_report(facts: Mapping[str, str], evaluations: Sequence[Evaluation], row
     return (
         f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{_STYLE}\n</style></head>\n<body>\n"
+        f"<title>{escape(heading)}</title>\n<style>\n{_STYLE}\n</style></head>\n<body>\n"
         + "\n".join(body)
         + "\n</body>\n</html>\n"
     )
 
 
-def _score_table(labels: Sequence[str], rows: Sequence[Row]) -> str:
+def _score_table(labels: Sequence[str], rows: Sequence[ScoreRow]) -> str:
     heads = [_cell("score", tag="th"), _cell("n", "number", tag="th"), _cell(labels[0], "number", tag="th")]
     for label in labels[1:]:
         heads += [_cell(label, "number", tag="th"), _cell("lead over it", "number", tag="th")]
     lines: list[list[str]] = []
-    heading = None
+    section = None
     for row in rows:
-        if (row.task, row.group) != heading:
-            heading = (row.task, row.group)
-            name = row.task + (f", {format.title(row.group)}" if row.group else "")
-            lines.append([f'<th colspan="{len(heads)}">{escape(name)}</th>'])
-        first = row.scores[0]
-        cells = [
-            _cell(row.name if row.group else format.title(row.name)),
-            _cell(str(first.n) if first else "–", "number"),
-            _cell(format.score(first, share=row.share), "number"),
-        ]
-        for score, lead in zip(row.scores[1:], row.leads, strict=True):
-            cells.append(_cell(format.score(score, share=row.share), "number"))
-            cells.append(_cell(format.lead(lead, share=row.share), f"number {format.verdict(row, lead)}"))
+        if (row.task, row.group) != section:
+            section = (row.task, row.group)
+            lines.append([f'<th colspan="{len(heads)}">{escape(section_title(row))}</th>'])
+        name, *numbers = row_texts(row)
+        cells = [_cell(name), *(_cell(number, "number") for number in numbers)]
+        for score, difference in zip(row.scores[1:], row.differences, strict=True):
+            cells.append(_cell(format_score(score, share=row.share), "number"))
+            cells.append(_cell(format_difference(difference, share=row.share), f"number {verdict(row, difference)}"))
         lines.append(cells)
-    explained = (
+    note = (
         "In brackets: 95% intervals (Wilson for exact matches, else a bootstrap over examples). Leads are "
         "paired by example, with McNemar's or the bootstrap's p-value; families' are adjusted (Holm)."
     )
-    return _table(heads, lines) + f'<p class="note">{explained}</p>'
+    return _table(heads, lines) + f'<p class="note">{note}</p>'
 
 
-def _charts(labels: Sequence[str], rows: Sequence[Row]) -> list[str]:
-    """A chart for each group of shares."""
+def _charts(labels: Sequence[str], rows: Sequence[ScoreRow]) -> list[str]:
+    """One chart per group of shares."""
     parts: list[str] = []
-    groups = {(row.task, row.group) for row in rows if row.group is not None and row.share}
+    groups = {(row.task, row.group): section_title(row) for row in rows if row.group is not None and row.share}
     keys = "".join(f'<span class="key series-{i}"></span>{escape(label)}' for i, label in enumerate(labels))
-    for task, group in sorted(groups, key=str):
-        title = f"{task}, {format.title(group or '')}"
-        chosen = [row for row in rows if (row.task, row.group) == (task, group)]
-        chart = bar_chart(chosen, labels, title=title)
-        parts.append(f"<h2>{escape(title)}</h2>\n<p>{keys}</p>\n{chart}")
+    for group in sorted(groups, key=str):
+        chart = bar_chart([row for row in rows if (row.task, row.group) == group], labels, title=groups[group])
+        parts.append(f"<h2>{escape(groups[group])}</h2>\n<p>{keys}</p>\n{chart}")
     return parts
 
 
 def _samples(evaluations: Sequence[Evaluation]) -> list[str]:
-    """What the checkpoints say to prompts that have no expected answer, side by side."""
+    """All checkpoints' answers to prompts without an expected answer, side by side."""
     parts: list[str] = []
     for task, result in evaluations[0].results.items():
         if not any(answer.correct is None for answer in result.answers):
@@ -122,12 +115,12 @@ def _samples(evaluations: Sequence[Evaluation]) -> list[str]:
             ]
             for i, answer in enumerate(result.answers)
         ]
-        parts.append(f"<h2>{escape(format.title(task))}</h2>\n" + _table(heads, lines))
+        parts.append(f"<h2>{escape(title(task))}</h2>\n" + _table(heads, lines))
     return parts
 
 
 def _mistakes(evaluation: Evaluation) -> list[str]:
-    """A few wrong answers of each family."""
+    """A few wrong answers per family."""
     parts: list[str] = []
     for task, result in evaluation.results.items():
         chosen = list(_first_mistakes(result.answers))
@@ -140,7 +133,7 @@ def _mistakes(evaluation: Evaluation) -> list[str]:
                 ]
                 for each in chosen
             ]
-            parts.append(f"<h2>{escape(format.title(task))}: some mistakes</h2>\n" + _table(heads, lines))
+            parts.append(f"<h2>{escape(title(task))}: some mistakes</h2>\n" + _table(heads, lines))
     return parts
 
 
@@ -149,7 +142,7 @@ def _first_mistakes(answers: Iterable[Answer]) -> Iterable[Answer]:
     wrong = sorted((each for each in answers if each.correct is False), key=lambda each: each.family or "")
     for each in wrong:
         seen[each.family] = seen.get(each.family, 0) + 1
-        if seen[each.family] <= _MISTAKES_A_FAMILY:
+        if seen[each.family] <= _MISTAKES_PER_FAMILY:
             yield each
 
 

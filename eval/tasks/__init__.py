@@ -1,1 +1,1 @@
-"""The tasks of `resonance eval`: one small class each, made by its YAML in `configs/task/`."""
+"""The tasks of `resonance eval`: one class each, configured in `configs/task/`."""

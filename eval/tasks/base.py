@@ -1,21 +1,21 @@
-"""What every task is and gives back, and how an example is fitted into a model's context window."""
+"""The interface of tasks, their result, and how an example fits into a model's context window."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, TypeVar
 
 from data.example import Example
-from eval.evaluated_model import Subject
-from eval.statistics import Measure
+from eval.evaluated_model import EvaluatedModel
+from eval.statistics import Metric
 from resonance.chat_template import ContextOverflow, Fitted, Message
 
 T = TypeVar("T")
-Advance = Callable[[int], None]  # told how many more examples are done
+Advance = Callable[[int], None]  # reports a number of finished steps
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer for people to look at; `correct` is None where there is no expected answer."""
+    """One answer for the report; `correct` is None without an expected answer."""
 
     question: str
     answer: str
@@ -26,52 +26,52 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a task found out about one subject.
+    """A task's result for one model.
 
-    `measures` are the task's scores by name; `groups` more of them below a heading (`by_family`); `notes`
-    are sentences that a reader of the scores has to know.
+    `metrics` are the task's metrics by name, `groups` further ones by group (`by_family`). `notes` are sentences that
+    readers of the scores need.
     """
 
-    measures: Mapping[str, Measure] = field(default_factory=dict)
-    groups: Mapping[str, Mapping[str, Measure]] = field(default_factory=dict)
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    groups: Mapping[str, Mapping[str, Metric]] = field(default_factory=dict)
     answers: tuple[Answer, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 class Task(Protocol):
-    """A task: `run` is called once for each subject, with the same examples in the same order.
+    """A task; `run` is called once per model, with the same examples in the same order.
 
-    To add one, write such a class, and `configs/task/<name>.yaml` with its `_target_` and its numbers.
+    To add a task, write such a class, and `configs/task/<name>.yaml` with its `_target_` and settings.
     """
 
-    needs_examples: ClassVar[bool]  # False: the test split is not loaded for this task's sake
+    needs_examples: ClassVar[bool]  # False: the task does not use the test split
 
     def size(self, examples: Sequence[Example]) -> int:
-        """How many steps `run` will report to `advance`."""
+        """The number of steps that `run` reports to `advance`."""
         ...
 
-    def run(self, subject: Subject, examples: Sequence[Example], advance: Advance) -> Result:
-        """Put the subject to the test. Observations are in the order of the examples."""
+    def run(self, model: EvaluatedModel, examples: Sequence[Example], advance: Advance) -> Result:
+        """Evaluate the model. Observations are in the order of the examples."""
         ...
 
 
-def fit(example: Example, subject: Subject) -> Fitted | None:
-    """As much of what stands before the example's answer as leaves room for that answer, as a prompt.
+def fit(example: Example, model: EvaluatedModel) -> Fitted | None:
+    """The example's prompt, shortened to leave room for its answer.
 
-    The oldest turns go first, as they do in a chat. None when not even the newest question fits.
+    Drops the oldest turns first, as in a chat. None if even the newest question does not fit.
     """
-    template = subject.template
+    template = model.template
     prompt = template.render(example.prompt, add_generation_prompt=True)
     needed = len(template.render(example.messages).input_ids) - len(prompt.input_ids)
     try:
-        budget, history = subject.context_length - needed, subject.window.history_length - needed
+        budget, history = model.context_length - needed, model.window.history_length - needed
         return template.fit(example.prompt, budget=budget, history_budget=history)
     except ContextOverflow:
         return None
 
 
 def question(messages: Sequence[Message]) -> str:
-    """A conversation as people read it, one line a turn; the system prompt is left out."""
+    """A conversation as text, one line per turn, without the system prompt."""
     lines = [
         message.content if message.context is None else f"{message.content}\n{message.context}"
         for message in messages
@@ -81,6 +81,6 @@ def question(messages: Sequence[Message]) -> str:
 
 
 def in_chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """The items in order, `size` at a time; the last chunk may be shorter."""
+    """The items in order, in chunks of `size`; the last one may be shorter."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

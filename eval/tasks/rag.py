@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from data.example import Example
-from eval.evaluated_model import Subject
+from eval.evaluated_model import EvaluatedModel
 from eval.retrieval_metrics import LabelledRetrieval, RetrievalOutcome
-from eval.statistics import Measure
+from eval.statistics import Metric
 from eval.tasks.base import Advance, Answer, Result, in_chunks
 from eval.text_metrics import words
 from resonance.chat_template import ContextOverflow, Message
@@ -48,34 +48,34 @@ class Rag:
         """Two steps per question: with sources and without."""
         return 2 * self.retrieval.size
 
-    def run(self, subject: Subject, examples: Sequence[Example], advance: Advance) -> Result:
+    def run(self, model: EvaluatedModel, examples: Sequence[Example], advance: Advance) -> Result:
         """Retrieve, answer and score. `examples` is not used."""
-        outcomes = self.retrieval.outcomes(lambda text: len(subject.tokenizer.encode(text)))
+        outcomes = self.retrieval.outcomes(lambda text: len(model.tokenizer.encode(text)))
         with_sources = [Message("user", outcome.question, outcome.context or None) for outcome in outcomes]
         without = [Message("user", outcome.question) for outcome in outcomes]
-        answers = self._answers(subject, with_sources, advance)
-        baselines = self._answers(subject, without, advance)
+        answers = self._answers(model, with_sources, advance)
+        baselines = self._answers(model, without, advance)
         graded = [
             _GradedAnswer(outcome, answer or "", baseline or "")
             for outcome, answer, baseline in zip(outcomes, answers, baselines, strict=True)
         ]
         return _result(graded, missing=answers.count(None))
 
-    def _answers(self, subject: Subject, messages: Sequence[Message], advance: Advance) -> list[str | None]:
+    def _answers(self, model: EvaluatedModel, messages: Sequence[Message], advance: Advance) -> list[str | None]:
         """The answer to each message in a conversation of its own; None if it does not fit into the context window."""
         params = SamplingParams(max_new_tokens=self.max_new_tokens, temperature=0.0)
         texts: list[str | None] = []
-        for chunk in in_chunks(messages, subject.batch_size * _BATCHES_PER_CALL):
-            prompts = [self._prompt(subject, message) for message in chunk]
+        for chunk in in_chunks(messages, model.batch_size * _BATCHES_PER_CALL):
+            prompts = [self._prompt(model, message) for message in chunk]
             fitting = [prompt for prompt in prompts if prompt is not None]
-            completions = iter(subject.engine.generate(fitting, params) if fitting else ())
+            completions = iter(model.engine.generate(fitting, params) if fitting else ())
             texts.extend(None if prompt is None else next(completions).text.strip() for prompt in prompts)
             advance(len(chunk))
         return texts
 
-    def _prompt(self, subject: Subject, message: Message) -> list[int] | None:
+    def _prompt(self, model: EvaluatedModel, message: Message) -> list[int] | None:
         try:
-            return subject.template.fit([message], budget=subject.context_length - self.max_new_tokens).prompt_ids
+            return model.template.fit([message], budget=model.context_length - self.max_new_tokens).prompt_ids
         except ContextOverflow:
             return None
 
@@ -133,13 +133,13 @@ def _result(graded: Sequence[_GradedAnswer], missing: int) -> Result:
     citations = [each.outcome.citations(each.answer) for each in graded]
     note = f"{missing} of {len(graded)} questions do not fit into the context with their sources and count as wrong."
     return Result(
-        measures={
+        metrics={
             "contains": _share((each.right for each in graded), answerable),
             "exact_match": _share((each.exact for each in graded), answerable),
             "contains_without_sources": _share(baselines, answerable),
             "says_when_absent": _share((each.right for each in graded), absent),
             "says_so_wrongly": _share((declines(each.answer) for each in graded), answerable, higher_is_better=False),
-            "citation_precision": Measure(
+            "citation_precision": Metric(
                 np.array([supported for supported, _ in citations], float),
                 np.array([made for _, made in citations], float),
                 share=True,
@@ -170,9 +170,9 @@ def _result(graded: Sequence[_GradedAnswer], missing: int) -> Result:
     )
 
 
-def _share(values: Iterable[bool], observed: Sequence[bool], *, higher_is_better: bool = True) -> Measure:
+def _share(values: Iterable[bool], observed: Sequence[bool], *, higher_is_better: bool = True) -> Metric:
     """The share of true values among those observed."""
-    return Measure(
+    return Metric(
         np.array([*values], float),
         np.array(observed, float),
         proportion=True,
@@ -181,9 +181,9 @@ def _share(values: Iterable[bool], observed: Sequence[bool], *, higher_is_better
     )
 
 
-def _rank(graded: Sequence[_GradedAnswer], name: str) -> Measure:
+def _rank(graded: Sequence[_GradedAnswer], name: str) -> Metric:
     """The mean of one retrieval metric over the questions that have it."""
-    return Measure(
+    return Metric(
         np.array([each.outcome.ranks.get(name, 0.0) for each in graded]),
         np.array([float(name in each.outcome.ranks) for each in graded]),
         share=True,

@@ -1,11 +1,11 @@
-"""What a model says: answers to a few fixed prompts, for people to read; no score."""
+"""Sample answers to a few fixed prompts, without scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from data.example import Example
-from eval.evaluated_model import Subject
+from eval.evaluated_model import EvaluatedModel
 from eval.tasks.base import Advance, Answer, Result
 from resonance.chat_template import Message
 from resonance.engine import SamplingParams
@@ -13,22 +13,22 @@ from resonance.engine import SamplingParams
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Greedy answers to `prompts`, each asked in a conversation of its own."""
+    """Greedy answers to `prompts`, each in its own conversation."""
 
     prompts: Sequence[str]
     max_new_tokens: int
     needs_examples: ClassVar[bool] = False
 
     def size(self, examples: Sequence[Example]) -> int:
-        """One step a prompt."""
+        """One step per prompt."""
         return len(self.prompts)
 
-    def run(self, subject: Subject, examples: Sequence[Example], advance: Advance) -> Result:
-        """Ask the prompts. Raises ContextOverflow when one is longer than the context window."""
-        budget = subject.context_length - self.max_new_tokens
-        prompts = [subject.template.fit([Message("user", prompt)], budget=budget).prompt_ids for prompt in self.prompts]
+    def run(self, model: EvaluatedModel, examples: Sequence[Example], advance: Advance) -> Result:
+        """Generate the answers. Raises ContextOverflow when a prompt is longer than the context window."""
+        budget = model.context_length - self.max_new_tokens
+        prompts = [model.template.fit([Message("user", prompt)], budget=budget).prompt_ids for prompt in self.prompts]
         params = SamplingParams(max_new_tokens=self.max_new_tokens, temperature=0.0)
-        completions = subject.engine.generate(prompts, params)
+        completions = model.engine.generate(prompts, params)
         advance(len(prompts))
         return Result(
             answers=tuple(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from data.example import Example
-from eval.evaluated_model import Subject
-from eval.statistics import Measure
+from eval.evaluated_model import EvaluatedModel
+from eval.statistics import Metric
 from eval.tasks.base import Advance, Answer, Result, in_chunks
 from eval.text_metrics import exact_match
 from resonance.chat_template import ContextOverflow, Message
@@ -35,32 +35,32 @@ class Turns:
         """One step per question and number of turns."""
         return len(self.turns) * len(self._questions(_single_turns(examples)))
 
-    def run(self, subject: Subject, examples: Sequence[Example], advance: Advance) -> Result:
+    def run(self, model: EvaluatedModel, examples: Sequence[Example], advance: Advance) -> Result:
         """Answer and compare. With fewer than two conversations of one turn there are no scores, and a note says so."""
         single = _single_turns(examples)
         if len(single) < 2:
             note = f"turns: {len(single)} of {len(examples)} test examples have one turn and no context; none is asked."
-            return Result({f"after_{count}": Measure.of_matches([]) for count in self.turns}, notes=(note,))
+            return Result({f"after_{count}": Metric.of_matches([]) for count in self.turns}, notes=(note,))
         questions = self._questions(single)
-        measures: dict[str, Measure] = {}
+        metrics: dict[str, Metric] = {}
         answers: list[Answer] = []
         overflowed = 0
         for count in self.turns:
             texts = self._answers(
-                subject, [self._conversation(single, question, count) for question in questions], advance
+                model, [self._conversation(single, question, count) for question in questions], advance
             )
             right = [
                 text is not None and exact_match(text, question.answer)
                 for text, question in zip(texts, questions, strict=True)
             ]
-            measures[f"after_{count}"] = Measure.of_matches([float(is_right) for is_right in right])
+            metrics[f"after_{count}"] = Metric.of_matches([float(is_right) for is_right in right])
             overflowed += texts.count(None)
             answers += [
                 Answer(question.prompt[-1].content, text or "", question.answer, f"after {count} turns", bool(is_right))
                 for question, text, is_right in zip(questions, texts, right, strict=True)
             ]
-        note = f"{overflowed} questions do not fit into {subject.context_length} tokens and count as wrong."
-        return Result(measures=measures, answers=tuple(answers), notes=(note,) if overflowed else ())
+        note = f"{overflowed} questions do not fit into {model.context_length} tokens and count as wrong."
+        return Result(metrics=metrics, answers=tuple(answers), notes=(note,) if overflowed else ())
 
     def _questions(self, single: Sequence[Example]) -> list[Example]:
         """A random sample of the questions."""
@@ -73,23 +73,25 @@ class Turns:
         earlier = [rng.choice(others) for _ in range(count)]
         return [*(message for example in earlier for message in _dialogue(example)), *_dialogue(question)[:-1]]
 
-    def _answers(self, subject: Subject, conversations: Sequence[list[Message]], advance: Advance) -> list[str | None]:
+    def _answers(
+        self, model: EvaluatedModel, conversations: Sequence[list[Message]], advance: Advance
+    ) -> list[str | None]:
         """The answer at the end of each conversation; None if not even the question fits."""
         params = SamplingParams(max_new_tokens=self.max_new_tokens, temperature=0.0)
         texts: list[str | None] = []
-        for chunk in in_chunks(conversations, subject.batch_size * _BATCHES_PER_CALL):
-            prompts = [self._prompt(subject, conversation) for conversation in chunk]
+        for chunk in in_chunks(conversations, model.batch_size * _BATCHES_PER_CALL):
+            prompts = [self._prompt(model, conversation) for conversation in chunk]
             fitting = [prompt for prompt in prompts if prompt is not None]
-            completions = iter(subject.engine.generate(fitting, params) if fitting else ())
+            completions = iter(model.engine.generate(fitting, params) if fitting else ())
             texts.extend(None if prompt is None else next(completions).text.strip() for prompt in prompts)
             advance(len(chunk))
         return texts
 
-    def _prompt(self, subject: Subject, conversation: Sequence[Message]) -> list[int] | None:
-        window = subject.window
+    def _prompt(self, model: EvaluatedModel, conversation: Sequence[Message]) -> list[int] | None:
+        window = model.window
         budget, history = window.prompt_budget(self.max_new_tokens), window.history_budget(self.max_new_tokens)
         try:
-            return subject.template.fit(conversation, budget=budget, history_budget=history).prompt_ids
+            return model.template.fit(conversation, budget=budget, history_budget=history).prompt_ids
         except ContextOverflow:
             return None
 

@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 
 import pytest
 
+from data import DataError
 from data.basics import FAMILIES, BasicsSettings, generate
 from data.basics.generator import CHAIN, hold_out
 from data.basics.tables import OPEN_PLACES
-from data.errors import DataError
 from data.example import Example, fingerprint
 from resonance.chat_template import Message
 

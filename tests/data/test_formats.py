@@ -2,7 +2,7 @@
 
 import pytest
 
-from data.errors import DataError
+from data import DataError
 from data.example import Example
 from data.formats import read_rows, recognise
 from resonance.chat_template import Message

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from data import DataError
 from data.basics import MIX_IN
-from data.errors import DataError
 from data.mixture import MixedSource
 from data.sources import BasicsSource, FileSource
 from resonance.hydra_config import compose, make

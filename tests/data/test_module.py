@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import nn
 
-from data.errors import DataError
+from data import DataError
 from data.example import Example, Splits
 from data.loader import collate
 from data.module import SFTDataModule

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.errors import DataError
+from data import DataError
 from data.packing import count_batches, deal, group_by_length, pack
 
 ROW = 64

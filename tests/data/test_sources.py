@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from data.errors import DataError
+from data import DataError
 from data.sources import BasicsSource, FileSource, HubSource
 
 ROWS = [{"instruction": f"Question {i}?", "input": "NA" if i % 3 == 0 else "", "output": f"00{i}"} for i in range(40)]
@@ -109,7 +109,7 @@ def test_a_hub_data_set_is_loaded_and_split(tmp_path):
 def test_a_hub_that_cannot_be_reached_is_told_with_the_way_out(tmp_path):
     code = (
         "from data.sources import HubSource\n"
-        "from data.errors import DataError\n"
+        "from data import DataError\n"
         "try: HubSource('tatsu-lab/alpaca').splits()\n"
         "except DataError as error: print(error)\n"
     )

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from data.example import Example
-from eval.evaluated_model import Subject
+from eval.evaluated_model import EvaluatedModel
 from resonance.chat_template import ChatTemplate, Message
 from resonance.checkpoint import Checkpoint
 from resonance.metadata import Metadata
@@ -74,22 +74,22 @@ def runs(tmp_path_factory: pytest.TempPathFactory, colour_file: Path) -> dict[st
 
 
 @pytest.fixture(scope="session")
-def subject(runs: dict[str, Checkpoint]) -> Callable[[str], Subject]:
+def model(runs: dict[str, Checkpoint]) -> Callable[[str], EvaluatedModel]:
     """A run of that name, ready to be put to the test."""
-    return lambda name: Subject.of(name, runs[name], batch_size=3, dtype="fp32", quantize=None)
+    return lambda name: EvaluatedModel.load(name, runs[name], batch_size=3, dtype="fp32", quantize=None)
 
 
 @pytest.fixture(scope="session")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[Example]], Subject]:
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[Example]], EvaluatedModel]:
     """A model that has learned these examples by heart, with room for a context."""
 
-    def teach(examples: list[Example]) -> Subject:
+    def teach(examples: list[Example]) -> EvaluatedModel:
         torch.manual_seed(0)
         tokenizer = Tokenizer.gpt2()
         model = GPT2(replace(SMALL, context_length=160))
         learn(model, examples, ChatTemplate.named("alpaca", tokenizer))
         saved = Checkpoint.save(tmp_path_factory.mktemp("taught") / "taught", model, tokenizer, Metadata())
-        return Subject.of("taught", saved, batch_size=4, dtype="fp32", quantize=None)
+        return EvaluatedModel.load("taught", saved, batch_size=4, dtype="fp32", quantize=None)
 
     return teach
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.errors import EvalError
+from eval import EvalError
 from eval.run import main
 from resonance.checkpoint import Checkpoint, CheckpointError
 from resonance.hydra_config import ConfigError

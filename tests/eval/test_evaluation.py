@@ -5,19 +5,18 @@ from io import StringIO
 import numpy as np
 from rich.console import Console
 
-from eval.evaluate import Evaluation, line_up
-from eval.report.format import verdict
+from eval.evaluate import Evaluation, compare
 from eval.report.html import html_report
-from eval.report.table import answer_table, score_table
-from eval.statistics import Measure
+from eval.report.table import answer_table, score_table, verdict
+from eval.statistics import Metric
 from eval.tasks.base import Answer, Result
 
 
 def evaluation(label: str, matches: list[float], answers: tuple[Answer, ...] = ()) -> Evaluation:
-    measure = Measure.of_matches(matches)
+    metric = Metric.of_matches(matches)
     half = len(matches) // 2
-    groups = {"by_family": {"one": measure.take(range(half)), "two": measure.take(range(half, len(matches)))}}
-    return Evaluation(label, "fp32", {"quiz": Result({"exact_match": measure}, groups, answers)})
+    groups = {"by_family": {"one": metric.take(range(half)), "two": metric.take(range(half, len(matches)))}}
+    return Evaluation(label, "fp32", {"quiz": Result({"exact_match": metric}, groups, answers)})
 
 
 def shown(*renderables: object) -> str:
@@ -28,7 +27,7 @@ def shown(*renderables: object) -> str:
 
 
 def test_rows_hold_every_score_and_the_first_ones_lead() -> None:
-    rows = line_up([evaluation("a", [1, 1, 1, 0]), evaluation("b", [0, 1, 0, 0])])
+    rows = compare([evaluation("a", [1, 1, 1, 0]), evaluation("b", [0, 1, 0, 0])])
     assert [(row.group, row.name) for row in rows] == [
         (None, "exact_match"),
         ("by_family", "one"),
@@ -36,24 +35,24 @@ def test_rows_hold_every_score_and_the_first_ones_lead() -> None:
     ]
     overall = rows[0]
     assert [score.value for score in overall.scores if score] == [0.75, 0.25]
-    assert overall.leads[0] is not None
-    assert (overall.leads[0].value, overall.leads[0].p) == (0.5, 0.5)  # 2 to 0 is 2 / 2^2
+    assert overall.differences[0] is not None
+    assert (overall.differences[0].value, overall.differences[0].p) == (0.5, 0.5)  # 2 to 0 is 2 / 2^2
 
 
 def test_families_p_values_are_adjusted_for_their_number() -> None:
     right, wrong = [1.0] * 16, [0.0] * 16
-    rows = line_up([evaluation("a", right), evaluation("b", wrong)])
-    by_family = [row.leads[0].p for row in rows[1:] if row.leads[0]]
+    rows = compare([evaluation("a", right), evaluation("b", wrong)])
+    by_family = [row.differences[0].p for row in rows[1:] if row.differences[0]]
     assert by_family == [2 * 2 / 2**8] * 2
 
 
 def test_what_one_side_could_not_observe_is_a_dash() -> None:
-    seen = Measure(np.array([1.0, 2.0]), np.array([1.0, 1.0]))
-    unseen = Measure(np.array([0.0, 0.0]), np.array([0.0, 0.0]))
+    seen = Metric(np.array([1.0, 2.0]), np.array([1.0, 1.0]))
+    unseen = Metric(np.array([0.0, 0.0]), np.array([0.0, 0.0]))
     both = [Evaluation("a", "fp32", {"t": Result({"m": seen})}), Evaluation("b", "fp32", {"t": Result({"m": unseen})})]
-    (row,) = line_up(both)
+    (row,) = compare(both)
     assert row.scores[1] is None
-    assert row.leads == (None,)
+    assert row.differences == (None,)
     assert "–" in shown(score_table(both, [row]))
 
 
@@ -64,25 +63,25 @@ def test_only_what_is_significant_is_better_or_worse() -> None:
         (all_right, none, "better"),
         (none, all_right, "worse"),
     ):
-        row = line_up([evaluation("a", ours), evaluation("b", theirs)])[0]
-        assert verdict(row, row.leads[0]) == expected
+        row = compare([evaluation("a", ours), evaluation("b", theirs)])[0]
+        assert verdict(row, row.differences[0]) == expected
 
 
 def test_less_perplexity_is_better() -> None:
     rng = np.random.default_rng(0)
     nats, tokens = rng.uniform(1, 2, 50), np.ones(50)
-    low = Measure(nats, tokens, exponentiate=True, higher_is_better=False)
-    high = Measure(nats + 1, tokens, exponentiate=True, higher_is_better=False)
-    (row,) = line_up(
+    low = Metric(nats, tokens, exponentiate=True, higher_is_better=False)
+    high = Metric(nats + 1, tokens, exponentiate=True, higher_is_better=False)
+    (row,) = compare(
         [Evaluation("a", "fp32", {"t": Result({"m": low})}), Evaluation("b", "fp32", {"t": Result({"m": high})})]
     )
-    assert verdict(row, row.leads[0]) == "better"
+    assert verdict(row, row.differences[0]) == "better"
 
 
 def test_a_models_text_is_never_markup_nor_a_terminal_command() -> None:
     attack = Answer("<b>ask</b>", "<script>alert(1)</script>\x1b[2J[red]x", "<i>", "<family>", correct=False)
     one = evaluation("<label>", [0.0, 0.0], (attack,))
-    page = html_report({"Data": "<data>"}, [one], line_up([one]))
+    page = html_report({"Data": "<data>"}, [one], compare([one]))
     for tag in ("<script", "<b>", "<i>", "<family>", "<label>", "<data>"):
         assert tag not in page
     assert "&lt;script&gt;" in page

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import pytest
 
 from data.example import Example
-from eval.evaluated_model import Subject
+from eval.evaluated_model import EvaluatedModel
 from eval.results import scores_of
 from eval.retrieval_metrics import RetrievalOutcome
-from eval.statistics import Measure
+from eval.statistics import Metric
 from eval.tasks.rag import Rag, contains, declines
 from resonance.chat_template import Message
 from resonance.retrieval.ranking import context_of
 from resonance.retrieval.types import Retrieved, Source
 
-Taught = Callable[[list[Example]], Subject]
+Taught = Callable[[list[Example]], EvaluatedModel]
 OPENS = "The bakery opens at six."
 SHARK = "The shark is fed at noon."
 
@@ -51,7 +51,7 @@ ASKED = (
 )
 
 
-def teach(taught: Taught, said: Mapping[int, str], alone: str = "No idea") -> Subject:
+def teach(taught: Taught, said: Mapping[int, str], alone: str = "No idea") -> EvaluatedModel:
     """A model that says `said` to these questions with their sources, and `alone` to all of them without."""
     return taught(
         [
@@ -62,16 +62,16 @@ def teach(taught: Taught, said: Mapping[int, str], alone: str = "No idea") -> Su
     )
 
 
-def values(measures: Mapping[str, Measure]) -> dict[str, tuple[float, int]]:
-    return {name: (measure.score().value, measure.n) for name, measure in measures.items() if measure.n}
+def values(metrics: Mapping[str, Metric]) -> dict[str, tuple[float, int]]:
+    return {name: (metric.score().value, metric.n) for name, metric in metrics.items() if metric.n}
 
 
 def test_answers_from_the_sources_are_told_from_answers_out_of_the_head(taught: Taught) -> None:
-    subject = teach(taught, {0: f"{OPENS[:-1]} [1].", 1: "It eats at noon [1].", 2: "The sources do not say."})
+    model = teach(taught, {0: f"{OPENS[:-1]} [1].", 1: "It eats at noon [1].", 2: "The sources do not say."})
     done: list[int] = []
     task = Rag(Few(ASKED), max_new_tokens=16)
-    result = task.run(subject, [], done.append)
-    assert values(result.measures) == {
+    result = task.run(model, [], done.append)
+    assert values(result.metrics) == {
         "exact_match": (0.5, 2),  # the source's own sentence counts, a number of it or none; other words do not
         "contains": (1.0, 2),
         "contains_without_sources": (0.0, 2),
@@ -87,9 +87,9 @@ def test_answers_from_the_sources_are_told_from_answers_out_of_the_head(taught: 
 
 
 def test_an_answer_where_there_is_none_and_none_where_there_is_one_are_wrong(taught: Taught) -> None:
-    subject = teach(taught, {0: "The sources do not say.", 1: "Noon", 2: "It belongs to six"}, alone="six")
-    result = Rag(Few(ASKED), max_new_tokens=16).run(subject, [], lambda _: None)
-    found = values(result.measures)
+    model = teach(taught, {0: "The sources do not say.", 1: "Noon", 2: "It belongs to six"}, alone="six")
+    result = Rag(Few(ASKED), max_new_tokens=16).run(model, [], lambda _: None)
+    found = values(result.metrics)
     assert found["contains"] == found["exact_match"] == (0.5, 2)
     assert found["contains_without_sources"] == (0.5, 2)
     assert found["says_when_absent"] == (0.0, 1)
@@ -97,10 +97,12 @@ def test_an_answer_where_there_is_none_and_none_where_there_is_one_are_wrong(tau
     assert "citation_precision" not in scores_of(result)  # nothing was cited
 
 
-def test_a_question_that_does_not_fit_with_its_sources_is_wrong_and_told(subject: Callable[[str], Subject]) -> None:
+def test_a_question_that_does_not_fit_with_its_sources_is_wrong_and_told(
+    model: Callable[[str], EvaluatedModel],
+) -> None:
     long = outcome("When does the bakery open?", "six", OPENS, passage=f"{OPENS} {'word ' * 200}")
-    result = Rag(Few((long,)), max_new_tokens=4).run(subject("fresh"), [], lambda _: None)
-    assert values(result.measures)["contains"] == (0.0, 1)
+    result = Rag(Few((long,)), max_new_tokens=4).run(model("fresh"), [], lambda _: None)
+    assert values(result.metrics)["contains"] == (0.0, 1)
     assert result.notes == ("1 of 1 questions do not fit into the context with their sources and count as wrong.",)
 
 

@@ -1,4 +1,4 @@
-"""Retrieval on the labelled corpora, and the measures themselves against values worked out by hand."""
+"""Retrieval on the labelled corpora, and the metrics themselves against values worked out by hand."""
 
 import math
 

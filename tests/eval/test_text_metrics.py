@@ -42,10 +42,10 @@ def test_texts_without_words_are_compared_as_they_are() -> None:
 
 @given(st.text(), st.text())
 def test_every_measure_is_within_0_and_1_and_symmetric(left: str, right: str) -> None:
-    for measure in (exact_match, token_f1, rouge_l):
-        assert 0.0 <= measure(left, right) <= 1.0
-        assert measure(left, right) == measure(right, left)
-        assert measure(left, left) == 1.0
+    for metric in (exact_match, token_f1, rouge_l):
+        assert 0.0 <= metric(left, right) <= 1.0
+        assert metric(left, right) == metric(right, left)
+        assert metric(left, left) == 1.0
     assert rouge_l(left, right) <= token_f1(left, right) + 1e-12
 
 

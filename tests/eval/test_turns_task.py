@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from data.example import Example
-from eval.evaluated_model import Subject
+from eval.evaluated_model import EvaluatedModel
 from eval.tasks.turns import Turns
 from resonance.chat_template import Message, Window
 
-Subjects = Callable[[str], Subject]
+Models = Callable[[str], EvaluatedModel]
 TASK = Turns(turns=(0, 2, 40), questions=6, max_new_tokens=4, seed=0)
 
 
@@ -16,22 +16,22 @@ def ignore(_done: int) -> None:
     """For tests that do not watch the progress."""
 
 
-def scores(task: Turns, subject: Subject, examples: list[Example]) -> dict[str, float]:
-    return {name: measure.score().value for name, measure in task.run(subject, examples, ignore).measures.items()}
+def scores(task: Turns, model: EvaluatedModel, examples: list[Example]) -> dict[str, float]:
+    return {name: metric.score().value for name, metric in task.run(model, examples, ignore).metrics.items()}
 
 
 def test_a_model_that_knows_single_turns_only_answers_at_first_and_no_longer_later(
-    subject: Subjects, examples: list[Example]
+    model: Models, examples: list[Example]
 ) -> None:
-    found = scores(TASK, subject("learned"), examples)
+    found = scores(TASK, model("learned"), examples)
     assert list(found) == ["after_0", "after_2", "after_40"]
     assert found["after_0"] == 1.0
     assert found["after_40"] < 1.0
 
 
-def test_history_is_kept_as_far_as_the_server_keeps_it(subject: Subjects, examples: list[Example]) -> None:
+def test_history_is_kept_as_far_as_the_server_keeps_it(model: Models, examples: list[Example]) -> None:
     """Trained on single turns and told so, it is asked without the older ones, and knows all its answers."""
-    learned = subject("learned")
+    learned = model("learned")
     alone = max(
         len(learned.template.render(example.prompt, add_generation_prompt=True).input_ids) for example in examples
     )
@@ -39,9 +39,9 @@ def test_history_is_kept_as_far_as_the_server_keeps_it(subject: Subjects, exampl
     assert scores(TASK, short, examples) == {"after_0": 1.0, "after_2": 1.0, "after_40": 1.0}
 
 
-def test_the_same_questions_are_asked_after_each_number_of_turns(subject: Subjects, examples: list[Example]) -> None:
+def test_the_same_questions_are_asked_after_each_number_of_turns(model: Models, examples: list[Example]) -> None:
     done: list[int] = []
-    result = TASK.run(subject("fresh"), examples, done.append)
+    result = TASK.run(model("fresh"), examples, done.append)
     asked = [[a.question for a in result.answers if a.family == f"after {count} turns"] for count in (0, 2, 40)]
     assert asked[0] == asked[1] == asked[2]
     assert len(set(asked[0])) == 6
@@ -49,10 +49,10 @@ def test_the_same_questions_are_asked_after_each_number_of_turns(subject: Subjec
 
 
 def test_conversations_of_several_turns_and_those_with_a_text_are_not_asked(
-    subject: Subjects, examples: list[Example]
+    model: Models, examples: list[Example]
 ) -> None:
     longer = Example((*examples[0].messages, *examples[1].messages))
     reading = Example((Message("user", "What colour is it?", "It is red."), Message("assistant", "red")))
-    result = TASK.run(subject("fresh"), [longer, reading, examples[0]], ignore)
-    assert {measure.n for measure in result.measures.values()} == {0}
+    result = TASK.run(model("fresh"), [longer, reading, examples[0]], ignore)
+    assert {metric.n for metric in result.metrics.values()} == {0}
     assert "1 of 3 test examples have one turn" in result.notes[0]
