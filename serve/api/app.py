@@ -41,14 +41,12 @@ def build(app: FastAPI, service: Service) -> None:
     app.state.service = service
     app.title, app.version, app.description = "Resonance", VERSION, ABOUT
     errors.install(app)
-    app.include_router(system.router, responses={code: ERRORS[code] for code in (401, 403, 404)})
-    app.include_router(
-        models.router, responses={code: ERRORS[code] for code in (400, 401, 403, 404, 408, 409, 413, 415, 500, 503)}
-    )
+    for router in (system.router, models.router):
+        app.include_router(router, responses={code: ERRORS[code] for code in (401, 403, 404)})
     for router in (chat.router, prompt_preview.router, completions.router):
         app.include_router(router, responses=ERRORS)
-    for router in (datasets.router, conversations.router, feedback.router):
-        documented = (400, 401, 403, 404, 408, 409, 413, 415, 500, 503)
+    documented = (400, 401, 403, 404, 408, 409, 413, 415, 500, 503)
+    for router in (models.admin_router, datasets.router, conversations.router, feedback.router):
         app.include_router(router, responses={code: ERRORS[code] for code in documented})
     add_docs(app)
     add_page(app)
@@ -86,7 +84,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         app.state.document_of_open = open_to_all
         admins = {
             (route.path, method)
-            for route in models.router.routes
+            for route in models.admin_router.routes
             if isinstance(route, APIRoute)
             for method in route.methods or ()
         }

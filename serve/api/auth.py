@@ -99,13 +99,13 @@ class KeyRing:
             raise ApiError(401, "This API key is not known here.", code="invalid_api_key")
         return Caller(owner=found.owner, client=found.owner, key=found.digest)
 
-    def still_admits(self, key: bytes) -> bool:
+    def is_still_valid(self, key: bytes) -> bool:
         """Whether the key with this hash is let in as before; without one the caller came while the server was open."""
         if time.monotonic() > self._looked_at + LOOK_EVERY:
             self.refresh()
         return not key or any(known.digest == key and known.is_valid() for known in self._keys)
 
-    def renamed(self) -> dict[str, str]:
+    def renamed_owners(self) -> dict[str, str]:
         """Owner ids by those under which owners may have written while RESONANCE_API_KEYS gave their keys no names."""
         self.refresh()
         ids = {owner_id_of_key(known.digest): known.owner for known in self._keys if known.stored is None}

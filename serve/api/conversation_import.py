@@ -1,6 +1,6 @@
-"""Reads the lines of an import: conversations as they are exported, or examples of training data.
+"""Parses the lines of an import: exported conversations, or examples of training data, to rows of the store.
 
-It knows the lines' forms and the store's rows, and does its work on a thread beside the event loop.
+It is called on a thread: parsing many lines takes too long for the event loop.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from serve.storage.store import title_of
 
 
 class _Message(BaseModel):
-    """One message of a conversation that comes in."""
+    """One message of an exported conversation."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -37,7 +37,7 @@ class _Message(BaseModel):
 
 
 class _Conversation(BaseModel):
-    """A conversation that comes in."""
+    """An exported conversation."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -49,7 +49,7 @@ class _Conversation(BaseModel):
 
 
 class _Turn(BaseModel):
-    """One message of an example of training data; `context` is what a question's answer draws on."""
+    """One message of an example of training data; `context` holds the search results for a question."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -58,32 +58,38 @@ class _Turn(BaseModel):
     context: str | None = None
 
     def text(self) -> str:
-        """What a chat shows for it."""
+        """The content with its context, as a chat shows it."""
         return f"{self.content}\n\n{self.context}" if self.context else self.content
 
 
 class _Example(BaseModel):
-    """An example of training data that comes in as a conversation."""
+    """An example of training data."""
 
     model_config = ConfigDict(extra="ignore")
 
     messages: Annotated[list[_Turn], Field(min_length=1)]
 
 
-def read_conversations(owner: str, body: bytes, most: int) -> list[NewConversation]:
-    """The conversations of a body, one a line; at most `most`. Raises ApiError, which names the first wrong line."""
+def read_conversations(owner: str, body: bytes, max_lines: int) -> list[NewConversation]:
+    """Parse a body of one conversation a line. Raises ApiError, which names the first invalid line."""
     lines = [line for line in body.split(b"\n") if line.strip()]
     if not lines:
         raise ApiError(400, "There is no conversation in the request's body.", param="body", code="missing_body")
-    if len(lines) > most:
+    if len(lines) > max_lines:
         raise ApiError(
             413,
-            f"The request has {len(lines)} lines, and the server takes {most} at once; send them in parts.",
+            f"The request has {len(lines)} lines, and the server takes {max_lines} at once; send them in parts.",
             param="body",
             code="too_many_lines",
         )
     now = datetime.now(UTC)
-    return [_new(owner, _parse(line, number, now), number) for number, line in enumerate(lines, start=1)]
+    conversations: list[NewConversation] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            conversations.append(_new_conversation(owner, _parse(line, number, now)))
+        except OverflowError as error:
+            raise _invalid_line(number, "a date lies outside the years 1 to 9999 in UTC") from error
+    return conversations
 
 
 def _parse(line: bytes, number: int, now: datetime) -> _Conversation:
@@ -92,20 +98,20 @@ def _parse(line: bytes, number: int, now: datetime) -> _Conversation:
             return _from_example(_Example.model_validate_json(line), now - timedelta(milliseconds=number))
         conversation = _Conversation.model_validate_json(line)
     except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"]) or "the line"
-        raise _refusal(number, f"{where} is not as it is exported") from error
+        field = ".".join(str(part) for part in error.errors()[0]["loc"]) or "the line"
+        raise _invalid_line(number, f"{field} is not as it is exported") from error
     ids: set[str] = set()
     for message in conversation.messages:
         if message.id in ids:
-            raise _refusal(number, "two messages have one id")
+            raise _invalid_line(number, "two messages have one id")
         if message.parent_id is not None and message.parent_id not in ids:
-            raise _refusal(number, "a message follows one that does not stand before it")
+            raise _invalid_line(number, "a message follows one that does not stand before it")
         ids.add(message.id)
     return conversation
 
 
 def _is_example(line: bytes) -> bool:
-    """Whether a line is training data: messages that belong to no conversation."""
+    """Whether a line is training data: an object that has messages but no id."""
     try:
         value: object = json.loads(line)
     except (ValueError, RecursionError):
@@ -113,48 +119,41 @@ def _is_example(line: bytes) -> bool:
     return isinstance(value, dict) and "messages" in value and "id" not in value
 
 
-def _from_example(example: _Example, moment: datetime) -> _Conversation:
-    """A conversation whose ids come from its words, so that the same words are not taken in twice."""
-    words = json.dumps([[turn.role, turn.text()] for turn in example.messages])
-    name = f"import-{hashlib.sha256(words.encode()).hexdigest()[:32]}"
-    ids: list[str | None] = [None, *(f"{name}-{place}" for place in range(len(example.messages)))]
+def _from_example(example: _Example, created_at: datetime) -> _Conversation:
+    """A conversation whose ids are hashes of its content, so that the same example is imported only once."""
+    content = json.dumps([[turn.role, turn.text()] for turn in example.messages])
+    name = f"import-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
+    ids: list[str | None] = [None, *(f"{name}-{i}" for i in range(len(example.messages)))]
     messages = [
         _Message.model_validate(
-            {"id": own, "parent_id": parent, "role": turn.role, "content": turn.text(), "created_at": moment}
+            {"id": own, "parent_id": parent, "role": turn.role, "content": turn.text(), "created_at": created_at}
         )
         for parent, own, turn in zip(ids, ids[1:], example.messages, strict=False)
     ]
-    asked = next((turn.content for turn in example.messages if turn.role == "user"), "")
-    return _Conversation(id=name, title=title_of(asked), created_at=moment, updated_at=moment, messages=messages)
+    title = title_of(next((turn.content for turn in example.messages if turn.role == "user"), ""))
+    return _Conversation(id=name, title=title, created_at=created_at, updated_at=created_at, messages=messages)
 
 
-def _refusal(number: int, why: str) -> ApiError:
+def _invalid_line(number: int, why: str) -> ApiError:
     return ApiError(400, f"Line {number} is no conversation: {why}.", param="body", code="invalid_value")
 
 
-def _new(owner: str, conversation: _Conversation, number: int) -> NewConversation:
+def _new_conversation(owner: str, conversation: _Conversation) -> NewConversation:
+    """The rows of a conversation. Raises OverflowError for a time that UTC cannot express."""
     values = {
         "owner": owner,
         "id": conversation.id,
         "title": conversation.title,
-        "created_at": _in_utc(conversation.created_at, number),
-        "updated_at": _in_utc(conversation.updated_at, number),
+        "created_at": conversation.created_at.astimezone(UTC),
+        "updated_at": conversation.updated_at.astimezone(UTC),
     }
-    messages = [
-        {
+    messages: list[dict[str, Any]] = [
+        message.model_dump(exclude={"feedback"})
+        | {
             "owner": owner,
             "conversation_id": conversation.id,
-            "id": message.id,
-            "parent_id": message.parent_id,
             "position": position,
-            "role": message.role,
-            "content": message.content,
-            "created_at": _in_utc(message.created_at, number),
-            "model": message.model,
-            "finish_reason": message.finish_reason,
-            "sources": _plain(message.sources),
-            "usage": _plain(message.usage),
-            "timing": _plain(message.timing),
+            "created_at": message.created_at.astimezone(UTC),
             "rating": message.feedback.rating if message.feedback else None,
             "comment": message.feedback.comment if message.feedback else None,
             "correction": message.feedback.correction if message.feedback else None,
@@ -162,14 +161,3 @@ def _new(owner: str, conversation: _Conversation, number: int) -> NewConversatio
         for position, message in enumerate(conversation.messages, start=1)
     ]
     return NewConversation(values, messages)
-
-
-def _in_utc(moment: datetime, number: int) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError as error:
-        raise _refusal(number, "a date lies outside the years 1 to 9999 in UTC") from error
-
-
-def _plain(value: BaseModel | None) -> dict[str, Any] | None:
-    return None if value is None else value.model_dump()

@@ -1,13 +1,13 @@
-"""Stored conversations: list, find, read, rename, delete, rate. Each caller has their own; others' do not exist."""
+"""Stored conversations: list, search, read, rename, delete. A caller sees only conversations of its own."""
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
 from serve.api.auth import Caller, CallerDep
-from serve.api.errors import ApiError, quota_exceeded, session_busy, store_unavailable
+from serve.api.errors import not_found, session_busy, store_errors
 from serve.api.schemas.conversations import (
     Conversation,
     ConversationPage,
@@ -17,37 +17,17 @@ from serve.api.schemas.conversations import (
     DeletedMessage,
     Feedback,
     ListedConversation,
+    Snippet,
     StoredMessage,
 )
-from serve.api.schemas.requests import FeedbackRequest, Rename
+from serve.api.schemas.requests import Rename
 from serve.api.service import Service, ServiceDep
 from serve.middleware.content_type import TypedRoute
-from serve.storage.errors import StoreUnavailable
-from serve.storage.quota import QuotaExceeded
-from serve.storage.session_locks import SessionBusy
-from serve.storage.snippets import snippet_of
 from serve.storage.tables import ConversationRow, MessageRow
 
 router = APIRouter(prefix="/v1/conversations", tags=["conversations"], route_class=TypedRoute)
 Id = Annotated[str, Path(max_length=64)]
-
-
-@contextmanager
-def stored() -> Generator[None]:
-    """Say in HTTP when the database does not answer, or does not take what is to be stored."""
-    try:
-        yield
-    except StoreUnavailable as error:
-        raise store_unavailable(error) from error
-    except QuotaExceeded as error:
-        raise quota_exceeded(error) from error
-    except SessionBusy as error:
-        raise session_busy("An answer in this conversation is still under way.") from error
-
-
-def missing(what: str) -> ApiError:
-    """The refusal for what the caller does not have."""
-    return ApiError(404, f"There is no such {what}.", code="not_found")
+CHARS_BEFORE, CHARS_AFTER = 32, 96  # shown around the words that a search found: two lines of a narrow list
 
 
 @router.get("")
@@ -58,13 +38,13 @@ async def list_conversations(
     after: Annotated[str | None, Query(max_length=64, description="The last id of the page before.")] = None,
     q: Annotated[str | None, Query(max_length=200, description="Words in titles or messages.")] = None,
 ) -> ConversationPage:
-    """The caller's conversations, newest first; those with the words of `q`, and where these stand."""
-    with stored():
+    """The caller's conversations, newest first. With `q`, only those that contain its words, each with a snippet."""
+    with store_errors():
         rows, more = await service.store.page(caller.owner, limit=limit, after=after, query=q)
-        found = await service.store.found(caller.owner, [row.id for row, _ in rows], q) if q and rows else {}
+        matches = await service.store.newest_matches(caller.owner, [row.id for row, _ in rows], q) if q and rows else {}
     data: list[ListedConversation] = []
     for row, count in rows:
-        snippet = snippet_of(found[row.id], q) if q and row.id in found else None
+        snippet = _snippet(matches[row.id], q) if q and row.id in matches else None
         data.append(ListedConversation(**dict(_summary(row, count)), snippet=snippet))
     return ConversationPage(data=data, has_more=more)
 
@@ -74,29 +54,29 @@ async def delete_conversations(service: ServiceDep, caller: CallerDep) -> Delete
     """Delete all of the caller's conversations with all their messages."""
     if any(owner == caller.owner for owner, _ in service.busy_sessions):
         raise session_busy("An answer in one of the conversations is still under way.")
-    with stored():
+    with store_errors():
         return DeletedAll(deleted=await service.store.delete_all(caller.owner))
 
 
 @router.get("/{conversation_id}")
 async def read_conversation(conversation_id: Id, service: ServiceDep, caller: CallerDep) -> Conversation:
-    """A whole conversation."""
-    with stored():
+    """A conversation with all its messages."""
+    with store_errors():
         found = await service.store.conversation(caller.owner, conversation_id)
     if found is None:
-        raise missing("conversation")
-    return shown(*found)
+        raise not_found("conversation")
+    return as_conversation(*found)
 
 
 @router.patch("/{conversation_id}")
 async def rename_conversation(
     conversation_id: Id, body: Rename, service: ServiceDep, caller: CallerDep
 ) -> Conversation:
-    """Give a conversation another title."""
-    with stored():
+    """Change a conversation's title."""
+    with store_errors():
         known = await service.store.rename(caller.owner, conversation_id, body.title)
     if not known:
-        raise missing("conversation")
+        raise not_found("conversation")
     return await read_conversation(conversation_id, service, caller)
 
 
@@ -104,36 +84,22 @@ async def rename_conversation(
 async def delete_conversation(conversation_id: Id, service: ServiceDep, caller: CallerDep) -> Deleted:
     """Delete a conversation with all its messages."""
     _refuse_while_busy(service, caller, conversation_id)
-    with stored():
+    with store_errors():
         known = await service.store.delete(caller.owner, conversation_id)
     if not known:
-        raise missing("conversation")
+        raise not_found("conversation")
     return Deleted(id=conversation_id)
 
 
 @router.delete("/{conversation_id}/messages/{message_id}")
 async def delete_message(conversation_id: Id, message_id: Id, service: ServiceDep, caller: CallerDep) -> DeletedMessage:
-    """Delete one message; those that followed it follow the message before it."""
+    """Delete one message. Its parent becomes the parent of the messages that followed it."""
     _refuse_while_busy(service, caller, conversation_id)
-    with stored():
+    with store_errors():
         known = await service.store.delete_message(caller.owner, conversation_id, message_id)
     if not known:
-        raise missing("message")
+        raise not_found("message")
     return DeletedMessage(id=message_id)
-
-
-@router.put("/{conversation_id}/messages/{message_id}/feedback")
-async def rate_message(
-    conversation_id: Id, message_id: Id, body: FeedbackRequest, service: ServiceDep, caller: CallerDep
-) -> Feedback:
-    """Say what you think of an answer; saying it again replaces it."""
-    with stored():
-        known = await service.store.rate(
-            caller.owner, conversation_id, message_id, body.rating, body.comment, body.correction
-        )
-    if not known:
-        raise missing("answer")
-    return Feedback(rating=body.rating, comment=body.comment, correction=body.correction)
 
 
 def _refuse_while_busy(service: Service, caller: Caller, conversation_id: str) -> None:
@@ -141,8 +107,8 @@ def _refuse_while_busy(service: Service, caller: Caller, conversation_id: str) -
         raise session_busy("An answer in this conversation is still under way.")
 
 
-def shown(row: ConversationRow, messages: Sequence[MessageRow]) -> Conversation:
-    """A stored conversation as the API shows it."""
+def as_conversation(row: ConversationRow, messages: Sequence[MessageRow]) -> Conversation:
+    """The API's form of a stored conversation."""
     summary = _summary(row, len(messages))
     return Conversation(**dict(summary), messages=[_message(message) for message in messages])
 
@@ -154,21 +120,26 @@ def _summary(row: ConversationRow, count: int) -> ConversationSummary:
 
 
 def _message(row: MessageRow) -> StoredMessage:
-    feedback = None
+    values = {name: getattr(row, name) for name in StoredMessage.model_fields if name != "feedback"}
     if row.rating is not None:
-        feedback = Feedback.model_validate({"rating": row.rating, "comment": row.comment, "correction": row.correction})
-    return StoredMessage.model_validate(
-        {
-            "id": row.id,
-            "parent_id": row.parent_id,
-            "role": row.role,
-            "content": row.content,
-            "created_at": row.created_at,
-            "model": row.model,
-            "finish_reason": row.finish_reason,
-            "sources": row.sources,
-            "usage": row.usage,
-            "timing": row.timing,
-            "feedback": feedback,
-        }
+        values["feedback"] = {name: getattr(row, name) for name in Feedback.model_fields}
+    return StoredMessage.model_validate(values)
+
+
+def _snippet(message: MessageRow, query: str) -> Snippet | None:
+    """The passage of a message around the query; None where the message does not contain it.
+
+    White space is collapsed. The passage is cut at words, with an ellipsis where it is cut.
+    """
+    text = " ".join(message.content.split())
+    found = re.search(re.escape(" ".join(query.split())), text, re.IGNORECASE)
+    if found is None:
+        return None
+    before, after = text[: found.start()], text[found.end() :]
+    if len(before) > CHARS_BEFORE:
+        before = "…" + (before[-CHARS_BEFORE:].partition(" ")[2] or before[-CHARS_BEFORE:])
+    if len(after) > CHARS_AFTER:
+        after = (after[:CHARS_AFTER].rpartition(" ")[0] or after[:CHARS_AFTER]) + "…"
+    return Snippet.model_validate(
+        {"message_id": message.id, "role": message.role, "before": before, "hit": found.group(), "after": after}
     )

@@ -6,7 +6,8 @@ Nothing of what a client sent is ever repeated in a message, but for the names o
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from http import HTTPStatus
 from typing import Any
@@ -19,6 +20,7 @@ from starlette.exceptions import HTTPException
 from resonance.errors import error_location
 from serve.storage.errors import StoreUnavailable
 from serve.storage.quota import QuotaExceeded
+from serve.storage.session_locks import SessionBusy
 
 log = logging.getLogger("resonance.serve.access")
 
@@ -77,6 +79,24 @@ def quota_exceeded(error: QuotaExceeded) -> ApiError:
 def session_busy(why: str, param: str | None = None) -> ApiError:
     """The error of what must wait for an answer that is under way in a conversation."""
     return ApiError(409, why, param=param, code="session_busy", retry_after=1)
+
+
+@contextmanager
+def store_errors() -> Generator[None]:
+    """Turn the store's exceptions into API errors."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        raise store_unavailable(error) from error
+    except QuotaExceeded as error:
+        raise quota_exceeded(error) from error
+    except SessionBusy as error:
+        raise session_busy("An answer in this conversation is still under way.") from error
+
+
+def not_found(what: str) -> ApiError:
+    """The error for an object that the caller does not have."""
+    return ApiError(404, f"There is no such {what}.", code="not_found")
 
 
 def server_full() -> ApiError:

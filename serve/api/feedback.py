@@ -1,58 +1,57 @@
-"""Which of two answers is better: votes of the side by side, kept as preference data."""
+"""Readers' feedback: ratings of stored answers, and votes on which of two answers to a prompt is better."""
 
-import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
-from fastapi.responses import StreamingResponse
 
 from serve.api.auth import CallerDep
-from serve.api.conversations import missing, stored
-from serve.api.datasets import attachment, lines_of
-from serve.api.schemas.feedback import (
-    Candidate,
-    CheckpointNote,
-    Contender,
-    DeletedVote,
-    ExampleTurn,
-    Preference,
-    Vote,
-    VotedAnswer,
-    VotePage,
-    VoteRequest,
-)
+from serve.api.errors import not_found, store_errors
+from serve.api.schemas.conversations import Feedback
+from serve.api.schemas.feedback import Candidate, CheckpointNote, DeletedVote, Vote, VotedAnswer, VotePage, VoteRequest
+from serve.api.schemas.requests import FeedbackRequest
 from serve.api.service import Service, ServiceDep
-from serve.api.training_data import corrections_of
 from serve.middleware.content_type import TypedRoute
 from serve.storage import votes
-from serve.storage.import_export import ConversationWithMessages, export_batches
 from serve.storage.tables import VoteRow
 
-router = APIRouter(prefix="/v1", tags=["votes"], route_class=TypedRoute)
-PAGE = 100
+router = APIRouter(prefix="/v1", route_class=TypedRoute)
+Id = Annotated[str, Path(max_length=64)]
 
 
-@router.post("/votes")
+@router.put("/conversations/{conversation_id}/messages/{message_id}/feedback", tags=["conversations"])
+async def rate_message(
+    conversation_id: Id, message_id: Id, body: FeedbackRequest, service: ServiceDep, caller: CallerDep
+) -> Feedback:
+    """Rate an answer. A second rating replaces the first."""
+    with store_errors():
+        known = await service.store.rate(
+            caller.owner, conversation_id, message_id, body.rating, body.comment, body.correction
+        )
+    if not known:
+        raise not_found("answer")
+    return Feedback(rating=body.rating, comment=body.comment, correction=body.correction)
+
+
+@router.post("/votes", tags=["votes"])
 async def vote(body: VoteRequest, service: ServiceDep, caller: CallerDep) -> Vote:
-    """Say which of two answers to one prompt is better. Both sides name served models, whose checkpoints are noted."""
+    """Vote for the better of two answers to one prompt. Both name served models, whose checkpoints are recorded."""
     row = VoteRow(
         owner=caller.owner,
         id=f"vote-{secrets.token_hex(12)}",
         created_at=datetime.now(UTC),
         prompt=[{"role": turn.role, "content": turn.content} for turn in body.prompt],
-        a=_noted(service, body.a),
-        b=_noted(service, body.b),
+        a=_voted_answer(service, body.a),
+        b=_voted_answer(service, body.b),
         choice=body.choice,
     )
-    with stored():
+    with store_errors():
         await votes.add_vote(service.store, row)
-    return _vote(row)
+    return as_vote(row)
 
 
-@router.get("/votes")
+@router.get("/votes", tags=["votes"])
 async def list_votes(
     service: ServiceDep,
     caller: CallerDep,
@@ -60,77 +59,28 @@ async def list_votes(
     after: Annotated[str | None, Query(max_length=64, description="The last id of the page before.")] = None,
 ) -> VotePage:
     """The caller's votes, newest first."""
-    with stored():
+    with store_errors():
         rows, more = await votes.votes(service.store, caller.owner, limit=limit, after=after)
-    return VotePage(data=[_vote(row) for row in rows], has_more=more)
+    return VotePage(data=[as_vote(row) for row in rows], has_more=more)
 
 
-@router.delete("/votes/{vote_id}")
-async def delete_vote(
-    vote_id: Annotated[str, Path(max_length=64)], service: ServiceDep, caller: CallerDep
-) -> DeletedVote:
-    """Take a vote back."""
-    with stored():
+@router.delete("/votes/{vote_id}", tags=["votes"])
+async def delete_vote(vote_id: Id, service: ServiceDep, caller: CallerDep) -> DeletedVote:
+    """Delete a vote."""
+    with store_errors():
         known = await votes.delete_vote(service.store, caller.owner, vote_id)
     if not known:
-        raise missing("vote")
+        raise not_found("vote")
     return DeletedVote(id=vote_id)
 
 
-@router.get("/preferences.jsonl", response_class=StreamingResponse, responses={200: lines_of("Preference")})
-async def export_preferences(service: ServiceDep, caller: CallerDep) -> StreamingResponse:
-    """Preference data, one Preference a line: every vote that is no tie, and every corrected answer."""
-    with stored():
-        await votes.votes(service.store, caller.owner, limit=1, after=None)  # fails before the answer begins
-    return attachment(service, "preferences", _lines(service, caller))
+def as_vote(row: VoteRow) -> Vote:
+    """The API's form of a stored vote."""
+    return Vote.model_validate({name: getattr(row, name) for name in Vote.model_fields if name != "object"})
 
 
-async def _lines(service: Service, caller: CallerDep) -> AsyncIterator[str]:
-    after, more = None, True
-    while more:
-        rows, more = await votes.votes(service.store, caller.owner, limit=PAGE, after=after)
-        for row in rows:
-            after = row.id
-            if row.choice != "tie":
-                yield _preference(_vote(row)).model_dump_json() + "\n"
-    async for batch in export_batches(service.store, caller.owner):
-        if lines := await asyncio.to_thread(_corrections, batch):
-            yield lines
-
-
-def _corrections(batch: Sequence[ConversationWithMessages]) -> str:
-    preferences = (preference for _, messages in batch for preference in corrections_of(messages))
-    return "".join(preference.model_dump_json() + "\n" for preference in preferences)
-
-
-def _noted(service: Service, side: Candidate) -> dict[str, Any]:
+def _voted_answer(service: Service, side: Candidate) -> dict[str, Any]:
     metadata = service.model(side.model).metadata
     note = CheckpointNote(created_at=metadata.created_at, steps=metadata.steps, base=metadata.base, data=metadata.data)
     answer = VotedAnswer(model=side.model, checkpoint=note, settings=side.settings, content=side.content)
     return answer.model_dump(mode="json")
-
-
-def _vote(row: VoteRow) -> Vote:
-    fields = ("id", "created_at", "prompt", "a", "b", "choice")
-    return Vote.model_validate({name: getattr(row, name) for name in fields})
-
-
-def _preference(vote: Vote) -> Preference:
-    better, worse = (vote.a, vote.b) if vote.choice == "a" else (vote.b, vote.a)
-    prompt = [ExampleTurn(role=turn.role, content=turn.content) for turn in vote.prompt]
-    chosen = ExampleTurn(role="assistant", content=better.content)
-    return Preference(
-        origin="vote",
-        id=vote.id,
-        created_at=vote.created_at,
-        prompt=prompt,
-        chosen=[chosen],
-        rejected=[ExampleTurn(role="assistant", content=worse.content)],
-        messages=[*prompt, chosen],
-        chosen_by=_contender(better),
-        rejected_by=_contender(worse),
-    )
-
-
-def _contender(answer: VotedAnswer) -> Contender:
-    return Contender(model=answer.model, checkpoint=answer.checkpoint, settings=answer.settings)

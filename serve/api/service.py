@@ -1,4 +1,4 @@
-"""What the endpoints share in the HTTP process, and how it is put in order and cleared away."""
+"""The parts that the endpoints share in the HTTP process: opened when it starts, closed when it ends."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from serve.api.auth import Caller, KeyRing
-from serve.api.background import end_revoked, move_to_named_owners
+from serve.api.background import delete_old_conversations, delete_old_searches, end_revoked, move_to_named_owners
 from serve.api.errors import ApiError, server_full
 from serve.api.schemas.responses import Usage
 from serve.generation.event_logs import EventLogs
@@ -20,7 +20,6 @@ from serve.models.registry import ModelRegistry
 from serve.models.served_model import ServedModel
 from serve.settings import Settings
 from serve.storage.errors import StoreUnavailable
-from serve.storage.retention import forget
 from serve.storage.session_locks import SessionLocks
 from serve.storage.store import Store
 from serve.telemetry.metrics import Metrics
@@ -33,12 +32,11 @@ if TYPE_CHECKING:
     from resonance.retrieval.retriever import Retriever
 
 VERSION = metadata.version("resonance")
-PURGE_EVERY = 3600.0  # seconds between two looks for conversations that are too old
 
 
 @dataclass(slots=True)
 class Service:
-    """Everything that an endpoint may need."""
+    """All parts that an endpoint may need."""
 
     settings: Settings
     models: ModelRegistry
@@ -67,11 +65,11 @@ class Service:
         return self.models.get(name)
 
     def full(self) -> bool:
-        """Whether a request would find no place."""
+        """Whether all request slots are taken."""
         return self.state.slots_in_use() >= self.state.slots
 
     def reserve(self, model: ServedModel, caller: Caller) -> RequestHandle:
-        """A place for a caller's request. Raises ApiError 503 while no worker runs, 429 when all places are taken."""
+        """Reserve a slot for a request. Raises ApiError 503 while no worker is ready, 429 when all slots are taken."""
         if not self.client.is_ready():
             self.metrics.rejected.labels("not_ready").inc()
             raise ApiError(503, "The model is being loaded.", code="not_ready", retry_after=2)
@@ -83,25 +81,25 @@ class Service:
         answer.key = caller.key
         return answer
 
-    async def events(self, answer: RequestHandle, began: float) -> AsyncIterator[Token | Scored | Idle]:
-        """What becomes of an answer that was asked for at `began`, and its times. Raises ApiError when it fails."""
+    async def events(self, answer: RequestHandle, started_at: float) -> AsyncIterator[Token | Scored | Idle]:
+        """Yield the events of an answer, and record its latencies since `started_at`. Raises ApiError when it fails."""
         timed = False
         async for event in answer.events():
             if isinstance(event, Failure):
                 retry_after = None if event.status == 401 else 1
                 raise ApiError(event.status, event.message, code=event.code, retry_after=retry_after)
             if isinstance(event, Finished):
-                self.metrics.answer_seconds.observe(time.monotonic() - began)
+                self.metrics.answer_seconds.observe(time.monotonic() - started_at)
                 return
             if answer.first_at is not None and not timed:
                 timed = True
-                self.metrics.first_token.observe(answer.first_at - began)
+                self.metrics.first_token.observe(answer.first_at - started_at)
             yield event
 
     def trace_answer(
         self, answer: RequestHandle, id: str, model: ServedModel, usage: Usage, reasons: Sequence[str | None]
     ) -> None:
-        """Tell the trace of the request at hand, where there is one, what became of an answer that is closed."""
+        """Record a closed answer in the trace of the current request, where there is one."""
         trace = TRACE.get()
         if trace is not None:
             trace.answered(
@@ -121,24 +119,24 @@ class Service:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Open what must be opened in the process that uses it; close it afterwards."""
+        """Open the store, tracing and background tasks in the process that uses them; close them at the end."""
         if self.settings.tracing is not None:
             from serve.telemetry.otlp import OtlpTracing
 
             self.tracing = OtlpTracing(self.settings.tracing, VERSION)
-        with suppress(StoreUnavailable):  # what needs the conversations answers 503 until they can be reached
+        with suppress(StoreUnavailable):  # endpoints that need the store answer 503 until it is available
             await self.store.open()
         tasks = [
-            asyncio.create_task(self.client.watch(), name="watch"),
-            asyncio.create_task(self.metrics.watch(), name="rate"),
-            asyncio.create_task(end_revoked(self.client, self.keys), name="revoked"),
-            asyncio.create_task(move_to_named_owners(self.store, self.keys), name="names"),
-            asyncio.create_task(self.locks.renew(), name="locks"),
+            asyncio.create_task(self.client.watch()),
+            asyncio.create_task(self.metrics.watch()),
+            asyncio.create_task(end_revoked(self.client, self.keys)),
+            asyncio.create_task(move_to_named_owners(self.store, self.keys)),
+            asyncio.create_task(self.locks.renew()),
         ]
         if self.settings.store.retention_days is not None:
-            tasks.append(asyncio.create_task(self._purge(self.settings.store.retention_days), name="purge"))
+            tasks.append(asyncio.create_task(delete_old_conversations(self.store, self.settings.store.retention_days)))
         if self.retriever is not None:
-            tasks.append(asyncio.create_task(self._forget_searches(self.retriever), name="forget searches"))
+            tasks.append(asyncio.create_task(delete_old_searches(self.retriever)))
         try:
             yield
         finally:
@@ -150,20 +148,9 @@ class Service:
             if self.tracing is not None:
                 await asyncio.to_thread(self.tracing.close)
 
-    async def _purge(self, days: int) -> None:
-        while True:
-            with suppress(StoreUnavailable):
-                await forget(self.store, days)
-            await asyncio.sleep(PURGE_EVERY)
 
-    async def _forget_searches(self, retriever: "Retriever") -> None:
-        while True:
-            await asyncio.to_thread(retriever.forget)
-            await asyncio.sleep(PURGE_EVERY)
-
-
-async def get_service(request: Request) -> Service:  # a plain function would run on another thread
-    """The service of the app that a request has reached."""
+async def get_service(request: Request) -> Service:  # FastAPI runs a plain function on another thread
+    """The service of a request's app."""
     return request.app.state.service
 
 

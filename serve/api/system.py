@@ -1,4 +1,4 @@
-"""The endpoints about the server itself: health, models, metrics."""
+"""The state of the server: health and metrics."""
 
 import time
 from typing import Literal
@@ -8,14 +8,14 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from serve.api.auth import CallerDep
-from serve.api.schemas.responses import Health, HealthModel, HealthSearch, Model, ModelList
+from serve.api.schemas.responses import Health, HealthModel, HealthSearch
 from serve.api.service import VERSION, Service, ServiceDep
 from serve.workers.shared_state import WorkerState
 
-router = APIRouter()
+router = APIRouter(tags=["server"])
 
 
-@router.get("/health", response_model=Health, responses={503: {"model": Health}}, tags=["server"])
+@router.get("/health", response_model=Health, responses={503: {"model": Health}})
 async def health(service: ServiceDep) -> JSONResponse:
     """Whether the server answers requests: 200 when it does, 503 while it loads or is down."""
     first = service.models.default()
@@ -41,32 +41,18 @@ async def health(service: ServiceDep) -> JSONResponse:
 
 
 def _status(service: Service) -> Literal["ok", "loading", "down"]:
-    """What the workers' states and heartbeats say."""
+    """The server's status by the states and heartbeats of its workers."""
     state = service.state
     states = [state.worker_state(worker) for worker in range(state.workers)]
-    alive = [
-        worker
+    if any(
+        worker_state == WorkerState.READY and state.seconds_since_heartbeat(worker) < service.settings.hang_s
         for worker, worker_state in enumerate(states)
-        if worker_state == WorkerState.READY and state.seconds_since_heartbeat(worker) < service.settings.hang_s
-    ]
-    if alive:
+    ):
         return "ok"
     return "loading" if WorkerState.LOADING in states else "down"
 
 
-@router.get("/v1/models", tags=["models"])
-async def models(service: ServiceDep, _: CallerDep) -> ModelList:
-    """Every served checkpoint, with its template and scores."""
-    return ModelList(data=[model.card() for model in service.models])
-
-
-@router.get("/v1/models/{model_id}", tags=["models"])
-async def model(model_id: str, service: ServiceDep, _: CallerDep) -> Model:
-    """One served checkpoint."""
-    return service.model(model_id).card()
-
-
-@router.get("/metrics", tags=["server"], response_class=Response)
+@router.get("/metrics", response_class=Response)
 async def metrics(service: ServiceDep, _: CallerDep) -> Response:
     """The server's metrics in Prometheus' text format."""
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -1,29 +1,26 @@
-"""Stored conversations as training data: what readers approved of, and what they would have had instead.
-
-It knows stored messages and the forms of training data, and nothing of HTTP.
-"""
+"""Training data from stored feedback: examples of approved answers, preferences from corrections and votes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from resonance.retrieval.types import Source
-from serve.api.schemas.feedback import Contender, Example, ExampleTurn, Preference
+from serve.api.schemas.feedback import Contender, Example, ExampleTurn, Preference, Vote, VotedAnswer
 from serve.storage.tables import MessageRow
 
 Which = Literal["rated", "all"]
-UNFINISHED = ("cancelled", "error")
+INCOMPLETE = ("cancelled", "error")  # finish reasons
 
 
 def examples_of(messages: Sequence[MessageRow], which: Which) -> list[Example]:
-    """The examples that a conversation holds, each a branch from its beginning to an answer.
+    """The examples of a conversation, each a branch from its beginning to an answer.
 
-    With `rated`, branches end at an answer that has a thumb up or a correction; with `all`, at any that is complete
-    and has no thumb down. Corrections stand in the place of what the model said. Training learns every answer of an
-    example, so one begins anew behind an answer that is bad or was broken off, and none is the beginning of another.
+    With `rated`, a branch ends at an answer that has a thumb up or a correction; with `all`, at any answer that is
+    complete and has no thumb down. A correction replaces the model's answer. Training learns every answer of an
+    example, so a branch starts anew after a bad or incomplete answer, and no branch is the prefix of another.
     """
     by_id = {message.id: message for message in messages}
-    wanted = _is_approved if which == "rated" else _is_good
-    branches = [_branch(message, by_id) for message in messages if message.role == "assistant" and wanted(message)]
+    accepts = _is_approved if which == "rated" else _is_good
+    branches = [_branch(message, by_id) for message in messages if message.role == "assistant" and accepts(message)]
     covered = {message.id for branch in branches for message in branch[:-1]}
     return [
         Example(
@@ -39,7 +36,7 @@ def examples_of(messages: Sequence[MessageRow], which: Which) -> list[Example]:
 
 
 def corrections_of(messages: Sequence[MessageRow]) -> list[Preference]:
-    """Every corrected answer of a conversation: the correction is preferred to what the model said."""
+    """A preference for each corrected answer of a conversation: the correction over the model's answer."""
     by_id = {message.id: message for message in messages}
     found: list[Preference] = []
     for message in messages:
@@ -62,25 +59,47 @@ def corrections_of(messages: Sequence[MessageRow]) -> list[Preference]:
     return found
 
 
+def preference_of(vote: Vote) -> Preference:
+    """The preference of a vote that is no tie."""
+    better, worse = (vote.a, vote.b) if vote.choice == "a" else (vote.b, vote.a)
+    prompt = [ExampleTurn(role=turn.role, content=turn.content) for turn in vote.prompt]
+    chosen = ExampleTurn(role="assistant", content=better.content)
+    return Preference(
+        origin="vote",
+        id=vote.id,
+        created_at=vote.created_at,
+        prompt=prompt,
+        chosen=[chosen],
+        rejected=[ExampleTurn(role="assistant", content=worse.content)],
+        messages=[*prompt, chosen],
+        chosen_by=_contender(better),
+        rejected_by=_contender(worse),
+    )
+
+
+def _contender(answer: VotedAnswer) -> Contender:
+    return Contender(model=answer.model, checkpoint=answer.checkpoint, settings=answer.settings)
+
+
 def _is_approved(message: MessageRow) -> bool:
     return bool(message.correction) or message.rating == 1
 
 
 def _is_good(message: MessageRow) -> bool:
-    return _is_approved(message) or (message.rating is None and message.finish_reason not in UNFINISHED)
+    return _is_approved(message) or (message.rating is None and message.finish_reason not in INCOMPLETE)
 
 
 def _branch(end: MessageRow, by_id: Mapping[str, MessageRow]) -> list[MessageRow]:
-    """The messages that lead to an answer, from the first or from behind the last bad answer; a system prompt stays."""
+    """The messages before an answer and the answer, back to the last bad answer; the system prompt is kept."""
     branch, system = [end], None
-    whole = True
+    good = True
     parent = by_id.get(end.parent_id or "")
     while parent is not None:
         if parent.role == "system":
             system = system or parent
         else:
-            whole = whole and (parent.role == "user" or _is_good(parent))
-            if whole:
+            good = good and (parent.role == "user" or _is_good(parent))
+            if good:
                 branch.append(parent)
         parent = by_id.get(parent.parent_id or "")
     return ([] if system is None else [system]) + branch[::-1]
@@ -91,17 +110,15 @@ def _turns(branch: Sequence[MessageRow]) -> list[ExampleTurn]:
         ExampleTurn.model_validate({"role": message.role, "content": message.correction or message.content})
         for message in branch
     ]
-    for place, message in enumerate(branch):
-        if message.sources and place and turns[place - 1].role == "user":
-            turns[place - 1].context = _context(message.sources) or None
+    for i, message in enumerate(branch):
+        if message.sources and i and turns[i - 1].role == "user":
+            turns[i - 1].context = _context(message.sources) or None
     return turns
 
 
 def _context(sources: Mapping[str, Any]) -> str:
-    """What stood in the prompt of an answer that drew on a search."""
-    from resonance.retrieval.ranking import (
-        context_of,  # ranking's libraries stay away from a server that searches nothing
-    )
+    """The search results as they stood in the prompt of an answer."""
+    from resonance.retrieval.ranking import context_of  # its libraries are not needed by a server without search
 
     return context_of(
         [

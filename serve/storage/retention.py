@@ -15,7 +15,7 @@ from serve.storage.tables import ConversationRow, VoteRow
 BATCH = 200
 
 
-async def forget(database: Database, days: int) -> None:
+async def delete_older_than(database: Database, days: int) -> None:
     """Delete the conversations that nobody has touched for so many days, and votes as old. Raises StoreUnavailable."""
     until = datetime.now(UTC) - timedelta(days=days)
     while await database.deleting(lambda session: _forget_conversations(session, until)):

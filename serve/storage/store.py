@@ -143,7 +143,7 @@ class Store(Database):
             rows = (await session.execute(statement.limit(limit + 1))).all()
             return [(row[0], row[1]) for row in rows[:limit]], len(rows) > limit
 
-    async def found(self, owner: str, conversation_ids: Sequence[str], query: str) -> dict[str, MessageRow]:
+    async def newest_matches(self, owner: str, conversation_ids: Sequence[str], query: str) -> dict[str, MessageRow]:
         """The newest message of each of these conversations that has the words in it, by the conversation's id."""
         async with self.reading() as session:
             newest = (

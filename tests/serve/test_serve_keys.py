@@ -102,10 +102,10 @@ def test_a_rotated_key_is_let_in_for_the_grace_time_and_no_longer(capsys, home):
     assert running.owner(first) == running.owner(second)
     assert running.is_admin(second)
     digest = running.authenticate(f"Bearer {first}", "here").key
-    assert running.still_admits(digest)
+    assert running.is_still_valid(digest)
     time.sleep(1.1)
     assert running.owner(first) is None
-    assert not running.still_admits(digest)
+    assert not running.is_still_valid(digest)
     third = rotate(capsys, "alice", "grace=1h")
     rotate(capsys, "alice")
     assert running.owner(third) is None
@@ -147,7 +147,7 @@ def test_a_key_of_the_environment_has_the_owner_that_is_named_before_it(capsys, 
     assert named.owner("alice:secret") is None
     assert named.owner("colon:inside") not in (None, alice)
     assert ring("alice:another-one").owner("another-one") == alice
-    assert named.renamed()[bare] == alice
+    assert named.renamed_owners()[bare] == alice
     assert ring("alice:secret").owner(add(capsys, "alice")) == alice
     main(["action=list"])
     assert "RESONANCE_API_KEYS" not in capsys.readouterr().out
@@ -180,7 +180,7 @@ def test_keys_that_appear_close_an_open_ring_for_good_and_it_says_so_once(capsys
         running.authenticate(None, "10.0.0.1")
     assert (refused.value.status, refused.value.code) == (401, "missing_api_key")
     assert running.authenticate(f"Bearer {key}", "10.0.0.1").owner
-    assert running.still_admits(b"")  # what began before may end
+    assert running.is_still_valid(b"")  # what began before may end
     main(["action=revoke", "name=alice"])
     assert not running.open
     assert len([record for record in caplog.records if "keys claim NAME" in record.message]) == 1

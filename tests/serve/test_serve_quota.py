@@ -11,7 +11,7 @@ from serve.storage import quota, votes
 from serve.storage.import_export import NewConversation, add_conversations
 from serve.storage.ownership import move
 from serve.storage.quota import QuotaExceeded
-from serve.storage.retention import forget
+from serve.storage.retention import delete_older_than
 from serve.storage.store import NewMessage, Store, new_message_id
 from serve.storage.tables import VoteRow
 
@@ -88,7 +88,7 @@ def test_the_count_is_what_is_there_whatever_is_done(url, owner):
                 case _:
                     await votes.delete_vote(store, owner, f"v{step - 1}")
             assert await counted(store, owner) == await recounted(store, owner), step
-        await forget(store, days=0)
+        await delete_older_than(store, days=0)
         assert await counted(store, owner) == 0
 
     run(url, use)

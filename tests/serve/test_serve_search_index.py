@@ -82,7 +82,7 @@ async def agree(store: Store, owner: str, talks: list[tuple[str, list[str]]], qu
         }
         rows, _ = await store.page(owner, limit=100, after=None, query=query)
         assert {row.id for row, _ in rows} == titled | newest.keys(), query
-        found = await store.found(owner, [row.id for row, _ in rows], query)
+        found = await store.newest_matches(owner, [row.id for row, _ in rows], query)
         shown = {id: text.replace("\x00", "\ufffd") for id, text in newest.items()}
         assert {id: row.content for id, row in found.items()} == shown, query
 

@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 
 from serve.storage import votes
 from serve.storage.database import StoreError, StoreUnavailable
-from serve.storage.retention import forget
+from serve.storage.retention import delete_older_than
 from serve.storage.store import NewMessage, Store, new_message_id
 from serve.storage.tables import Base, VoteRow
 
@@ -84,7 +84,7 @@ def test_search_knows_small_and_capital_letters_of_all_languages_and_the_newest_
         await store.append(owner, "b", [message("user", "Birnen"), message("system", "äpfel")], None)
         page, _ = await store.page(owner, limit=10, after=None, query="äpfel")
         assert {row.id for row, _ in page} == {"a", "b"}
-        found = await store.found(owner, ["a", "b"], "äpfel")
+        found = await store.newest_matches(owner, ["a", "b"], "äpfel")
         assert {name: row.content for name, row in found.items()} == {"a": "Die ÄPFEL sind rot."}
 
     run(url, use)
@@ -99,7 +99,7 @@ def test_a_nul_in_whatever_is_stored_or_looked_for_is_a_sign_like_others(url, ow
         assert await store.page(owner, limit=10, after="\x00", query=None) == ([], False)
         page, _ = await store.page(owner, limit=10, after=None, query="one\x00")
         assert [row.id for row, _ in page] == ["c"]
-        assert (await store.found(owner, ["c"], "E\x00TWO")).keys() == {"c"}
+        assert (await store.newest_matches(owner, ["c"], "E\x00TWO")).keys() == {"c"}
         assert await store.rate(owner, "c", said.id, 1, "no\x00", None)
         assert await store.rename(owner, "c", "a\x00")
         vote = ballot(owner, "v", 0)
@@ -150,10 +150,10 @@ def test_old_conversations_and_votes_are_forgotten(url, owner):
     async def use(store: Store):
         await store.append(owner, "c", [message("user", "x")], None)
         await votes.add_vote(store, ballot(owner, "old", 0))
-        await forget(store, days=1)
+        await delete_older_than(store, days=1)
         assert await store.conversation(owner, "c") is not None
         assert await votes.votes(store, owner, limit=1, after=None) == ([], False)
-        await forget(store, days=0)
+        await delete_older_than(store, days=0)
         assert await store.conversation(owner, "c") is None
         assert await store.messages(owner, "c") == []
 

@@ -92,3 +92,10 @@ class DeletedMessage(BaseModel):
     id: str
     object: Literal["conversation.message.deleted"] = "conversation.message.deleted"
     deleted: Literal[True] = True
+
+
+class Imported(BaseModel):
+    """How many conversations were imported, and how many existed already."""
+
+    imported: int
+    skipped: int

@@ -175,6 +175,14 @@ class Rename(Strict):
     title: Annotated[str, Field(min_length=1, max_length=200)]
 
 
+class LoadRequest(Strict):
+    """The checkpoint to load."""
+
+    checkpoint: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")] = Field(
+        description="latest, best, a run's name or a base model's name."
+    )
+
+
 class FeedbackRequest(Strict):
     """What a reader thinks of an answer; `correction` is the answer that should have been given."""
 
