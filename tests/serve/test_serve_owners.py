@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from resonance.cli.main import main
+from resonance.cli.main import run
 
 CHAT = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 3, "logit_bias": {"50256": -100}}
 LONG = CHAT | {"max_tokens": 8000}
@@ -44,7 +44,7 @@ def keys(server, *words: str) -> str:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         patch.setenv("RESONANCE_HOME", str(server.log.parent))
         patch.setenv("RESONANCE_API_KEYS", "")
-        assert main.run(["keys", *words]) == 0
+        assert run(["keys", *words]) == 0
     return printed.getvalue()
 
 
