@@ -33,6 +33,7 @@ class Machine:
     torch: str
     read_gb_per_s: dict[str, float]  # by megabytes read over and over: large processor caches make it differ
     matmul_gflop_per_s: dict[str, float]  # by precision
+    kernels_unavailable: str | None = None  # why the engine computes with torch here; None: it has its C++ kernels
 
     def as_json(self) -> dict[str, object]:
         """For the JSON file."""
@@ -80,7 +81,15 @@ def measure(threads: int, seconds: float = 0.4) -> Machine:
         matmul[name] = operations / _best(lambda a=a, b=b: a @ b, seconds) / 1e9
     a, b = (torch.randint(-127, 127, shape, dtype=torch.int8) for shape in ((rows, inputs), (inputs, outputs)))
     matmul["int8"] = operations / _best(lambda: torch._int_mm(a, b), seconds) / 1e9  # pyright: ignore[reportPrivateUsage]
-    return Machine(_processor(), os.cpu_count() or 1, threads, torch.__version__, read, matmul)
+    return Machine(_processor(), os.cpu_count() or 1, threads, torch.__version__, read, matmul, _kernels_unavailable())
+
+
+def _kernels_unavailable() -> str | None:
+    try:
+        library()
+    except KernelsUnavailable as reason:
+        return str(reason)
+    return None
 
 
 def _read(buffer: Tensor, threads: int, seconds: float) -> dict[str, float]:

@@ -82,6 +82,8 @@ def make_console() -> Console:
 def print_machine(console: Console, machine: Machine) -> None:
     """Say what the machine gives."""
     console.print(f"{machine.processor}, {machine.threads} threads, torch {machine.torch}")
+    if machine.kernels_unavailable is not None:
+        console.print(f"resonance computes with torch instead of its C++ kernels: {machine.kernels_unavailable}")
     for what, rates, unit in (
         ("reads GB/s", machine.read_gb_per_s, "over MB"),
         ("multiplies GFLOP/s", machine.matmul_gflop_per_s, "in"),

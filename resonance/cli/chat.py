@@ -68,7 +68,10 @@ def main(overrides: list[str]) -> None:
     chat = Chat(conversation, Screen(interactive))
     if config.prompt is not None:
         chat.ask(str(config.prompt))
-    elif interactive:
+        return
+    for note in engine.stats().notes:
+        chat.screen.notice(note)
+    if interactive:
         model = f"{model_name(checkpoint.config)} in {engine.stats().precision}"
         chat.screen.notice(f"{checkpoint.name}: {model}. /help lists the commands, Ctrl-C stops an answer.")
         if retriever is not None:

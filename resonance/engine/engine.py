@@ -77,7 +77,7 @@ class Engine:
         drafter = PromptLookup() if prompt_lookup else None
         if draft is not None:
             drafter = DraftModel(draft, self.config, max_batch_size, self._precision, kernels=kernels)
-            self._notes += drafter.notes
+            self._notes = tuple(dict.fromkeys(self._notes + drafter.notes))
         self._scheduler = Scheduler(max_batch_size, self._cache.copy_prefix, drafter)
         self._sampler = Sampler(self._runner.logits)
         self._scorer = Scorer(self._runner.logits)

@@ -43,13 +43,15 @@ def make_runner(
     model: GPT2, cache: KVCache, precision: Precision, *, kernels: bool
 ) -> tuple[ModelRunner, tuple[str, ...]]:
     """The fastest runner on this machine's CPU, and notes on what is unavailable."""
-    reason = "the C++ kernels were switched off"
+    reason = "they were switched off"
     if kernels:
         try:
             return KernelRunner(model, cache, precision), ()
         except KernelsUnavailable as unavailable:
             reason = str(unavailable)
-    return TorchRunner(fake_quantize(model, precision), cache), (f"Computed by torch: {reason}.",)
+    return TorchRunner(fake_quantize(model, precision), cache), (
+        f"Computed by torch, which is slower than the C++ kernels: {reason}.",
+    )
 
 
 def fastest_precision(config: GPT2Config) -> Precision:

@@ -29,6 +29,7 @@ async def health(service: ServiceDep) -> JSONResponse:
             context_length=first.context_length,
             device=service.device,
             dtype=service.state.precision(),
+            notes=service.state.engine_notes(),
         ),
         search=HealthSearch(
             enabled=service.retriever is not None,

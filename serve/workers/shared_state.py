@@ -15,7 +15,7 @@ import json
 import multiprocessing as mp
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -24,6 +24,8 @@ from resonance.errors import ResonanceError
 
 _OWNER_BITS = 24  # of `owner`: the worker's number in 8 bits, its epoch in 16; the request's number above
 CHECKPOINT_LIST_BYTES = 65536
+NOTES_BYTES = 1024
+
 PRECISIONS = ("fp32", "bf16", "int8", "int4")
 COUNTERS = (
     "active",  # requests that a worker has claimed and not finished
@@ -73,6 +75,7 @@ class SharedState:
         self._heartbeat = array("q", workers)
         self._restarts = array("q", workers)
         self._precision = array("q", workers)
+        self._notes = array("c", NOTES_BYTES)
         self._counters = {name: array("q", workers) for name in COUNTERS}
         self._free: deque[int] | None = None
         self._issued = 0
@@ -158,6 +161,10 @@ class SharedState:
         """Record the precision of the worker's first model."""
         self._precision[worker] = PRECISIONS.index(precision) if precision in PRECISIONS else 0
 
+    def set_engine_notes(self, notes: Sequence[str]) -> None:
+        """Record what the first worker's engine reports as unavailable, such as its C++ kernels."""
+        self._notes.value = "\n".join(notes).encode()[: NOTES_BYTES - 1]
+
     # The main process, and every reader
 
     def set_worker_state(self, worker: int, state: WorkerState) -> None:
@@ -183,6 +190,10 @@ class SharedState:
     def precision(self) -> str:
         """Return the precision of the first worker's first model."""
         return PRECISIONS[self._precision[0]]
+
+    def engine_notes(self) -> list[str]:
+        """Return what the first worker's engine reports as unavailable, one sentence each."""
+        return self._notes.value.decode(errors="ignore").splitlines()
 
     def seconds_since_heartbeat(self, worker: int) -> float:
         """Return the seconds since the worker's last heartbeat."""

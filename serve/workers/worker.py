@@ -70,8 +70,12 @@ class EngineWorker:
             raise
         self.requests: dict[str, RunningRequest] = {}
         self.cached_tokens = 0
-        first = next(iter(self.engines.running.values()))
-        self.state.set_precision(index, first.stats().precision)
+        stats = next(iter(self.engines.running.values())).stats()
+        self.state.set_precision(index, stats.precision)
+        if index == 0:
+            self.state.set_engine_notes(stats.notes)
+            for note in stats.notes:
+                log.warning("%s", note)
         self.state.set_worker_state(index, WorkerState.READY)
 
     def update_checkpoints(self) -> None:

@@ -1,5 +1,6 @@
 """`resonance bench`: the figures' form, what it refuses, and a small run from end to end."""
 
+import io
 import json
 import signal
 import subprocess
@@ -8,8 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from resonance.bench import machine as limits
+from resonance.bench import report
 from resonance.bench.rounds import Job, Left, Setting, Worker
 from resonance.checkpoint import Checkpoint
 from resonance.model import GPT2, GPT2Config
@@ -90,6 +93,15 @@ def test_a_program_that_does_not_load_says_why(tmp_path: Path) -> None:
     worker = Worker("resonance", "fp32", [job], Setting(tmp_path, threads=1, rounds=1, turn_seconds=60))
     with pytest.raises(Left, match="ended with code 1"), worker:
         pass
+
+
+def test_the_report_says_why_the_kernels_are_missing() -> None:
+    known = limits.Machine("made up", 2, 2, "2", {}, {}, kernels_unavailable="no C++ compiler found")
+    console = Console(width=200, file=io.StringIO())
+    report.print_machine(console, known)
+    assert isinstance(console.file, io.StringIO)
+    assert "torch instead of its C++ kernels: no C++ compiler found" in console.file.getvalue()
+    assert known.as_json()["kernels_unavailable"] == "no C++ compiler found"
 
 
 def test_ceilings_follow_from_what_must_be_read_and_multiplied() -> None:

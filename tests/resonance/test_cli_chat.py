@@ -1,5 +1,6 @@
 """`resonance chat`: in a pipe, on a terminal, and the dialogue behind both."""
 
+import io
 import json
 import os
 import pty
@@ -165,6 +166,16 @@ def test_one_question_on_the_command_line_gets_one_answer(tiny: Checkpoint, caps
     assert printed.out.strip()
     assert printed.out.endswith("\n")
     assert printed.err == ""
+
+
+def test_a_conversation_starts_with_why_torch_computes_it(
+    tiny: Checkpoint, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("Hello!\n"))
+    main([f"checkpoint={tiny.folder}", "max_new_tokens=2", "dtype=fp32"])
+    printed = capsys.readouterr()
+    assert printed.err.count("Computed by torch, which is slower than the C++ kernels") == 1  # its heads are too narrow
+    assert "Computed by torch" not in printed.out
 
 
 @pytest.mark.parametrize("guesses", ["prompt_lookup=true", "draft={}"])

@@ -2,6 +2,8 @@
 
 import platform
 import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -124,6 +126,51 @@ def test_without_kernels_torch_computes_the_same_weights_and_says_so(precision: 
     assert engine.score([pair])[0] == pytest.approx(Engine(model, precision=precision).score([pair])[0], abs=0.25)
     assert engine.stats().path == "torch"
     assert "switched off" in engine.stats().notes[0]
+
+
+@pytest.fixture
+def path_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The only folder in which programs are found; it is empty."""
+    library.cache_clear()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    yield tmp_path
+    library.cache_clear()
+
+
+def test_without_a_compiler_torch_generates_the_same_tokens_and_the_statistics_say_why(
+    path_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of("heads of 64")
+    prompts = [[1, 2, 3], list(range(4, 60))]
+    params = [SamplingParams(max_new_tokens=20, temperature=0), SamplingParams(max_new_tokens=20, top_k=9, seed=1)]
+    engine = Engine(model, draft=model)
+    assert engine.stats().path == "torch"
+    note = "Computed by torch, which is slower than the C++ kernels: no C++ compiler found."
+    assert engine.stats().notes == (note,)  # once, though the draft lacks them too
+    monkeypatch.undo()
+    kernels = Engine(model)
+    assert kernels.stats().path == "C++ kernels"
+    assert [c.token_ids for c in engine.generate(prompts, params)] == [
+        c.token_ids for c in kernels.generate(prompts, params)
+    ]
+
+
+def test_a_compiler_that_fails_is_quoted_without_our_folders(path_folder: Path) -> None:
+    compiler = path_folder / "g++"
+    compiler.write_text(
+        '#!/bin/sh\nfor source; do case "$source" in *.cpp) break;; esac; done\n'
+        'echo "$source:1: error: no such instruction" >&2\nexit 1\n'
+    )
+    compiler.chmod(0o755)
+    (note,) = Engine(model_of("heads of 64")).stats().notes
+    assert "could not be built (gpt2.cpp:1: error: no such instruction)" in note
+
+
+def test_kernels_with_other_structs_than_pythons_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("heads of 64")
+    library.cache_clear()
+    monkeypatch.setattr("resonance.engine.kernels.bindings.ABI_VERSION", -1)
+    assert "declare different structs" in Engine(model).stats().notes[0]
 
 
 def test_int8_keeps_a_weight_to_half_a_step_and_int4_to_an_eighth_of_its_groups_largest() -> None:

@@ -48,9 +48,9 @@ def load_kernels(target: str) -> ctypes.CDLL:
             _build(compiler, flags, path)
         return ctypes.CDLL(str(path))
     except (OSError, subprocess.SubprocessError) as error:
-        output = getattr(error, "stderr", b"") or str(error).encode()
-        reason = output.decode(errors="replace")[:200]
-        raise KernelsUnavailable(f"the C++ kernels could not be built ({reason})") from error
+        output: bytes = getattr(error, "stderr", None) or str(error).encode()
+        reason = output.decode(errors="replace").replace(f"{SOURCE_FOLDER}/", "").replace(f"{path.parent}/", "")
+        raise KernelsUnavailable(f"the C++ kernels could not be built ({' '.join(reason.split())[:200]})") from error
 
 
 def _build(compiler: str, flags: Sequence[str], path: Path) -> None:

@@ -228,6 +228,7 @@ class HealthModel(BaseModel):
     context_length: int
     device: str
     dtype: str
+    notes: list[str]  # what the engine lacks on this machine and what it uses instead, such as torch for C++ kernels
 
 
 class HealthSearch(BaseModel):
