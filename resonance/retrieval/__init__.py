@@ -1,4 +1,4 @@
-"""Retrieval that a 1,024-token model can use: `build_retriever` from plain values, then its `retrieve`."""
+"""Retrieval for models with short context windows: `build_retriever`, then `Retriever.retrieve`."""
 
 from resonance.retrieval.citations import AlignedAnswer, CitationFilter, SentenceSupport, align
 from resonance.retrieval.factory import build_retriever

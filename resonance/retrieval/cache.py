@@ -1,7 +1,6 @@
-"""What was found before, in one SQLite file: results, pages and failures, each with its age.
+"""A cache of search results, pages and failures in one SQLite file.
 
-Knows times and JSON, not what the values mean. Several processes may share a file; a broken or locked
-file costs the cache, never the answer.
+Several processes may share a file. A damaged or locked file disables the cache and never fails a search.
 """
 
 import hashlib
@@ -20,7 +19,7 @@ from resonance.private_files import private_folder, private_sqlite
 
 _log = logging.getLogger("resonance.search")
 
-HASHED = 1  # the file's version from which on keys are hashes; older files had queries in plain text
+HASHED = 1  # the file version since which keys are hashed; older files have plain-text queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +34,9 @@ class Cache:
     """Values by kind and key; `path=None` keeps them in memory.
 
     Args:
-        path: the SQLite file; its folder is made.
-        entries: how many newest values are kept.
-        keep: for how many seconds a value is kept at most.
+        path: the SQLite file; its folder is created.
+        entries: maximum number of values; the newest are kept.
+        keep: maximum age of a value, in seconds.
         clock: seconds since the epoch.
     """
 
@@ -54,14 +53,14 @@ class Cache:
         self._keep = keep
         self._lock = threading.Lock()
         try:
-            self._connection = _opened(path)
+            self._connection = _open(path)
         except (sqlite3.Error, OSError) as error:
             _log.warning("%s cannot be used, so results are kept in memory (%s).", path, error)
-            self._connection = _opened(None)
+            self._connection = _open(None)
         self.prune()
 
     def get(self, kind: str, key: str, *, max_age: float) -> Entry | None:
-        """The value stored under `key` when it is at most `max_age` seconds old, else None."""
+        """The value stored under `key` if it is at most `max_age` seconds old, else None."""
         try:
             with self._lock:
                 row = self._connection.execute(
@@ -76,7 +75,7 @@ class Cache:
         return Entry(json.loads(value), age) if age <= min(max_age, self._keep) else None
 
     def put(self, kind: str, key: str, value: object) -> None:
-        """Store a JSON value, now; the oldest values beyond the limit go."""
+        """Store a JSON value; the oldest values above the limit are deleted."""
         try:
             with self._lock:
                 self._connection.execute(
@@ -92,7 +91,7 @@ class Cache:
             return
 
     def prune(self) -> None:
-        """Delete what is too old to be kept."""
+        """Delete expired values."""
         if self._keep == math.inf:
             return
         try:
@@ -109,18 +108,18 @@ class Cache:
 
 
 def _hashed(key: str) -> str:
-    """A key holds a reader's words; the file does not."""
+    """The hash of a key; keys contain user queries, which must not be stored in plain text."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _opened(path: Path | None) -> sqlite3.Connection:
+def _open(path: Path | None) -> sqlite3.Connection:
     if path is not None:
         private_folder(path.parent)
         private_sqlite(path)
     connection = sqlite3.connect(path or ":memory:", timeout=1.0, check_same_thread=False, isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
-    connection.execute("PRAGMA secure_delete=ON")  # what is deleted is gone from the file as well
+    connection.execute("PRAGMA secure_delete=ON")  # overwrite deleted content in the file
     connection.execute(
         "CREATE TABLE IF NOT EXISTS cache (kind TEXT, key TEXT, value TEXT, stored_at REAL, "
         "PRIMARY KEY (kind, key)) WITHOUT ROWID"

@@ -1,6 +1,6 @@
-"""DuckDuckGo through ddgs: its engine with our address, and answers that are checked before they are read.
+"""The DuckDuckGo provider, on ddgs.
 
-ddgs reads any page as results, so that a refusal looks like "nothing found"; here it comes out as what it is.
+ddgs parses any page as results, so a refusal looks like "nothing found"; this module checks the page first.
 """
 
 import asyncio
@@ -16,18 +16,18 @@ from ddgs.results import TextResult
 from resonance.retrieval.types import ConnectionFailed, Hit, RateLimited, Timeout, Unavailable
 
 REFUSALS = frozenset((202, 403, 418, 429))
-# The page that asks to pick the ducks; its form posts to anomaly.js.
+# The CAPTCHA page; its form posts to anomaly.js.
 _CHALLENGE = re.compile(
     r"(?:class|id)=[\"'][^\"']*(?:anomaly-modal|challenge-form)|(?:action|src)=[\"'][^\"']*anomaly\.js", re.I
 )
-# What every page of results has, also one that holds none.
+# Markup of every result page, including empty ones.
 _RESULTS_PAGE = re.compile(
     r"id=[\"']links[\"']|class=[\"'][^\"']*\b(?:results|no-results|serp__results)\b|No\s+results", re.I
 )
 
 
 class _RawResult(TextResult):
-    """ddgs's result with the link as it stands in the page: decoding it would break redirect links."""
+    """ddgs's result with the unmodified link: decoding it would break redirect links."""
 
     _normalizers: ClassVar[Mapping[str, Callable[[Any], str]]] = {
         key: value for key, value in TextResult._normalizers.items() if key != "href"
@@ -35,7 +35,7 @@ class _RawResult(TextResult):
 
 
 class _Engine(Duckduckgo):
-    """ddgs's DuckDuckGo engine, whose request() tells a refusal and a foreign page from a result page."""
+    """ddgs's DuckDuckGo engine; its request() raises for a refusal or a page that is not a result page."""
 
     @property
     def result_type(self) -> type[TextResult]:
@@ -60,7 +60,7 @@ class _Engine(Duckduckgo):
 
 
 class DuckDuckGo:
-    """The provider; see `resonance.retrieval.types.Provider`.
+    """The provider; implements `resonance.retrieval.types.Provider`.
 
     Args:
         search_url: the address of the HTML search page.
@@ -80,7 +80,7 @@ class DuckDuckGo:
         return await asyncio.to_thread(self._search, query, k, region, time_limit)
 
     def _search(self, query: str, k: int, region: str, time_limit: str | None) -> list[Hit]:
-        # One engine a call, as ddgs does itself: it holds a client that imitates a browser drawn at random.
+        # One engine per call, as in ddgs: its client imitates a random browser.
         engine = _Engine(self._search_url, self._timeout, self._proxy)
         try:
             results = engine.search(query, region=region, timelimit=time_limit) or []
@@ -92,7 +92,7 @@ class DuckDuckGo:
 
 
 def checked(status: int, page: str) -> str:
-    """The page when it is one of results.
+    """Return the page if it is a result page.
 
     Raises RateLimited for a refusal or a challenge, Unavailable for any other page.
     """
@@ -108,12 +108,12 @@ def checked(status: int, page: str) -> str:
 
 
 def target_of(link: str) -> str | None:
-    """Where a result's link leads: redirects unwrapped, None for an advertisement or what is no web address."""
+    """The target URL of a result's link, redirects unwrapped; None for an advertisement or another scheme."""
     if link.startswith("//"):
         link = f"https:{link}"
     try:
         split = urlsplit(link)
-    except ValueError:  # "http://[x", or a host that its normal form would change
+    except ValueError:  # "http://[x", or a host that normalisation would change
         return None
     host = split.hostname or ""
     if host == "duckduckgo.com" or host.endswith(".duckduckgo.com"):
@@ -126,7 +126,7 @@ def target_of(link: str) -> str | None:
 
 
 def hits_from(results: Iterable[tuple[str, str, str]], k: int, provider: str) -> list[Hit]:
-    """The first `k` different results as hits; those without a title or an address are left out."""
+    """The first `k` distinct results as hits; results without a title or URL are left out."""
     hits: list[Hit] = []
     seen: set[str] = set()
     for title, url, snippet in results:

@@ -1,7 +1,7 @@
-"""DuckDuckGo through `duckduckgo-search` 8.1.1, the package that ddgs continues; an extra.
+"""The DuckDuckGo provider on `duckduckgo-search` 8.1.1, the predecessor of ddgs; an optional extra.
 
-Its public `text()` asks Bing whatever backend is named, so the method behind its `html` backend is called;
-its version is pinned for that.
+Its public `text()` queries Bing whatever the backend, so this calls the method of its `html` backend; the version is
+pinned for that reason.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ _MAKING = threading.Lock()
 
 
 class _Client(DDGS):
-    """The package's client, whose answers are checked before they are read."""
+    """The package's client, with responses checked before they are parsed."""
 
     def _get_url(self, *args: Any, **kwargs: Any) -> Any:
         response = super()._get_url(*args, **kwargs)
@@ -31,7 +31,7 @@ class _Client(DDGS):
 
 
 class DuckDuckGoSearch:
-    """The provider; see `resonance.retrieval.types.Provider`.
+    """The provider; implements `resonance.retrieval.types.Provider`.
 
     Args:
         timeout: seconds for one request.
@@ -51,9 +51,9 @@ class DuckDuckGoSearch:
         return await asyncio.to_thread(self._search, query, k, region, time_limit)
 
     def _search(self, query: str, k: int, region: str, time_limit: str | None) -> list[Hit]:
-        # That the package was renamed is known; its constructor also changes the process's warning filters.
+        # The constructor warns of the package's new name and changes the process's warning filters.
         with _MAKING, warnings.catch_warnings(record=True):
-            timeout: Any = self._timeout  # it says int, and hands on any number
+            timeout: Any = self._timeout  # annotated as int, but accepts any number
             client = _Client(proxy=self._proxy, timeout=timeout, verify=self._verify)
         try:
             results = client.results(query, region, time_limit, k)
@@ -63,7 +63,7 @@ class DuckDuckGoSearch:
             raise Timeout(f"DuckDuckGo did not answer within {self._timeout:g} s") from error
         except ProviderError:
             raise
-        except Exception as error:  # the package leaves what happens while an answer is read to its HTTP client
+        except Exception as error:  # errors while a response is read come from the package's HTTP client
             raise ConnectionFailed(f"no connection to DuckDuckGo ({error})") from error
         found = ((r["title"], target_of(r["href"]) or "", r["body"]) for r in results)
         return hits_from(found, k, self.name)

@@ -1,4 +1,4 @@
-"""Pages of the best hits, fetched within strict bounds and reduced to their article text."""
+"""Fetches the pages of the best hits within strict limits and extracts their article text."""
 
 import asyncio
 import re
@@ -22,7 +22,7 @@ from resonance.retrieval.text import word_set
 LARGEST = 1024 * 1024
 SECONDS = 5.0
 REDIRECTS = 3
-# Text of one page that ranking looks at; an article rarely has more, and what is asked stands near its top.
+# Characters of a page that ranking uses; articles are rarely longer, and the answer is usually near the top.
 TEXT = 40_000
 _TYPES = ("text/html", "application/xhtml+xml", "text/plain")
 _HEADERS = {
@@ -31,13 +31,13 @@ _HEADERS = {
     "Accept-Encoding": "gzip, deflate",
     "Accept-Language": "en;q=0.9,*;q=0.5",
 }
-# Elements beyond which a page is not searched for its article: that takes time faster than the page grows.
+# Elements of a page; article extraction takes superlinear time and is skipped for larger pages.
 ELEMENTS = 4000
 _INLINE = word_set("a abbr b bdi bdo cite code em i kbd mark q s samp small span strong sub sup time u var")
 _CELLS = frozenset(("td", "th"))
 _RULE = re.compile(r"[|:\s-]+")  # between a table's head and its rows
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
-# What a reader of the page does not see, though a reader of its source does: a favourite place for orders.
+# Elements that are invisible on the page but present in its source, where prompt injections hide.
 _UNSEEN_TAGS = word_set("script style noscript template iframe object svg dialog button select datalist textarea")
 _NOTHING = r"0+(?:\.0+)?[a-z%]*(?:;|$)"
 _UNSEEN_STYLES = re.compile(
@@ -45,17 +45,17 @@ _UNSEEN_STYLES = re.compile(
     r"|(?:left|top|right|bottom):-\d{3}|clip-path:inset\((?:50|100)%|font-size:[01](?:px|pt)(?:;|$)"
     rf"|(?:opacity|font-size|(?:max-)?(?:height|width)):{_NOTHING})"
 )
-# Ways to other pages, which say nothing of this one.
+# Navigation elements.
 _AROUND = frozenset(("nav", "footer"))
 _UNSEEN_CLASSES = frozenset(("sr-only", "visually-hidden", "visuallyhidden", "screen-reader-text", "hidden", "d-none"))
 
 
 class PageError(Exception):
-    """A page that cannot be used; the message says why."""
+    """An unusable page; the message says why."""
 
 
 class CheckedTransport(httpx.AsyncHTTPTransport):
-    """httpx's transport over connections that are checked; nothing comes from the environment."""
+    """httpx's transport over checked connections, without settings from the environment."""
 
     def __init__(self, policy: AddressPolicy, tls: ssl.SSLContext, proxy: httpx.URL | None = None) -> None:
         super().__init__(verify=tls, trust_env=False, http2=True)
@@ -69,11 +69,11 @@ class Pages:
     """Reads pages as text.
 
     Args:
-        policy: which addresses may be connected to.
-        cache: texts by address, and failures.
-        ttl: seconds for which a text is good.
-        failures_ttl: seconds for which a page that failed is not asked for again.
-        proxy: an HTTP proxy that all pages are fetched through, or None.
+        policy: the addresses that connections may go to.
+        cache: texts by URL, and failures.
+        ttl: lifetime of a cached text, in seconds.
+        failures_ttl: lifetime of a cached failure, in seconds.
+        proxy: an HTTP proxy for all pages, or None.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Pages:
         self._failures_ttl = failures_ttl
 
     async def read(self, urls: Sequence[str], *, deadline: float) -> dict[str, str]:
-        """The texts that could be read within `deadline` seconds, by address; failures are left out."""
+        """The texts fetched within `deadline` seconds, by URL; failures are left out."""
         texts: dict[str, str] = {}
         async with self.client() as client:
             tasks = {url: asyncio.create_task(self._read(client, url)) for url in urls}
@@ -114,7 +114,7 @@ class Pages:
         return text
 
     def client(self) -> httpx.AsyncClient:
-        """A client whose every connection is checked; redirects are followed by `fetch`, one by one."""
+        """A client with checked connections; `fetch` follows redirects one by one."""
         return httpx.AsyncClient(
             transport=CheckedTransport(self._policy, _tls(), self._proxy),
             headers=_HEADERS,
@@ -154,10 +154,10 @@ def _check(address: httpx.URL) -> None:
 
 
 async def _body(response: httpx.Response) -> bytes:
-    """At most LARGEST bytes, counted after decompression, which never makes more at once; the rest is left unread."""
+    """Read at most LARGEST bytes, counted after incremental decompression; the rest is not read."""
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "deflate"):
-        raise PageError(f"the encoding {encoding} was not asked for")
+        raise PageError(f"the encoding {encoding} was not requested")
     unpacker = None if encoding == "identity" else zlib.decompressobj(wbits=47)  # 47: gzip or zlib by the header
     body = bytearray()
     async for chunk in response.aiter_raw():
@@ -181,19 +181,19 @@ def _text(body: bytes, encoding: str | None, kind: str) -> str:
 
 
 def article_text(page: str | bytes) -> str:
-    """The readable text of an HTML page, paragraphs parted by blank lines; what a reader cannot see is left out."""
+    """The visible article text of an HTML page, paragraphs separated by blank lines."""
     tree = _seen(page)
     if tree is None:
         return ""
     text = ""
     if sum(1 for _ in tree.iter()) <= ELEMENTS:
         text = trafilatura.extract(tree, fast=True, include_comments=False, favor_recall=True)
-    # Where no article is recognised, and for pages so large that recognising one takes seconds: all that is seen.
+    # All visible text, if no article is recognised or the page is too large for extraction.
     return _paragraphs(_rows(text.splitlines()) if text else _blocks(tree))
 
 
 def seen_text(page: str | bytes) -> str:
-    """All text of an HTML page that a reader sees but its menus, paragraphs parted by blank lines."""
+    """All visible text of an HTML page except navigation, paragraphs separated by blank lines."""
     tree = _seen(page)
     if tree is None:
         return ""
@@ -204,14 +204,14 @@ def seen_text(page: str | bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A page's title, else its first heading, else nothing; and all its headings."""
+    """A page's title (else its first heading, else empty) and all its headings."""
 
     title: str
     headings: frozenset[str]
 
 
 def outline_of(page: str | bytes) -> Outline:
-    """What a page is called, and what its parts are."""
+    """The title and headings of a page."""
     tree = _parsed(page)
     if tree is None:
         return Outline("", frozenset())
@@ -223,7 +223,7 @@ def outline_of(page: str | bytes) -> Outline:
 
 
 def _seen(page: str | bytes) -> lxml.html.HtmlElement | None:
-    """The page's body without what a reader cannot see; None where there is no page."""
+    """The visible part of the page's body; None if there is no page."""
     tree = _parsed(page)
     if tree is None:
         return None
@@ -239,7 +239,7 @@ def _paragraphs(blocks: Iterable[str]) -> str:
 
 
 def _rows(lines: Iterable[str]) -> Iterator[str]:
-    """Lines, tables' rows among them as a reader would say them: `| red | restart |` is `red, restart`."""
+    """Lines, with table rows as lists: `| red | restart |` becomes `red, restart`."""
     for line in lines:
         if not line.startswith("|"):
             yield line
@@ -248,7 +248,7 @@ def _rows(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _blocks(tree: lxml.html.HtmlElement) -> Iterator[str]:
-    """The text of each paragraph, heading, row or entry in order, each part of the text once."""
+    """The text of each paragraph, heading, row or list item, in order."""
     gathered: list[str] = []
     for event, node in lxml.etree.iterwalk(tree, events=("start", "end")):
         if node.tag in _CELLS:
@@ -277,7 +277,7 @@ def _parsed(page: str | bytes) -> lxml.html.HtmlElement | None:
     if not page.strip():
         return None
     if isinstance(page, str):
-        # lxml refuses a str that declares an encoding; as bytes the declaration would be believed.
+        # lxml refuses a str with an encoding declaration and would follow the declaration of bytes.
         page, parser = page.encode("utf-8", "replace"), lxml.html.HTMLParser(encoding="utf-8", remove_comments=True)
     else:
         parser = lxml.html.HTMLParser(remove_comments=True)
@@ -289,5 +289,5 @@ def _parsed(page: str | bytes) -> lxml.html.HtmlElement | None:
 
 @lru_cache(maxsize=1)
 def _tls() -> ssl.SSLContext:
-    # Made once: reading the certificates takes longer than a page.
+    # Cached: loading the certificates takes longer than fetching a page.
     return httpx.create_ssl_context(trust_env=False)

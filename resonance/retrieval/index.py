@@ -1,8 +1,8 @@
-"""A folder of documents as a BM25 index on disk that follows the folder's changes; `resonance index PATH`.
+"""A BM25 index of a folder of documents, kept on disk and updated with the folder.
 
-`passages.sqlite` holds every file's passages and what the file looked like when it was read; only new and
-changed files are read again. The bm25s index beside it is built from there, into a folder of its own, and
-takes its place when it is whole; several processes may share an index.
+`passages.sqlite` holds the passages of every file and the file's size and modification time; an update reads only new
+and changed files. The bm25s index is built from it into a new folder, which replaces the old one when it is complete.
+Several processes may share an index.
 """
 
 import hashlib
@@ -29,11 +29,10 @@ from resonance.retrieval.sanitize import visible
 from resonance.retrieval.text import terms
 from resonance.retrieval.types import SearchError
 
-# Written into the index; another number means that passages or terms are made differently now.
+# The version of the stored format; an index of another version is rebuilt.
 FORMAT = "2"
-# Files that a warning names; of a folder of pictures of text nobody reads all.
-TOLD = 20
-PATIENCE = 300.0  # seconds that others may take to update
+MAX_WARNINGS = 20  # unreadable files that warnings list
+LOCK_TIMEOUT = 300.0  # seconds to wait for another process's update
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, mark TEXT, digest TEXT);
@@ -56,7 +55,7 @@ class IndexHit:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What an update did. `skipped` has one sentence for each file that cannot be read, now or at an earlier update."""
+    """The result of an update; `skipped` has one sentence for each unreadable file, from earlier updates too."""
 
     added: int
     changed: int
@@ -67,17 +66,17 @@ class Update:
     seconds: float
 
     def warnings(self, documents: Path) -> tuple[str, ...]:
-        """What somebody who wants answers from these documents has to know: one sentence each."""
+        """Warnings for the user, one sentence each."""
         if self.files == 0:
             kinds = ", ".join(sorted(SUFFIXES))
             return (f"{documents} holds no documents ({kinds}), so a search finds nothing until there are some.",)
-        more = len(self.skipped) - TOLD
-        return self.skipped if more < 1 else (*self.skipped[:TOLD], f"{more} more files are left out.")
+        more = len(self.skipped) - MAX_WARNINGS
+        return self.skipped if more < 1 else (*self.skipped[:MAX_WARNINGS], f"{more} more files are left out.")
 
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """A generation in memory: the index (None when no passage has a word) and each place's row."""
+    """A generation in memory: the index (None if no passage has a term) and the database row of each passage."""
 
     generation: int
     bm25: bm25s.BM25 | None
@@ -87,7 +86,7 @@ class _Loaded:
 class Index:
     """The index of `documents` (a folder or one file) in `folder`.
 
-    `update` brings it up to date, `search` asks it. Raises SearchError when the documents do not exist.
+    Raises SearchError if the documents do not exist.
     """
 
     def __init__(self, documents: Path, folder: Path) -> None:
@@ -105,9 +104,9 @@ class Index:
         self._loaded: _Loaded | None = None
 
     def update(self) -> Update:
-        """Read what is new or changed, forget what is gone; does nothing more when nothing changed.
+        """Index new and changed files and remove deleted ones.
 
-        An index that is damaged is made anew. Raises SearchError when it cannot be written.
+        A damaged index is rebuilt. Raises SearchError if the index cannot be written.
         """
         try:
             try:
@@ -124,7 +123,7 @@ class Index:
     def _updated(self) -> Update:
         started = time.perf_counter()
         with self._open() as database:
-            database.execute("BEGIN IMMEDIATE")  # one process updates; others wait and then find nothing to do
+            database.execute("BEGIN IMMEDIATE")  # one process updates; the others wait and then have nothing to do
             stored = self._stored(database)
             there = files_of(self.documents)
             gone = [name for name in stored if name not in there]
@@ -142,14 +141,14 @@ class Index:
             if added or changed or gone or self._current(database) == 0:
                 self._build(database)
             passages = int(database.execute("SELECT count(*) FROM passages").fetchone()[0])
-            told = database.execute("SELECT sentence FROM unreadable ORDER BY file").fetchall()
-            skipped = tuple(str(sentence) for (sentence,) in told)
+            rows = database.execute("SELECT sentence FROM unreadable ORDER BY file").fetchall()
+            skipped = tuple(str(sentence) for (sentence,) in rows)
             database.execute("COMMIT")
         self._remove_old()
         return Update(added, changed, len(gone), len(there), passages, skipped, time.perf_counter() - started)
 
     def search(self, query: str, k: int) -> list[IndexHit]:
-        """The `k` passages that fit best, best first; only those that share a word with the query."""
+        """The `k` best passages, best first; only those that share a term with the query."""
         with self._open() as database:
             database.execute("BEGIN")  # one view of the passages and of the generation that belongs to them
             loaded = self._load(database)
@@ -160,31 +159,31 @@ class Index:
                 return []
             best = np.argsort(-scores, kind="stable")[:k]
             found: list[IndexHit] = []
-            for place in best:
-                if scores[place] <= 0:
+            for position in best:
+                if scores[position] <= 0:
                     break
                 row = database.execute(
-                    "SELECT title, file, text FROM passages WHERE id = ?", (int(loaded.rows[int(place)]),)
+                    "SELECT title, file, text FROM passages WHERE id = ?", (int(loaded.rows[int(position)]),)
                 ).fetchone()
                 if row is not None:
                     title, file, text = cast(tuple[str, str, str], row)
-                    found.append(IndexHit(title, file, text, float(scores[place])))
+                    found.append(IndexHit(title, file, text, float(scores[position])))
             return found
 
     @contextmanager
     def _open(self) -> Generator[sqlite3.Connection]:
-        """A connection of this call; what is not committed by its end never was."""
+        """Open a connection; uncommitted changes are rolled back when it closes."""
         path = private_sqlite(self.folder / "passages.sqlite")
-        database = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+        database = sqlite3.connect(path, timeout=LOCK_TIMEOUT, isolation_level=None)
         try:
-            _keep_log(database)
+            _enable_wal(database)
             database.executescript(_TABLES)
             yield database
         finally:
             database.close()
 
     def _stored(self, database: sqlite3.Connection) -> dict[str, tuple[str, str]]:
-        """(mark, digest) by file name; everything is forgotten when the index has another format."""
+        """(mark, digest) by file name; clears an index of another format."""
         row = database.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
         if row is None or row[0] != FORMAT:
             for table in ("passages", "files", "unreadable"):
@@ -194,14 +193,14 @@ class Index:
         return {name: (mark, digest) for name, mark, digest in rows}
 
     def _read(self, database: sqlite3.Connection, name: str, file: File, stored: tuple[str, str] | None) -> bool:
-        """Store a file's passages; False when its content is as before or cannot be read."""
+        """Store a file's passages; False if its content is unchanged or unreadable."""
         sentence, digest, same, passages = None, "", False, []
         try:
             content = content_of(file.path)
             digest = hashlib.sha256(content).hexdigest()
             same = stored is not None and stored[1] == digest
             passages = [] if same else read_passages(file.path, content)
-        except FileNotFoundError:  # the next update finds it gone
+        except FileNotFoundError:  # the next update removes it
             return False
         except (Unreadable, OSError) as error:
             why = error.strerror if isinstance(error, OSError) else error
@@ -216,7 +215,7 @@ class Index:
         database.executemany(
             "INSERT INTO passages (file, title, text, terms) VALUES (?, ?, ?, ?)",
             (
-                # The title counts for every passage under it, as if each began with it.
+                # The title's terms count for every passage of the document.
                 (name, passage.title, passage.text, " ".join(terms(f"{passage.title} {passage.text}")))
                 for passage in passages
             ),
@@ -225,14 +224,14 @@ class Index:
         return bool(digest) or was_there
 
     def _build(self, database: sqlite3.Connection) -> None:
-        """The bm25s index of all passages in a new folder, which becomes the current one on commit."""
+        """Build the bm25s index of all passages in a new folder, which becomes the current one on commit."""
         generation = self._current(database) + 1
         rows: list[int] = []
         corpus: list[list[str]] = []
-        same: dict[str, str] = {}  # one string a word: a folder's words are few, and each occurs often
+        interned: dict[str, str] = {}  # interned: terms repeat often
         for identity, text in database.execute("SELECT id, terms FROM passages ORDER BY id"):
             rows.append(identity)
-            corpus.append([same.setdefault(word, word) for word in text.split()])
+            corpus.append([interned.setdefault(word, word) for word in text.split()])
         final = self.folder / f"bm25-{generation}"
         making = self.folder / f"making-{os.getpid()}-{generation}"
         shutil.rmtree(making, ignore_errors=True)
@@ -240,7 +239,7 @@ class Index:
         if any(corpus):
             bm25_index(corpus).save(making, show_progress=False)
         np.save(making / "rows.npy", np.array(rows, dtype=np.int64))
-        shutil.rmtree(final, ignore_errors=True)  # of a process that was killed before its commit
+        shutil.rmtree(final, ignore_errors=True)  # left by a process that was killed before its commit
         making.rename(final)
         database.execute("INSERT OR REPLACE INTO meta VALUES ('generation', ?)", (str(generation),))
 
@@ -249,7 +248,7 @@ class Index:
         return int(row[0]) if row is not None else 0
 
     def _load(self, database: sqlite3.Connection) -> _Loaded | None:
-        """The current generation, from memory when it has not changed; None before the first update."""
+        """The current generation, from memory if unchanged; None before the first update."""
         generation = self._current(database)
         with self._lock:
             if self._loaded is None or self._loaded.generation != generation:
@@ -262,7 +261,7 @@ class Index:
             return self._loaded
 
     def _remove_old(self) -> None:
-        """Generations before the current one, but the last, which a search may just be opening."""
+        """Delete old generations, except the previous one, which a search may be opening."""
         with self._open() as database:
             current = self._current(database)
         for folder in self.folder.glob("bm25-*"):
@@ -270,9 +269,9 @@ class Index:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _keep_log(database: sqlite3.Connection) -> None:
-    """Let readers go on while one writes. Of a new file's first users, SQLite turns all but one away at once."""
-    end = time.monotonic() + PATIENCE
+def _enable_wal(database: sqlite3.Connection) -> None:
+    """Enable write-ahead logging. On a new file SQLite refuses all but one of concurrent attempts, so retry."""
+    end = time.monotonic() + LOCK_TIMEOUT
     while True:
         try:
             database.execute("PRAGMA journal_mode=WAL")

@@ -5,7 +5,7 @@ import re
 from resonance.retrieval.sanitize import visible
 from resonance.retrieval.text import STOPWORDS, word_set
 
-# Sentence openers that are capitalised for their place, not because they name something.
+# Words that are capitalised at the start of a sentence but are not names.
 _OPENERS = STOPWORDS | word_set(
     """
     add answer apart ask assume calculate check choose clear come compare complete compose compute consider
@@ -32,43 +32,43 @@ _NUMBER = re.compile(r"(?<![\w.])\d[\d.,:/-]*\w*(?<![.,:])")
 
 
 def ends_of(message: str, *, most: int = 4000) -> str:
-    """A message with visible characters only; of a very long one its beginning and its end, where people ask."""
+    """The visible characters of a message; of a very long one its start and end, where the question usually is."""
     if len(message) > most:
         message = f"{message[: most // 2]} … {message[-most // 2 :]}"
     return visible(message)
 
 
 def tokens(text: str) -> list[str]:
-    """Words and single marks, in order."""
+    """Words and single punctuation marks, in order."""
     return _TOKEN.findall(text)
 
 
 def quotes(text: str) -> list[str]:
-    """What stands in quotation marks, without them."""
+    """Quoted phrases, without the quotation marks."""
     return [(found.group(1) or found.group(2)).strip() for found in _QUOTED.finditer(text)]
 
 
 def numbers(text: str) -> list[str]:
-    """Numbers, years and dates as they are written."""
+    """Numbers, years and dates, as written."""
     return _NUMBER.findall(text)
 
 
 def names(text: str) -> list[str]:
-    """Runs of capitalised words that name something, in order, each once.
+    """Distinct names (runs of capitalised words), in order.
 
-    A word at the start of a sentence counts unless it is one that questions and orders begin with.
+    The first word of a sentence counts unless it commonly starts questions or requests.
     """
     found: list[str] = []
     run: list[str] = []
     starts = True
     words = tokens(text)
-    for place, word in enumerate(words):
+    for index, word in enumerate(words):
         capital = _is_capital(word) and not (starts and word.lower().split("'")[0] in _OPENERS)
         if capital and word not in ("I", "I'm", "I've", "I'd", "I'll", "OK"):
             run.append(re.sub(r"['’]s?$", "", word))
             if re.search(r"['’]s?$", word):
                 _close(run, found)
-        elif (run and word in _JOINERS and word != "and" and place + 1 < len(words) and _joined_next(words, place)) or (
+        elif (run and word in _JOINERS and word != "and" and index + 1 < len(words) and _joined_next(words, index)) or (
             run and word.isdigit() and len(word) <= 3
         ):
             run.append(word)
@@ -83,8 +83,8 @@ def _is_capital(word: str) -> bool:
     return word[0].isupper() or (len(word) > 1 and word[0].islower() and word[1].isupper())
 
 
-def _joined_next(words: list[str], place: int) -> bool:
-    following = words[place + 1 : place + 3]
+def _joined_next(words: list[str], index: int) -> bool:
+    following = words[index + 1 : index + 3]
     if _is_capital(following[0]):
         return True
     return len(following) == 2 and following[0] in _JOINERS and _is_capital(following[1])
@@ -98,7 +98,7 @@ def _close(run: list[str], found: list[str]) -> None:
     run.clear()
 
 
-# Said to the assistant and not about the matter; taken off the front as long as one of them stands there.
+# Leading fillers addressed to the assistant; removed repeatedly.
 LEADING = re.compile(
     r"^(?:"
     r"(?:hi|hello|hey|hiya|yo|greetings|dear|good (?:morning|afternoon|evening|day))(?: there| you| assistant"
@@ -112,7 +112,7 @@ LEADING = re.compile(
     r"|one more thing|also|now then"
     r"|now(?= (?:who|what|when|where|why|how|which|tell|something))|(?:something|anything) else(?=\s*[,.:;!?–—-])"
     r"|(?:(?:a |on a )?(?:new|different|another|other) (?:topic|question|subject|note)|change of (?:topic|subject))"
-    # These begin names and sentences too ("Great Wall", "No Country"), so a mark must follow.
+    # These also start names and sentences ("Great Wall", "No Country"), so punctuation must follow.
     r"|(?:great|right|sure|cool|nice|perfect|yes|yeah|no|search)(?=\s*[,.:;!—–-])"
     r"|sorry|excuse me|pardon me|(?:may|might|must|should|shall|can) (?:i|we|one)"
     r"|(?:can|could|would|will) you (?:please |kindly |maybe |perhaps |possibly |quickly )*"
@@ -163,13 +163,13 @@ BARE = re.compile(
     r"|elaborate)(?: (?:that|this|it|further|more))?)$",
     re.I,
 )
-# A last word that has its sense from what was said before: "Can you go inside?", "Is breakfast served, too?"
+# A last word that refers to earlier turns: "Can you go inside?", "Is breakfast served, too?"
 DANGLING = re.compile(
     r"\b(?:inside|outside|nearby|upstairs|downstairs|too|as well|instead|otherwise|afterwards|either|any ?more"
     r"|(?:before|after) that)\W*$",
     re.I,
 )
-# "the company", "the long version": kinds of things that stand for one named before, unless more is said of them.
+# "the company", "the long version": kinds that refer to something named before, unless they are specified.
 KIND = re.compile(
     r"\bthe (?:(?!\w+est\b|most\b|first\b|last\b|next\b|new\b)[\w-]+ ){0,2}?(?:company|firm|film|movie|book|novel|song"
     r"|album|band|team|club|city|town|country|island|building|tower|bridge|author|writer|director|artist|painter|singer"
@@ -183,5 +183,5 @@ TIME = re.compile(
     r"(?: (?:morning|afternoon|evening|night))?\W*$",
     re.I,
 )
-# What is said besides: "and compared to Scotland?", "and without eggs?"
+# Additions: "and compared to Scotland?", "and without eggs?"
 ADDED = re.compile(r"^(?:compared|in comparison|relative|versus|vs|with|without|before|after|during|if)\b", re.I)

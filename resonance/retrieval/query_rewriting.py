@@ -1,7 +1,7 @@
-"""From a conversation to a stand-alone query of at most twelve words, without another model.
+"""Rewrites the newest message of a conversation into a stand-alone query of at most twelve words, by rules.
 
-Fillers go. Where the newest message leans on earlier ones (a pronoun, an ellipsis), the names, quotes and
-numbers that it leans on come along.
+Fillers are removed. If the message refers to earlier ones (a pronoun, an ellipsis), the names, quotes and numbers that
+it refers to are added.
 """
 
 import re
@@ -28,8 +28,7 @@ from resonance.retrieval.language import (
 from resonance.retrieval.text import STOPWORDS, sentences, word_set
 
 MAX_WORDS = 12
-# User turns that are looked at: what a message leans on was said a moment ago.
-TURNS = 6
+TURNS = 6  # recent user turns that references may point to
 
 _PREPOSITIONS = frozenset(
     ("of", "in", "on", "for", "from", "to", "at", "by", "with", "between", "and", "about", "vs", "or")
@@ -42,12 +41,12 @@ _DROPPED = (STOPWORDS - _PREPOSITIONS - _PARTICLES - _TELLING) | word_set(
 _TIMES = word_set("year week month morning afternoon evening weekend summer winter spring autumn season time century")
 _IMPERSONAL = word_set("raining snowing rain snow in true possible safe legal take cost to be too") | {""}
 _QUESTIONS = frozenset(("who", "when", "where", "how", "why", "what", "which", "whose"))
-# What a question begins with that asks a thing of its own, also behind an "and".
+# First words of an independent question, also after "and".
 _ASKING = _QUESTIONS | word_set("is are was were do does did can could has have will should")
 
 
 def standalone_query(messages: Sequence[Message], *, max_words: int = MAX_WORDS) -> str:
-    """What to search for so that the newest user message can be answered; empty when there is none."""
+    """The query for the newest user message; empty if there is no message."""
     turns = [index for index, message in enumerate(messages) if message.role == "user"][-TURNS:]
     if not turns:
         return ""
@@ -63,7 +62,7 @@ def standalone_query(messages: Sequence[Message], *, max_words: int = MAX_WORDS)
 
 
 def depends_on_context(message: str) -> bool:
-    """Whether a message cannot be understood without the turns before it."""
+    """Whether a message cannot be understood without earlier turns."""
     text = _core(ends_of(message))
     if not text or BARE.match(text) or _pronouns(text) or _names_a_kind(text):
         return True
@@ -72,9 +71,9 @@ def depends_on_context(message: str) -> bool:
 
 
 def _core(text: str, *, alone: bool = False) -> str:
-    """The message without greetings and fillers; of a long one the sentence that asks.
+    """The message without greetings and fillers; of a long message its question.
 
-    `alone`: nothing was said before, so that a pronoun stands for something in the message itself.
+    `alone`: there are no earlier turns, so a pronoun refers to the message itself.
     """
     parts = [part for part in (_unfilled(part) for part in sentences(" ".join(text.split()))) if part]
     if not parts:
@@ -84,7 +83,7 @@ def _core(text: str, *, alone: bool = False) -> str:
     asking = [part for part in sentences(text) if part.rstrip("\"”') ").endswith("?")]
     chosen = _unfilled(asking[-1]) if asking and _unfilled(asking[-1]) else parts[0]
     rest = " ".join(part for part in parts if part != chosen)
-    # What a message says first ("I moved to Oslo.") is what its question is about ("What is the best school?").
+    # Earlier sentences ("I moved to Oslo.") give the topic of the question ("What is the best school?").
     known = {word.lower() for word in tokens(chosen)}
     carried = [
         thing for thing in (*quotes(rest), *names(rest), *numbers(rest)) if not known & set(thing.lower().split())
@@ -99,7 +98,7 @@ def _core(text: str, *, alone: bool = False) -> str:
 
 
 def _unfilled(sentence: str) -> str:
-    """The sentence without what is said around it; `whats` and its kind get their apostrophe."""
+    """The sentence without leading and trailing fillers; `whats` becomes `what's`."""
     sentence = re.sub(r"\b(what|who|where|when|how)s\b", r"\1's", sentence.strip(), flags=re.I)
     previous = None
     while previous != sentence:
@@ -109,18 +108,18 @@ def _unfilled(sentence: str) -> str:
 
 
 def _pronouns(text: str) -> list[str]:
-    """Words that stand for something named elsewhere: not `that` or `it` where the sentence itself supplies it."""
+    """Pronouns that refer to something outside the sentence."""
     words = ["", *(word.lower() for word in tokens(text)), ""]
     named = bool(names(text))
     return [
         word
         for before, word, after in zip(words, words[1:-1], words[2:], strict=False)
-        if (stem := re.sub(r"['’]\w+$", "", word)) in REFERRING and not _fills_a_place(before, stem, after, named)
+        if (stem := re.sub(r"['’]\w+$", "", word)) in REFERRING and not _is_grammatical(before, stem, after, named)
     ]
 
 
-def _fills_a_place(before: str, word: str, after: str, named: bool) -> bool:
-    """Whether a word that could refer is only grammar: `there is`, `this year`, `know that`, `is it raining`."""
+def _is_grammatical(before: str, word: str, after: str, named: bool) -> bool:
+    """Whether a pronoun refers to nothing: `there is`, `this year`, `know that`, `is it raining`."""
     if word == "there":
         return before in ("is", "are", "was", "were", "will") or after in ("is", "are", "was", "were")
     if word in ("this", "these", "those", "that") and after in _TIMES:
@@ -150,7 +149,7 @@ def _fills_a_place(before: str, word: str, after: str, named: bool) -> bool:
 
 
 def _resolved(text: str, earlier: str, answer: str, earlier_message: str) -> str:
-    """The message with what it leans on filled in from the earlier query and answer."""
+    """The message with its references filled in from the earlier query and answer."""
     if not text or BARE.match(text):
         kept = [
             word
@@ -171,26 +170,26 @@ def _resolved(text: str, earlier: str, answer: str, earlier_message: str) -> str
 
 
 def _referents(pronouns: list[str], earlier: str, answer: str, earlier_message: str) -> list[str]:
-    """What the pronouns stand for: names and quotes of the earlier query or of its answer, else its nouns."""
-    asked = [*quotes(earlier_message), *_named(earlier)]
-    known = " ".join(asked).lower()
+    """What the pronouns refer to: names and quotes of the earlier query or its answer, else its nouns."""
+    topics = [*quotes(earlier_message), *_named(earlier)]
+    known = " ".join(topics).lower()
     answered = [name for name in names(" ".join(sentences(answer)[:2])) if name.lower() not in known]
     opens = {re.sub(r"['’]\w+$", "", word) for word in tokens(earlier_message.lower())[:3]}
     if any(re.sub(r"['’]\w+$", "", word) in PERSONAL for word in pronouns):
-        # "Who wrote Hamlet?" "Shakespeare." "When was he born?": the answer, not what was asked about.
+        # "Who wrote Hamlet?" "Shakespeare." "When was he born?": the answer, not the topic of the question.
         identified = answered and opens & {"who", "which", "what", "name"}
-        return answered[:1] if identified and not _is_about_person(earlier_message) else (asked or answered)[:1]
+        return answered[:1] if identified and not _is_about_person(earlier_message) else (topics or answered)[:1]
     # "Which lake is the largest?" "Lake Victoria." "How deep is it?": the answer first.
     chosen = answered[:1] if answered and ("which" in opens or {"what", "the"} <= opens) else []
-    if asked or chosen:
-        return [*chosen, *asked[: 2 - len(chosen)], *numbers(earlier_message)[:1]]
+    if topics or chosen:
+        return [*chosen, *topics[: 2 - len(chosen)], *numbers(earlier_message)[:1]]
     if answered:
         return answered[:1]
     return [word for word in earlier.split() if word.lower() not in STOPWORDS and word.lower() not in _QUESTIONS][:4]
 
 
 def _named(query: str) -> list[str]:
-    """The names in a query, which has no sentence's beginning but may start with a question word."""
+    """The names in a query, which may start with a question word."""
     first, _, rest = query.partition(" ")
     return names(f"x {rest if first.lower() in _QUESTIONS else query}")
 
@@ -204,7 +203,7 @@ def _is_about_person(question: str) -> bool:
 
 
 def _with_referents(text: str, referents: Sequence[str]) -> str:
-    """The text with its first pronoun replaced by what it stands for, further pronouns dropped."""
+    """The text with its first pronoun replaced by its referents, and further pronouns removed."""
     waiting = set(_pronouns(text))
     out: list[str] = []
     placed = False
@@ -218,30 +217,30 @@ def _with_referents(text: str, referents: Sequence[str]) -> str:
 
 
 def _names_a_kind(text: str) -> bool:
-    """Whether a message without names speaks of something named before only by what it is, or where."""
+    """Whether a message without names refers to something by its kind or location."""
     return not names(text) and not quotes(text) and bool(DANGLING.search(text) or KIND.search(text))
 
 
 def _is_whole(text: str) -> bool:
-    """Whether a message is a question of its own, whatever stands before it: `When did the Titanic sink?`."""
+    """Whether a message is an independent question: `When did the Titanic sink?`."""
     words = tokens(text.lower())
     return bool(words) and re.sub(r"['’]\w+$", "", words[0]) in _ASKING and len(_content(text)) > 1
 
 
 def _content(text: str) -> list[str]:
-    """The words that say what a text is about."""
+    """The content words of a text."""
     return [word for word in tokens(text) if word[0].isalnum() and word.lower() not in STOPWORDS | _DROPPED]
 
 
 def _is_fragment(text: str) -> bool:
-    """One or two words that are no question of their own: `Germany?`, `In 1990?`."""
+    """Whether a message is one or two words and no independent question: `Germany?`, `In 1990?`."""
     words = [word for word in tokens(text) if word[0].isalnum()]
     content = [word for word in words if word.lower() not in STOPWORDS]
     return len(content) <= 1 and len(words) <= 3 and not ({word.lower() for word in words} & _QUESTIONS)
 
 
 def _substituted(fragment: str, earlier: str) -> str:
-    """The earlier query about something else: the new name, number or last noun takes the old one's place."""
+    """The earlier query with its name, number or last noun replaced by the new one."""
     if TIME.match(fragment) or ADDED.match(fragment):
         return f"{earlier} {fragment}"
     new_names, old_names = names(f"x {fragment}"), _named(earlier)
@@ -253,7 +252,7 @@ def _substituted(fragment: str, earlier: str) -> str:
     content = _content(fragment)
     if new_numbers or not content or (new_names and not old_names):
         return f"{earlier} {' '.join(content)}"
-    of_it = re.match(r"the\b", fragment, re.I) is not None  # "the area?", of what was spoken of
+    of_it = re.match(r"the\b", fragment, re.I) is not None  # "the area?", of the earlier topic
     if len(content) == 1 and not of_it and not old_names and " " in earlier:
         return f"{earlier[: earlier.rindex(' ')]} {content[0]}"
     kept = [*old_names, *numbers(earlier)] or [word for word in earlier.split() if word not in STOPWORDS][-2:]
@@ -266,7 +265,7 @@ def _swapped(text: str, old: str, new: str) -> str:
 
 
 def _shortened(text: str, most: int) -> str:
-    """Content words and the small words between them, at most `most`; names, quotes and numbers go last."""
+    """Content words and the words that connect them, at most `most`; names, quotes and numbers are dropped last."""
     quoted = {word for quote in quotes(text) for word in quote.split()}
     words = [word for word in tokens(re.sub(r"['’]s\b", "", text)) if word[0].isalnum()]
     kept = [word for word in words if word in quoted or _is_name(word) or word.lower() not in _DROPPED]
@@ -275,15 +274,15 @@ def _shortened(text: str, most: int) -> str:
     while kept and kept[-1].lower() in _PREPOSITIONS:
         kept.pop()
     kept = kept or words
-    kept = [word for place, word in enumerate(kept) if not place or word.lower() != kept[place - 1].lower()]
+    kept = [word for index, word in enumerate(kept) if not index or word.lower() != kept[index - 1].lower()]
     if len(kept) > most:
         kept = [word for word in kept if word in quoted or word.lower() not in STOPWORDS]
     if len(kept) > most:
         held = {word for thing in (*names(f"x {text}"), *numbers(text)) for word in thing.split()} | quoted
         spare = len(kept) - most
-        for place in range(len(kept) - 1, -1, -1):
-            if spare and kept[place] not in held:
-                del kept[place]
+        for index in range(len(kept) - 1, -1, -1):
+            if spare and kept[index] not in held:
+                del kept[index]
                 spare -= 1
     return " ".join(kept[:most])
 

@@ -1,7 +1,7 @@
-"""The sentences that answer a query, out of everything that was found, within a budget of tokens.
+"""Selects the sentences that answer a query, within a token budget.
 
-BM25 (bm25s) over sentences, each indexed with its document's title; near-duplicates dropped; a few
-sentences a source, a few sources a site; then packed greedily, best first, in the prompt's own form.
+Sentences are ranked by BM25 (bm25s), each with its document's title. Near-duplicates are dropped; a source gets a few
+sentences, a site a few sources. The best are packed greedily into the prompt's format.
 """
 
 import logging
@@ -18,27 +18,24 @@ from resonance.retrieval.sanitize import sanitize
 from resonance.retrieval.text import origin_of, sentences, site_of, terms
 from resonance.retrieval.types import Budget, Source
 
-# How much of a sentence's score its provider's order may add: a tie-breaker, not a vote.
-_RANK_WEIGHT = 0.15
-# Share of shared word pairs from which two sentences say the same.
-_SAME = 0.7
-# Share of the query's words that a document must hold, its title included.
-_HELD = 0.25
-# Shares of the best sentence's score from which a further source, and a further sentence, is worth its tokens: on the
-# labelled corpora the highest that lose no answer; a small model mistakes what stands beside the answer for it.
+_RANK_WEIGHT = 0.15  # of the provider's rank in a sentence's score: a tie-breaker
+_SAME = 0.7  # share of common word pairs from which two sentences are duplicates
+_COVERAGE = 0.25  # share of the query's terms that a document and its title must contain
+# Minimum scores of a further source and a further sentence, relative to the best sentence: the highest values that lose
+# no answer on the labelled corpora. A small model is easily misled by text beside the answer.
 _RELATED = 0.5
 _WORTH = 0.7
 _LONGEST_SITE = 80  # characters
-# What a question asks by more than what it asks about: "how long does the ferry take" is about a ferry.
-_ASKING = frozenset(terms("long many much old far big tall deep high large fast heavy often take took"))
-_WEIGHT_OF_ASKING = 0.3
-# bm25s sets its own logger to DEBUG and so fills the log of whoever logs at all.
+# Question terms that weigh less than the topic: "how long does the ferry take" is about a ferry.
+_QUESTION_TERMS = frozenset(terms("long many much old far big tall deep high large fast heavy often take took"))
+_QUESTION_TERM_WEIGHT = 0.3
+# bm25s sets its logger to DEBUG, which would fill an application's log.
 logging.getLogger("bm25s").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Text of one hit, already harmless: title, url, the text to choose sentences from, the provider's rank."""
+    """The sanitised text of one hit, with title, URL and the provider's rank."""
 
     title: str
     url: str
@@ -55,8 +52,8 @@ class _Sentence:
 
 
 def rank(query: str, documents: Sequence[Document], budget: Budget) -> list[Source]:
-    """The best sources for `query`, best first, ids from 1, each passage a few sentences in their own order."""
-    scored = _fitting(query, _distinct(_score(query, documents)), documents)
+    """The best sources for `query`, best first, numbered from 1; a passage is a few sentences in original order."""
+    scored = _relevant(query, _distinct(_score(query, documents)), documents)
     if not scored:
         return []
     best = max(sentence.score for sentence in scored)
@@ -89,9 +86,9 @@ def rank(query: str, documents: Sequence[Document], budget: Budget) -> list[Sour
 
 
 def pack(sources: Sequence[Source], budget_tokens: int, count_tokens: Callable[[str], int]) -> tuple[list[Source], str]:
-    """As many sources as fit, best first, and their context; a passage is cut at a sentence or word to fit.
+    """Pack as many sources as fit, best first; a passage may be cut at a sentence or word boundary.
 
-    Returns the kept sources (passages as in the context) and the context, at most `budget_tokens` long.
+    Returns the packed sources, with passages as in the context, and the context of at most `budget_tokens` tokens.
     """
     kept: list[Source] = []
     lines: list[str] = []
@@ -109,7 +106,7 @@ def pack(sources: Sequence[Source], budget_tokens: int, count_tokens: Callable[[
 
 
 def context_of(sources: Sequence[Source]) -> str:
-    """The numbered form that the model was trained on: `[1] Title (site): text`, one line a source."""
+    """Sources in the format of the training data: `[1] Title (site): text`, one line per source."""
     return "\n".join(_line(source.id, source, source.passage) for source in sources)
 
 
@@ -120,7 +117,7 @@ def _line(number: int, source: Source, passage: str) -> str:
 def _shortened(
     source: Source, number: int, lines: list[str], budget_tokens: int, count_tokens: Callable[[str], int]
 ) -> str:
-    """The longest run of whole sentences from the start that fits, else of words when it is a first source."""
+    """The most leading sentences that fit; for the first source, else the most leading words."""
 
     def fits(passage: str) -> bool:
         return count_tokens("\n".join([*lines, _line(number, source, passage)])) <= budget_tokens
@@ -135,18 +132,18 @@ def _shortened(
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(" ".join(words[:middle]) + " …") else (low, middle - 1)
-    # Fewer than six words tell nothing; then the tokens are better left to the answer.
+    # Fewer than six words are useless; their tokens are better left to the answer.
     return " ".join(words[:low]) + " …" if low >= 6 and not lines else ""
 
 
 def _score(query: str, documents: Sequence[Document]) -> list[_Sentence]:
-    """Every sentence that shares a word with the query, best first."""
+    """The sentences that share a term with the query, best first."""
     units = [
         (index, position, sentence)
         for index, document in enumerate(documents)
         for position, sentence in enumerate(sentences(document.text))
     ]
-    # The title stands once before every sentence: a sentence of a page about the thing asked for need not name it.
+    # Each sentence is indexed with its title: on a page about the topic, a sentence need not name it.
     corpus = [terms(f"{documents[index].title} {sentence}") for index, _, sentence in units]
     scores = bm25_scores(bm25_index(corpus), query) if any(corpus) else None
     if scores is None:
@@ -166,7 +163,7 @@ def _score(query: str, documents: Sequence[Document]) -> list[_Sentence]:
 
 
 def _distinct(scored: list[_Sentence]) -> list[_Sentence]:
-    """Without the sentences that repeat a better one."""
+    """Remove sentences that duplicate a better one."""
     kept: list[_Sentence] = []
     seen: list[frozenset[tuple[str, str]]] = []
     for sentence in scored[:200]:
@@ -179,15 +176,15 @@ def _distinct(scored: list[_Sentence]) -> list[_Sentence]:
     return kept
 
 
-def _fitting(query: str, scored: list[_Sentence], documents: Sequence[Document]) -> list[_Sentence]:
-    """Without the documents that hold too few of the query's words: a small model answers from whatever it is given."""
-    wanted = set(terms(query))
-    held = [set(terms(f"{document.title} {document.text}")) & wanted for document in documents]
-    return [sentence for sentence in scored if len(held[sentence.document]) >= _HELD * len(wanted)]
+def _relevant(query: str, scored: list[_Sentence], documents: Sequence[Document]) -> list[_Sentence]:
+    """Remove documents that contain too few of the query's terms: a small model answers from any text it is given."""
+    query_terms = set(terms(query))
+    covered = [set(terms(f"{document.title} {document.text}")) & query_terms for document in documents]
+    return [sentence for sentence in scored if len(covered[sentence.document]) >= _COVERAGE * len(query_terms)]
 
 
 def _site(url: str) -> str:
-    """The site as the prompt names it: a file's name is foreign text too."""
+    """The site as shown in the prompt, sanitised because a file name is untrusted too."""
     return sanitize(site_of(url))[:_LONGEST_SITE] or "unnamed"
 
 
@@ -196,21 +193,21 @@ def _passage(picked: list[_Sentence]) -> str:
 
 
 def bm25_index(corpus: Sequence[list[str]]) -> bm25s.BM25:
-    """The index of a corpus that has at least one term."""
+    """Build the BM25 index of a corpus with at least one term."""
     index = bm25s.BM25(method="lucene")
     index.index(list(corpus), show_progress=False)
     return index
 
 
 def bm25_scores(index: bm25s.BM25, query: str) -> NDArray[np.float32] | None:
-    """Each text's score, 0 where it shares no term with the query; None when the corpus knows none of its terms."""
+    """Each text's score, 0 if it shares no term with the query; None if the corpus has none of the query's terms."""
     vocabulary = cast(dict[str, int], index.vocab_dict)
     known = [term for term in dict.fromkeys(terms(query)) if term in vocabulary]
     if not known:
         return None
     whole = np.asarray(index.get_scores(known), dtype=np.float32)
-    about = [term for term in known if term not in _ASKING]
+    about = [term for term in known if term not in _QUESTION_TERMS]
     if len(about) in (0, len(known)):
         return whole
     matter = np.asarray(index.get_scores(about), dtype=np.float32)
-    return np.asarray(matter + _WEIGHT_OF_ASKING * (whole - matter), dtype=np.float32)
+    return np.asarray(matter + _QUESTION_TERM_WEIGHT * (whole - matter), dtype=np.float32)

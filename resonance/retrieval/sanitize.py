@@ -1,8 +1,7 @@
-"""Foreign text made harmless before it comes near a prompt.
+"""Sanitises retrieved text before it enters a prompt.
 
-A source fills one line of the prompt and is only ever text: no line break, no invisible or
-direction-changing character, no look-alike of a template's headers, no citation number of its own, and
-no sentence that gives the model orders.
+A source takes one line of the prompt: line breaks, invisible and bidirectional control characters, look-alikes of
+template headers, citation numbers and prompt injections are removed.
 """
 
 import re
@@ -42,7 +41,7 @@ _EVERY = (
     r"(?:answer|respond to|reply to)\b[^.!?]{0,20}\b(?:any|every|all|each)\b[^.!?]{0,20}"
     r"\b(?:questions?|quer(?:y|ies)|prompts?|requests?|messages?)\b"
 )
-# What gives an order at the beginning of a sentence, and anywhere in one.
+# Instructions to the model at the start of a sentence, and anywhere in one.
 _AT_START = (
     r"(?:(?:please|also|then|just|now) )*(?:tell|inform|persuade|convince|ask) the (?:user|human|reader)\b",
     r"(?:ai|assistant|chatbot|chatgpt|gpt|llm|language model)\s*[,!]\s*(?:please|kindly|you|now|do|say"
@@ -88,33 +87,33 @@ _ANYWHERE = (
     r"(?:the |any |all )?(?:ai|llms?|language models?|assistants?|chatbots?|summari[sz]er)\b",
     r"(?:decode|decipher|decrypt|unscramble)\b[^.!?]{0,80}\b(?:follow|obey|execute|do what|comply"
     r"|carry out)\b",
-    # The languages that share the word.
+    # Languages that share the word.
     r"ignor\w*\b[^.!?]{0,40}\b(?:anweisung|instruc|istruzion|instruk|vorherig|precedent|anterior)",
     r"the (?:user|human) (?:has )?(?:wants|asked|asks|requested|authori[sz]ed)\b[^.!?]{0,40}\byou\b",
     rf"(?:you (?:must|should|will|shall)|please|always|only) {_EVERY}",
 )
-# One test of a word's beginning for all of them: pages are long.
+# One combined test of word beginnings, since pages are long.
 _ORDERS = re.compile(rf"^\W*(?:{'|'.join(_AT_START)})|\b(?:{'|'.join(_ANYWHERE)})", re.I | re.M)
-# Markers inside markers that are taken apart one by one; deeper ones lose the characters that they are made of.
+# Nesting depth up to which markers are removed one by one; in deeper ones their characters are removed.
 ROUNDS = 8
 _CHOPPED = 3
 _STOPS = re.compile(r"[.!?…。！？]+")
-# Marks that stand for the space between two words, and what emphasises one.
+# Separators used in place of spaces, and emphasis marks.
 _TIES = re.compile(r"(?<=\w)[-/\\+=~|:]+(?=\w)|[_*~`]+")
-# Words that nobody reads: base64 and its kind.
+# Encoded text such as base64.
 _BLOB = re.compile(r"[A-Za-z0-9+/=_-]{60,}")
 _SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"'”’)\]]*\s+|\s*[|•·]\s+|\s{2,}")
 
 
 def clean(text: str) -> str:
-    """One line of harmless text: NFC, visible characters only, no headers, no citation numbers."""
+    """One line of text: NFC, visible characters only, without template headers or citation numbers."""
     text = visible(text)
-    for _ in range(ROUNDS):  # removing one marker may bring the halves of another together
+    for _ in range(ROUNDS):  # removing one marker may join the halves of another
         shorter = _HEADER.sub(" ", _CONTROL.sub(" ", text))
         if shorter == text:
             break
         text = shorter
-    else:  # nobody nests markers so deep without intent
+    else:  # such nesting is deliberate
         text = re.sub(r"[<>|#\[\]]", "", text)
     text = _BLOB.sub("…", _CITATION.sub(r"(\1)", text))
     text = re.sub(r"#{2,}|`{3,}|={3,}|-{3,}|_{3,}|\*{2,}", " ", text)
@@ -123,7 +122,7 @@ def clean(text: str) -> str:
 
 
 class _Shown(dict[int, str | None]):
-    """What is shown for each character, worked out when it is first met: itself, a space, or nothing."""
+    """The replacement of each character, computed on first use: itself, a space, or nothing."""
 
     def __missing__(self, code: int) -> str | None:
         character = chr(code)
@@ -140,17 +139,17 @@ _SHOWN = _Shown()
 
 
 def visible(text: str) -> str:
-    """NFC with invisible, control and direction-changing characters dropped; any white space is a space."""
+    """NFC without invisible, control and bidirectional characters; white space becomes a space."""
     if text.isascii() and text.isprintable():
         return text
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).translate(_SHOWN))
 
 
 def contains_injection(sentence: str) -> bool:
-    """Whether a sentence addresses the model instead of telling the reader something.
+    """Whether a sentence gives instructions to the model.
 
     Look-alike letters (full-width, mathematical, Cyrillic or Greek in Latin words, accents) are folded first, and
-    words that are tied together by marks are read apart.
+    words joined by separators are split.
     """
     folded = _fold(sentence)
     untied = _TIES.sub(" ", folded)
@@ -158,9 +157,9 @@ def contains_injection(sentence: str) -> bool:
 
 
 def sanitize(text: str) -> str:
-    """`clean` text without the sentences that give orders."""
+    """`clean` text without the sentences that contain a prompt injection."""
     text = visible(text)
-    for _ in range(ROUNDS):  # what is left may give the order that one sentence too many had broken up
+    for _ in range(ROUNDS):  # the remaining sentences may form an injection that a removed one had interrupted
         shorter = _without_orders(text)
         if shorter == text:
             return text
@@ -171,7 +170,7 @@ def sanitize(text: str) -> str:
 def _without_orders(text: str) -> str:
     parts = [part for part in _SENTENCE_END.split(text.replace("###", ". ###")) if part]
     groups = _chopped(parts)
-    # A line a sentence, no line with an order: the common case, and the quick one.
+    # Fast path: no sentence contains an injection.
     if len(groups) < len(parts) or contains_injection(_STOPS.sub("", "\n".join(parts))):
         groups = [group for group in groups if not contains_injection(_STOPS.sub(" ", " ".join(group)))]
         kept = [part for group in groups for part in group if not contains_injection(part)]
@@ -181,7 +180,7 @@ def _without_orders(text: str) -> str:
 
 
 def _chopped(parts: Sequence[str]) -> list[list[str]]:
-    """Neighbours of at most `_CHOPPED` words each in one group ("Ignore. All. Rules."), others by themselves."""
+    """Group neighbouring sentences of at most `_CHOPPED` words ("Ignore. All. Rules."); others stay alone."""
     groups: list[list[str]] = []
     after_short = False
     for part in parts:
@@ -194,12 +193,12 @@ def _chopped(parts: Sequence[str]) -> list[list[str]]:
     return groups
 
 
-# What passes for a Latin letter, next to what it passes for: Cyrillic, Greek and Armenian letters, small capitals,
-# digits; then letters in boxes and the letters of flags, which have no form of their own in Unicode's tables.
+# Look-alikes of Latin letters: Cyrillic, Greek and Armenian letters, small capitals, digits; then boxed letters and
+# regional indicators, which Unicode does not decompose.
 _LOOK_ALIKES = str.maketrans(
     "аеорсухіјѕԁһӏԛԝոսАЕОРСУХІЈЅВНКМТοανιρτυκεΟΑΝΙΡΤΥΚΕ0134@$ıкмтгпвнѵɡɑɩᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢᎠᎡᎢᎥᎪᎬᎳᎻᏃᏚᏞᏟᏢᏦᏀ57",
     "aeopcyxijsdhlqwnuAEOPCYXIJSBHKMToaviptukeOANIPTYKEoieaasikmtrnbhvgaiabcdefghijklmnoprstuvwyzDRTiAEWHZSLCPKGst",
-) | {first + place: chr(ord("a") + place) for first in (0x1F150, 0x1F170, 0x1F1E6) for place in range(26)}
+) | {first + offset: chr(ord("a") + offset) for first in (0x1F150, 0x1F170, 0x1F1E6) for offset in range(26)}
 
 
 def _fold(text: str) -> str:
@@ -207,11 +206,11 @@ def _fold(text: str) -> str:
     if not text.isascii():
         decomposed = unicodedata.normalize("NFKD", text)
         folded = "".join(character for character in decomposed if not unicodedata.combining(character))
-    # A number by itself is one.
+    # A number alone is a number.
     words = [
         word.translate(_LOOK_ALIKES) if not word.isascii() or any(c.isalpha() for c in word) else word
         for word in folded.split(" ")
     ]
     joined = " ".join(words)
-    # "i g n o r e" and "i.g.n.o.r.e": single letters in a row are read as one word.
+    # "i g n o r e" and "i.g.n.o.r.e": single letters in a row form one word.
     return re.sub(r"\b(?:\w[ .\-_*]){3,}\w\b", lambda found: re.sub(r"[ .\-_*]", "", found.group()), joined)

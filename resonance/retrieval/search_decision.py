@@ -1,7 +1,7 @@
-"""Whether the newest message is worth a search, and why, in a sentence.
+"""Decides whether the newest message calls for a search, and gives the reason.
 
-Rules in the order in which they are tried; the first that holds decides. What a model of this size can do
-by itself (greet, rewrite, add) never goes out; what changes or names something does.
+The first matching rule decides. Messages that the model can handle alone (greetings, rewriting, arithmetic) are not
+searched; questions about named or changing things are.
 """
 
 import re
@@ -13,13 +13,13 @@ from resonance.retrieval.language import ends_of, names, quotes, tokens
 from resonance.retrieval.query_rewriting import depends_on_context
 from resonance.retrieval.text import terms
 
-# Characters beyond which a message is no small talk; the pattern for it has many ways to read long ones.
+# Characters of small talk, at most; on longer messages the pattern would backtrack too much.
 SMALL = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Search or not, and the reason in words a reader understands."""
+    """Whether to search, and the reason in words for the user."""
 
     search: bool
     reason: str
@@ -151,7 +151,7 @@ _UNIQUE = re.compile(
     r"\b(?:the|is|are|was) (?:next )?((?:first|last|next|\w{2,}est|most \w+|least \w+))\s+\w+",
     re.I,
 )
-# Measures and offices of a thing that may be written without a capital.
+# Attributes of things that need no capital letter.
 _FACT = re.compile(
     r"\b(?:what|who|tell me|give me)\b[^?.!]{0,12}\bthe (?:\w+ ){0,2}?(?:capital|currency|gdp|area|size|height|length"
     r"|depth|width|weight|age|speed|temperature|boiling point|melting point|density|radius|diameter|mass|distance|flag"
@@ -184,9 +184,9 @@ _REFUSED = (
 
 
 def decide(messages: Sequence[Message], *, eager: bool = False) -> Decision:
-    """Whether to search for the newest user message.
+    """Decide whether to search for the newest user message.
 
-    `eager` is for documents of one's own: any question that no rule excludes is searched there.
+    `eager`, for local documents: search for every question that no rule excludes.
     """
     turns = [message for message in messages if message.role == "user"]
     if not turns or not turns[-1].content.strip():
@@ -196,8 +196,8 @@ def decide(messages: Sequence[Message], *, eager: bool = False) -> Decision:
     text = " ".join(ends_of(turns[-1].content).replace("’", "'").split())
     if (refused := _excluded(text)) is not None:
         return Decision(False, refused)
-    if (wanted := _wanted(text)) is not None:
-        return Decision(True, wanted)
+    if (reason := _reason_to_search(text)) is not None:
+        return Decision(True, reason)
     if len(turns) > 1 and depends_on_context(text):
         return _as_follow_up(text, messages, eager)
     return _by_default(text, eager)
@@ -210,7 +210,7 @@ def _by_default(text: str, eager: bool) -> Decision:
 
 
 def _excluded(text: str) -> str | None:
-    """Why the model should do without a search, else None."""
+    """The reason not to search, else None."""
     if len(text) <= SMALL and _SMALL_TALK.match(text):
         return "small talk"
     if _EXPLICIT.search(text) and not _CODE.search(text):
@@ -218,8 +218,8 @@ def _excluded(text: str) -> str | None:
     return next((reason for reason, pattern in _REFUSED if pattern.search(text)), None)
 
 
-def _wanted(text: str) -> str | None:
-    """Why a search is worth it, else None."""
+def _reason_to_search(text: str) -> str | None:
+    """The reason to search, else None."""
     named = [*quotes(text), *names(text)]
     asks = _WH.search(text) is not None
     reason = None
@@ -241,15 +241,15 @@ def _wanted(text: str) -> str | None:
 
 
 def _as_follow_up(text: str, messages: Sequence[Message], eager: bool) -> Decision:
-    """A message that leans on the one before is worth a search when that one was, or when it asks of its names."""
-    newest = max(place for place, message in enumerate(messages) if message.role == "user")
+    """Decide on a follow-up: search if the message before it did, or if it asks about names in that exchange."""
+    newest = max(index for index, message in enumerate(messages) if message.role == "user")
     before = messages[max(0, newest - 12) : newest]
     earlier = decide(before, eager=eager)
     if earlier.search:
         return Decision(True, earlier.reason if earlier.reason.startswith("follows") else f"follows: {earlier.reason}")
-    said = " ".join(message.content for message in before[-2:])
-    if _WH.search(text) and names(said):
-        return Decision(True, f"asks for a fact about {names(said)[0]}")
+    exchange = " ".join(message.content for message in before[-2:])
+    if _WH.search(text) and names(exchange):
+        return Decision(True, f"asks for a fact about {names(exchange)[0]}")
     if eager and _ASKS.search(text) and earlier.reason != "small talk":
         return Decision(True, "a question that the documents may answer")
     return Decision(False, f"follows a message that needs no search ({earlier.reason})")

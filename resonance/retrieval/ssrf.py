@@ -1,7 +1,8 @@
-"""Which addresses a page may be fetched from: public ones only, decided on the address that is connected to.
+"""Protection against server-side request forgery: connections go to public addresses only, checked after resolution.
 
-`ipaddress.is_global` is the ground; what it lets pass in Python 3.11 though it leads inside (address
-translation, tunnels, old site-local, multicast) is denied by name.
+Based on `ipaddress.is_global`; non-public ranges that it accepts in Python 3.11 (address translation, tunnels,
+site-local, multicast) are denied explicitly. With a proxy, the proxy gets CONNECT requests to checked addresses only
+and resolves no names.
 """
 
 import asyncio
@@ -46,26 +47,26 @@ _DENIED: tuple[Network, ...] = tuple(
         "ff00::/8",  # multicast
     )
 )
-# Where the metadata services of clouds answer although the address looks public.
+# Cloud metadata services at addresses that look public.
 _METADATA = frozenset(ipaddress.ip_address(text) for text in ("168.63.129.16", "fd00:ec2::254"))
 
 
 class ForbiddenAddress(Exception):
-    """A page's host or port is not one that may be fetched from; the message names both."""
+    """A host or port that pages must not be fetched from; the message names both."""
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """Every address the system's resolver has for a host."""
+    """All addresses of a host, from the system's resolver."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 @dataclass(frozen=True, slots=True)
 class AddressPolicy:
-    """Which addresses and ports may be connected to.
+    """The addresses and ports that connections may go to.
 
-    `allowed` networks pass though they are not public (for pages of one's own network); `ports` are open
-    for public addresses, any port for allowed ones.
+    `allowed` networks are permitted on every port although they are not public; public addresses are permitted on
+    `ports`.
     """
 
     allowed: tuple[Network, ...] = ()
@@ -74,7 +75,7 @@ class AddressPolicy:
 
     @classmethod
     def of(cls, networks: Iterable[str]) -> "AddressPolicy":
-        """A policy that also lets these networks pass. Raises SearchError for a network that is none."""
+        """A policy that also allows these networks. Raises SearchError for an invalid network."""
         allowed: list[Network] = []
         for network in networks:
             try:
@@ -84,7 +85,7 @@ class AddressPolicy:
         return cls(tuple(allowed))
 
     def permits(self, address: str, port: int) -> bool:
-        """Whether a numeric address may be connected to at a port."""
+        """Whether connections to a numeric address and port are permitted."""
         try:
             parsed = ipaddress.ip_address(address.split("%", 1)[0])
         except ValueError:
@@ -94,9 +95,9 @@ class AddressPolicy:
         return port in self.ports and is_public(parsed)
 
     async def choose(self, host: str, port: int) -> str:
-        """The address to connect to for a host; all that it resolves to must be permitted.
+        """Resolve a host and choose its address; all of its addresses must be permitted.
 
-        Raises ForbiddenAddress when one is not, OSError when the host is not known.
+        Raises ForbiddenAddress if one is not, OSError if the host is unknown.
         """
         addresses = await self.resolver(host, port)
         if not addresses:
@@ -108,10 +109,10 @@ class AddressPolicy:
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address lies in the public internet, by itself and by any IPv4 address inside it."""
+    """Whether an address, and any IPv4 address embedded in it, is public."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
-            return False  # a public host has no need to be named this way
+            return False  # public hosts are not addressed this way
         if address.scope_id is not None:
             return False
     if address in _METADATA or any(address in network for network in _DENIED if network.version == address.version):
@@ -120,7 +121,7 @@ def is_public(address: Address) -> bool:
 
 
 class CheckedBackend(httpcore.AsyncNetworkBackend):
-    """Connections to checked addresses only: resolves once, checks, and connects to what was checked."""
+    """Resolves a host once, checks its addresses, and connects to the checked address."""
 
     def __init__(self, policy: AddressPolicy) -> None:
         self._policy = policy
@@ -134,7 +135,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to the checked address of `host`; TLS still checks the name."""
+        """Connect to the checked address of `host`; TLS still verifies the name."""
         try:
             address = await asyncio.wait_for(self._policy.choose(host, port), timeout)
         except TimeoutError as error:
@@ -156,7 +157,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None
     ) -> httpcore.AsyncNetworkStream:
-        """Never: a page is not behind a socket of this machine."""
+        """Refuse: pages are never behind a Unix socket."""
         raise ForbiddenAddress(f"{path} is a socket of this machine")
 
     async def sleep(self, seconds: float) -> None:
@@ -165,7 +166,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
 
 
 def proxy_url(text: str) -> httpx.URL:
-    """The address of a proxy that pages can be fetched through. Raises SearchError for one of another kind."""
+    """Parse the URL of an HTTP proxy for pages. Raises SearchError for another kind of proxy."""
     url = httpx.URL(text)
     if url.scheme != "http" or not url.host:
         raise SearchError(
@@ -176,7 +177,7 @@ def proxy_url(text: str) -> httpx.URL:
 
 
 class TunnelBackend(CheckedBackend):
-    """Connections through a proxy's CONNECT to checked addresses only."""
+    """Connects through an HTTP proxy's CONNECT, to checked addresses only."""
 
     def __init__(self, policy: AddressPolicy, proxy: httpx.URL) -> None:
         super().__init__(policy)

@@ -1,4 +1,4 @@
-"""Text cut into the units that search works on: words, sentences, sites."""
+"""Splits text into the units of search: terms, sentences, sites."""
 
 import re
 import unicodedata
@@ -10,12 +10,11 @@ import Stemmer
 
 
 def word_set(text: str) -> frozenset[str]:
-    """The words of a text written over several lines."""
+    """The set of words in a text."""
     return frozenset(text.split())
 
 
-# Words that say nothing about what is asked. bm25s has its own list; this one also holds question words
-# and contractions, which questions to an assistant are full of.
+# Stop words. Unlike bm25s's list, this one includes question words and contractions, which are frequent in questions.
 STOPWORDS = word_set(
     """
     a about above after again all also am an and any are aren't as at be because been before being below between
@@ -30,7 +29,7 @@ STOPWORDS = word_set(
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*(?:[.,]\d+)*", re.UNICODE)
 _ACCENTS = re.compile("[\u0300-\u036f]+")
 # A sentence ends at . ! ? … (and quotes or brackets behind it) before a capital, a digit, a quote or a
-# script without case; abbreviations and initials are put back together below.
+# script without case; abbreviations and initials are rejoined below.
 _BOUNDARY = re.compile(r"[.!?…][\"'”’)\]]*(\s+)(?=[\"'“‘(\[]?[^\Wa-z_])|[。！？]()|(\s+[|•·]\s+)")
 _ABBREVIATION = re.compile(
     r"(?<![^\s(])(?:[A-Z]|Dr|Mr|Mrs|Ms|Prof|St|Sr|Jr|vs|etc|No|Nos|Fig|Figs|Vol|pp|ca|approx|e\.g|i\.e|al|Inc|Ltd|Co"
@@ -45,7 +44,7 @@ def _stemmer() -> Stemmer.Stemmer:
 
 
 def terms(text: str) -> list[str]:
-    """Stemmed content words in order, lower case; the unit of every index and comparison."""
+    """Stemmed lower-case content words, in order: the unit of every index and comparison."""
     if not text.isascii():  # people type "cafe" and find "café"; PDFs hold "ﬁlter" where they read "filter"
         text = unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFKD", text)))
     # "may" is a verb, "May" a month.
@@ -55,12 +54,12 @@ def terms(text: str) -> list[str]:
 
 
 def sentences(text: str, *, longest: int = 400) -> list[str]:
-    """Sentences in order; one longer than `longest` characters is cut at white space."""
+    """Sentences in order; those longer than `longest` characters are split at white space."""
     return [part for start, end in sentence_spans(text) for part in _cut(text[start:end], longest)]
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
-    """Where each sentence stands in the text, without the space around it."""
+    """The (start, end) offsets of each sentence, without surrounding space."""
     spans: list[tuple[int, int]] = []
     for first, last in _pieces(text):
         piece = text[first:last]
@@ -97,18 +96,18 @@ def _cut(sentence: str, longest: int) -> list[str]:
 
 
 def site_of(url: str) -> str:
-    """The host without `www.`, in ASCII (punycode); of a file's path its name."""
+    """A URL's host without `www.`, in ASCII (punycode); a file path's name."""
     origin = origin_of(url)
     return origin if "://" in url else origin.rsplit("/", 1)[-1]
 
 
 def origin_of(url: str) -> str:
-    """What sources of one origin share: a web address's host, as `site_of`, or a file's whole path."""
+    """The key by which sources count as one origin: a URL's host, as in `site_of`, or a file's path."""
     if "://" not in url:
         return url
     try:
         host = urlsplit(url).hostname or ""
         host = host.encode("idna").decode("ascii") if not host.isascii() else host
-    except ValueError:  # no address at all, or a host that no name server could know
+    except ValueError:  # an invalid URL or host
         host = ""
     return host.removeprefix("www.")

@@ -1,4 +1,4 @@
-"""A folder of documents as it is on disk: which files there are, what they look like from outside, what is in them."""
+"""The files of a folder of documents, and how to tell whether one has changed."""
 
 import contextlib
 import os
@@ -8,22 +8,21 @@ from pathlib import Path
 
 from resonance.retrieval.documents.passages import SUFFIXES, Unreadable
 
-# Files beyond this are left out: reading them would take minutes and their words drown the others.
-LARGEST = 50 * 1024 * 1024
+LARGEST = 50 * 1024 * 1024  # bytes; a larger file would take minutes to read and dominate the index
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file; another `mark` than before means that it may have changed."""
+    """One file; a different `mark` means that it may have changed."""
 
     path: Path
     mark: str
 
 
 def files_of(documents: Path) -> dict[str, File]:
-    """The readable files of a folder by their names in it, or the one file, in a fixed order.
+    """The readable files of a folder by relative name, or the one file, in a fixed order.
 
-    Hidden ones, links out of the folder and what vanishes while the folder is looked over are left out.
+    Hidden files, links out of the folder and files that vanish during the scan are left out.
     """
     found: dict[str, File] = {}
     root = documents if documents.is_dir() else documents.parent
@@ -36,7 +35,7 @@ def files_of(documents: Path) -> dict[str, File]:
 
 
 def content_of(path: Path) -> bytes:
-    """A whole file. Raises OSError, or Unreadable for one that is too large."""
+    """Read a whole file. Raises OSError, or Unreadable if it is too large."""
     with path.open("rb") as file:
         content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
@@ -57,5 +56,5 @@ def _paths(documents: Path) -> Iterator[Path]:
 
 
 def _named(path: Path) -> str:
-    """A path as text that can be stored and sent: bytes that are no text are written out."""
+    """A path as valid Unicode; undecodable bytes are escaped."""
     return path.as_posix().encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,6 +1,6 @@
-"""Files of a person's own as passages of plain text: Markdown, text, HTML and PDF.
+"""Splits documents (Markdown, text, HTML, PDF) into passages of plain text.
 
-A passage is a few sentences under one heading, short enough that three of them fit into the prompt.
+A passage is a few sentences under one heading, short enough that three of them fit into a prompt.
 """
 
 import io
@@ -20,32 +20,31 @@ from resonance.retrieval.sanitize import visible
 from resonance.retrieval.text import sentences
 
 SUFFIXES = frozenset((".txt", ".text", ".md", ".markdown", ".rst", ".html", ".htm", ".pdf"))
-# pypdf logs each oddity of a file; what cannot be read is told in a sentence of ours.
+# pypdf logs every irregularity of a file; unreadable files are reported by Unreadable instead.
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)
-# Characters of one passage: about 200 tokens of GPT-2.
-PASSAGE = 800
+PASSAGE = 800  # characters of one passage: about 200 GPT-2 tokens
 _TITLE = 120
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-# What writers of PDFs put where a title belongs: their program's name, or the file's.
+# PDF metadata titles that are a program's name or a file name.
 _NO_TITLE = re.compile(r"^(?:untitled|microsoft (?:word|excel|powerpoint) - )|\.[a-z]{3,5}$", re.I)
-# Letters that fonts join, which PDFs hold as one character.
+# Ligatures, which PDFs store as one character.
 _LIGATURES = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFB00, 0xFB07)}
 
 
 class Unreadable(Exception):
-    """A file that holds no text that can be read; the message says why."""
+    """A file without readable text; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """Text under a heading; `title` is the document's title, with the heading where it differs."""
+    """Text under a heading; `title` is the document's title, followed by the heading if it differs."""
 
     title: str
     text: str
 
 
 def read_passages(path: Path, content: bytes) -> list[Passage]:
-    """All passages of one file, in order; `path` says what kind of file it is. Raises Unreadable."""
+    """All passages of one file, in order; the suffix of `path` gives the format. Raises Unreadable."""
     suffix = path.suffix.lower()
     if suffix == ".pdf":
         passages = _of_pdf(path, content)
@@ -63,12 +62,12 @@ def read_passages(path: Path, content: bytes) -> list[Passage]:
 
 
 def _strictly(content: bytes) -> str:
-    """Unicode text. Raises UnicodeDecodeError."""
+    """Decode UTF-8 or UTF-16. Raises UnicodeDecodeError."""
     return content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig")
 
 
 def _decoded(content: bytes) -> str:
-    """Text in Unicode, also with a few broken characters, else in the Western encoding of Windows."""
+    """Decode UTF-8 or UTF-16, tolerating a few invalid bytes; otherwise Windows-1252."""
     try:
         return _strictly(content)
     except UnicodeDecodeError:
@@ -91,18 +90,18 @@ def _of_pdf(path: Path, content: bytes) -> list[Passage]:
         text = "\n\n".join(map(_on_page, reader.pages))
     except Unreadable:
         raise
-    except Exception as error:  # pypdf raises many kinds for broken files
+    except Exception as error:  # pypdf raises many exception types for damaged files
         raise Unreadable(f"it is no PDF that can be read ({error})") from error
     if not text.strip():
         raise Unreadable("its pages hold no text (pictures of text are not read)")
     if not title or _NO_TITLE.search(title):
         title = _title_from_name(path)
-    # A word broken at a line's end is one word.
+    # Join words hyphenated at a line end.
     return _split(title, re.sub(r"(?<=[a-z])-\n(?=[a-z])", "", text).translate(_LIGATURES))
 
 
 def _on_page(page: pypdf.PageObject) -> str:
-    """A page's text; none where the page is broken, which costs the other pages nothing."""
+    """A page's text; empty if the page is damaged."""
     try:
         return page.extract_text()
     except Exception:  # as above
@@ -113,18 +112,18 @@ def _of_html(path: Path, content: bytes) -> list[Passage]:
     try:
         page = _strictly(content)
     except UnicodeDecodeError:
-        page = content  # the parser looks for the encoding that the page itself declares
+        page = content  # the parser uses the encoding that the page declares
     return _of_page(path, page)
 
 
 def _of_page(path: Path, page: str | bytes) -> list[Passage]:
-    """A page's sections, whole: recognising an article loses tables, lists and headings of short ones."""
+    """All sections of a page: article extraction would lose tables, lists and headings of short pages."""
     outline = outline_of(page)
     return _of_sections(outline.title or _title_from_name(path), outline.headings, seen_text(page).split("\n\n"))
 
 
 def _of_markdown(path: Path, text: str) -> list[Passage]:
-    """Sections by heading; code and tables stay as they read. What its HTML hides is left out."""
+    """Sections by heading; code and tables are kept, hidden HTML is left out."""
     text = re.sub(r"\A---\n.*?\n---\n", "", text.replace("\r\n", "\n"), flags=re.S)
     reader = MarkdownIt("commonmark").enable("table")
     tokens = reader.parse(text)
@@ -142,14 +141,14 @@ def _of_tokens(name: str, tokens: list[Token]) -> list[Passage]:
         passages.extend(_split(_under(title or name, heading), "\n\n".join(block)))
         block.clear()
 
-    for place, token in enumerate(tokens):
+    for index, token in enumerate(tokens):
         if token.type == "inline":
             plain = "".join(
                 " " if child.type in ("softbreak", "hardbreak") else child.content
                 for child in token.children or []
                 if child.type in ("text", "code_inline", "softbreak", "hardbreak", "image")
             )
-            before = tokens[place - 1]
+            before = tokens[index - 1]
             if before.type == "heading_open":
                 close()
                 heading = plain.strip()
@@ -158,7 +157,7 @@ def _of_tokens(name: str, tokens: list[Token]) -> list[Passage]:
             elif before.type in ("td_open", "th_open"):
                 block.append(
                     f"{block.pop()}, {plain}"
-                    if block and before.type == "td_open" and tokens[place - 2].type != "tr_open"
+                    if block and before.type == "td_open" and tokens[index - 2].type != "tr_open"
                     else plain
                 )
             else:
@@ -170,12 +169,12 @@ def _of_tokens(name: str, tokens: list[Token]) -> list[Passage]:
 
 
 def _headings_of(tokens: list[Token]) -> str:
-    """The headings of a text that has nothing else."""
+    """The headings of a text that has no other content."""
     return "\n\n".join(token.content for token in tokens if token.type == "inline")
 
 
 def _of_sections(title: str, headings: frozenset[str], paragraphs: Iterable[str]) -> list[Passage]:
-    """Passages of paragraphs, some of which are headings of those that follow."""
+    """Passages of paragraphs, some of which are headings."""
     passages: list[Passage] = []
     heading = ""
     block: list[str] = []
@@ -197,7 +196,7 @@ def _under(title: str, heading: str) -> str:
 
 
 def _split(title: str, text: str) -> list[Passage]:
-    """Paragraphs gathered up to PASSAGE characters; a longer paragraph is cut between sentences."""
+    """Group paragraphs into passages of up to PASSAGE characters; longer paragraphs are split between sentences."""
     title = " ".join(visible(title).split())[:_TITLE]
     passages: list[Passage] = []
     gathered = ""
@@ -208,7 +207,7 @@ def _split(title: str, text: str) -> list[Passage]:
                 gathered = ""
             gathered = f"{gathered} {sentence}" if gathered else sentence
         if gathered and gathered[-1].isalnum():
-            gathered += "."  # a heading or list entry without a full stop is a sentence of its own
+            gathered += "."  # a heading or list item without a full stop is a sentence
     if gathered:
         passages.append(Passage(title, gathered))
     return passages

@@ -10,8 +10,8 @@ import pytest
 
 from resonance.retrieval import SearchError
 from resonance.retrieval.documents.passages import Unreadable, read_passages
-from resonance.retrieval.documents.provider import PATIENCE, Documents
-from resonance.retrieval.index import TOLD, Index, IndexHit
+from resonance.retrieval.documents.provider import UPDATE_TIMEOUT, Documents
+from resonance.retrieval.index import MAX_WARNINGS, Index, IndexHit
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_the_same_index_serves_searches_while_it_is_brought_up_to_date(folder):
         (folder / f"n{number}.md").write_text(f"# Otter {number}\n\n" + "An otter holds hands. " * 300)
     started = time.perf_counter()
     assert provider._search("cats", 1)[0].url == "cats.txt"
-    assert time.perf_counter() - started < PATIENCE + 0.5
+    assert time.perf_counter() - started < UPDATE_TIMEOUT + 0.5
     ends = time.monotonic() + 60
     while not provider._search("otter 399", 1) and time.monotonic() < ends:
         time.sleep(0.05)
@@ -112,10 +112,10 @@ def test_what_has_been_read_is_searched_where_changes_cannot_be_stored(folder, c
 
 
 def test_of_many_files_that_cannot_be_read_some_are_named_and_the_others_counted(folder):
-    for number in range(TOLD + 5):
+    for number in range(MAX_WARNINGS + 5):
         (folder / f"p{number:02}.pdf").write_bytes(b"no pdf")
     warnings = index_of(folder).update().warnings(folder)
-    assert len(warnings) == TOLD + 1 and warnings[-1] == "5 more files are left out."
+    assert len(warnings) == MAX_WARNINGS + 1 and warnings[-1] == "5 more files are left out."
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.md", "a.html", "a.rst"])
