@@ -1,22 +1,25 @@
-"""`resonance keys`: who may use a server, and with which keys.
+"""`resonance keys`: add, rotate, revoke and list API keys, and claim the conversations of another owner.
 
-A key is shown once, when it is made; from then on only its hash is known.
+A key is printed once, when it is made; only its hash is stored.
 """
 
+import asyncio
+import logging
 import os
 import re
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from omegaconf import OmegaConf
+from rich.console import Console
 from rich.table import Table
 
 from resonance.hydra_config import compose
-from serve.console import show_table
 from serve.owners import (
     NAME,
     ApiKey,
@@ -25,21 +28,28 @@ from serve.owners import (
     Owner,
     edit_owners,
     key_digest,
-    owner_id_of_key,
     owner_id_of_name,
+    owner_names,
     parse_environment_keys,
     read_owners,
 )
 
+if TYPE_CHECKING:
+    from serve.storage.ownership import Amount
+    from serve.storage.store import Store
+
 ACTIONS = ("add", "rotate", "revoke", "list", "claim")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-SHOWN = 12  # hexadecimal digits of a key's hash
-MAY_USE, MAY_MANAGE = "use", "use, load and unload models"
+HASH_DIGITS = 12  # shown of a key's hash, in hexadecimal
+PIPED_WIDTH = 150  # columns of a table that is not printed on a terminal
+NOBODY = ""  # the owner of what was written without keys
+USER, ADMIN = "use", "use, load and unload models"
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What the command line asks for."""
+class Options:
+    """The options of the command line."""
 
     action: str
     name: str | None
@@ -50,46 +60,39 @@ class Request:
     source: str | None
     store_url: str | None
 
+    def required_name(self) -> str:
+        """The owner's name. Raises KeysError where there is none."""
+        if self.name is None:
+            raise KeysError(f"A key has a name, its owner's: resonance keys {self.action} NAME.")
+        return self.name
+
 
 def main(overrides: list[str]) -> None:
     """Change or list keys and owners. Raises ResonanceError for a name that is taken or unknown."""
-    config = compose("keys", [_as_text(override) for override in overrides])
-    asked = _read(cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True)))
-    given = parse_environment_keys(os.environ.get("RESONANCE_API_KEYS", ""))
-    match asked.action:
+    config = compose("keys", [_quoted(override) for override in overrides])
+    options = _options(cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True)))
+    environment_keys = parse_environment_keys(os.environ.get("RESONANCE_API_KEYS", ""))
+    match options.action:
         case "list":
-            _show(read_owners(), given)
+            _list(read_owners(), environment_keys)
         case "claim":
-            from serve.claim import claim, show_unclaimed  # the database's libraries are only needed here
-
-            if asked.name is None:
-                show_unclaimed(asked.store_url, owner_names(read_owners(), given))
+            names = owner_names(read_owners(), environment_keys)
+            if options.name is None:
+                _list_unclaimed(options.store_url, names)
             else:
-                claim(asked.store_url, owner_names(read_owners(), given), asked.name, asked.source)
+                _claim(options.store_url, names, options.name, options.source)
         case "add":
-            _add(_named(asked), asked.admin, asked.another)
+            _add(options.required_name(), options.admin, options.another)
         case "rotate":
-            _rotate(_named(asked), asked.key, asked.grace)
-            _warn_of_given(asked, given)
+            _rotate(options.required_name(), options.key, options.grace)
+            _warn_of_environment(options, environment_keys)
         case _:
-            _revoke(_named(asked), asked.key)
-            _warn_of_given(asked, given)
+            _revoke(options.required_name(), options.key)
+            _warn_of_environment(options, environment_keys)
 
 
-def owner_names(owners: Sequence[Owner], given: Sequence[EnvironmentKey]) -> dict[str, str]:
-    """The names of all owners by id; a key of the environment that has no name is its own owner."""
-    names = {owner.id: owner.name for owner in owners}
-    ids = {owner.name: owner.id for owner in owners}
-    for entry in given:
-        if entry.name is None:
-            names.setdefault(owner_id_of_key(key_digest(entry.key)), "(a key of RESONANCE_API_KEYS without a name)")
-        else:
-            names.setdefault(ids.get(entry.name) or owner_id_of_name(entry.name), entry.name)
-    return names
-
-
-def _as_text(override: str) -> str:
-    """A name or the beginning of a hash in quotes: 1e9 is no number there."""
+def _quoted(override: str) -> str:
+    """An override with a name or the prefix of a hash in quotes: Hydra would read 1e9 as a number."""
     key, _, value = override.partition("=")
     if key not in ("name", "key", "from") or value in ("", "null") or value[0] in "\"'":
         return override
@@ -97,7 +100,7 @@ def _as_text(override: str) -> str:
     return f"{key}='{escaped}'"
 
 
-def _read(values: dict[str, Any]) -> Request:
+def _options(values: dict[str, Any]) -> Options:
     action = values["action"]
     if action not in ACTIONS:
         raise KeysError(f"action must be one of {', '.join(ACTIONS)}, not {action!r}.")
@@ -110,7 +113,7 @@ def _read(values: dict[str, Any]) -> Request:
     }.items():  # fmt: skip
         if values[option] and action not in actions:
             raise KeysError(f"{option} means nothing to `keys {action}`; it is for `keys {' and '.join(actions)}`.")
-    return Request(
+    return Options(
         action=action,
         name=text["name"] or None,
         admin=values["admin"],
@@ -125,16 +128,10 @@ def _read(values: dict[str, Any]) -> Request:
 def _duration(text: str | None) -> timedelta | None:
     if text is None:
         return None
-    found = re.fullmatch(r"(\d{1,6})([smhd])", text)
-    if found is None:
+    match = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    if match is None:
         raise KeysError(f"grace must be a time such as 30m, 1h or 7d, not {text!r}.")
-    return timedelta(seconds=int(found[1]) * UNITS[found[2]])
-
-
-def _named(asked: Request) -> str:
-    if asked.name is None:
-        raise KeysError(f"A key has a name, its owner's: resonance keys {asked.action} NAME.")
-    return asked.name
+    return timedelta(seconds=int(match[1]) * UNITS[match[2]])
 
 
 def _add(name: str, admin: bool, another: bool) -> None:
@@ -142,13 +139,13 @@ def _add(name: str, admin: bool, another: bool) -> None:
         known = next((owner for owner in owners if owner.name == name), None)
         if known is None and not NAME.fullmatch(name):
             raise KeysError(f"A name has 1 to 64 letters, digits, and _ . @ -, unlike {name!r}.")
-        if known is not None and _valid(known) and not another:
+        if known is not None and _valid_keys(known) and not another:
             raise KeysError(
                 f"{name} has a key already: `resonance keys rotate {name}` replaces it, another=true adds one more."
             )
         secret, key = _new_key(admin)
         owner = known or Owner(owner_id_of_name(name), name)
-        changed = replace(owner, keys=(*_valid(owner), key))
+        changed = replace(owner, keys=(*_valid_keys(owner), key))
         if known is None:
             owners.append(changed)
         else:
@@ -166,47 +163,45 @@ def _add(name: str, admin: bool, another: bool) -> None:
 def _rotate(name: str, prefix: str | None, grace: timedelta | None) -> None:
     with edit_owners() as owners:
         owner = _find(owners, name)
-        old = _chosen(owner, prefix)
+        old = _keys_by_hash(owner, prefix)
         if not old:
             raise KeysError(f"{name} has no key that could be replaced; resonance keys add {name} makes one.")
         secret, new = _new_key(any(key.admin for key in old))
         kept: list[ApiKey] = []
-        for key in _valid(owner):
+        for key in _valid_keys(owner):
             if key not in old:
                 kept.append(key)
             elif grace is not None:
-                until = _time(datetime.now(UTC) + grace)
+                until = _rfc3339(datetime.now(UTC) + grace)
                 kept.append(replace(key, expires_at=min(until, key.expires_at or until)))
         owners[owners.index(owner)] = replace(owner, keys=(*kept, new))
     print(secret)
     replaced = "1 key" if len(old) == 1 else f"{len(old)} keys"
-    _note(f"It replaces {replaced} of {name}" + ("." if grace is None else f", let in until {_time(_now() + grace)}."))
+    until = "" if grace is None else f", let in until {_rfc3339(datetime.now(UTC) + grace)}"
+    _note(f"It replaces {replaced} of {name}{until}.")
 
 
 def _revoke(name: str, prefix: str | None) -> None:
     with edit_owners() as owners:
         owner = _find(owners, name)
-        revoked = _chosen(owner, prefix)
+        revoked = _keys_by_hash(owner, prefix)
         if not revoked:
             raise KeysError(f"{name} has no key, so there is none to revoke.")
-        left = tuple(key for key in _valid(owner) if key not in revoked)
+        left = tuple(key for key in _valid_keys(owner) if key not in revoked)
         owners[owners.index(owner)] = replace(owner, keys=left)
-    keys = "The key" if len(revoked) == 1 else f"All {len(revoked)} keys"
-    print(f"{keys} of {name} {'is' if len(revoked) == 1 else 'are'} revoked; {_left(len(left))}")
-    if not any(_valid(owner) for owner in owners):
+    subject = f"The key of {name} is" if len(revoked) == 1 else f"All {len(revoked)} keys of {name} are"
+    if left:
+        print(f"{subject} revoked; {len(left)} more {'is' if len(left) == 1 else 'are'} valid.")
+    else:
+        print(f"{subject} revoked; the conversations stay, and a new key opens them.")
+    if not any(_valid_keys(owner) for owner in owners):
         _note("No owner has a key now; a server with auth=auto goes on asking for one, also when it starts anew.")
 
 
-def _warn_of_given(asked: Request, given: Sequence[EnvironmentKey]) -> None:
-    """Say that a key of the environment goes on being let in; this command cannot take it back."""
-    if asked.key is None and any(entry.name == asked.name for entry in given):
-        _note(f"{asked.name} has a key in RESONANCE_API_KEYS too; it is let in until it is taken out there.")
-
-
-def _left(count: int) -> str:
-    if count:
-        return f"{count} more {'is' if count == 1 else 'are'} valid."
-    return "the conversations stay, and a new key opens them."
+def _warn_of_environment(options: Options, environment_keys: Sequence[EnvironmentKey]) -> None:
+    """Warn that the owner has a key in the environment, which this command cannot revoke."""
+    if options.key is None and any(key.name == options.name for key in environment_keys):
+        _note(f"{options.name} has a key in RESONANCE_API_KEYS too; it is let in until it is taken out there.")
 
 
 def _find(owners: Sequence[Owner], name: str) -> Owner:
@@ -217,56 +212,128 @@ def _find(owners: Sequence[Owner], name: str) -> Owner:
     raise KeysError(f"There is no owner {name!r} in this file; there are: {known}.")
 
 
-def _chosen(owner: Owner, prefix: str | None) -> list[ApiKey]:
-    """The valid keys whose hash begins so, or all. Raises KeysError when that is not one."""
-    valid = _valid(owner)
+def _keys_by_hash(owner: Owner, prefix: str | None) -> list[ApiKey]:
+    """The valid key whose hash has this prefix, or all keys. Raises KeysError where it is not exactly one."""
+    valid = _valid_keys(owner)
     if prefix is None:
         return valid
     found = [key for key in valid if prefix and key.sha256.startswith(prefix.lower())]
     if len(found) != 1:
-        known = ", ".join(key.sha256[:SHOWN] for key in valid) or "none"
-        how_many = "no key" if not found else f"{len(found)} keys"
-        raise KeysError(f"{owner.name} has {how_many} whose hash begins with {prefix!r}; there are: {known}.")
+        known = ", ".join(key.sha256[:HASH_DIGITS] for key in valid) or "none"
+        count = "no key" if not found else f"{len(found)} keys"
+        raise KeysError(f"{owner.name} has {count} whose hash begins with {prefix!r}; there are: {known}.")
     return found
 
 
-def _valid(owner: Owner) -> list[ApiKey]:
-    return [key for key in owner.keys if key.is_valid(_now())]
+def _valid_keys(owner: Owner) -> list[ApiKey]:
+    return [key for key in owner.keys if key.is_valid(datetime.now(UTC))]
 
 
 def _new_key(admin: bool) -> tuple[str, ApiKey]:
     secret = f"rsn-{secrets.token_urlsafe(32)}"
-    return secret, ApiKey(key_digest(secret).hex(), _time(_now()), admin)
+    return secret, ApiKey(key_digest(secret).hex(), _rfc3339(datetime.now(UTC)), admin)
 
 
-def _show(owners: Sequence[Owner], given: Sequence[EnvironmentKey]) -> None:
+def _list(owners: Sequence[Owner], environment_keys: Sequence[EnvironmentKey]) -> None:
     table = Table("name", "owner", "key begins", "created", "may", "valid")
     for owner in owners:
-        keys = _valid(owner)
+        keys = _valid_keys(owner)
         for key in keys:
             until = f"until {key.expires_at}" if key.expires_at else "until revoked"
-            may = MAY_MANAGE if key.admin else MAY_USE
-            table.add_row(owner.name, owner.id, key.sha256[:SHOWN], key.created_at, may, until)
+            role = ADMIN if key.admin else USER
+            table.add_row(owner.name, owner.id, key.sha256[:HASH_DIGITS], key.created_at, role, until)
         if not keys:
             table.add_row(owner.name, owner.id, "no key", "", "", "")
-    names = owner_names(owners, given)
-    ids = {name: id for id, name in names.items()}
-    for entry in given:
-        digest = key_digest(entry.key)
-        id = owner_id_of_key(digest) if entry.name is None else ids[entry.name]
-        table.add_row(
-            entry.name or "(no name)", id, digest.hex()[:SHOWN], "RESONANCE_API_KEYS", MAY_USE, "while it is set"
+    for key in environment_keys:
+        digits = key_digest(key.key).hex()[:HASH_DIGITS]
+        name = key.name or "(no name)"
+        table.add_row(name, key.owner_id(owners), digits, "RESONANCE_API_KEYS", USER, "while it is set")
+    _print_table(table)
+
+
+def _list_unclaimed(url: str | None, names: Mapping[str, str]) -> None:
+    """Print what belongs to no known owner; `names` are the known owners' names by id."""
+    from serve.storage.ownership import holdings  # the database's libraries are needed by `claim` alone
+
+    unclaimed = [holding for holding in _with_store(url, holdings) if holding.owner not in names]
+    if not unclaimed:
+        print("Everything that is stored belongs to an owner with a name or a key.")
+        return
+    table = Table("from", "conversations", "messages", "votes", "latest", "written")
+    for holding in unclaimed:
+        counts = map(str, (holding.amount.conversations, holding.amount.messages, holding.amount.votes))
+        latest = "" if holding.latest is None else f"{holding.latest:%Y-%m-%d %H:%M}"
+        written = "without keys" if holding.owner == NOBODY else "with a key that is not known any more"
+        table.add_row(holding.owner or "(nobody)", *counts, latest, written)
+    _print_table(table)
+    print("`resonance keys claim NAME [from=OWNER]` gives it to NAME.")
+
+
+def _claim(url: str | None, names: Mapping[str, str], name: str, source: str | None) -> None:
+    """Move what `source` (a name, an id, or None: nobody) has to the owner `name`, and print how much it was."""
+    from serve.storage.ownership import holdings, move
+
+    ids = {known: id for id, known in names.items()}
+    if name not in ids:
+        raise KeysError(
+            f"There is no owner {name!r}; there are: {', '.join(sorted(ids)) or 'none'}. `resonance keys add {name}` "
+            "makes one."
         )
-    show_table(table)
+    source_id = NOBODY if source is None else ids.get(source, source)
+    if source_id == ids[name]:
+        raise KeysError(f"What {source} has is {name}'s already.")
+    if source is not None and source_id not in [holding.owner for holding in _with_store(url, holdings)]:
+        raise KeysError(f"Nothing that is stored belongs to {source!r}; `resonance keys claim` lists what there is.")
+    moved = _with_store(url, lambda store: move(store, source_id, ids[name]))
+    what = "were written without keys" if source is None else f"belonged to {source}"
+    if moved:
+        print(f"{name} has {_in_words(moved)} now that {what}.")
+    else:
+        print(f"There is nothing to claim: no conversations and no votes {what}.")
+
+
+def _in_words(amount: "Amount") -> str:
+    counts = {"conversation": amount.conversations, "message": amount.messages, "vote": amount.votes}
+    words = [f"{count} {noun if count == 1 else noun + 's'}" for noun, count in counts.items()]
+    return f"{words[0]} with {words[1]} and {words[2]}"
+
+
+def _with_store(url: str | None, work: "Callable[[Store], Awaitable[Result]]") -> Result:
+    """Open an existing database, and run `work` with it. Raises KeysError where it is unavailable."""
+    from serve.storage.database import default_url
+    from serve.storage.errors import StoreUnavailable
+    from serve.storage.store import Store
+
+    logging.getLogger("resonance").addHandler(logging.NullHandler())  # the error names the cause
+    store = Store(url or default_url())
+    path = store.url.database if store.url.get_backend_name() == "sqlite" else None
+    if path and not Path(path).is_file():
+        raise KeysError(f"There is no database at {path}; store.url=URL says which one the server uses.")
+
+    async def run() -> Result:
+        try:
+            return await work(store)
+        finally:
+            await store.close()
+
+    try:
+        return asyncio.run(run())
+    except StoreUnavailable as error:
+        shown = store.url.render_as_string(hide_password=True)
+        raise KeysError(f"The database {shown} cannot be used: {error}.") from error
+
+
+def _print_table(table: Table) -> None:
+    """Print a table; a pipe or file gets its rows unwrapped."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PIPED_WIDTH)
+    console.print(table, markup=False)
 
 
 def _note(sentence: str) -> None:
     print(sentence, file=sys.stderr)
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _time(moment: datetime) -> str:
+def _rfc3339(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,7 +1,7 @@
-"""Owners and their API keys in one file of RESONANCE_HOME: `{"version": 2, "owners": [...]}`, keys as hashes only.
+"""The file of owners and their API keys in RESONANCE_HOME: `{"version": 2, "owners": [...]}`, with keys as hashes only.
 
-Conversations belong to an owner's id, which stays when keys change. The first version of the file was a list of keys,
-and a key's hash was the owner's id: such a file is read as owners with that id, and rewritten by the next change.
+Conversations belong to an owner's id, which stays the same when keys change. The first version of the file was a list
+of keys, and a key's hash was its owner's id. Such a file is read as owners with these ids; the next change rewrites it.
 """
 
 import hashlib
@@ -23,16 +23,16 @@ from resonance.private_files import FILE, private_folder
 
 VERSION = 2
 NAME = re.compile(r"[\w.@-]{1,64}")
-LOCK_SECONDS = 10.0  # how long a change waits for another process's change
+LOCK_SECONDS = 10.0  # that a change waits for another process's change
 
 
 class KeysError(ResonanceError):
-    """A key that cannot be made, read or revoked."""
+    """A key cannot be made, read or revoked."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """One key: the SHA-256 of the key itself in hexadecimal. After `expires_at` (RFC 3339) it is not valid."""
+    """One key, as its SHA-256 in hexadecimal. It is invalid after `expires_at` (RFC 3339)."""
 
     sha256: str
     created_at: str
@@ -46,7 +46,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose conversations these are; without keys nobody can reach them until a key is added again."""
+    """An owner of conversations. Without a valid key nobody can read them."""
 
     id: str
     name: str
@@ -55,34 +55,40 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentKey:
-    """A key of RESONANCE_API_KEYS; without a name its owner is the key itself."""
+    """A key of RESONANCE_API_KEYS. A key without a name is an owner by itself."""
 
     key: str
     name: str | None = None
 
+    def owner_id(self, owners: Sequence[Owner]) -> str:
+        """The id of the key's owner; `owners` are those of the file, where a name may have another id."""
+        if self.name is None:
+            return owner_id_of_key(key_digest(self.key))
+        return next((owner.id for owner in owners if owner.name == self.name), owner_id_of_name(self.name))
+
 
 def keys_file() -> Path:
-    """Where the keys are kept."""
+    """The path of the file."""
     return home() / "api-keys.json"
 
 
 def key_digest(key: str) -> bytes:
-    """What is kept of a key."""
+    """The SHA-256 of a key."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
 def owner_id_of_key(digest: bytes) -> str:
-    """The id of an owner who is known by one key only."""
+    """The id of an owner that is known by one key only."""
     return digest.hex()[:32]
 
 
 def owner_id_of_name(name: str) -> str:
-    """The id of a new owner. It follows from the name, so that a database finds its owners when a keys file is lost."""
+    """The id of a new owner: a hash of the name, so that a lost keys file can be made again for the same database."""
     return f"own-{hashlib.sha256(f'owner {name}'.encode()).hexdigest()[:20]}"
 
 
 def read_owners(path: Path | None = None) -> list[Owner]:
-    """All owners, oldest first. Raises KeysError when the file is not ours."""
+    """All owners, oldest first. Raises KeysError when the file is invalid."""
     path = path or keys_file()
     try:
         content: object = json.loads(path.read_text(encoding="utf-8"))
@@ -97,7 +103,7 @@ def read_owners(path: Path | None = None) -> list[Owner]:
 
 @contextmanager
 def edit_owners() -> Generator[list[Owner]]:
-    """The owners, to be changed in place: they are written when the block ends, and other processes wait. KeysError."""
+    """Lock the file and yield its owners, to be changed in place; write them when the block ends. Raises KeysError."""
     path = keys_file()
     try:
         private_folder(path.parent)
@@ -113,8 +119,8 @@ def edit_owners() -> Generator[list[Owner]]:
 
 
 def parse_environment_keys(text: str) -> tuple[EnvironmentKey, ...]:
-    """The keys of RESONANCE_API_KEYS: KEY or NAME:KEY, comma-separated. Raises KeysError, which shows no key."""
-    given: dict[str, EnvironmentKey] = {}
+    """The keys of RESONANCE_API_KEYS: KEY or NAME:KEY, comma-separated. Raises KeysError, which names no key."""
+    keys: dict[str, EnvironmentKey] = {}
     for number, part in enumerate((part.strip() for part in text.split(",")), start=1):
         if not part:
             continue
@@ -127,9 +133,17 @@ def parse_environment_keys(text: str) -> tuple[EnvironmentKey, ...]:
             )
         if not entry.key:
             raise KeysError(f"RESONANCE_API_KEYS has no key behind {name}:; write {name}:KEY.")
-        if given.setdefault(entry.key, entry) != entry:
+        if keys.setdefault(entry.key, entry) != entry:
             raise KeysError(f"Key {number} of RESONANCE_API_KEYS stands there twice, for different owners.")
-    return tuple(given.values())
+    return tuple(keys.values())
+
+
+def owner_names(owners: Sequence[Owner], environment_keys: Sequence[EnvironmentKey]) -> dict[str, str]:
+    """The names of all owners by id, those of the environment included."""
+    names = {owner.id: owner.name for owner in owners}
+    for key in environment_keys:
+        names.setdefault(key.owner_id(owners), key.name or "(a key of RESONANCE_API_KEYS without a name)")
+    return names
 
 
 def _owners(content: object) -> list[Owner]:
@@ -157,5 +171,5 @@ def _owner_of_key(entry: Mapping[str, Any]) -> Owner:
 def _key(entry: Mapping[str, Any]) -> ApiKey:
     key = ApiKey(**entry)
     bytes.fromhex(key.sha256)
-    key.is_valid(datetime.now(UTC))  # raises for a time that is none
+    key.is_valid(datetime.now(UTC))  # raises ValueError for an invalid time
     return key

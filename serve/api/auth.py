@@ -1,4 +1,4 @@
-"""Who is calling: an API key's owner, or nobody in particular where no keys are asked for."""
+"""Authentication: the caller of a request is the owner of its API key, or nobody where no keys are required."""
 
 import hmac
 import logging
@@ -15,16 +15,16 @@ from fastapi.security.utils import get_authorization_scheme_param
 
 from resonance.errors import ResonanceError
 from serve.api.errors import ApiError
-from serve.owners import ApiKey, EnvironmentKey, Owner, key_digest, owner_id_of_key, owner_id_of_name, read_owners
+from serve.owners import ApiKey, EnvironmentKey, Owner, key_digest, owner_id_of_key, read_owners
 
 log = logging.getLogger("resonance.serve")
-LOOK_EVERY = 0.5  # seconds between two looks at the file for the sake of answers that are under way
+CHECK_INTERVAL = 0.5  # seconds between two checks of the file on behalf of running answers
 _bearer = HTTPBearer(auto_error=False, description="One of the server's API keys, where it asks for them.")
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`owner` is the id of whose conversations these are; `client` is whom limits count for; `key` is a key's hash."""
+    """`owner` is the id of the conversations' owner, `client` the key of rate limits, `key` the API key's hash."""
 
     owner: str
     client: str
@@ -33,35 +33,35 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """A key that is let in, and whose it is."""
+    """A key and its owner's id."""
 
     digest: bytes
     owner: str
-    stored: ApiKey | None = None  # None: of RESONANCE_API_KEYS
+    stored: ApiKey | None = None  # None: a key of RESONANCE_API_KEYS
 
     def is_valid(self) -> bool:
         """Whether it has not expired."""
         return self.stored is None or self.stored.is_valid(datetime.now(UTC))
 
     def is_admin(self) -> bool:
-        """Whether it may change what is served."""
+        """Whether it may change the served models."""
         return self.stored is not None and self.stored.admin
 
 
 class KeyRing:
-    """The keys that are let in: some given, others of a file, which may change while the server runs.
+    """The valid API keys: those of the environment, and those of a file that may change while the server runs.
 
-    An `open` ring lets everybody in. One that `closes` asks for keys from the moment that there are some, and stays
-    so: a file that loses its last key must not open the server.
+    An `open` ring lets everybody in. With `closes` it requires keys as soon as there are some, and stays closed: a file
+    that loses its last key must not open the server.
     """
 
-    def __init__(self, given: Sequence[EnvironmentKey], file: Path, *, open: bool, closes: bool = True) -> None:
+    def __init__(self, environment: Sequence[EnvironmentKey], file: Path, *, open: bool, closes: bool = True) -> None:
         self._open, self._closes = open, closes
-        self._given, self._file = tuple(given), file
-        self._stamp: tuple[int, ...] | None = ()
-        self._looked_at = 0.0
+        self._environment, self._file = tuple(environment), file
+        self._file_version: tuple[int, ...] | None = ()
+        self._checked_at = 0.0
         self._keys: list[KnownKey] = []
-        self._told = False
+        self._warned = False
 
     @property
     def open(self) -> bool:
@@ -71,24 +71,24 @@ class KeyRing:
         return self._open
 
     def find(self, key: str) -> KnownKey | None:
-        """The key if it is let in. Every known key is compared, each in constant time."""
+        """The valid key that equals `key`. It is compared with every known key, each in constant time."""
         self.refresh()
         digest = key_digest(key)
         same = [known for known in self._keys if hmac.compare_digest(digest, known.digest)]
         return next((known for known in same if known.is_valid()), None)
 
     def owner(self, key: str) -> str | None:
-        """The id of the owner of a key that is let in."""
+        """The id of a valid key's owner."""
         found = self.find(key)
         return None if found is None else found.owner
 
     def is_admin(self, key: str) -> bool:
-        """Whether a key is one of those that may change what is served."""
+        """Whether a key is valid and may change the served models."""
         found = self.find(key)
         return found is not None and found.is_admin()
 
     def authenticate(self, authorization: str | None, address: str) -> Caller:
-        """The caller, by a request's Authorization header and where it comes from. Raises ApiError 401."""
+        """The caller, by a request's Authorization header and address. Raises ApiError 401."""
         if self.open:
             return Caller(owner="", client=address)
         scheme, key = get_authorization_scheme_param(authorization)
@@ -100,68 +100,65 @@ class KeyRing:
         return Caller(owner=found.owner, client=found.owner, key=found.digest)
 
     def is_still_valid(self, key: bytes) -> bool:
-        """Whether the key with this hash is let in as before; without one the caller came while the server was open."""
-        if time.monotonic() > self._looked_at + LOOK_EVERY:
+        """Whether the key with this hash is valid. An empty hash is: the request came while the server was open."""
+        if time.monotonic() > self._checked_at + CHECK_INTERVAL:
             self.refresh()
         return not key or any(known.digest == key and known.is_valid() for known in self._keys)
 
     def renamed_owners(self) -> dict[str, str]:
-        """Owner ids by those under which owners may have written while RESONANCE_API_KEYS gave their keys no names."""
+        """The owners of the environment's keys by the ids that they had while their keys had no names."""
         self.refresh()
         ids = {owner_id_of_key(known.digest): known.owner for known in self._keys if known.stored is None}
         return {former: owner for former, owner in ids.items() if former != owner}
 
     def refresh(self) -> None:
-        """Read the file again when it has changed. An unreadable one lets nobody in."""
-        self._looked_at = time.monotonic()
-        stamp = self._stamp_of_file()
-        if stamp == self._stamp:
+        """Read the file again when it has changed. While it cannot be read, its keys are invalid."""
+        self._checked_at = time.monotonic()
+        version = self._version_of_file()
+        if version == self._file_version:
             return
-        self._stamp = stamp
+        self._file_version = version
         owners: list[Owner] = []
         try:
             owners = read_owners(self._file)
         except ResonanceError as error:
             log.error("%s Until then its keys are not let in.", error)
-        self._keys = known_keys(owners, self._given)
+        self._keys = _known_keys(owners, self._environment)
         if self._keys and self._open:
-            self._tell()
+            self._close_or_warn()
 
-    def _stamp_of_file(self) -> tuple[int, ...] | None:
+    def _version_of_file(self) -> tuple[int, ...] | None:
         try:
             stat = self._file.stat()
         except OSError:
             return None
         return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
-    def _tell(self) -> None:
+    def _close_or_warn(self) -> None:
         if self._closes:
             self._open = False
             log.warning(
                 "there are API keys now, so every request needs one from here on (auth=auto); what was written without "
                 "keys belongs to nobody until `resonance keys claim NAME` gives it to somebody"
             )
-        elif not self._told:
-            self._told = True
+        elif not self._warned:
+            self._warned = True
             log.warning("there are API keys, but auth=none: everybody is let in without one")
 
 
-def known_keys(owners: Sequence[Owner], given: Sequence[EnvironmentKey]) -> list[KnownKey]:
-    """All keys; one that stands in the file and is given without a name belongs to its owner in the file."""
-    ids = {owner.name: owner.id for owner in owners}
-    kept = [KnownKey(bytes.fromhex(key.sha256), owner.id, key) for owner in owners for key in owner.keys]
-    stored = {known.digest for known in kept}
-    for entry in given:
-        digest = key_digest(entry.key)
-        if entry.name is not None:
-            kept.append(KnownKey(digest, ids.get(entry.name) or owner_id_of_name(entry.name)))
-        elif digest not in stored:
-            kept.append(KnownKey(digest, owner_id_of_key(digest)))
-    return kept
+def _known_keys(owners: Sequence[Owner], environment: Sequence[EnvironmentKey]) -> list[KnownKey]:
+    """All keys. A nameless key of the environment that is in the file as well belongs to its owner in the file."""
+    known = [KnownKey(bytes.fromhex(key.sha256), owner.id, key) for owner in owners for key in owner.keys]
+    stored = {key.digest for key in known}
+    for key in environment:
+        digest = key_digest(key.key)
+        if key.name is not None or digest not in stored:
+            known.append(KnownKey(digest, key.owner_id(owners)))
+    return known
 
 
 async def caller(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
-    """The caller of a request. Raises ApiError 401 without a key that is let in."""
+    """The caller of a request. Raises ApiError 401 without a valid key, where keys are required."""
     ring: KeyRing = request.app.state.service.keys
     address = request.client.host if request.client else "unknown"
     return ring.authenticate(request.headers.get("authorization"), address)
@@ -172,7 +169,7 @@ async def admin(
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     known: Annotated[Caller, Depends(caller)],
 ) -> Caller:
-    """The caller of what only an admin key may do, wherever the server listens. Raises ApiError 401 and 403."""
+    """The caller of an admin endpoint, which needs an admin key even on an open server. Raises ApiError 401 and 403."""
     ring: KeyRing = request.app.state.service.keys
     if credentials is None or not ring.is_admin(credentials.credentials):
         raise ApiError(
