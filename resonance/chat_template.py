@@ -1,8 +1,8 @@
-"""One prompt object for training, evaluation and serving: messages -> token ids and a loss mask, and back.
+"""Chat templates for training, evaluation and serving: messages -> token ids and a loss mask, and back.
 
-It knows how a conversation is written down and how much of it fits into a window, and nothing of models.
-Every piece of a prompt is encoded by itself, so that the tokens of a prefix never depend on what follows: what the
-model sees at inference is, token for token, what it saw in training.
+A template also fits a conversation into the context window; it knows nothing of models. Each segment of a prompt is
+encoded separately, so that the tokens of a prefix never depend on what follows: a prompt has the same tokens at
+inference as in training.
 """
 
 import re
@@ -20,11 +20,11 @@ ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 
 
 class TemplateError(ResonanceError):
-    """Messages that no template can write down, an unknown template, or ids that are not a conversation."""
+    """Messages that a template cannot render, an unknown template, or token ids that are not a conversation."""
 
 
 class ContextOverflow(TemplateError):
-    """The system prompt and the newest turn alone are longer than the room there is."""
+    """The system prompt and the newest turn alone exceed the token budget."""
 
     def __init__(self, needed: int, budget: int) -> None:
         super().__init__(
@@ -36,7 +36,7 @@ class ContextOverflow(TemplateError):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation; `context` is what a user's message should be answered from."""
+    """One turn of a conversation; `context` is the text that answers a user's message."""
 
     role: Role
     content: str
@@ -51,7 +51,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A conversation as tokens; `loss_mask` is true on the assistant's words and the token that ends them."""
+    """A conversation as tokens; `loss_mask` is true on the assistant's content and the token that ends it."""
 
     input_ids: list[int]
     loss_mask: list[bool]
@@ -59,7 +59,7 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What of a conversation fits: the messages kept, how many were dropped, the prompt's tokens."""
+    """A conversation cut to a budget: the messages kept, the number dropped, the prompt's tokens."""
 
     messages: list[Message]
     dropped: int
@@ -70,9 +70,8 @@ class Fitted:
 class Window:
     """How many tokens a conversation with a model may have.
 
-    `context_length` is what prompt and answer have in all. `trained_length` is the longest conversation that the model
-    has learned from: further back it knows no positions, so older turns are kept up to there only. None: as far as
-    the context goes.
+    `context_length` limits prompt and answer together. `trained_length` is the longest conversation in the model's
+    training: later positions are untrained, so older turns are kept up to that length only. None: the whole context.
     """
 
     context_length: int
@@ -80,27 +79,27 @@ class Window:
 
     @property
     def history_length(self) -> int:
-        """How many tokens prompt and answer have where the prompt holds more than the newest turn."""
+        """The limit of prompt and answer together where the prompt holds older turns."""
         return min(self.context_length, self.trained_length or self.context_length)
 
     def prompt_budget(self, max_new_tokens: int) -> int:
-        """How many tokens a prompt may have: an answer keeps what it asks for, but at most a quarter of the window."""
-        return _less_the_answer(self.context_length, max_new_tokens)
+        """The limit of a prompt: `max_new_tokens`, but at most a quarter of the window, are reserved for the answer."""
+        return _without_answer(self.context_length, max_new_tokens)
 
     def history_budget(self, max_new_tokens: int) -> int:
-        """How many of them it may have because of older turns."""
-        return _less_the_answer(self.history_length, max_new_tokens)
+        """The limit of a prompt that holds older turns."""
+        return _without_answer(self.history_length, max_new_tokens)
 
 
-def _less_the_answer(length: int, max_new_tokens: int) -> int:
+def _without_answer(length: int, max_new_tokens: int) -> int:
     return length - max(1, min(max_new_tokens, length // 4))
 
 
 class ChatTemplate(ABC):
-    """How messages are written down for a model; kept in each checkpoint by its name.
+    """The format of messages for a model; each checkpoint records its template's name.
 
-    `special_tokens` are those the template adds to GPT-2's vocabulary. `jinja` says the same as a Hugging Face chat
-    template, for other people's programs.
+    `special_tokens` are those that the template adds to GPT-2's vocabulary. `jinja` is the same format as a Hugging
+    Face chat template, for other programs.
     """
 
     name: ClassVar[str]
@@ -116,31 +115,28 @@ class ChatTemplate(ABC):
 
     @staticmethod
     def named(name: str, tokenizer: Tokenizer | None = None) -> "ChatTemplate":
-        """Make the template of that name, with a tokenizer of its own unless one is given."""
-        template = _template_class(name)
+        """Make the template of that name; without a tokenizer, with one that has the template's special tokens."""
+        if name not in TEMPLATES:
+            raise TemplateError(f"There is no chat template {name!r}; there are {', '.join(TEMPLATES)}.")
+        template = TEMPLATES[name]
         return template(tokenizer or Tokenizer.gpt2(template.special_tokens))
 
-    @staticmethod
-    def special_tokens_of(name: str) -> tuple[str, ...]:
-        """The tokens which the template of that name adds to GPT-2's vocabulary."""
-        return _template_class(name).special_tokens
-
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> Rendered:
-        """Write messages down as token ids and a loss mask of the same length.
+        """Render messages as token ids and a loss mask of the same length.
 
-        With `add_generation_prompt` the ids end where an answer begins. Raises TemplateError when a system message
-        stands anywhere but first.
+        With `add_generation_prompt` the ids end where an answer starts. Raises TemplateError when a system message
+        is not the first message.
         """
         ids: list[int] = []
         mask: list[bool] = []
-        for piece in self._pieces(messages, add_generation_prompt):
-            ids += piece.ids
-            mask += [piece.supervised] * len(piece.ids)
+        for segment in self._segments(messages, add_generation_prompt):
+            ids += segment.ids
+            mask += [segment.supervised] * len(segment.ids)
         return Rendered(ids, mask)
 
     @abstractmethod
     def parse(self, input_ids: Sequence[int]) -> list[Message]:
-        """Read a conversation back from its tokens; an unfinished answer counts as far as it goes.
+        """Parse a conversation from its tokens; an unfinished answer is kept as a message.
 
         Raises TemplateError where the ids are not a conversation in this template.
         """
@@ -148,58 +144,58 @@ class ChatTemplate(ABC):
     def fit(self, messages: Sequence[Message], *, budget: int, history_budget: int | None = None) -> Fitted:
         """Keep the newest turns whose prompt has at most `budget` tokens.
 
-        Whole turns go, oldest first; the system prompt and the newest user message (with all that follows it) stay.
-        `history_budget` is how long a prompt may be because of older turns: without them it may still have `budget`
-        tokens. Raises ContextOverflow when these alone do not fit.
+        Drops whole turns, oldest first; keeps the system prompt and the newest user message with everything after it.
+        `history_budget` limits a prompt that holds older turns; one without them may have `budget` tokens. Raises
+        ContextOverflow when a prompt without older turns does not fit.
         """
-        opening = 1 if messages and messages[0].role == "system" else 0
-        starts = [opening, *(i for i, message in enumerate(messages) if message.role == "user" and i > opening)]
-        room = budget if history_budget is None else min(budget, history_budget)
+        first = 1 if messages and messages[0].role == "system" else 0
+        starts = [first, *(i for i, message in enumerate(messages) if message.role == "user" and i > first)]
+        history_budget = budget if history_budget is None else min(budget, history_budget)
         needed = 0
         for start in starts:
-            kept = [*messages[:opening], *messages[start:]]
+            kept = [*messages[:first], *messages[start:]]
             prompt = self.render(kept, add_generation_prompt=True).input_ids
-            if len(prompt) <= (budget if start == starts[-1] else room):
+            if len(prompt) <= (budget if start == starts[-1] else history_budget):
                 return Fitted(kept, len(messages) - len(kept), prompt)
             needed = len(prompt)
         raise ContextOverflow(needed, budget)
 
     @abstractmethod
-    def _write(self, message: Message) -> "Iterator[_Piece]":
-        """The pieces of one message."""
+    def _render_message(self, message: Message) -> "Iterator[_Segment]":
+        """Render one message."""
 
     @abstractmethod
-    def _opening(self, system: Message | None) -> "_Piece":
-        """What a conversation begins with."""
+    def _start(self, system: Message | None) -> "_Segment":
+        """Render the start of a conversation."""
 
     @abstractmethod
-    def _generation_prompt(self) -> "_Piece":
-        """What stands before an answer."""
+    def _generation_prompt(self) -> "_Segment":
+        """Render the prefix of an answer."""
 
-    def _pieces(self, messages: Sequence[Message], add_generation_prompt: bool) -> "Iterator[_Piece]":
+    def _segments(self, messages: Sequence[Message], add_generation_prompt: bool) -> "Iterator[_Segment]":
         system = messages[0] if messages and messages[0].role == "system" else None
-        yield self._opening(system)
+        yield self._start(system)
         for message in messages[1:] if system else messages:
             if message.role == "system":
                 raise TemplateError("A system message can only stand first in a conversation.")
-            yield from self._write(message)
+            yield from self._render_message(message)
         if add_generation_prompt:
             yield self._generation_prompt()
 
-    def _piece(self, text: str) -> "_Piece":
-        return _Piece(self.tokenizer.encode(text), supervised=False)
+    def _text(self, text: str) -> "_Segment":
+        return _Segment(self.tokenizer.encode(text), supervised=False)
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class _Segment:
     ids: list[int]
     supervised: bool
 
 
 class AlpacaTemplate(ChatTemplate):
-    """The wording of Alpaca and of *Build a Large Language Model (From Scratch)*, in plain text.
+    """The format of Alpaca and of *Build a Large Language Model (From Scratch)*, in plain text.
 
-    Text that looks like one of the template's headings gets a backslash before it, and loses it when read back.
+    Rendering puts a backslash before text that looks like one of the template's headings; parsing removes it.
     """
 
     name = "alpaca"
@@ -227,36 +223,37 @@ class AlpacaTemplate(ChatTemplate):
     def parse(self, input_ids: Sequence[int]) -> list[Message]:
         messages: list[Message] = []
         ends = [i for i, token in enumerate(input_ids) if token == self.end_id]
-        for begin, end in pairwise([-1, *ends, len(input_ids)]):
-            text = self.tokenizer.decode(input_ids[begin + 1 : end])
+        for previous, end in pairwise([-1, *ends, len(input_ids)]):
+            text = self.tokenizer.decode(input_ids[previous + 1 : end])
             prompt, heading, answer = text.partition(self.response)
-            opening, *users = prompt.split(self.instruction)
-            if begin == -1:
-                if opening != self.preamble:
-                    messages.append(Message("system", self._unescape(opening)))
-            elif opening:
-                raise TemplateError(f"These tokens are not an alpaca conversation: after an answer stands {opening!r}.")
+            prefix, *users = prompt.split(self.instruction)
+            if previous == -1:
+                if prefix != self.preamble:
+                    messages.append(Message("system", self._unescape(prefix)))
+            elif prefix:
+                raise TemplateError(f"These tokens are not an alpaca conversation: after an answer stands {prefix!r}.")
             for user in users:
-                content, given, context = user.partition(self.context)
-                messages.append(Message("user", self._unescape(content), self._unescape(context) if given else None))
+                content, separator, escaped = user.partition(self.context)
+                context = self._unescape(escaped) if separator else None
+                messages.append(Message("user", self._unescape(content), context))
             if heading and (answer or end < len(input_ids)):
                 messages.append(Message("assistant", answer))
         return messages
 
-    def _opening(self, system: Message | None) -> _Piece:
-        return self._piece(self.preamble if system is None else self._escape(system.content))
+    def _start(self, system: Message | None) -> _Segment:
+        return self._text(self.preamble if system is None else self._escape(system.content))
 
-    def _write(self, message: Message) -> Iterator[_Piece]:
+    def _render_message(self, message: Message) -> Iterator[_Segment]:
         if message.role == "assistant":
             yield self._generation_prompt()
-            yield _Piece([*self.tokenizer.encode(message.content), self.end_id], supervised=True)
+            yield _Segment([*self.tokenizer.encode(message.content), self.end_id], supervised=True)
             return
-        yield self._piece(self.instruction + self._escape(message.content))
+        yield self._text(self.instruction + self._escape(message.content))
         if message.context is not None:
-            yield self._piece(self.context + self._escape(message.context))
+            yield self._text(self.context + self._escape(message.context))
 
-    def _generation_prompt(self) -> _Piece:
-        return self._piece(self.response)
+    def _generation_prompt(self) -> _Segment:
+        return self._text(self.response)
 
     def _escape(self, text: str) -> str:
         return self._heading.sub(r"\\\1", text)
@@ -266,7 +263,7 @@ class AlpacaTemplate(ChatTemplate):
 
 
 class ChatMLTemplate(ChatTemplate):
-    """Each message between two tokens of its own, which no text can produce; a context is a message of its own."""
+    """Each message between two special tokens, which no text encodes to; a context is a separate message."""
 
     name = "chatml"
     special_tokens = ("<|im_start|>", "<|im_end|>")
@@ -288,11 +285,11 @@ class ChatMLTemplate(ChatTemplate):
         starts = [i for i, token in enumerate(input_ids) if token == self.start_id]
         if input_ids and starts[:1] != [0]:
             raise TemplateError("These tokens are not a chatml conversation: they do not begin with <|im_start|>.")
-        for start, after in pairwise([*starts, len(input_ids)]):
-            block = list(input_ids[start + 1 : after])
+        for start, end in pairwise([*starts, len(input_ids)]):
+            block = list(input_ids[start + 1 : end])
             finished = self.end_id in block
-            words = block[: block.index(self.end_id)] if finished else block
-            role, _, content = self.tokenizer.decode(words).partition("\n")
+            text = self.tokenizer.decode(block[: block.index(self.end_id)] if finished else block)
+            role, _, content = text.partition("\n")
             if role == "context":
                 context = content
             elif role in ROLES and (finished or content):
@@ -302,32 +299,26 @@ class ChatMLTemplate(ChatTemplate):
                 raise TemplateError(f"These tokens are not a chatml conversation: there is a message by {role!r}.")
         return messages
 
-    def _opening(self, system: Message | None) -> _Piece:
-        return _Piece([], supervised=False) if system is None else self._block("system", system.content)
+    def _start(self, system: Message | None) -> _Segment:
+        return _Segment([], supervised=False) if system is None else self._block("system", system.content)
 
-    def _write(self, message: Message) -> Iterator[_Piece]:
+    def _render_message(self, message: Message) -> Iterator[_Segment]:
         if message.context is not None:
             yield self._block("context", message.context)
         if message.role == "assistant":
             yield self._generation_prompt()
-            yield _Piece([*self.tokenizer.encode(message.content), self.end_id], supervised=True)
-            yield self._piece("\n")
+            yield _Segment([*self.tokenizer.encode(message.content), self.end_id], supervised=True)
+            yield self._text("\n")
         else:
             yield self._block(message.role, message.content)
 
-    def _generation_prompt(self) -> _Piece:
-        return _Piece([self.start_id, *self.tokenizer.encode("assistant\n")], supervised=False)
+    def _generation_prompt(self) -> _Segment:
+        return _Segment([self.start_id, *self.tokenizer.encode("assistant\n")], supervised=False)
 
-    def _block(self, role: str, content: str) -> _Piece:
+    def _block(self, role: str, content: str) -> _Segment:
         encode = self.tokenizer.encode
         ids = [self.start_id, *encode(role + "\n"), *encode(content), self.end_id, *encode("\n")]
-        return _Piece(ids, supervised=False)
+        return _Segment(ids, supervised=False)
 
 
 TEMPLATES: dict[str, type[ChatTemplate]] = {template.name: template for template in (AlpacaTemplate, ChatMLTemplate)}
-
-
-def _template_class(name: str) -> type[ChatTemplate]:
-    if name not in TEMPLATES:
-        raise TemplateError(f"There is no chat template {name!r}; there are {', '.join(TEMPLATES)}.")
-    return TEMPLATES[name]

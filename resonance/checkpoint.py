@@ -1,6 +1,6 @@
 """A checkpoint on disk: save, load, find, list.
 
-It knows files and what they are called; how tensors are named in them is `resonance.weights`' business.
+It knows files and their names; `resonance.weights` knows the tensors in them.
 """
 
 import errno
@@ -33,7 +33,7 @@ READ_AT_ONCE = 4 << 20  # bytes
 
 
 class CheckpointError(ResonanceError):
-    """A checkpoint that is not there, not whole, or not ours."""
+    """A checkpoint that is missing, incomplete, damaged or not ours."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,17 @@ class Checkpoint:
 
     @cached_property
     def config(self) -> GPT2Config:
-        """The model's sizes. Raises WeightsError when the files cannot be read."""
+        """The model's configuration. Raises WeightsError when the files cannot be read."""
         return weights.read_config(self.folder)
 
     @property
     def window(self) -> Window:
-        """How many tokens a conversation with it may have, as it was trained."""
+        """How many tokens a conversation with the model may have."""
         return Window(self.config.context_length, self.metadata.trained_length)
 
     @classmethod
     def open(cls, path: str | Path) -> "Checkpoint":
-        """The checkpoint in a folder or file. Raises CheckpointError when it is not a whole one."""
+        """Open the checkpoint in a folder or file. Raises CheckpointError when it is incomplete."""
         path = Path(path)
         if not (path / METADATA_FILE).is_file():
             if (path / TRAIN_FILE).is_file():
@@ -82,9 +82,9 @@ class Checkpoint:
 
     @classmethod
     def find(cls, what: str | Path, root: Path | None = None) -> "Checkpoint":
-        """The checkpoint of a name: `latest`, `best`, a run's, `RUN/last`, a folder or file, or a base model's.
+        """Find a checkpoint: `latest`, `best`, a run's name, `RUN/last`, a folder or file, or a base model's name.
 
-        Raises CheckpointError, which lists what there is, when there is none of that name.
+        Raises CheckpointError, which lists the checkpoints, when there is none of that name.
         """
         root = root or paths.CHECKPOINTS
         if what in ("latest", "best"):
@@ -98,37 +98,37 @@ class Checkpoint:
             return cls.open(what)
         if str(what) in PRESETS:
             return cls.open(weights.resolve(what))
-        there = ", ".join(run.name for run in cls.list(root)) or "no runs yet"
+        runs = ", ".join(run.name for run in cls.list(root)) or "no runs yet"
         bases = ", ".join(weights.downloaded_models())
         raise CheckpointError(
-            f"There is no checkpoint {str(what)!r}; there are: {there}; downloaded base models: {bases or 'none'}."
+            f"There is no checkpoint {str(what)!r}; there are: {runs}; downloaded base models: {bases or 'none'}."
         )
 
     @classmethod
     def find_named(cls, name: str, root: Path | None = None) -> "Checkpoint":
-        """The checkpoint of a name as `find` finds it, but never one outside `root`, be it by a path or by a link.
+        """Find a checkpoint like `find`, but never one outside `root`, neither by a path nor by a link.
 
-        Base models, which are downloaded, have their own names. Raises CheckpointError when there is none.
+        Downloaded base models are found by name. Raises CheckpointError when there is none.
         """
         root = root or paths.CHECKPOINTS
         if name not in ("latest", "best", *PRESETS):
             inside = "/" not in name and (root / name).is_dir() and (root / name).resolve().parent == root.resolve()
             if not inside or name in (".", ".."):
-                there = ", ".join(run.name for run in cls.list(root)) or "no runs yet"
-                raise CheckpointError(f"There is no checkpoint {name!r}; there are: {there}.")
+                runs = ", ".join(run.name for run in cls.list(root)) or "no runs yet"
+                raise CheckpointError(f"There is no checkpoint {name!r}; there are: {runs}.")
             return cls.open(root / name)
         return cls.find(name if name not in PRESETS else weights.resolve(name), root)
 
     @classmethod
     def list(cls, root: Path | None = None) -> "list[Checkpoint]":
-        """The whole checkpoints under `root`, newest first; broken ones are passed over."""
-        found: list[tuple[float, Checkpoint]] = []
+        """List the complete checkpoints under `root`, newest first; broken ones are skipped."""
+        runs: list[tuple[float, Checkpoint]] = []
         for folder in run_folders(root):
             try:
-                found.append(((folder / MODEL_FILE).stat().st_mtime, cls.open(folder)))
+                runs.append(((folder / MODEL_FILE).stat().st_mtime, cls.open(folder)))
             except (ResonanceError, OSError):
                 continue
-        return [run for _, run in sorted(found, key=lambda pair: pair[0], reverse=True)]
+        return [run for _, run in sorted(runs, key=lambda pair: pair[0], reverse=True)]
 
     @classmethod
     def save(
@@ -142,12 +142,12 @@ class Checkpoint:
         same_as: Path | None = None,
         name: str | None = None,
     ) -> "Checkpoint":
-        """Write a model, its tokenizer and where it came from, each file whole or not at all.
+        """Write a model, its tokenizer and its metadata, each file atomically.
 
-        transformers opens the folder as it is. An adapter is merged into the weights that are written, and stands by
-        itself in `adapter/`, which peft opens. `same_as` is a file that holds these very tensors already and is taken
-        as it is; `name` stands in the model card instead of the folder's. What stood in the folder is replaced only
-        once its successor is on disk. Raises OSError when the disk will not take it.
+        transformers opens the folder. An adapter is merged into the weights, and also saved alone in `adapter/`, which
+        peft opens. `same_as` is a file that already holds these tensors and is linked instead of written; `name`
+        replaces the folder's name in the model card. A previous file is replaced only once the new one is on disk.
+        Raises OSError when the disk is full or cannot be written.
         """
         folder, metadata = Path(folder), metadata or Metadata()
         folder.mkdir(parents=True, exist_ok=True)
@@ -166,7 +166,7 @@ class Checkpoint:
             stamp = {"format": "pt", "crc32": _checksum(tensors)}
             try:
                 write_atomically(folder / MODEL_FILE, lambda path: save_file(tensors, path, stamp))
-            except SafetensorError as error:  # which is how it tells of a full disk
+            except SafetensorError as error:  # which safetensors raises for a full disk
                 raise OSError(errno.EIO, str(error), str(folder / MODEL_FILE)) from error
         else:
             link_or_copy(same_as, folder / MODEL_FILE)
@@ -175,7 +175,7 @@ class Checkpoint:
         return checkpoint
 
     def num_parameters(self) -> int:
-        """How many numbers the model has learned, by its files' headers; no weights are loaded.
+        """Count the parameters from the files' headers, without loading weights.
 
         Raises WeightsError or CheckpointError when the file is damaged.
         """
@@ -184,7 +184,7 @@ class Checkpoint:
         return weights.count_parameters(self.folder)
 
     def load_model(self, dtype: torch.dtype | None = None) -> GPT2:
-        """The model, with its weights mapped from the file and checked against their checksum.
+        """Load the model, its weights mapped from the file and verified against their checksum.
 
         Raises WeightsError or CheckpointError when the file is damaged.
         """
@@ -193,28 +193,28 @@ class Checkpoint:
         return GPT2.from_pretrained(self.folder, dtype=dtype)
 
     def load_tokenizer(self) -> Tokenizer:
-        """The tokenizer that the model was trained with; GPT-2's own for a base model."""
+        """Load the tokenizer that the model was trained with; GPT-2's own for a base model."""
         if (self.folder / "tokenizer_config.json").is_file():
             return Tokenizer.load(self.folder)
         return Tokenizer.gpt2()
 
     def template(self) -> ChatTemplate:
-        """The chat template that the model was trained with."""
+        """Make the chat template that the model was trained with."""
         return ChatTemplate.named(self.metadata.template, self.load_tokenizer())
 
     def train_yaml(self) -> str | None:
-        """The resolved config that made it, as YAML text; None for a base model."""
+        """Return the resolved config of the training run as YAML text; None for a base model."""
         path = self.folder / TRAIN_FILE
         return path.read_text(encoding="utf-8") if path.is_file() else None
 
-    def record(self, **known: object) -> "Checkpoint":
-        """Replace some of what `resonance.json` and the model card say."""
-        changed = Checkpoint(self.folder, replace(self.metadata, **known))  # pyright: ignore[reportArgumentType]  # callers name fields
+    def record(self, **changes: object) -> "Checkpoint":
+        """Replace fields of the metadata in `resonance.json` and the model card."""
+        changed = Checkpoint(self.folder, replace(self.metadata, **changes))  # pyright: ignore[reportArgumentType]  # callers name fields
         changed._write_metadata()
         return changed
 
     def record_scores(self, scores: Mapping[str, dict[str, object]]) -> "Checkpoint":
-        """Add scores by task to `resonance.json` and to the model card; the same tasks' older scores go."""
+        """Add scores by task to `resonance.json` and the model card; they replace the same tasks' older scores."""
         return self.record(scores={**self.metadata.scores, **scores})
 
     def _write_metadata(self, name: str | None = None) -> None:
@@ -225,7 +225,7 @@ class Checkpoint:
     def _verify(self) -> None:
         path = self.folder / MODEL_FILE
         try:
-            with safe_open(path, "pt") as file:  # also sees that the file is whole
+            with safe_open(path, "pt") as file:  # also checks that the file is whole
                 expected = (file.metadata() or {}).get("crc32")
             actual = _checksum_of_file(path)
         except (SafetensorError, OSError) as error:
@@ -238,12 +238,12 @@ class Checkpoint:
 
 
 def run_folders(root: Path | None = None) -> list[Path]:
-    """Every folder under `root` that a run has begun to write, whole or not."""
+    """List every folder under `root` that holds a file of a run, complete or not."""
     root = root or paths.CHECKPOINTS
     if not root.is_dir():
         return []
-    marks = (METADATA_FILE, TRAIN_FILE, MODEL_FILE)
-    return sorted(folder for folder in root.iterdir() if any((folder / mark).is_file() for mark in marks))
+    files = (METADATA_FILE, TRAIN_FILE, MODEL_FILE)
+    return sorted(folder for folder in root.iterdir() if any((folder / file).is_file() for file in files))
 
 
 def _best(runs: list[Checkpoint]) -> Checkpoint:
@@ -259,7 +259,7 @@ def _best(runs: list[Checkpoint]) -> Checkpoint:
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    """CRC-32 over the bytes of all tensors, in the order of their names."""
+    """Compute the CRC-32 over the bytes of all tensors, in the order of their names."""
     crc = 0
     for name in sorted(tensors):
         crc = zlib.crc32(tensors[name].contiguous().view(torch.uint8).numpy().data, crc)
@@ -267,7 +267,7 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _checksum_of_file(path: Path) -> str:
-    """The same of a safetensors file, read a little at a time: mapped, all of it would count as memory in use."""
+    """Compute the same of a safetensors file, read in pieces: mapped pages would count as memory in use."""
     crc = 0
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")

@@ -1,13 +1,12 @@
 """Low-rank adapters (LoRA): inject, merge, save, load.
 
-The model's own weights stay as they are. Beside each chosen matrix W (out, in) two thin ones are trained, A (rank, in)
-and B (out, rank), and the layer computes with W + scaling B A. B begins at zero, so that training begins at the model
-itself. The model knows nothing of this: `inject` puts other modules into its layers' places, `merge` puts plain ones
-back.
+The model's own weights are frozen. Beside each target matrix W (out, in) two thin ones are trained, A (rank, in) and
+B (out, rank), and the layer computes with W + scaling B A. B starts at zero, so that training starts at the base model.
+The model knows nothing of adapters: `inject` replaces its layers, `merge` restores plain ones.
 
-Query, key and value are one matrix in GPT-2 and have one A and one B here: all three look at their input in the same
-`rank` directions, and make of them what their own rows of B say. An A for each would be half as much again to train,
-and no longer what peft has for the same weights.
+Query, key and value are one matrix in GPT-2 and share one A and one B: all three project their input onto the same
+`rank` directions, and each has its own rows of B. An A for each would be half as many parameters again, and would
+differ from peft's adapter of the same weights.
 
 Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models".
 """
@@ -28,20 +27,20 @@ from resonance.weights import peft
 from resonance.weights.state_dict import check, listed, shapes
 
 TARGETS = ("attention.qkv", "attention.proj", "feed_forward.fc", "feed_forward.proj")  # a block's matrices
-EMBEDDINGS = ("token_embedding", "head")  # what has a row for each token
+EMBEDDINGS = ("token_embedding", "head")  # matrices with a row for each token
 
 
 class AdapterError(ResonanceError):
-    """An adapter that cannot be, or that does not belong to the model."""
+    """Invalid adapter settings, or an adapter that does not fit the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoraConfig:
-    """Which matrices are adapted, and how. Raises AdapterError when that cannot be."""
+    """Which matrices are adapted, and how. Raises AdapterError for invalid values."""
 
     rank: int = 8
-    alpha: float = 16.0  # how much the update weighs: alpha / rank times B A
-    dropout: float = 0.0  # of the update's input, in training
+    alpha: float = 16.0  # the update is alpha / rank times B A
+    dropout: float = 0.0  # of the update's input, during training
     targets: Sequence[str] = TARGETS
     rslora: bool = False  # alpha / sqrt(rank) instead, which lets high ranks learn (Kalajdzievski 2023)
 
@@ -55,24 +54,24 @@ class LoraConfig:
             raise AdapterError(f"An adapter's dropout must be in [0, 1), not {self.dropout}.")
         unknown = [target for target in self.targets if target not in TARGETS]
         if unknown or not self.targets:
-            asked = listed(unknown) or "nothing"
-            raise AdapterError(f"An adapter's targets must be some of {', '.join(TARGETS)}, not {asked}.")
+            given = listed(unknown) or "nothing"
+            raise AdapterError(f"An adapter's targets must be some of {', '.join(TARGETS)}, not {given}.")
 
     @property
     def scaling(self) -> float:
-        """What B A is multiplied by."""
+        """The factor of B A."""
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
 
 class LowRankLinear(nn.Module):
-    """A frozen layer with its trained update: (..., in) -> (..., out)."""
+    """A frozen layer plus its trained update: (..., in) -> (..., out)."""
 
     def __init__(self, frozen: nn.Linear, config: LoraConfig) -> None:
         super().__init__()
         self.frozen, self.config = frozen, config
         self.lora_a = nn.Parameter(frozen.weight.new_empty(config.rank, frozen.in_features))
         self.lora_b = nn.Parameter(frozen.weight.new_zeros(frozen.out_features, config.rank))
-        nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))  # as a layer of torch's is
+        nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))  # as torch initialises nn.Linear
 
     def forward(self, x: Tensor) -> Tensor:
         narrow = F.linear(F.dropout(x, self.config.dropout, self.training), self.lora_a)  # (..., rank)
@@ -80,12 +79,12 @@ class LowRankLinear(nn.Module):
 
     @torch.no_grad()
     def merged(self) -> Tensor:
-        """W + scaling B A, (out, in)."""
+        """Compute W + scaling B A, (out, in)."""
         return torch.addmm(self.frozen.weight, self.lora_b, self.lora_a, alpha=self.config.scaling)
 
 
 class GrownEmbedding(nn.Module):
-    """An embedding, or a head, of which only the last rows are trained: those of tokens that the base never knew."""
+    """An embedding, or a head, of which only the last rows are trained: those of tokens that the base does not have."""
 
     def __init__(self, weight: Tensor, new: int) -> None:
         super().__init__()
@@ -105,9 +104,9 @@ class GrownEmbedding(nn.Module):
 
 
 def inject(model: GPT2, config: LoraConfig, *, new_tokens: int = 0) -> None:
-    """Freeze the model and give it an adapter, with A drawn from torch's random numbers; it computes what it did.
+    """Freeze the model and add an adapter, with A drawn from torch's random numbers; the output is unchanged.
 
-    The last `new_tokens` of the vocabulary, which a template has added, are trained too: frozen they would stay noise.
+    The last `new_tokens` rows of the vocabulary, which a template has added, are trained too, because they are noise.
     Raises AdapterError when the model has an adapter already, or is narrower than the rank.
     """
     if config_of(model) is not None:
@@ -125,12 +124,12 @@ def inject(model: GPT2, config: LoraConfig, *, new_tokens: int = 0) -> None:
     for name in EMBEDDINGS if new_tokens else ():
         if (embedding := getattr(model, name)) is not None:
             model.set_submodule(name, GrownEmbedding(embedding.weight.detach(), new_tokens))
-    model.train(model.training)  # so that new parts drop nothing out where the others do not
+    model.train(model.training)  # the new modules take over the model's mode
 
 
 @torch.no_grad()
 def merge(model: GPT2) -> None:
-    """Put the adapter into the weights: a plain GPT2 again, all of it trainable. Without an adapter nothing changes."""
+    """Merge the adapter into the weights: a plain GPT2, all of it trainable. Without an adapter nothing changes."""
     if config_of(model) is None:
         return
     for name, module in list(model.named_modules()):
@@ -146,12 +145,12 @@ def merge(model: GPT2) -> None:
 
 
 def plain(model: GPT2) -> GPT2:
-    """The model without an adapter: a merged copy that shares what was not adapted, or itself if it is plain."""
+    """Return the model without an adapter: a merged copy that shares unadapted tensors, or a plain model itself."""
     return model if config_of(model) is None else GPT2.from_state(model.config, MergedState(model))
 
 
 class MergedState(Mapping[str, Tensor]):
-    """A model's state dict as it is once merged: each tensor is made when it is asked for, so that none lies about."""
+    """A model's merged state dict; each tensor is computed on access, so that no second model is in memory."""
 
     def __init__(self, model: GPT2) -> None:
         self._model, self._shapes = model, shapes(model.config)
@@ -172,12 +171,12 @@ class MergedState(Mapping[str, Tensor]):
 
 
 def config_of(model: GPT2) -> LoraConfig | None:
-    """The settings of the model's adapter; None where it has none."""
+    """Return the settings of the model's adapter; None where it has none."""
     return next((module.config for module in model.modules() if isinstance(module, LowRankLinear)), None)
 
 
 def describe(model: GPT2) -> dict[str, object] | None:
-    """What the model's adapter is, with a checksum of the weights that it is over; None where there is none."""
+    """Describe the model's adapter, with a checksum of its base weights; None where there is none."""
     if (config := config_of(model)) is None:
         return None
     return {
@@ -193,9 +192,9 @@ def describe(model: GPT2) -> dict[str, object] | None:
 
 
 def save(model: GPT2, folder: str | Path, *, base: str | None = None) -> dict[str, object]:
-    """Write the adapter by itself, in a folder that peft opens; `base` is where it finds the weights beneath.
+    """Write the adapter alone, in a folder that peft opens; `base` names the base weights for peft.
 
-    Returns what `describe` says of it. Raises AdapterError when the model has none.
+    Returns `describe(model)`. Raises AdapterError when the model has no adapter.
     """
     config, described = config_of(model), describe(model)
     if config is None or described is None:
@@ -219,25 +218,25 @@ def save(model: GPT2, folder: str | Path, *, base: str | None = None) -> dict[st
 
 @torch.no_grad()
 def load(model: GPT2, folder: str | Path) -> None:
-    """Give a plain model the adapter that `save` or peft wrote; its vocabulary grows by the tokens that it brings.
+    """Add an adapter that `save` or peft wrote to a plain model; the vocabulary grows by the adapter's new tokens.
 
     Raises AdapterError when the adapter belongs to another base, and WeightsError when its files are missing, damaged
-    or no plain LoRA; the model then is as it was.
+    or no plain LoRA; the model is then unchanged.
     """
     stored = peft.read(Path(folder))
     targets = [target for target in TARGETS if f"blocks.0.{target}.lora_a" in stored.tensors]
     config = LoraConfig(stored.rank, stored.alpha, stored.dropout, targets, stored.rslora)
     vocab_size = model.config.vocab_size
-    known = stored.added.start if stored.added else vocab_size
-    if vocab_size not in (known, stored.added.stop):
-        raise AdapterError(f"The adapter in {folder} adds tokens from {known} on, and the model has {vocab_size}.")
-    wanted = _shapes(config, model.config, len(stored.added))
-    for name in sorted(wanted.keys() ^ stored.tensors.keys()):
-        said = "lacks" if name in wanted else "has"
-        raise AdapterError(f"The adapter in {folder} is not one of a model like this: it {said} {name}.")
-    for name, shape in wanted.items():
+    base_size = stored.added.start if stored.added else vocab_size
+    if vocab_size not in (base_size, stored.added.stop):
+        raise AdapterError(f"The adapter in {folder} adds tokens from {base_size} on, and the model has {vocab_size}.")
+    expected = _shapes(config, model.config, len(stored.added))
+    for name in sorted(expected.keys() ^ stored.tensors.keys()):
+        verb = "lacks" if name in expected else "has"
+        raise AdapterError(f"The adapter in {folder} is not one of a model like this: it {verb} {name}.")
+    for name, shape in expected.items():
         check(name, stored.tensors[name], shape, f"the adapter in {folder}")
-    if stored.base_crc32 not in (None, _checksum_of_base(model, vocab_size - known)):
+    if stored.base_crc32 not in (None, _checksum_of_base(model, vocab_size - base_size)):
         raise AdapterError(
             f"The adapter in {folder} was trained over other weights than the model's; "
             f"load it over {stored.base or 'the random ones that it began with'}."
@@ -245,21 +244,21 @@ def load(model: GPT2, folder: str | Path) -> None:
     if stored.added:
         model.resize_vocab(stored.added.stop)
     inject(model, config, new_tokens=len(stored.added))
-    for name in wanted:
+    for name in expected:
         model.get_parameter(name).copy_(stored.tensors[name])
 
 
 def _shapes(config: LoraConfig, sizes: GPT2Config, new_tokens: int) -> dict[str, tuple[int, ...]]:
-    """The adapter's parameters by name."""
+    """Return the shapes of the adapter's parameters by name."""
     matrices = shapes(sizes)
-    found: dict[str, tuple[int, ...]] = {}
+    parameters: dict[str, tuple[int, ...]] = {}
     for layer in range(sizes.n_layer):
         for target in config.targets:
             outputs, inputs = matrices[f"blocks.{layer}.{target}.weight"]
-            found[f"blocks.{layer}.{target}.lora_a"] = (config.rank, inputs)
-            found[f"blocks.{layer}.{target}.lora_b"] = (outputs, config.rank)
+            parameters[f"blocks.{layer}.{target}.lora_a"] = (config.rank, inputs)
+            parameters[f"blocks.{layer}.{target}.lora_b"] = (outputs, config.rank)
     grown = [name for name in EMBEDDINGS if new_tokens and f"{name}.weight" in matrices]
-    return found | {f"{name}.new": (new_tokens, sizes.n_embd) for name in grown}
+    return parameters | {f"{name}.new": (new_tokens, sizes.n_embd) for name in grown}
 
 
 def _new_tokens(model: GPT2) -> int:
@@ -268,7 +267,7 @@ def _new_tokens(model: GPT2) -> int:
 
 
 def _tensor(model: GPT2, name: str, *, merged: bool) -> Tensor:
-    """A tensor by its canonical name, with its update or as it is beneath."""
+    """Return a tensor by its name in a plain model, with its update or without."""
     owner, _, kind = name.rpartition(".")
     module = model.get_submodule(owner)
     if isinstance(module, LowRankLinear):
@@ -281,7 +280,7 @@ def _tensor(model: GPT2, name: str, *, merged: bool) -> Tensor:
 
 
 def _checksum_of_base(model: GPT2, new_tokens: int) -> str:
-    """CRC-32 of the weights' values beneath an adapter; the last `new_tokens` rows are none of theirs."""
+    """Compute the CRC-32 of an adapter's base weights, without the last `new_tokens` rows of the vocabulary."""
     crc = 0
     for name in shapes(model.config):
         tensor = _tensor(model, name, merged=False)

@@ -9,14 +9,14 @@ LAST_FOLDER = "last"
 
 @dataclass(frozen=True, slots=True)
 class Monitor:
-    """The score by which a run's best weights are chosen."""
+    """The score that selects a run's best weights."""
 
     name: str
     value: float
     mode: str = "min"
 
     def better_than(self, other: "Monitor | None") -> bool:
-        """Whether this value beats another of the same name."""
+        """Whether this value is better than another of the same name."""
         if other is None or other.name != self.name:
             return other is None
         return self.value < other.value if self.mode == "min" else self.value > other.value
@@ -24,20 +24,20 @@ class Monitor:
 
 @dataclass(frozen=True, slots=True)
 class LastWeights:
-    """A run's newest weights, in a folder of their own beside those that are served."""
+    """A run's newest weights, in a folder inside the run's."""
 
     steps: int
     tokens_seen: int
-    value: float | None  # of the monitored score at that step; None: it was not measured there
+    value: float | None  # of the monitored score at that step; None: not measured
     folder: str = LAST_FOLDER
 
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """`resonance.json`: what the weights are, where they came from, and how well they do."""
+    """`resonance.json`: what the weights are, their provenance and their scores."""
 
     template: str = "alpaca"
-    base: str | None = None  # the weights that training started from; None: random ones
+    base: str | None = None  # the weights that training started from; None: random
     base_sha256: str | None = None
     data: str | None = None
     data_fingerprint: str | None = None
@@ -46,23 +46,19 @@ class Metadata:
     seed: int | None = None
     steps: int = 0
     tokens_seen: int = 0
-    trained_length: int | None = None  # tokens of the longest conversation that it or its base learned from
-    adapter: dict[str, object] | None = None  # what was trained over the base, and is merged into the weights
+    trained_length: int | None = None  # tokens of the longest conversation in training, the base's included
+    adapter: dict[str, object] | None = None  # what was trained over the base; merged into the weights
     monitor: Monitor | None = None
-    weights: str | None = None  # which of the run's weights these are: `best` by the monitored score, or `last`
+    weights: str | None = None  # `best` by the monitored score, or `last`
     last: LastWeights | None = None
-    training: dict[str, object] = field(
-        default_factory=dict[str, object]
-    )  # command, precision, hardware, versions, ...
-    resumes: list[dict[str, object]] = field(
-        default_factory=list[dict[str, object]]
-    )  # when, from which step, what changed
+    training: dict[str, object] = field(default_factory=dict[str, object])  # command, precision, hardware, ...
+    resumes: list[dict[str, object]] = field(default_factory=list[dict[str, object]])  # time, step, changes
     scores: dict[str, dict[str, object]] = field(default_factory=dict[str, dict[str, object]])
     created_at: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
 
     @classmethod
     def from_json(cls, text: str) -> "Metadata":
-        """Read what `to_json` wrote; keys of later versions are passed over. Raises ValueError or TypeError."""
+        """Parse `resonance.json`; unknown keys, of later versions, are ignored. Raises ValueError or TypeError."""
         values = json.loads(text)
         if not isinstance(values, dict):
             raise TypeError(f"an object was expected, not {text.strip()[:20]!r}")
@@ -74,5 +70,5 @@ class Metadata:
         return cls(**known)
 
     def to_json(self) -> str:
-        """The text of `resonance.json`."""
+        """Return the text of `resonance.json`."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"

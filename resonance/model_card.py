@@ -1,4 +1,4 @@
-"""The model card: what a checkpoint's `README.md` says, all of it from the checkpoint itself."""
+"""The model card: a checkpoint's `README.md`, written from its metadata."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from resonance.model_config import GPT2Config
 
 
 def model_card(name: str, config: GPT2Config, metadata: Metadata) -> str:
-    """Markdown with a Hub-style header: origin, sizes, training and scores."""
+    """Write Markdown with a Hub-style header: origin, sizes, training and scores."""
     facts = {
         "Started from": metadata.base or "random weights",
         "Instruction data": metadata.data or "none",
@@ -64,7 +64,7 @@ def _tokens(count: int | None) -> str:
 
 
 def _training_facts(training: Mapping[str, object]) -> dict[str, object]:
-    """The rows of the run's record: how, on what and with what it was trained."""
+    """Return the table's rows about the training run: command, precision, hardware, versions."""
     if not training:
         return {}
     hardware, versions = training.get("hardware"), training.get("versions")

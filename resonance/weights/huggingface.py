@@ -66,7 +66,7 @@ SIZES = {  # ours: theirs
     "n_head": "n_head",
     "n_layer": "n_layer",
 }
-VARIANTS: dict[str, tuple[object, ...]] = {  # keys that change what is computed: the values that mean GPT-2
+VARIANTS: dict[str, tuple[object, ...]] = {  # keys that change the computation, and the values that GPT-2 has
     "model_type": ("gpt2",),
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
     "scale_attn_weights": (True,),
@@ -77,14 +77,14 @@ VARIANTS: dict[str, tuple[object, ...]] = {  # keys that change what is computed
 
 
 def read_config(folder: Path, *, n_head: int | None = None) -> GPT2Config:
-    """What `config.json` and the tensors' names say. Raises WeightsError, naming the file or key."""
+    """Read the configuration from `config.json` and the tensors' names. Raises WeightsError, naming the file or key."""
     config = _config(read_settings(folder / CONFIG), _prefixed(_map_tensors(folder)), folder)
     check_head_count(n_head, config, folder)
     return config
 
 
 def read(folder: Path, *, n_head: int | None = None) -> tuple[GPT2Config, dict[str, Tensor]]:
-    """The model in a Hugging Face folder, the tensors' types kept; all of them stay mapped.
+    """Read the model in a Hugging Face folder; tensors keep their dtypes and stay mapped from the file.
 
     Raises WeightsError, naming the file, key or tensor, when anything is missing, damaged or unsupported.
     """
@@ -95,9 +95,9 @@ def read(folder: Path, *, n_head: int | None = None) -> tuple[GPT2Config, dict[s
 
 
 def check_shapes(folder: Path) -> GPT2Config:
-    """The configuration, once every tensor is known to be there with its shape. Raises WeightsError as `read` does.
+    """Check that every tensor is there with its shape, and return the configuration. Raises WeightsError like `read`.
 
-    The tensors are mapped and not read, but for a head that may be the token embedding's equal.
+    The tensors are mapped but not read, except a head that may equal the token embedding.
     """
     return read(folder)[0]
 
@@ -107,16 +107,16 @@ def write(folder: Path, config: GPT2Config, state: Mapping[str, Tensor], *, eos_
     settings, tensors = to_huggingface(config, state, eos_token_id=eos_token_id)
     (folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    shutil.copymode(folder / CONFIG, folder / WEIGHTS)  # safetensors leaves it to its owner alone
+    shutil.copymode(folder / CONFIG, folder / WEIGHTS)  # safetensors creates files that only the owner can read
 
 
 def to_huggingface(
     config: GPT2Config, state: Mapping[str, Tensor], *, eos_token_id: int = END_OF_TEXT
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Our configuration and tensors as Hugging Face's: the content of `config.json`, and contiguous tensors.
+    """Convert our configuration and tensors to the content of `config.json` and contiguous Hugging Face tensors.
 
-    `eos_token_id` is where their generation stops; a model with fewer tokens than that has none. Raises
-    WeightsError, naming the tensor, when the state is not exactly that of the configuration.
+    transformers stops generating at `eos_token_id`; it is left out of a model with fewer tokens. Raises WeightsError,
+    naming the tensor, when the state is not exactly that of the configuration.
     """
     check_complete(state, config)
     tensors = {
@@ -150,24 +150,23 @@ def to_huggingface(
 def from_huggingface(
     settings: Mapping[str, Any], tensors: Mapping[str, Tensor], *, where: object = "the weights"
 ) -> tuple[GPT2Config, dict[str, Tensor]]:
-    """Hugging Face's `config.json` and tensors as ours; the inverse of `to_huggingface`.
+    """Convert Hugging Face's `config.json` and tensors to ours; the inverse of `to_huggingface`.
 
-    Names with and without `transformer.` are read. The head is tied unless there is an `lm_head.weight` that
-    differs from the embedding, or that `tie_word_embeddings` calls untied. Raises WeightsError for variants of
-    GPT-2 that compute something else, and for missing or misshapen tensors; `where` is named in it.
+    Names may lack `transformer.`. The head is tied unless there is an `lm_head.weight` that differs from the
+    embedding, or that `tie_word_embeddings` declares untied. Raises WeightsError, which names `where`, for variants
+    of GPT-2 with another computation and for missing or misshapen tensors.
     """
-    whole = _prefixed(tensors)
-    config = _config(settings, whole, where)
+    stored = _prefixed(tensors)
+    config = _config(settings, stored, where)
     state: dict[str, Tensor] = {}
     for name, shape in shapes(config).items():
-        stored = NAMES(name)
-        if stored not in whole:
-            held = listed(tensors) or "nothing"
-            raise WeightsError(f"{stored} is missing from {where}, which holds {held}.")
-        check(stored, whole[stored], shape[::-1] if is_projection(name) else shape, where)
-        state[name] = whole[stored].T if is_projection(name) else whole[stored]
+        theirs = NAMES(name)
+        if theirs not in stored:
+            raise WeightsError(f"{theirs} is missing from {where}, which holds {listed(tensors) or 'nothing'}.")
+        check(theirs, stored[theirs], shape[::-1] if is_projection(name) else shape, where)
+        state[name] = stored[theirs].T if is_projection(name) else stored[theirs]
     beyond = NAMES(f"blocks.{config.n_layer}.norm1.weight")
-    if beyond in whole:
+    if beyond in stored:
         raise WeightsError(f"{where} holds {beyond}, but its config.json says n_layer is {config.n_layer}.")
     return config, state
 
@@ -177,7 +176,7 @@ def _map_tensors(folder: Path) -> dict[str, Tensor]:
     for file in _files(folder):
         try:
             with safe_open(file, framework="pt") as opened:
-                names = opened.keys()  # an open file is no dict: it cannot be iterated over
+                names = opened.keys()  # an open file cannot be iterated over
                 tensors |= {name: opened.get_tensor(name) for name in names}
         except FileNotFoundError:
             raise WeightsError(f"{file} is missing.") from None
@@ -191,13 +190,13 @@ def _prefixed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _is_tied(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], where: object) -> bool:
-    said = settings.get("tie_word_embeddings", True)
+    is_declared_tied = settings.get("tie_word_embeddings", True)
     head, embedding = tensors.get(HEAD), tensors.get(NAMES("token_embedding.weight"))
     if head is None:
-        if not said:
+        if not is_declared_tied:
             raise WeightsError(f"{HEAD} is missing from {where}, whose config.json says that it is not tied.")
         return True
-    return bool(said) and embedding is not None and head.shape == embedding.shape and head.equal(embedding)
+    return bool(is_declared_tied) and embedding is not None and head.shape == embedding.shape and head.equal(embedding)
 
 
 def _config(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], where: object) -> GPT2Config:

@@ -1,6 +1,6 @@
 """The layout of *Build a Large Language Model (From Scratch)*: a `.pth` with the state dict of its `GPTModel`.
 
-It keeps query, key and value apart, calls a LayerNorm's weight `scale`, and always has an output head of its own.
+Query, key and value are separate matrices, a LayerNorm's weight is called `scale`, and the output head is never tied.
 """
 
 import pickle
@@ -14,7 +14,7 @@ from torch import Tensor
 from resonance.model_config import GPT2Config, ModelError
 from resonance.weights.state_dict import Names, WeightsError, check, listed, number, read_settings, shapes
 
-HEAD_WIDTH = 64  # of every released GPT-2; the file itself does not say how many heads there are
+HEAD_WIDTH = 64  # of every released GPT-2; the file itself does not hold the head count
 ENDINGS = (".pth", ".pt")
 SETTINGS = "settings.json"
 
@@ -45,12 +45,12 @@ NAMES = Names(
 
 
 def read_config(path: Path, *, n_head: int | None = None) -> GPT2Config:
-    """The sizes that the tensors' shapes tell. Raises WeightsError, naming the file or the tensor."""
+    """Infer the configuration from the tensors' shapes. Raises WeightsError, naming the file or the tensor."""
     return _open(path, n_head)[1]
 
 
 def read(path: Path, *, n_head: int | None = None) -> tuple[GPT2Config, dict[str, Tensor]]:
-    """The model in a `.pth` file, or in a folder that holds one (and its `settings.json`).
+    """Read the model in a `.pth` file, or in a folder that holds one (and its `settings.json`).
 
     Query, key and value are joined; missing query, key and value biases (`qkv_bias=False`) become zeros; a head
     equal to the token embedding is tied. The head count is `n_head`, else the settings', else width / 64.
@@ -67,9 +67,9 @@ def read(path: Path, *, n_head: int | None = None) -> tuple[GPT2Config, dict[str
 
 
 def check_shapes(path: Path) -> GPT2Config:
-    """The configuration, once every tensor is known to be there with its shape. Raises WeightsError as `read` does.
+    """Check that every tensor is there with its shape, and return the configuration. Raises WeightsError like `read`.
 
-    The tensors are mapped and not read, but for the head and the token embedding, which may be equal.
+    The tensors are mapped but not read, except the head and the token embedding, which may be equal.
     """
     file, config, tensors = _open(path, None)
     for name, shape in shapes(config).items():
@@ -82,7 +82,7 @@ def check_shapes(path: Path) -> GPT2Config:
 
 
 def find(folder: Path) -> Path:
-    """The one `.pth` of a folder. Raises WeightsError where there are several or none."""
+    """Return the one `.pth` of a folder. Raises WeightsError where there are several or none."""
     found = sorted(path for path in folder.iterdir() if path.suffix in ENDINGS)
     if len(found) != 1:
         names = listed(path.name for path in found) or "none"
@@ -91,11 +91,12 @@ def find(folder: Path) -> Path:
 
 
 def _open(path: Path, n_head: int | None) -> tuple[Path, GPT2Config, dict[str, Tensor]]:
-    file, beside = (find(path), path / SETTINGS) if path.is_dir() else (path, None)
-    settings = read_settings(beside) if beside and beside.is_file() else {}
+    file, settings_file = (find(path), path / SETTINGS) if path.is_dir() else (path, None)
+    settings = read_settings(settings_file) if settings_file and settings_file.is_file() else {}
     tensors = _load(file)
-    n_head = n_head or int(number(settings, "n_heads", 0, beside)) or None
-    return file, _config(tensors, file, n_head, number(settings, "drop_rate", GPT2Config().dropout, beside)), tensors
+    n_head = n_head or int(number(settings, "n_heads", 0, settings_file)) or None
+    dropout = number(settings, "drop_rate", GPT2Config().dropout, settings_file)
+    return file, _config(tensors, file, n_head, dropout), tensors
 
 
 def _load(file: Path) -> dict[str, Tensor]:
@@ -118,7 +119,7 @@ def _load(file: Path) -> dict[str, Tensor]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{file} is damaged, cut short, or not a file of torch.save ({reason}).") from None
     if isinstance(content, dict) and isinstance(content.get("model_state_dict"), dict):
-        content = content["model_state_dict"]  # saved together with an optimiser, as in the book's chapter 5
+        content = content["model_state_dict"]  # saved with an optimiser, as in the book's chapter 5
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise WeightsError(f"{file} holds no state dict (tensors by name); save the model's state_dict() alone.")
     return content
@@ -165,7 +166,7 @@ def _qkv(tensors: Mapping[str, Tensor], pattern: str, shape: tuple[int, ...], fi
 
 
 def _thirds(tensors: Mapping[str, Tensor], pattern: str, shape: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]]]:
-    """What query, key and value are called, with their shapes; none where they have no biases."""
+    """Return the names and shapes of query, key and value; none where they have no biases."""
     names = [pattern.format(part=part) for part in ("query", "key", "value")]
     if pattern.endswith("bias") and not any(name in tensors for name in names):
         return []

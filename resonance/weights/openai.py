@@ -59,14 +59,14 @@ SIZES = {  # ours: theirs
 
 
 def read_config(folder: Path, *, n_head: int | None = None) -> GPT2Config:
-    """What `hparams.json` says. Raises WeightsError when it is missing or makes no GPT-2."""
+    """Read the configuration from `hparams.json`. Raises WeightsError when it is missing or makes no GPT-2."""
     config = make_config(read_settings(folder / HPARAMS), SIZES, folder / HPARAMS)
     check_head_count(n_head, config, folder)
     return config
 
 
 def read(folder: Path, *, n_head: int | None = None) -> tuple[GPT2Config, dict[str, Tensor]]:
-    """The model in a folder of OpenAI's files; tensors that need no transposing stay mapped from the file.
+    """Read the model in a folder of OpenAI's files; tensors that are not transposed stay mapped from the file.
 
     Raises WeightsError, naming the file or the tensor, when anything is missing, damaged or of another shape.
     """
@@ -84,9 +84,9 @@ def read(folder: Path, *, n_head: int | None = None) -> tuple[GPT2Config, dict[s
 
 
 def check_shapes(folder: Path) -> GPT2Config:
-    """The configuration, once the index is known to have every tensor with its shape, and the shards to be so long.
+    """Check every tensor's shape in the index and the shards' lengths, and return the configuration.
 
-    Raises WeightsError as `read` does, but damage to tensors is not seen.
+    Raises WeightsError as `read` does, but does not notice damaged tensors.
     """
     config = read_config(folder)
     bundle = Bundle(_prefix(folder))
@@ -96,10 +96,9 @@ def check_shapes(folder: Path) -> GPT2Config:
 
 
 def write(folder: Path, config: GPT2Config, state: Mapping[str, Tensor], *, shards: int = 1) -> None:
-    """Write OpenAI's files into a folder, the tensors' types kept.
+    """Write OpenAI's files into a folder; tensors keep their dtypes.
 
-    Raises WeightsError when the state is not the model's or has its own output head, for which the layout has
-    no place.
+    Raises WeightsError when the state is not the model's, or when its head is not tied, which the layout cannot hold.
     """
     if not config.tie_weights:
         raise WeightsError(
@@ -118,7 +117,7 @@ def write(folder: Path, config: GPT2Config, state: Mapping[str, Tensor], *, shar
 
 
 def _prefix(folder: Path) -> Path:
-    """The checkpoint that the file `checkpoint` names, or the only one there is."""
+    """Return the path prefix of the checkpoint that the file `checkpoint` names, or of the only one."""
     pointer = folder / POINTER
     if pointer.is_file():
         named = re.search(r'^model_checkpoint_path:\s*"([^"]+)"', pointer.read_text(errors="replace"), re.MULTILINE)

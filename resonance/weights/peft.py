@@ -1,7 +1,7 @@
 """peft's layout for low-rank adapters over GPT-2: `adapter_config.json` beside `adapter_model.safetensors`.
 
-It knows files and names; what an adapter computes is `resonance.lora`'s business. Source: peft's
-utils/save_and_load.py, tuners/lora and tuners/trainable_tokens.
+It knows files and names; `resonance.lora` knows the computation. Source: peft's utils/save_and_load.py, tuners/lora
+and tuners/trainable_tokens.
 """
 
 import json
@@ -20,7 +20,7 @@ from resonance.weights.huggingface import NAMES
 from resonance.weights.state_dict import FLOATS, WeightsError, listed, number, read_settings
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-SUPPORTED: dict[str, tuple[object, ...]] = {  # keys that change what is computed: the values that mean plain LoRA
+SUPPORTED: dict[str, tuple[object, ...]] = {  # keys that change the computation, and the values of plain LoRA
     "peft_type": ("LORA",),
     "bias": (None, "none"),
     "use_dora": (None, False),
@@ -33,12 +33,12 @@ SUPPORTED: dict[str, tuple[object, ...]] = {  # keys that change what is compute
     "alpha_pattern": (None, {}),
     "layer_replication": (None,),
     "modules_to_save": (None, []),
-    "init_lora_weights": (None, True, False, "gaussian"),  # others begin with a base that they have changed
+    "init_lora_weights": (None, True, False, "gaussian"),  # other initialisations change the base weights
 }
 PREFIX = "base_model.model."
 MATRIX = re.compile(r"transformer\.h\.(\d+)\.(.+)\.lora_([AB])\.weight")
 LAYERS = {theirs: ours for ours, theirs in NAMES.in_block.items() if theirs.endswith(".weight")}
-ROWS = {  # ours, of the tokens that were added: theirs
+ROWS = {  # the added tokens' rows, ours: theirs
     "token_embedding.new": "transformer.wte.token_adapter.trainable_tokens_delta",
     "head.new": "lm_head.token_adapter.trainable_tokens_delta",
 }
@@ -46,9 +46,9 @@ ROWS = {  # ours, of the tokens that were added: theirs
 
 @dataclass(frozen=True, slots=True)
 class StoredAdapter:
-    """What the two files hold.
+    """The content of the two files.
 
-    `tensors` go by our names: `blocks.0.attention.qkv.lora_a` (rank, in), `.lora_b` (out, rank), and, where tokens
+    `tensors` have our names: `blocks.0.attention.qkv.lora_a` (rank, in), `.lora_b` (out, rank), and, where tokens
     were `added` to the base's vocabulary, their rows `token_embedding.new`, `head.new` (added, n_embd).
     """
 
@@ -58,14 +58,14 @@ class StoredAdapter:
     rslora: bool
     tensors: Mapping[str, Tensor]
     added: range = range(0)  # the new tokens' ids
-    base: str | None = None  # the name or path of the weights that it is over
-    base_crc32: str | None = None  # of those weights; files by peft itself have none
+    base: str | None = None  # the name or path of the base weights
+    base_crc32: str | None = None  # of the base weights; peft's own files have none
 
 
 def write(folder: Path, adapter: StoredAdapter) -> None:
     """Write both files into an existing folder, each whole or not at all."""
     tensors = {PREFIX + _stored(name): tensor.contiguous() for name, tensor in adapter.tensors.items()}
-    modules = {match[2]: None for name in tensors if (match := MATRIX.search(name))}  # in order
+    modules = {match[2]: None for name in tensors if (match := MATRIX.search(name))}  # ordered, without repeats
     settings: dict[str, object] = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -88,7 +88,7 @@ def write(folder: Path, adapter: StoredAdapter) -> None:
 
 
 def read(folder: Path) -> StoredAdapter:
-    """What `write`, or peft, wrote. Raises WeightsError for missing or damaged files, and for what is no plain LoRA."""
+    """Read an adapter by `write` or peft. Raises WeightsError for missing, damaged or unsupported files."""
     where = folder / CONFIG
     settings = read_settings(where)
     for key, allowed in SUPPORTED.items():
@@ -129,7 +129,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors: dict[str, Tensor] = {}
     try:
         with safe_open(path, framework="pt") as file:
-            names = file.keys()  # an open file is no dict: it cannot be iterated over
+            names = file.keys()  # an open file cannot be iterated over
             for stored in names:
                 name = _ours(stored.removeprefix(PREFIX))
                 tensor = file.get_tensor(stored)
@@ -144,7 +144,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _added(settings: Mapping[str, Any], where: Path) -> range:
-    """The ids of the tokens whose rows the adapter brings along, one after the other."""
+    """Return the ids of the added tokens, which must be consecutive."""
     ids = settings.get("trainable_token_indices") or []
     lists = list(ids.values()) if isinstance(ids, dict) else [ids]
     added = range(lists[0][0], lists[0][-1] + 1) if lists[0] else range(0)

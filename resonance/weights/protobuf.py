@@ -9,11 +9,11 @@ MASK_64 = (1 << 64) - 1
 
 
 class WireError(ValueError):
-    """Bytes that are not what they are read as; the caller adds which file it was."""
+    """Bytes that do not decode; the caller adds the file's name."""
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """The unsigned number at a place, and the place after it."""
+    """Decode the unsigned number at an offset; return it with the offset after it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):
@@ -27,7 +27,7 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def read_fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a message in order: numbers as unsigned ints; strings and messages as bytes."""
+    """Iterate over a message's fields in order: numbers as unsigned ints; strings and messages as bytes."""
     at = 0
     while at < len(message):
         key, at = read_varint(message, at)
@@ -51,12 +51,12 @@ def read_fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def signed(value: int) -> int:
-    """An int64 field, which is encoded as its two's complement."""
+    """Decode an int64 field, which is encoded as its two's complement."""
     return value - (1 << 64) if value >> 63 else value
 
 
 def varint(value: int) -> bytes:
-    """An unsigned number, seven bits a byte, the lowest first."""
+    """Encode an unsigned number, seven bits a byte, the lowest first."""
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -66,15 +66,15 @@ def varint(value: int) -> bytes:
 
 
 def int_field(field: int, value: int) -> bytes:
-    """A number; nothing at all when it is 0, which is what a reader takes a missing one for."""
+    """Encode a number; 0 is left out, because a reader takes a missing field for 0."""
     return varint(field << 3) + varint(value) if value else b""
 
 
 def fixed32_field(field: int, value: int) -> bytes:
-    """A number of four bytes."""
+    """Encode a number of four bytes."""
     return varint(field << 3 | 5) + value.to_bytes(4, "little")
 
 
 def bytes_field(field: int, value: bytes) -> bytes:
-    """A string or a message inside a message."""
+    """Encode a string or a nested message."""
     return varint(field << 3 | 2) + varint(len(value)) + value

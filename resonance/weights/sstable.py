@@ -1,8 +1,8 @@
 """Sorted tables of keys and values in one file: LevelDB's format, in which TensorFlow keeps a checkpoint's index.
 
-It knows blocks and bytes, not what a key means. A file is data blocks, an (empty) metaindex block, an index
-block that points to the data blocks, and a footer that points to those two. Every block ends with a byte for
-its compression and a masked CRC-32C. Source: LevelDB's doc/table_format.md and TensorFlow's core/lib/io/table.
+It knows blocks and bytes, not the meaning of a key. A file is data blocks, an (empty) metaindex block, an index
+block that points to the data blocks, and a footer that points to the last two. Every block ends with its
+compression (one byte) and a masked CRC-32C. Source: LevelDB's doc/table_format.md and TensorFlow's core/lib/io/table.
 """
 
 import struct
@@ -15,23 +15,23 @@ from resonance.weights.protobuf import WireError, read_varint, varint
 MAGIC = 0xDB4775248B80FB57
 FOOTER_BYTES = 48  # two handles of at most 20 bytes, then the magic number
 TRAILER_BYTES = 5  # a block's compression and checksum
-RESTART_INTERVAL = 16  # every so many entries a key is written whole
+RESTART_INTERVAL = 16  # entries from one key that is written whole to the next
 BLOCK_BYTES = 256 * 1024  # TensorFlow's block size for a checkpoint's index
 MASK_DELTA = 0xA282EAD8
 
 
 def masked(crc: int) -> int:
-    """A checksum as it is stored: rotated and shifted, so that a checksum of checksums stays useful."""
+    """Mask a checksum for storage: rotated and shifted, so that a checksum over checksums stays useful."""
     return ((crc >> 15 | crc << 17) + MASK_DELTA) & 0xFFFFFFFF
 
 
 def read_table(data: bytes) -> dict[bytes, bytes]:
-    """All keys and values of a table file's bytes. Raises WireError where they are damaged."""
+    """Read all keys and values from a table file's bytes. Raises WireError where they are damaged."""
     if len(data) < FOOTER_BYTES or struct.unpack("<Q", data[-8:])[0] != MAGIC:
         raise WireError("it does not end as a table does, so it is another kind of file or cut short")
     footer = data[-FOOTER_BYTES:-8]
     at = 0
-    for _ in range(2):  # the metaindex block's handle, which is of no use here
+    for _ in range(2):  # skip the metaindex block's handle
         _, at = read_varint(footer, at)
     table: dict[bytes, bytes] = {}
     for _, handle in _read_block(data, footer[at:]):
@@ -73,7 +73,7 @@ def _entries(entries: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def write_table(table: Mapping[bytes, bytes], block_bytes: int = BLOCK_BYTES) -> bytes:
-    """The file for these keys and values, byte for byte as TensorFlow writes it without compression."""
+    """Encode keys and values as a table file, byte for byte as TensorFlow writes it without compression."""
     out = bytearray()
     index: list[tuple[bytes, bytes]] = []
     blocks = list(_split(sorted(table.items()), block_bytes))
@@ -130,7 +130,7 @@ def _shared(one: bytes, other: bytes) -> int:
 
 
 def _separator(last: bytes, following: bytes) -> bytes:
-    """A short key between two blocks: not before `last`, and before `following`."""
+    """Return a short key between two blocks: not before `last`, and before `following`."""
     at = _shared(last, following)
     if at < min(len(last), len(following)) and last[at] < 0xFF and last[at] + 1 < following[at]:
         return last[:at] + bytes([last[at] + 1])
@@ -138,7 +138,7 @@ def _separator(last: bytes, following: bytes) -> bytes:
 
 
 def _successor(last: bytes) -> bytes:
-    """A short key not before `last`, for the block that nothing follows."""
+    """Return a short key not before `last`, for the last block."""
     for at, byte in enumerate(last):
         if byte < 0xFF:
             return last[:at] + bytes([byte + 1])

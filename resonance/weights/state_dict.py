@@ -1,6 +1,6 @@
-"""Which tensors a GPT-2 has, and how a layout's own names for them are written down.
+"""The names and shapes of a GPT-2's tensors, and the checks that every layout's reader and writer shares.
 
-It knows names and shapes only; matrices are (out, in), as torch's Linear holds them.
+Matrices are (out, in), as torch's Linear holds them.
 """
 
 import json
@@ -24,14 +24,14 @@ class WeightsError(ResonanceError):
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """A layout's own names: `top` outside the blocks, and `in_block`, put into the pattern `block`."""
+    """A layout's tensor names: `top` outside the blocks; `in_block`, inserted into the pattern `block`."""
 
     top: Mapping[str, str]
     block: str  # with {layer} and {tensor}
     in_block: Mapping[str, str]
 
     def __call__(self, name: str) -> str:
-        """The layout's name of one of our tensors."""
+        """Translate one of our tensor names."""
         if name in self.top:
             return self.top[name]
         _, layer, tensor = name.split(".", 2)
@@ -39,15 +39,15 @@ class Names:
 
 
 def shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
-    """Every tensor of the model by name, in the model's order, with its shape."""
+    """Return the shape of every tensor by name, in the model's order."""
     width, inner = config.n_embd, 4 * config.n_embd
-    found: dict[str, tuple[int, ...]] = {
+    tensors: dict[str, tuple[int, ...]] = {
         "token_embedding.weight": (config.vocab_size, width),
         "position_embedding.weight": (config.context_length, width),
     }
     for layer in range(config.n_layer):
         block = f"blocks.{layer}"
-        found |= {
+        tensors |= {
             f"{block}.norm1.weight": (width,),
             f"{block}.norm1.bias": (width,),
             f"{block}.attention.qkv.weight": (3 * width, width),
@@ -61,44 +61,44 @@ def shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
             f"{block}.feed_forward.proj.weight": (width, inner),
             f"{block}.feed_forward.proj.bias": (width,),
         }
-    found |= {"norm.weight": (width,), "norm.bias": (width,)}
+    tensors |= {"norm.weight": (width,), "norm.bias": (width,)}
     if not config.tie_weights:
-        found["head.weight"] = (config.vocab_size, width)
-    return found
+        tensors["head.weight"] = (config.vocab_size, width)
+    return tensors
 
 
 def is_projection(name: str) -> bool:
-    """Whether a tensor is a block's matrix, which OpenAI's and Hugging Face's layouts hold transposed."""
+    """Whether a tensor is a block's matrix; OpenAI's and Hugging Face's layouts hold these transposed."""
     return name.startswith("blocks.") and ".norm" not in name and name.endswith(".weight")
 
 
 def check(stored: str, tensor: Tensor, shape: tuple[int, ...], where: object) -> None:
-    """Raise WeightsError unless the tensor, named as it is stored, has this shape and holds floats."""
+    """Raise WeightsError unless the tensor has this shape and holds floats; `stored` is its name in the file."""
     if tuple(tensor.shape) != shape:
         raise WeightsError(f"{stored} in {where} has the shape {tuple(tensor.shape)}, not {shape}.")
     if tensor.dtype not in FLOATS:
         raise WeightsError(f"{stored} in {where} holds {tensor.dtype}, not floating-point weights.")
 
 
-def check_head_count(wanted: int | None, config: GPT2Config, where: object) -> None:
-    """Raise WeightsError when a head count was asked for and the files, which hold it, say another."""
-    if wanted is not None and wanted != config.n_head:
-        raise WeightsError(f"{where} is a model of {config.n_head} heads, not of n_head={wanted}.")
+def check_head_count(n_head: int | None, config: GPT2Config, where: object) -> None:
+    """Raise WeightsError when `n_head` is given and differs from the files' own."""
+    if n_head is not None and n_head != config.n_head:
+        raise WeightsError(f"{where} is a model of {config.n_head} heads, not of n_head={n_head}.")
 
 
 def check_complete(state: Mapping[str, Tensor], config: GPT2Config) -> None:
-    """Raise WeightsError, naming the tensor, unless a state about to be written is exactly the model's."""
-    wanted = shapes(config)
-    for name, shape in wanted.items():
+    """Raise WeightsError, naming the tensor, unless a state to be written is exactly the model's."""
+    expected = shapes(config)
+    for name, shape in expected.items():
         if name not in state:
             raise WeightsError(f"{name} is missing from the weights to be written.")
         check(name, state[name], shape, "the weights to be written")
-    if extra := sorted(set(state) - set(wanted)):
+    if extra := sorted(set(state) - set(expected)):
         raise WeightsError(f"The weights to be written hold {listed(extra)}, which a GPT-2 does not have.")
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises WeightsError when it is missing or holds anything else."""
+    """Read the JSON object that holds a model's sizes. Raises WeightsError when it is missing or no object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -111,7 +111,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def number(settings: Mapping[str, Any], key: str, default: float, where: object) -> float:
-    """A setting that may be absent. Raises WeightsError when it is no number."""
+    """Return an optional setting. Raises WeightsError when it is not a number."""
     value = settings.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise WeightsError(f"{where} must give a number for {key!r}, not {value!r}.")
@@ -128,9 +128,9 @@ def make_config(
     layer_norm_epsilon: float = GPT2Config().layer_norm_epsilon,
     initializer_range: float = GPT2Config().initializer_range,
 ) -> GPT2Config:
-    """The configuration whose sizes stand in the settings under a layout's own keys (ours: theirs).
+    """Make the configuration from a layout's settings; `keys` maps our names of the sizes to theirs.
 
-    Raises WeightsError, naming the key, when one is missing or no whole number, or when they make no GPT-2.
+    Raises WeightsError, naming the key, when a size is missing or not a whole number, or when they make no GPT-2.
     """
     sizes: dict[str, int] = {}
     for ours, theirs in keys.items():
@@ -155,7 +155,7 @@ def make_config(
 
 
 def listed(names: Iterable[object], most: int = 6) -> str:
-    """Names for a sentence: the first few, and how many more there are."""
+    """Format names for a sentence: the first few, and how many more there are."""
     shown = [str(name) for name in names]
     more = f" and {len(shown) - most} more" if len(shown) > most else ""
     return ", ".join(shown[:most]) + more

@@ -1,7 +1,7 @@
 """TensorFlow's checkpoint files (a "tensor bundle"), read and written without TensorFlow.
 
-It knows named tensors in shards, not which model they make. `PREFIX.index` is a table from each tensor's name
-to its type, shape and place; `PREFIX.data-00000-of-00001`, ... are the raw numbers. Source: TensorFlow's
+It knows named tensors in shards, not which model they make. `PREFIX.index` is a table from each tensor's name to its
+dtype, shape and offset; `PREFIX.data-00000-of-00001`, ... are the raw numbers. Source: TensorFlow's
 core/util/tensor_bundle and core/protobuf/tensor_bundle.proto.
 """
 
@@ -20,7 +20,7 @@ from resonance.weights.protobuf import WireError, bytes_field, fixed32_field, in
 from resonance.weights.sstable import masked, read_table, write_table
 from resonance.weights.state_dict import WeightsError, check, listed
 
-DTYPES = {  # TensorFlow's core/framework/types.proto; the types a GPT-2's weights come in
+DTYPES = {  # numbered as in TensorFlow's core/framework/types.proto
     1: torch.float32,
     2: torch.float64,
     14: torch.bfloat16,
@@ -31,7 +31,7 @@ HEADER_KEY = b""
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where one tensor lies: bytes `offset` to `offset + size` of a shard."""
+    """One tensor's location: bytes `offset` to `offset + size` of a shard."""
 
     dtype: int
     shape: tuple[int, ...]
@@ -43,7 +43,7 @@ class Entry:
 
 
 class Bundle:
-    """The tensors under one prefix. Raises WeightsError where the index or a shard is missing or damaged."""
+    """The tensors under one path prefix. Raises WeightsError where the index or a shard is missing or damaged."""
 
     def __init__(self, prefix: Path) -> None:
         self.prefix = prefix
@@ -62,7 +62,7 @@ class Bundle:
         return name in self._entries
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """One tensor, mapped from its shard (changes stay in memory), its checksum verified.
+        """Map one tensor from its shard (changes stay in memory) and verify its checksum.
 
         Raises WeightsError, naming the tensor, when it is missing, cut short, damaged or of another shape.
         """
@@ -73,11 +73,11 @@ class Bundle:
         return raw.view(dtype).view(shape)
 
     def check(self, name: str, shape: tuple[int, ...]) -> None:
-        """Raise WeightsError unless a tensor of this shape is there whole; its numbers are not read."""
+        """Raise WeightsError unless a tensor of this shape is there whole, without reading its numbers."""
         self._find(name, shape)
 
     def _find(self, name: str, shape: tuple[int, ...]) -> tuple[Entry, torch.dtype, mmap.mmap, Path]:
-        """Where a tensor lies, what its numbers are, and the shard that holds it."""
+        """Return a tensor's entry and dtype, and the mapped shard that holds it with its path."""
         entry = self._entries.get(name)
         if entry is None:
             raise WeightsError(f"{name} is missing from {self._index}, which holds {listed(self._entries)}.")
@@ -116,7 +116,7 @@ class Bundle:
 
 
 def write_bundle(prefix: Path, tensors: Mapping[str, Tensor], shards: int = 1) -> None:
-    """Write the tensors, in the order of their names, over so many shards of about the same size.
+    """Write the tensors in the order of their names, over `shards` files of about the same size.
 
     Raises WeightsError for tensors that hold no floats.
     """
@@ -151,12 +151,12 @@ def write_bundle(prefix: Path, tensors: Mapping[str, Tensor], shards: int = 1) -
 
 
 def shard_path(prefix: Path, shard: int, shards: int) -> Path:
-    """The file of one shard, counted from 0."""
+    """Return the path of one shard, counted from 0."""
     return prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{shards:05d}")
 
 
 def _checksum(raw: Tensor) -> int:
-    """The stored form of the CRC-32C of a tensor of bytes."""
+    """Compute the masked CRC-32C of a tensor of bytes."""
     return masked(google_crc32c.value(cast(bytes, raw.numpy())))  # it takes any buffer
 
 

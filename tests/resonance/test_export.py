@@ -7,7 +7,7 @@ import torch
 from gguf import GGUFReader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from resonance.chat_template import ChatTemplate
+from resonance.chat_template import TEMPLATES
 from resonance.checkpoint import Checkpoint
 from resonance.cli.export import export, main
 from resonance.metadata import Metadata
@@ -19,7 +19,7 @@ IDS = torch.tensor([[464, 3139, 286, 4881, 318]])
 
 
 def saved(folder: Path, template: str, tied: bool = True) -> Checkpoint:
-    tokenizer = Tokenizer.gpt2(ChatTemplate.special_tokens_of(template))
+    tokenizer = Tokenizer.gpt2(TEMPLATES[template].special_tokens)
     torch.manual_seed(7)
     model = GPT2(GPT2Config(tokenizer.vocab_size, 32, 2, 2, 32, tie_weights=tied)).eval()
     return Checkpoint.save(folder, model, tokenizer, Metadata(template=template))
