@@ -1,1 +1,1 @@
-"""The HTTP process: endpoints, what they share, and the forms of what goes in and out."""
+"""The HTTP API: routers, the parts that they share, and schemas of requests and responses."""

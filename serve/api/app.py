@@ -1,4 +1,4 @@
-"""The HTTP application: every endpoint, the form of errors, and the document that describes them."""
+"""The FastAPI application: routers, middleware, and the OpenAPI document."""
 
 from typing import Any
 
@@ -21,26 +21,26 @@ from serve.middleware.host import HostMiddleware
 
 ABOUT = "GPT-2 from scratch behind OpenAI's API, with stored conversations. Errors always have one form."
 ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": ErrorBody, "description": "The request says something that cannot be."},
+    400: {"model": ErrorBody, "description": "The request is invalid."},
     401: {"model": ErrorBody, "description": "An API key is missing or unknown."},
-    403: {"model": ErrorBody, "description": "The host or the page is not one of this server's, or a key may not."},
-    404: {"model": ErrorBody, "description": "There is no such thing."},
-    408: {"model": ErrorBody, "description": "The request did not come in time."},
+    403: {"model": ErrorBody, "description": "The host or origin is not allowed, or the key is no admin key."},
+    404: {"model": ErrorBody, "description": "The object or address does not exist."},
+    408: {"model": ErrorBody, "description": "The request was not received in time."},
     409: {"model": ErrorBody, "description": "The conversation is busy."},
     413: {"model": ErrorBody, "description": "The request is too large."},
-    415: {"model": ErrorBody, "description": "The body is not of the endpoint's content type."},
-    429: {"model": ErrorBody, "description": "Too much at once; Retry-After says when to come again."},
-    500: {"model": ErrorBody, "description": "The server has made a internal_error."},
-    503: {"model": ErrorBody, "description": "What this needs is not there at the moment."},
+    415: {"model": ErrorBody, "description": "The body does not have the endpoint's content type."},
+    429: {"model": ErrorBody, "description": "Too many requests; Retry-After says when to try again."},
+    500: {"model": ErrorBody, "description": "The server failed."},
+    503: {"model": ErrorBody, "description": "A part that the request needs is unavailable at the moment."},
     504: {"model": ErrorBody, "description": "The answer took too long."},
 }
 
 
 def build(app: FastAPI, service: Service) -> None:
-    """Put everything on the app that LitServe has made."""
+    """Add error handlers, routers and middleware to the app that LitServe made."""
     app.state.service = service
     app.title, app.version, app.description = "Resonance", VERSION, ABOUT
-    errors.install(app)
+    errors.add_handlers(app)
     for router in (system.router, models.router):
         app.include_router(router, responses={code: ERRORS[code] for code in (401, 403, 404)})
     for router in (chat.router, prompt_preview.router, completions.router):
@@ -50,7 +50,7 @@ def build(app: FastAPI, service: Service) -> None:
         app.include_router(router, responses={code: ERRORS[code] for code in documented})
     add_docs(app)
     add_page(app)
-    # From the inside out.
+    # From the innermost to the outermost.
     app.add_middleware(
         AdmissionMiddleware,
         metrics=service.metrics,
@@ -62,8 +62,8 @@ def build(app: FastAPI, service: Service) -> None:
         Cors,
         allow_origins=service.settings.cors_origins,
         allow_methods=METHODS,
-        allow_headers=["*"],  # OpenAI's client for browsers sends a dozen of its own
-        allow_private_network=True,  # a browser may ask, as servers are mostly on their users' machines
+        allow_headers=["*"],  # OpenAI's client for browsers sends a dozen headers of its own
+        allow_private_network=True,  # most servers run on their users' machines
         expose_headers=["X-Request-ID", "Retry-After"],
     )
     settings = service.settings
@@ -75,9 +75,9 @@ def build(app: FastAPI, service: Service) -> None:
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document without the 422 that this server never gives.
+    """FastAPI's document without the status 422, which this server never answers.
 
-    While the server is open, only the operations of admins have keys in it.
+    While the server is open, only the admin operations need a key in it.
     """
     open_to_all: bool = app.state.service.keys.open
     if app.openapi_schema is None or app.state.document_of_open != open_to_all:
@@ -96,7 +96,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
                     operation.pop("security", None)
         for name in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(name, None)
-        # Only events and lines have these forms, and FastAPI knows nothing of those.
+        # Schemas of server-sent events and JSONL lines, which FastAPI does not document.
         _, described = models_json_schema(
             [(model, "serialization") for model in (Citations, NotSearched, Example, Preference)],
             ref_template="#/components/schemas/{model}",

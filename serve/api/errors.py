@@ -1,6 +1,6 @@
-"""The one form in which the server says no: `{"error": {"message", "type", "param", "code"}}`.
+"""API errors, all with the body `{"error": {"message", "type", "param", "code"}}`.
 
-Nothing of what a client sent is ever repeated in a message, but for the names of fields and models.
+A message never repeats what a client sent, except the names of fields and models.
 """
 
 import json
@@ -39,7 +39,7 @@ TYPES = {
 
 
 class ApiError(Exception):
-    """An answer that is an error; `retry_after` is in seconds."""
+    """An error response; `retry_after` is in seconds."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class ApiError(Exception):
         self.status, self.message, self.param, self.code, self.retry_after = status, message, param, code, retry_after
 
     def body(self) -> dict[str, Any]:
-        """The error in the design's form."""
+        """The error body."""
         return error_body(self.status, self.message, self.param, self.code)
 
 
@@ -62,12 +62,12 @@ STORE_UNAVAILABLE = "store_unavailable"
 
 
 def store_unavailable(error: StoreUnavailable) -> ApiError:
-    """The error of everything that needs the database while it does not answer; it says why."""
+    """The error while the database is unavailable, with the cause."""
     return ApiError(503, f"The conversations cannot be reached: {error.cause}.", code=STORE_UNAVAILABLE, retry_after=5)
 
 
 def quota_exceeded(error: QuotaExceeded) -> ApiError:
-    """The error of what does not fit into the caller's share of the store."""
+    """The error for data that does not fit into the caller's storage quota."""
     return ApiError(
         413,
         f"What you have stored would take {error.would_be} bytes, and {error.limit} are yours (store.max_bytes); "
@@ -77,7 +77,7 @@ def quota_exceeded(error: QuotaExceeded) -> ApiError:
 
 
 def session_busy(why: str, param: str | None = None) -> ApiError:
-    """The error of what must wait for an answer that is under way in a conversation."""
+    """The error for a conversation in which an answer is running."""
     return ApiError(409, why, param=param, code="session_busy", retry_after=1)
 
 
@@ -100,35 +100,35 @@ def not_found(what: str) -> ApiError:
 
 
 def server_full() -> ApiError:
-    """The error of a request for which there is no place."""
+    """The error while all request slots are taken."""
     return ApiError(429, "The server is answering as many requests as it can.", code="server_full", retry_after=1)
 
 
-def internal_error(name: str, error: Exception) -> ApiError:
-    """The error of what nobody foresaw. The log has, under a request's or an answer's name, where it happened.
+def internal_error(request_id: str, error: Exception) -> ApiError:
+    """The error for an unexpected exception. The log has its type and location under a request's or answer's id.
 
-    The error's own words are left out: they may repeat what a client has sent.
+    The exception's message is not logged: it may repeat what a client sent.
     """
-    log.error(json.dumps({"request_id": name, "fault": type(error).__name__, "at": error_location(error)}))
-    return ApiError(500, "The server has made a internal_error; it goes on.", code="internal_error")
+    log.error(json.dumps({"request_id": request_id, "fault": type(error).__name__, "at": error_location(error)}))
+    return ApiError(500, "The server has made a mistake; it goes on.", code="internal_error")
 
 
 BODY_TOO_LARGE = "The request is larger than the server takes."
 CLIENT_GONE = "The client has gone."
 BODY_TIMEOUT = "The request's body did not come in time."
-LONGEST_NAME = 80  # of a field that does not exist, to be repeated
-BRANCHES = frozenset(("str", "int", "float", "bool", "list", "dict", "none", "constrained-str", "SearchQuery"))
-"""What pydantic puts into a location for the branches of a union; a reader only needs the field."""
+MAX_NAME_CHARS = 80  # of an unknown field whose name a message repeats
+UNION_BRANCHES = frozenset(("str", "int", "float", "bool", "list", "dict", "none", "constrained-str", "SearchQuery"))
+"""Parts that pydantic adds to an error's location for the branches of a union."""
 
 
 def error_body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    """The one form of all errors."""
+    """The body of an error response."""
     kind = TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-def install(app: FastAPI) -> None:
-    """Give every error of the app that form."""
+def add_handlers(app: FastAPI) -> None:
+    """Give all error responses of the app our body."""
 
     async def api_error(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ApiError)
@@ -136,7 +136,7 @@ def install(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        return error_response(_from_validation(error.errors(), request))
+        return error_response(_validation_error(error.errors(), request))
 
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
@@ -165,7 +165,7 @@ def error_response(error: ApiError) -> JSONResponse:
 
 
 def _methods(request: Request) -> list[str]:
-    """All methods of an address; each of them has a route of its own, and a 405 knows but one."""
+    """All methods of a path. Each has a route of its own; Starlette's 405 names the methods of one route only."""
     path = getattr(request.scope.get("route"), "path", "")
     return sorted(method.upper() for method in request.app.openapi()["paths"].get(path, {}))
 
@@ -186,12 +186,15 @@ def _http_code(error: HTTPException) -> str | None:
     return {400: "invalid_body", 404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
 
 
-def _from_validation(errors: Sequence[Mapping[str, Any]], request: Request) -> ApiError:
-    """The first internal_error of a request, in words; pydantic's own answer would repeat what was sent."""
-    error = _nearest(errors)
+def _validation_error(errors: Sequence[Mapping[str, Any]], request: Request) -> ApiError:
+    """The error for an invalid request. Pydantic's own messages would repeat what was sent."""
+    error = _most_specific(errors)
     where: Sequence[int | str] = error["loc"]
     source, *path = where or ("body",)
-    param = ".".join(str(part) for part in path if part not in BRANCHES and re.fullmatch(r"[\w-]+", str(part))) or None
+    param = (
+        ".".join(str(part) for part in path if part not in UNION_BRANCHES and re.fullmatch(r"[\w-]+", str(part)))
+        or None
+    )
     match error["type"]:
         case "json_invalid":
             return ApiError(400, "The request's body is not JSON.", code="invalid_json")
@@ -204,7 +207,7 @@ def _from_validation(errors: Sequence[Mapping[str, Any]], request: Request) -> A
         case "missing":
             return ApiError(400, f"{param} is missing.", param=param, code="missing_field")
         case "extra_forbidden":
-            known = param if param and len(param) <= LONGEST_NAME else None
+            known = param if param and len(param) <= MAX_NAME_CHARS else None
             name = f"field {known!r}{_did_you_mean(str(path[-1]), request)}" if known else "such field in a request."
             return ApiError(400, f"There is no {name}", param=known, code="unknown_field")
         case "unsupported":
@@ -217,13 +220,13 @@ def _from_validation(errors: Sequence[Mapping[str, Any]], request: Request) -> A
             return ApiError(400, f"{subject}: {message}.", param=param, code="invalid_value")
 
 
-def _nearest(errors: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Of a union's many complaints the one that goes deepest, and is not of the type: what was most likely meant."""
+def _most_specific(errors: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The most specific of the errors that a union's branches give: the deepest, about a value rather than a type."""
 
-    def nearness(error: Mapping[str, Any]) -> tuple[bool, int, bool]:
+    def specificity(error: Mapping[str, Any]) -> tuple[bool, int, bool]:
         return error["type"] == "unsupported", len(error["loc"]), not error["type"].endswith("_type")
 
-    return max(errors, key=nearness)
+    return max(errors, key=specificity)
 
 
 def _did_you_mean(name: str, request: Request) -> str:

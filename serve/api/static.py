@@ -1,4 +1,4 @@
-"""What a browser gets: the chat page when it has been built, and the documentation of the API."""
+"""Static files: the built chat page, and Swagger UI for the API."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -13,7 +13,7 @@ from starlette.types import Scope
 from serve.middleware.access_log import PAGE_POLICY
 
 DIST = Path(__file__).parents[1] / "web" / "dist"
-# Swagger UI sets styles on its elements and takes its icons from data.
+# Swagger UI sets inline styles, and takes its icons from data: URLs.
 DOCS_POLICY = PAGE_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
 FOREVER = "public, max-age=31536000, immutable"
 
@@ -41,7 +41,7 @@ START = f"""SwaggerUIBundle({
 
 
 def add_page(app: FastAPI, dist: Path = DIST) -> None:
-    """Serve the built page at / and at its conversations' addresses, or a line that says how to build it."""
+    """Serve the built page at / and at its conversations' paths, or a page that says how to build it."""
     index = dist / "index.html"
 
     async def page(request: Request) -> Response:
@@ -61,7 +61,7 @@ def add_page(app: FastAPI, dist: Path = DIST) -> None:
 
 
 def add_docs(app: FastAPI) -> None:
-    """Serve Swagger UI from this machine, without inline scripts, in place of the page that loads it from a CDN."""
+    """Serve Swagger UI's files from this machine, without inline scripts; FastAPI's own page loads them from a CDN."""
     app.router.routes[:] = [
         route for route in app.router.routes if not getattr(route, "path", "").startswith(("/docs", "/redoc"))
     ]
@@ -79,7 +79,7 @@ def add_docs(app: FastAPI) -> None:
 
 
 class _Assets(StaticFiles):
-    """Files whose names change with their contents."""
+    """Files whose names contain a hash of their contents; browsers cache them without limit."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)

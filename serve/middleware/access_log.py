@@ -1,4 +1,4 @@
-"""What every request passes through on its way out and in: a number, headers on its answer, a line in the log."""
+"""The outermost middleware: request ids, security headers, request metrics, traces and the access log."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class AccessLogMiddleware:
-    """The outermost layer around the app."""
+    """Gives each request an id, and each response its headers; records metrics, a trace and a log line."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Callable[[], Tracing | None]) -> None:
         self.app, self.metrics, self.tracing = app, metrics, tracing
@@ -42,13 +42,13 @@ class AccessLogMiddleware:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        client_id = headers.get("x-request-id", "")
+        request_id = client_id if _REQUEST_ID.fullmatch(client_id) else secrets.token_hex(8)
         scope["request_id"] = request_id
-        trace = self._trace(scope, headers, request_id)
-        began, status = time.monotonic(), 499
+        trace = self._start_trace(scope, headers, request_id)
+        started_at, status = time.monotonic(), 499  # 499: the client disconnected
 
-        async def answer(message: Message) -> None:
+        async def add_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -56,21 +56,21 @@ class AccessLogMiddleware:
             await send(message)
 
         try:
-            await self.app(scope, receive, answer)
+            await self.app(scope, receive, add_headers)
         finally:
-            self._note(scope, request_id, status, time.monotonic() - began, trace)
+            self._record(scope, request_id, status, time.monotonic() - started_at, trace)
 
-    def _trace(self, scope: Scope, headers: Headers, request_id: str) -> Trace | None:
+    def _start_trace(self, scope: Scope, headers: Headers, request_id: str) -> Trace | None:
         tracing = None if scope["path"] in UNTRACED else self.tracing()
         trace = None if tracing is None else tracing.begin(scope["method"], headers, request_id)
-        TRACE.set(trace)  # for this request's task, and those that it starts
+        TRACE.set(trace)  # in this request's task, and in the tasks that it starts
         return trace
 
-    def _note(self, scope: Scope, request_id: str, status: int, seconds: float, trace: Trace | None) -> None:
+    def _record(self, scope: Scope, request_id: str, status: int, seconds: float, trace: Trace | None) -> None:
         route = getattr(scope.get("route"), "path", "other")
         self.metrics.http.labels(route, scope["method"], str(status)).inc()
         self.metrics.http_seconds.labels(route).observe(seconds)
-        line = {
+        entry = {
             "request_id": request_id,
             "method": scope["method"],
             "route": route,
@@ -79,8 +79,8 @@ class AccessLogMiddleware:
         }
         if trace is not None:
             trace.end(route, status)
-            line["trace_id"] = trace.id
-        log.info(json.dumps(line))
+            entry["trace_id"] = trace.id
+        log.info(json.dumps(entry))
 
 
 def _add_headers(message: MutableMapping[str, Any], request_id: str) -> None:

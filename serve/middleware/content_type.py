@@ -1,4 +1,4 @@
-"""Each endpoint takes bodies of its own content type alone: what a page may send without asking is none of them."""
+"""The content type of request bodies: no endpoint accepts a type that a foreign page may send without a preflight."""
 
 from collections.abc import Callable, Coroutine
 from email.message import Message
@@ -14,14 +14,14 @@ JSON = "application/json"
 
 
 class TypedRoute(APIRoute):
-    """A route that answers 415 to a body of another type than its own.
+    """A route that answers 415 to a body of another content type than its own.
 
-    Its types are those of the request body that it documents: application/json, or what `openapi_extra` names. A route
-    without a body reads none, whatever is sent.
+    Its types are those of its documented request body: application/json, or those of `openapi_extra`. A route without
+    a documented body ignores any body.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's handler behind the check."""
+        """FastAPI's handler after the check."""
         handle = super().get_route_handler()
         types = self._types()
 
@@ -40,10 +40,10 @@ class TypedRoute(APIRoute):
 
 
 async def _has_type(request: Request, types: tuple[str, ...]) -> bool:
-    """Whether the body is of one of the types, or there is neither a type nor a body (the endpoint asks for it)."""
-    given = request.headers.getlist("content-type")
-    if not given:
+    """Whether the body has one of the types, or there is neither a type nor a body (the endpoint then answers 400)."""
+    values = request.headers.getlist("content-type")
+    if not values:
         return not await request.body()
     parsed = Message()
-    parsed["content-type"] = given[0]
-    return len(given) == 1 and parsed.get_content_type() in types
+    parsed["content-type"] = values[0]
+    return len(values) == 1 and parsed.get_content_type() in types

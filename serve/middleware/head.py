@@ -1,10 +1,10 @@
-"""HEAD is answered as GET is, without the body, at every address that takes GET (RFC 9110, section 9.3.2)."""
+"""HEAD requests: answered like GET, without the body, at every path that accepts GET (RFC 9110, section 9.3.2)."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadMiddleware:
-    """Routes HEAD as GET; uvicorn leaves the body out, as it still reads HEAD once the answer starts."""
+    """Routes HEAD as GET. The method is HEAD again when the response starts, so uvicorn omits the body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -15,12 +15,12 @@ class HeadMiddleware:
             await self.app(scope, receive, send)
             return
 
-        async def answer(message: Message) -> None:
+        async def restore_method(message: Message) -> None:
             scope["method"] = "HEAD"
             await send(message)
 
         scope["method"] = "GET"
         try:
-            await self.app(scope, receive, answer)
+            await self.app(scope, receive, restore_method)
         finally:
             scope["method"] = "HEAD"

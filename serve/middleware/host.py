@@ -1,7 +1,7 @@
-"""Under which host names the server is reached: loopback names, its own address, and those that the config names.
+"""The Host header: loopback names, the server's own address, and the configured names are allowed.
 
-A page can let its own host name lead to this machine (DNS rebinding) and would then read as the server's own page;
-the browser still sends that name as Host, and here it ends.
+A page can make its own host name resolve to this machine (DNS rebinding), and its requests are then same-origin. The
+browser still sends that name as Host, so the request is refused here.
 """
 
 import re
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serve.api.errors import ApiError, error_response
 
 _HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0-9._-]{1,255}))(?::(?P<port>[0-9]{1,5}))?")
-REFUSED = ApiError(
+HOST_NOT_ALLOWED = ApiError(
     403,
     "This server does not answer under this host name. Call it as localhost, or let its config name the host "
     "(allowed_hosts).",
@@ -25,14 +25,14 @@ REFUSED = ApiError(
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host name or an address in its normal form, and the port where one is named."""
+    """A host name or address in its normal form, and the port where there is one."""
 
     name: str
     port: int | None
 
 
 def parse_host(text: str) -> Host | None:
-    """The host of a Host header's value or of what follows an origin's scheme; None for what is no host."""
+    """Parse the value of a Host header, or the part of an origin after its scheme; None where it is invalid."""
     match = _HOST.fullmatch(text)
     if match is None:
         return None
@@ -44,7 +44,7 @@ def parse_host(text: str) -> Host | None:
 
 
 def normal_name(name: str) -> str:
-    """A host name in lower case without the root's dot; an address as Python writes it, IPv4 in IPv6 as IPv4."""
+    """A host name in lower case without the trailing dot; an address in Python's form, IPv4-mapped IPv6 as IPv4."""
     name = name.lower().removesuffix(".")
     try:
         address = ip_address(name)
@@ -55,7 +55,7 @@ def normal_name(name: str) -> str:
 
 
 def is_loopback(name: str) -> bool:
-    """Whether a normal name always leads to the machine itself: `*.localhost` does by RFC 6761, section 6.3."""
+    """Whether a normal name always resolves to loopback; `*.localhost` does by RFC 6761, section 6.3."""
     return name == "localhost" or name.endswith(".localhost") or (_is_address(name) and ip_address(name).is_loopback)
 
 
@@ -68,10 +68,10 @@ def _is_address(text: str) -> bool:
 
 
 class HostMiddleware:
-    """Answers 403 to every request whose Host header is not exactly one that names this server.
+    """Answers 403 to requests without exactly one Host header, and to those with a host that is not allowed.
 
-    `names` are those that the config allows, `bound` is what the server listens on. The address that a connection has
-    reached passes as well: it is not a name that somebody else could let lead here.
+    `names` are the configured names, `bound` is the address that the server listens on. The local address of the
+    connection is allowed as well: an address cannot be rebound like a name.
     """
 
     def __init__(self, app: ASGIApp, names: Collection[str], bound: str) -> None:
@@ -80,19 +80,19 @@ class HostMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] == "http" and not self._admits(scope):
-            await error_response(REFUSED)(scope, receive, send)
+        if scope["type"] == "http" and not self._is_allowed(scope):
+            await error_response(HOST_NOT_ALLOWED)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
-    def _admits(self, scope: Scope) -> bool:
-        given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-        host = parse_host(given[0]) if len(given) == 1 else None
+    def _is_allowed(self, scope: Scope) -> bool:
+        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        host = parse_host(hosts[0]) if len(hosts) == 1 else None
         if host is None:
             return False
-        reached = scope.get("server")
+        local = scope.get("server")
         return (
             is_loopback(host.name)
             or host.name in self._names
-            or (reached is not None and host.name == normal_name(reached[0]))
+            or (local is not None and host.name == normal_name(local[0]))
         )

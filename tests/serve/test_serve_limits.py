@@ -79,7 +79,7 @@ def test_prompts_of_more_tokens_than_a_minute_has_are_refused(strict):
 def test_what_goes_over_the_limit_is_owed_for_as_many_minutes_as_it_takes(monkeypatch):
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now)
-    limits = Limits(
+    limits = Limits.model_construct(
         body_bytes=1,
         bodies_bytes=1,
         answer_bytes=1,

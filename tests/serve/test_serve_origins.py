@@ -152,7 +152,7 @@ def test_the_address_that_a_connection_has_reached_is_no_foreign_name(reached):
     check = HostMiddleware(None, names=(), bound="0.0.0.0")
 
     def admits(host: str) -> bool:
-        return check._admits({"headers": [(b"host", host.encode())], "server": (reached, 8000)})
+        return check._is_allowed({"headers": [(b"host", host.encode())], "server": (reached, 8000)})
 
     assert admits("192.168.1.20:8000")
     assert admits("0.0.0.0:8000")

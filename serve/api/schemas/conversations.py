@@ -1,4 +1,4 @@
-"""Stored conversations as the server shows them, as types."""
+"""Schemas of stored conversations."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from serve.api.schemas.responses import Sources, Time, Timing, Usage
 
 
 class Feedback(BaseModel):
-    """What a reader thought of an answer."""
+    """A reader's rating of an answer."""
 
     rating: Literal[1, -1]
     comment: str | None = None
@@ -42,7 +42,7 @@ class ConversationSummary(BaseModel):
 
 
 class Snippet(BaseModel):
-    """The passage that a search found: the words, and what stands around them; `…` where it is cut."""
+    """The passage that a search found: the words and the text around them; `…` where it is cut."""
 
     message_id: str
     role: Literal["user", "assistant"]
@@ -52,19 +52,19 @@ class Snippet(BaseModel):
 
 
 class ListedConversation(ConversationSummary):
-    """A conversation in a list that was perhaps searched for."""
+    """A conversation in a list or among search results."""
 
-    snippet: Snippet | None = Field(None, description="With `q`: where it was found; null: in the title alone.")
+    snippet: Snippet | None = Field(None, description="With `q`: the passage; null: only the title matches.")
 
 
 class Conversation(ConversationSummary):
-    """A whole conversation."""
+    """A conversation with its messages."""
 
     messages: list[StoredMessage]
 
 
 class ConversationPage(BaseModel):
-    """Conversations, newest first; `after` takes the last id to go on."""
+    """Conversations, newest first; the last id is `after` of the next page."""
 
     object: Literal["list"] = "list"
     data: list[ListedConversation]
@@ -72,7 +72,7 @@ class ConversationPage(BaseModel):
 
 
 class Deleted(BaseModel):
-    """Something is gone."""
+    """Confirms that a conversation was deleted."""
 
     id: str
     object: Literal["conversation.deleted"] = "conversation.deleted"
@@ -80,14 +80,14 @@ class Deleted(BaseModel):
 
 
 class DeletedAll(BaseModel):
-    """All of a caller's conversations are gone."""
+    """Confirms that all of a caller's conversations were deleted."""
 
     object: Literal["conversations.deleted"] = "conversations.deleted"
     deleted: int = Field(description="How many there were.")
 
 
 class DeletedMessage(BaseModel):
-    """One message of a conversation is gone."""
+    """Confirms that a message was deleted."""
 
     id: str
     object: Literal["conversation.message.deleted"] = "conversation.message.deleted"

@@ -1,4 +1,4 @@
-"""What readers' judgements look like on the wire: votes, and the training data that votes and feedback make."""
+"""Schemas of votes, and of the training data made from votes and ratings."""
 
 from typing import Annotated, Literal
 
@@ -12,7 +12,7 @@ Choice = Literal["a", "b", "tie"]
 
 
 class Settings(Strict):
-    """How an answer was sampled; what is not said was as the server is set up."""
+    """The sampling parameters of an answer; an absent one had the server's default."""
 
     temperature: Temperature | None = None
     top_p: Share | None = None
@@ -31,7 +31,7 @@ class PromptTurn(Strict):
 
 
 class Candidate(Strict):
-    """One of two answers, and how it came about."""
+    """One of two answers, with its model and sampling parameters."""
 
     model: Annotated[str, Field(max_length=200)]
     settings: Settings = Settings()
@@ -48,7 +48,7 @@ class VoteRequest(Strict):
 
 
 class CheckpointNote(BaseModel):
-    """Which weights a model's name stood for when the vote was given."""
+    """The checkpoint that a model's name referred to at the time of the vote."""
 
     created_at: str
     steps: int
@@ -57,7 +57,7 @@ class CheckpointNote(BaseModel):
 
 
 class Contender(BaseModel):
-    """Who wrote an answer, and how."""
+    """The model and sampling parameters of an answer."""
 
     model: str | None
     checkpoint: CheckpointNote | None = None
@@ -83,7 +83,7 @@ class Vote(BaseModel):
 
 
 class VotePage(BaseModel):
-    """Votes, newest first; `after` takes the last id to go on."""
+    """Votes, newest first; the last id is `after` of the next page."""
 
     object: Literal["list"] = "list"
     data: list[Vote]
@@ -91,7 +91,7 @@ class VotePage(BaseModel):
 
 
 class DeletedVote(BaseModel):
-    """A vote is taken back."""
+    """Confirms that a vote was deleted."""
 
     id: str
     object: Literal["vote.deleted"] = "vote.deleted"
@@ -99,7 +99,7 @@ class DeletedVote(BaseModel):
 
 
 class ExampleTurn(BaseModel):
-    """One message as training reads it; `context` is what the search had found for a question."""
+    """One message as training reads it; `context` holds the search results for a question."""
 
     role: Literal["system", "user", "assistant"]
     content: str
@@ -107,18 +107,18 @@ class ExampleTurn(BaseModel):
 
 
 class Example(BaseModel):
-    """A line of /v1/training.jsonl: a conversation to learn from. Training reads `messages` and `family`."""
+    """A line of /v1/training.jsonl: a conversation. Training reads `messages` and `family`."""
 
     messages: list[ExampleTurn]
     family: Literal["feedback"] = "feedback"
     conversation: str
     message: str = Field(description="The answer at its end.")
-    model: str | None = Field(description="Who wrote that answer.")
-    corrected: bool = Field(description="Whether a reader's correction stands in that answer's place.")
+    model: str | None = Field(description="The model of that answer.")
+    corrected: bool = Field(description="Whether a reader's correction replaces that answer.")
 
 
 class Preference(BaseModel):
-    """A line of /v1/preferences.jsonl: a prompt with a better and a worse answer, as preference training reads them.
+    """A line of /v1/preferences.jsonl: a prompt with a better and a worse answer, for preference training.
 
     `messages` is the prompt with the better answer, so that instruction tuning reads the file too.
     """
@@ -130,5 +130,5 @@ class Preference(BaseModel):
     chosen: list[ExampleTurn]
     rejected: list[ExampleTurn]
     messages: list[ExampleTurn]
-    chosen_by: Contender | None = Field(description="Null: the reader.")
+    chosen_by: Contender | None = Field(description="Null: a reader's correction.")
     rejected_by: Contender

@@ -1,6 +1,6 @@
-"""What requests may say: OpenAI's fields, ours on top, and those of OpenAI's that are refused by name.
+"""Schemas of requests: OpenAI's fields, our own, and those of OpenAI's that are refused by name.
 
-Types are strict and ranges are checked, so that nothing past this file meets a value it cannot use.
+Types are strict and ranges are checked, so that the rest of the server receives valid values only.
 """
 
 from typing import Annotated, Any, Literal
@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 
 class Strict(BaseModel):
-    """A request's object: no unknown fields, no guessing of types, no NaN."""
+    """An object of a request: no unknown fields, no conversion of types, no NaN."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
@@ -21,17 +21,17 @@ def _refuse(value: Any) -> None:
 
 
 Unsupported = Annotated[None, BeforeValidator(_refuse), WithJsonSchema({"type": "null"})]
-"""A field of OpenAI's that makes no sense for this model: only its absence or null is taken."""
+"""A field of OpenAI's that GPT-2 cannot support: only null is accepted."""
 
 
 def _whole(value: Any) -> Any:
-    """JSON has one kind of number: 1.0 is as whole as 1."""
+    """Accept 1.0 as 1: JSON has one kind of number."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-WHOLE = BeforeValidator(_whole)  # stands behind the bounds, so that the schema has them
+WHOLE = BeforeValidator(_whole)  # comes after the bounds, so that the JSON schema has them
 
-Text = Annotated[str, Field(min_length=0)]  # any bound lets pydantic refuse half a character, as JSON can say it
+Text = Annotated[str, Field(min_length=0)]  # any bound lets pydantic refuse lone surrogates, which JSON can express
 SessionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -40,23 +40,23 @@ Bias = Annotated[float, Field(ge=-100, le=100)]
 TokenKey = Annotated[str, Field(pattern=r"^[0-9]{1,6}$")]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 NewTokens = Annotated[int, Field(ge=1, le=1_000_000), WHOLE]
-Seed = Annotated[int, Field(ge=-(2**63), le=2**63), WHOLE]  # bounds that a double can say
+Seed = Annotated[int, Field(ge=-(2**63), le=2**63), WHOLE]  # bounds that a double can express
 TokenId = Annotated[int, Field(ge=0, lt=2**31), WHOLE]
 
 
 class TextPart(Strict):
-    """A piece of a message's content; text is the only kind that GPT-2 reads."""
+    """A part of a message's content; GPT-2 reads text only."""
 
     type: Literal["text"]
     text: Text
 
 
 class ChatMessage(Strict):
-    """One message. `developer` is another word for `system`."""
+    """One message. `developer` is the same as `system`."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | Annotated[list[TextPart], Field(min_length=1)]
-    name: str | None = Field(None, max_length=64, description="Taken and not used: the model does not see names.")
+    name: str | None = Field(None, max_length=64, description="Ignored: the model does not see names.")
     refusal: Unsupported = None
     audio: Unsupported = None
     function_call: Unsupported = None
@@ -65,35 +65,35 @@ class ChatMessage(Strict):
     annotations: list[Any] | None = Field(None, max_length=0)
 
     def text(self) -> str:
-        """The content as one text."""
+        """The content as one string."""
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
 class StreamOptions(Strict):
-    """What a stream says besides its text."""
+    """What a stream contains besides the text."""
 
     include_usage: bool | None = None
     include_obfuscation: Literal[False] | None = None
 
 
 class TextFormat(Strict):
-    """The only format of answers there is."""
+    """The only supported format of answers."""
 
     type: Literal["text"]
 
 
 class SearchQuery(Strict):
-    """What to search for, instead of what the conversation makes of it."""
+    """A search query that replaces the one made from the conversation."""
 
     query: Annotated[str, Field(min_length=1, max_length=500)]
 
 
 class SamplingFields(Strict):
-    """What chat and raw completions have in common."""
+    """The fields that chat and raw completions share."""
 
     model: str | None = Field(None, max_length=200, description="A name of /v1/models; the first when absent.")
     max_tokens: NewTokens | None = None
-    temperature: Temperature | None = Field(None, description="0 takes the likeliest token.")
+    temperature: Temperature | None = Field(None, description="0: greedy decoding.")
     top_p: Share | None = None
     top_k: Annotated[int, Field(ge=0, le=1_000_000), WHOLE] | None = None
     min_p: Share | None = None
@@ -106,19 +106,19 @@ class SamplingFields(Strict):
     n: Annotated[int, Field(ge=1, le=16), WHOLE] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: str | None = Field(None, max_length=512, description="Taken and not used.")
-    metadata: dict[Text, Text] | None = Field(None, max_length=16, description="Taken and not used.")
+    user: str | None = Field(None, max_length=512, description="Ignored.")
+    metadata: dict[Text, Text] | None = Field(None, max_length=16, description="Ignored.")
 
     def stops(self) -> tuple[str, ...]:
-        """The stop strings, however they were given."""
+        """The stop strings as a tuple."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
 
 class ChatRequest(SamplingFields):
-    """OpenAI's chat completion request, and ours on top."""
+    """OpenAI's chat completion request with fields of our own."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)] = Field(
-        description="The newest last; an assistant's message at the end is how the answer begins, and it goes on there."
+        description="The newest last. The answer continues an assistant's message at the end."
     )
     max_completion_tokens: NewTokens | None = None
     logprobs: bool | None = None
@@ -128,15 +128,15 @@ class ChatRequest(SamplingFields):
         None, max_length=64, description="The stored message that these follow; absent: the newest, null: none."
     )
     search: bool | SearchQuery | None = Field(
-        None, description="Look for sources first, perhaps with this query; absent: where the server finds it worth it."
+        None, description="Search for sources first, with this query where there is one; absent: the server decides."
     )
     response_format: TextFormat | None = None
     modalities: list[Literal["text"]] | None = None
     service_tier: Literal["auto", "default"] | None = None
     store: Literal[False] | None = None
-    parallel_tool_calls: bool | None = Field(None, description="Taken and not used: there are no tools.")
-    safety_identifier: str | None = Field(None, max_length=512, description="Taken and not used.")
-    prompt_cache_key: str | None = Field(None, max_length=512, description="Taken and not used.")
+    parallel_tool_calls: bool | None = Field(None, description="Ignored: there are no tools.")
+    safety_identifier: str | None = Field(None, max_length=512, description="Ignored.")
+    prompt_cache_key: str | None = Field(None, max_length=512, description="Ignored.")
     prompt_cache_retention: Unsupported = None
     tools: Unsupported = None
     tool_choice: Unsupported = None
@@ -158,10 +158,10 @@ Prompt = (
 
 
 class CompletionRequest(SamplingFields):
-    """OpenAI's raw completion request: text or token ids go on as they stand."""
+    """OpenAI's raw completion request: the model continues text or token ids without a chat template."""
 
     prompt: Prompt
-    # 0, unlike in a chat, asks for the prompt's own log-probabilities; pyright minds that the base has other bounds.
+    # Unlike in a chat, 0 is valid: it returns the prompt's log-probabilities. Pyright minds the base's other bounds.
     max_tokens: Annotated[int, Field(ge=0, le=1_000_000), WHOLE] | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
     logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = None
     echo: bool | None = None
@@ -184,7 +184,7 @@ class LoadRequest(Strict):
 
 
 class FeedbackRequest(Strict):
-    """What a reader thinks of an answer; `correction` is the answer that should have been given."""
+    """A rating of an answer; `correction` is the answer that the reader expected."""
 
     rating: Literal[1, -1]
     comment: Annotated[str, Field(max_length=4000)] | None = None

@@ -1,4 +1,4 @@
-"""What the server answers, as types: the OpenAPI document is made from these and those of `records.py`."""
+"""Schemas of responses and server-sent events."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, computed_fie
 
 
 def rfc3339(moment: datetime) -> str:
-    """A time in UTC as RFC 3339 writes it, to the millisecond."""
-    if moment.tzinfo is None:  # SQLite keeps no time zone; all times are written in UTC
+    """A time in UTC in RFC 3339's format, with milliseconds."""
+    if moment.tzinfo is None:  # SQLite stores no time zone; all times are stored in UTC
         moment = moment.replace(tzinfo=UTC)
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -17,7 +17,7 @@ Time = Annotated[datetime, PlainSerializer(rfc3339, return_type=str)]
 
 
 class Usage(BaseModel):
-    """OpenAI's counts, and ours: how many messages of the conversation were in the prompt."""
+    """OpenAI's token counts, and how many messages of the conversation are in the prompt."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -27,11 +27,11 @@ class Usage(BaseModel):
 
 
 class Timing(BaseModel):
-    """How fast an answer was written, as the server saw it."""
+    """How fast an answer was generated, as the server measured it."""
 
     first_token_s: Annotated[float, Field(ge=0, description="Seconds from the request to the first token.")]
     tokens_per_s: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="After the first one; absent where there is one alone."
+        None, description="After the first token; absent for an answer of one token."
     )
 
 
@@ -44,7 +44,7 @@ class Alternative(BaseModel):
 
 
 class TokenLogprob(Alternative):
-    """A chosen token, and the likeliest in its place."""
+    """A sampled token, and the likeliest tokens at its position."""
 
     top_logprobs: list[Alternative]
 
@@ -57,7 +57,7 @@ class Logprobs(BaseModel):
 
 
 class Source(BaseModel):
-    """What an answer may have drawn on; `id` is the number that citations use."""
+    """A search result in the prompt; citations refer to its `id`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -70,23 +70,23 @@ class Source(BaseModel):
 
 
 class Sentence(BaseModel):
-    """One sentence of an answer: its place in Unicode characters, the numbers it names, the sources that hold it."""
+    """One sentence of an answer: its range in Unicode characters, the ids it cites, the sources that support it."""
 
     text: str
     start: int
     end: int
     cited: list[int]
-    sources: list[int] = Field(description="Sources whose passages hold the sentence's words, best first.")
+    sources: list[int] = Field(description="Sources whose passages support the sentence, best first.")
 
     @computed_field(description="Whether there is such a source.")
     @property
     def matched(self) -> bool:
-        """Whether a source holds the sentence."""
+        """Whether a source supports the sentence."""
         return bool(self.sources)
 
 
 class Citations(BaseModel):
-    """Which sentences of an answer each source supports: the data of the stream's `event: citations`, at its end."""
+    """The sentences of an answer that each source supports: the data of `event: citations` at the end of a stream."""
 
     index: int = Field(0, description="Of the answer, when there are several (n).")
     supports: dict[int, list[int]] = Field(description="By source id, the sentences (from 0) that it supports.")
@@ -94,10 +94,10 @@ class Citations(BaseModel):
 
 
 class Sources(BaseModel):
-    """The outcome of a search; `note` is a sentence for the reader when it did not go as it should.
+    """The results of a search; `note` is a sentence for the reader when it failed in part.
 
-    The stream's `event: sources` comes before the answer and has neither `supports` nor `sentences`: they are of the
-    first answer, once it is known.
+    A stream's `event: sources` comes before the answer, so it has neither `supports` nor `sentences`. These are about
+    the first answer.
     """
 
     query: str
@@ -112,14 +112,14 @@ class Sources(BaseModel):
 
 
 class NotSearched(BaseModel):
-    """Why the server, left to decide, did not search: the data of the stream's `event: search`, before the answer."""
+    """Why the server decided not to search: the data of a stream's `event: search`, before the answer."""
 
     searched: Literal[False] = False
     reason: str
 
 
 class AnswerMessage(BaseModel):
-    """The assistant's words."""
+    """The assistant's message."""
 
     role: Literal["assistant"] = "assistant"
     content: str
@@ -149,7 +149,7 @@ class ChatCompletion(BaseModel):
 
 
 class CompletionLogprobs(BaseModel):
-    """OpenAI's older form: parallel lists, one entry a token."""
+    """OpenAI's older format: parallel lists, one entry a token."""
 
     tokens: list[str]
     token_logprobs: list[float | None]
@@ -178,33 +178,33 @@ class Completion(BaseModel):
 
 
 class RunPlace(BaseModel):
-    """Where the run that made a checkpoint is kept: its folder on the server, and its page where it was tracked."""
+    """The training run of a checkpoint: its folder on the server, and its page at the experiment tracker."""
 
     folder: str
     url: str | None
 
 
 class ModelCard(BaseModel):
-    """What is known of a served checkpoint."""
+    """The metadata of a served checkpoint."""
 
     template: str
     parameters: int
     context_length: int
     trained_length: int | None = Field(
-        description="Tokens of the longest conversation it learned from: older turns are kept up to there."
+        description="Tokens of the longest training conversation: a prompt keeps older turns up to this length."
     )
     base: str | None
     data: str | None
     steps: int
     tokens_seen: int
     scores: dict[str, Any]
-    families: list[str] = Field(description="Kinds of tasks that it was scored on, best first.")
+    families: list[str] = Field(description="Families of tasks by score, best first.")
     run: RunPlace | None = Field(description="Null for a base model.")
     created_at: str | None
 
 
 class Model(BaseModel):
-    """OpenAI's model, and ours on top."""
+    """OpenAI's model object with fields of our own."""
 
     id: str
     object: Literal["model"] = "model"
@@ -221,7 +221,7 @@ class ModelList(BaseModel):
 
 
 class HealthModel(BaseModel):
-    """The model that answers when a request names none."""
+    """The model of requests that name none."""
 
     id: str
     parameters: int
@@ -232,7 +232,7 @@ class HealthModel(BaseModel):
 
 
 class HealthSearch(BaseModel):
-    """Whether there is a search, and whose."""
+    """Whether search is enabled, and its provider."""
 
     enabled: bool
     provider: str | None
@@ -249,7 +249,7 @@ class Health(BaseModel):
 
 
 class DeletedModel(BaseModel):
-    """A checkpoint is served no more."""
+    """Confirms that a checkpoint was unloaded."""
 
     id: str
     object: Literal["model"] = "model"
@@ -257,14 +257,14 @@ class DeletedModel(BaseModel):
 
 
 class PromptToken(BaseModel):
-    """One token of a prompt; bytes that are no text by themselves show as U+FFFD."""
+    """One token of a prompt; bytes that are invalid UTF-8 by themselves become U+FFFD."""
 
     id: int
     text: str
 
 
 class RenderedPrompt(BaseModel):
-    """What the model would read for a chat request."""
+    """The prompt of a chat request, as the model would read it."""
 
     text: str
     token_ids: list[int]
