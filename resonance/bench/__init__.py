@@ -1,1 +1,1 @@
-"""`resonance bench`: how fast the engine is on this machine, beside its limits and beside other programs."""
+"""`resonance bench`: the engine's speed and memory, compared with the machine's limits and with other programs."""

@@ -1,4 +1,4 @@
-"""What the machine gives: how fast it reads memory and multiplies matrices, and the ceilings that follow."""
+"""The machine's limits: memory bandwidth, speed of matrix products, and the ceilings that they set."""
 
 import os
 import platform
@@ -19,19 +19,19 @@ from resonance.engine.memory import Arena
 from resonance.engine.quantization import Precision
 from resonance.model import GPT2Config
 
-CACHE_BYTES: dict[Precision, int] = {"fp32": 4, "bf16": 2, "int8": 2, "int4": 2}  # a key's or value's number
+CACHE_BYTES: dict[Precision, int] = {"fp32": 4, "bf16": 2, "int8": 2, "int4": 2}  # of one number of a key or value
 MATMUL = 1024, 1024, 3072
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A machine as measured; the best of several tries, since a limit is what was reached once."""
+    """The measured limits of a machine, each the best of several tries."""
 
     processor: str
     cores: int
     threads: int
     torch: str
-    read_gb_per_s: dict[str, float]  # by megabytes read over and over: large processor caches make it differ
+    read_gb_per_s: dict[str, float]  # by size in MB of the memory read, because of processor caches
     matmul_gflop_per_s: dict[str, float]  # by precision
     kernels_unavailable: str | None = None  # why the engine computes with torch here; None: it has its C++ kernels
 
@@ -41,38 +41,38 @@ class Machine:
 
 
 def weight_bytes(config: GPT2Config, precision: Precision) -> float:
-    """What must be read for one token: every matrix once, the head included, and no embedding beside it."""
+    """Bytes read for one token: every matrix once, the head included; the embeddings' rows do not count."""
     matrices = config.n_layer * 12 * config.n_embd**2 + config.vocab_size * config.n_embd
     return matrices * BITS_PER_WEIGHT[precision] / 8
 
 
 def decode_ceiling(machine: Machine, config: GPT2Config, precision: Precision, batch: int, position: int) -> float:
-    """Tokens a second if memory were read at full speed and nothing else took time."""
+    """Tokens a second at full memory bandwidth, if nothing else took time."""
     weights = weight_bytes(config, precision)
     cache = batch * position * 2 * config.n_layer * config.n_embd * CACHE_BYTES[precision]
     return batch * machine.read_gb_per_s[read_size(weights + cache)] * 1e9 / (weights + cache)
 
 
 def prefill_ceiling(machine: Machine, config: GPT2Config, precision: Precision, tokens: int) -> float:
-    """Tokens a second if matrices were multiplied at full speed, in fp32 or else in the fastest type there is."""
+    """Tokens a second at full speed of matrix products: of fp32's for fp32, else of the fastest type's."""
     products = config.n_layer * (24 * config.n_embd**2 + 2 * config.n_embd * tokens)
-    known = machine.matmul_gflop_per_s
-    return (known["fp32"] if precision == "fp32" else max(known.values())) * 1e9 / products
+    rates = machine.matmul_gflop_per_s
+    return (rates["fp32"] if precision == "fp32" else max(rates.values())) * 1e9 / products
 
 
 def read_size(nbytes: float) -> str:
-    """The size among those measured that is nearest to `nbytes`."""
-    return min(SIZES_MB, key=lambda size: abs(size - nbytes / 1e6)).__str__()
+    """The measured size nearest to `nbytes`."""
+    return str(min(SIZES_MB, key=lambda size: abs(size - nbytes / 1e6)))
 
 
 SIZES_MB = (64, 128, 256, 512, 1024)
 
 
 def measure(threads: int, seconds: float = 0.4) -> Machine:
-    """Measure this machine with so many threads, each figure for about `seconds`."""
+    """Measure this machine with `threads` threads, each figure for about `seconds`."""
     torch.set_num_threads(threads)
-    room = SIZES_MB[-1] * 1_000_000
-    read = _read(Arena(room).empty((room // 4,), torch.float32), threads, seconds)
+    nbytes = SIZES_MB[-1] * 1_000_000
+    read = _read(Arena(nbytes).empty((nbytes // 4,), torch.float32), threads, seconds)
     rows, inputs, outputs = MATMUL
     operations = 2 * rows * inputs * outputs
     matmul: dict[str, float] = {}
@@ -93,16 +93,16 @@ def _kernels_unavailable() -> str | None:
 
 
 def _read(buffer: Tensor, threads: int, seconds: float) -> dict[str, float]:
-    # As fast as either torch or a loop of our own reads it.
+    # The faster of torch and our kernel.
     buffer.fill_(1)
     rates: dict[str, float] = {}
     for size in SIZES_MB:
-        part = buffer[: size * 250_000]
-        least = _best(part.sum, seconds / 2)
+        block = buffer[: size * 250_000]
+        best = _best(block.sum, seconds / 2)
         with suppress(KernelsUnavailable):
             read = library().resonance_read
-            least = min(least, _best(partial(read, part.data_ptr(), part.nbytes, threads), seconds / 2))
-        rates[str(size)] = part.nbytes / least / 1e9
+            best = min(best, _best(partial(read, block.data_ptr(), block.nbytes, threads), seconds / 2))
+        rates[str(size)] = block.nbytes / best / 1e9
     return rates
 
 

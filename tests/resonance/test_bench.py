@@ -13,7 +13,8 @@ from rich.console import Console
 
 from resonance.bench import machine as limits
 from resonance.bench import report
-from resonance.bench.rounds import Job, Left, Setting, Worker
+from resonance.bench.runner import Excluded, Settings, Worker
+from resonance.bench.workloads import Job
 from resonance.checkpoint import Checkpoint
 from resonance.model import GPT2, GPT2Config
 from resonance.tokenizer import Tokenizer
@@ -81,8 +82,8 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence_before_anything_is(o
 
 def test_a_program_that_answers_too_late_is_left_out(folder: Path) -> None:
     job = Job("decode", batch=1, prompt_tokens=8, new_tokens=1000, repeats=1000)
-    worker = Worker("resonance", "fp32", [job], Setting(folder, threads=1, rounds=1, turn_seconds=1))
-    with worker, pytest.raises(Left, match="longer than 1 s"):
+    worker = Worker("resonance", "fp32", [job], Settings(folder, threads=1, rounds=1, turn_seconds=1))
+    with worker, pytest.raises(Excluded, match="longer than 1 s"):
         started = time.monotonic()
         worker.measure(job)
     assert time.monotonic() - started < 30
@@ -90,8 +91,8 @@ def test_a_program_that_answers_too_late_is_left_out(folder: Path) -> None:
 
 def test_a_program_that_does_not_load_says_why(tmp_path: Path) -> None:
     job = Job("decode", batch=1, prompt_tokens=8, new_tokens=4, repeats=1)
-    worker = Worker("resonance", "fp32", [job], Setting(tmp_path, threads=1, rounds=1, turn_seconds=60))
-    with pytest.raises(Left, match="ended with code 1"), worker:
+    worker = Worker("resonance", "fp32", [job], Settings(tmp_path, threads=1, rounds=1, turn_seconds=60))
+    with pytest.raises(Excluded, match="ended with code 1"), worker:
         pass
 
 

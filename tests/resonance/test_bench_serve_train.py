@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from resonance.bench.clients import WrongAnswer, ask, is_up
-from resonance.bench.rounds import Job, Setting, Worker, takes_part
-from resonance.bench.words import words
+from resonance.bench.runner import Settings, Worker
+from resonance.bench.workloads import Job, takes_part
+from resonance.bench.workloads.load_generator import WrongAnswer, is_up, stream_completions
+from resonance.bench.workloads.synthetic_text import single_token_words
 from resonance.checkpoint import Checkpoint
 from resonance.model import GPT2, GPT2Config
 from resonance.tokenizer import Tokenizer
@@ -144,7 +145,7 @@ def _is_alive(pid: int) -> bool:
 
 def test_a_worker_that_serves_takes_its_server_with_it(folder: Path) -> None:
     job = Job("serve", batch=1, prompt_tokens=8, new_tokens=4, repeats=1)
-    worker = Worker("resonance", "fp32", [job], Setting(folder, threads=1, rounds=1, turn_seconds=60), "serve")
+    worker = Worker("resonance", "fp32", [job], Settings(folder, threads=1, rounds=1, turn_seconds=60))
     with worker:
         assert worker.measure(job).rates
         servers = [pid for pid in processes_naming(f"serve checkpoint={folder}") if _is_alive(pid)]
@@ -154,7 +155,7 @@ def test_a_worker_that_serves_takes_its_server_with_it(folder: Path) -> None:
 
 def test_words_are_one_token_each_alone_and_in_a_row() -> None:
     tokenizer = Tokenizer.gpt2()
-    some = list(words(tokenizer))[::50]
+    some = list(single_token_words(tokenizer))[::50]
     assert len(some) > 300
     assert len(tokenizer.encode("".join(some))) == len(some)
 
@@ -191,16 +192,16 @@ def serve() -> Iterator[Serve]:
 
 def test_the_first_token_is_the_first_event_and_no_header(serve: Serve) -> None:
     port = serve(b'data: {"choices": [{"text": " a", "finish_reason": "length"}]}\n\ndata: [DONE]\n\n')
-    answers = ask(port, [{}, {}])
-    assert len(answers.first) == 2
-    assert all(0.2 <= first <= answers.last for first in answers.first)
+    answers = stream_completions(port, [{}, {}])
+    assert len(answers.first_tokens) == 2
+    assert all(0.2 <= first <= answers.total for first in answers.first_tokens)
 
 
 @pytest.mark.parametrize("reason", ['"stop"', "null"])
 def test_an_answer_that_ends_too_early_is_no_measurement(serve: Serve, reason: str) -> None:
     port = serve(f'data: {{"choices": [{{"text": " a", "finish_reason": {reason}}}]}}\n\ndata: [DONE]\n\n'.encode())
     with pytest.raises(WrongAnswer, match="finish_reason"):
-        ask(port, [{}])
+        stream_completions(port, [{}])
 
 
 def test_a_server_that_is_not_there_is_not_up(serve: Serve) -> None:

@@ -1,6 +1,6 @@
-"""The programs that are compared, each behind the same few lines: prepare its files, load, and generate greedily.
+"""The programs under comparison, one module each: prepares its files, loads it, and generates greedily.
 
-Nothing here imports more than the program itself does, so that each one's memory is its own.
+No module imports more than its program does, so that a program's memory is its own.
 """
 
 from collections.abc import Sequence
@@ -28,27 +28,25 @@ class Program(Protocol):
     """A loaded model."""
 
     vocab_size: int
-    needed_bytes: int | None  # of weights and cache, where the program tells
+    needed_bytes: int | None  # of weights and KV cache, where the program reports them
 
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
-        """Generate exactly `new_tokens` for each prompt, all at once, the likeliest each time."""
+        """Generate exactly `new_tokens` greedily for each prompt, in one batch."""
         ...
 
 
-def prepare(who: str, folder: Path, precision: "Precision") -> None:
-    """Write beside the Hugging Face checkpoint in `folder` what the program reads instead. Raises Unsupported."""
-    _module(who).prepare(folder, precision)
+class Peer(Protocol):
+    """A module of this package."""
+
+    def prepare(self, folder: Path, precision: "Precision", /) -> None:
+        """Write beside the Hugging Face checkpoint in `folder` what the program reads instead. Raises Unsupported."""
+        ...
+
+    def load(self, folder: Path, precision: "Precision", batch: int, threads: int, /) -> Program:
+        """Load the program, once prepared. Raises Unsupported."""
+        ...
 
 
-def load(who: str, folder: Path, precision: "Precision", batch: int, threads: int) -> Program:
-    """Load a program, once prepared. Raises Unsupported."""
-    return _module(who).load(folder, precision, batch, threads)
-
-
-class _Module(Protocol):
-    def prepare(self, folder: Path, precision: "Precision", /) -> None: ...
-    def load(self, folder: Path, precision: "Precision", batch: int, threads: int, /) -> Program: ...
-
-
-def _module(who: str) -> _Module:
-    return import_module(f"resonance.bench.peers.{who.replace('.', '_')}")
+def peer(program: str) -> Peer:
+    """The module of a program."""
+    return import_module(f"resonance.bench.peers.{program.replace('.', '_')}")

@@ -1,4 +1,4 @@
-"""CTranslate2: the checkpoint is converted first, beside its folder."""
+"""CTranslate2, which converts the checkpoint to a format of its own."""
 
 import json
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ TYPES: "dict[Precision, str]" = {"fp32": "float32", "bf16": "bfloat16", "int8": 
 
 
 class CTranslate2:
-    """A Generator; it takes tokens by name."""
+    """A Generator, which takes tokens as strings."""
 
-    def __init__(self, generator: ctranslate2.Generator, names: list[str]) -> None:
-        self._generator, self._names = generator, names
-        self.vocab_size = len(names)
+    def __init__(self, generator: ctranslate2.Generator, tokens: list[str]) -> None:
+        self._generator, self._tokens = generator, tokens
+        self.vocab_size = len(tokens)
         self.needed_bytes = None
 
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
         """See Program."""
         self._generator.generate_batch(
-            [[self._names[i] for i in prompt] for prompt in prompts],
+            [[self._tokens[i] for i in prompt] for prompt in prompts],
             max_length=new_tokens,
             min_length=new_tokens,
             sampling_topk=1,
@@ -35,7 +35,7 @@ class CTranslate2:
 
 
 def prepare(folder: Path, precision: "Precision") -> None:
-    """See peers.prepare."""
+    """See Peer."""
     from ctranslate2.converters import TransformersConverter  # here, because measuring does not need it
 
     if TYPES.get(precision) not in ctranslate2.get_supported_compute_types("cpu"):
@@ -45,7 +45,7 @@ def prepare(folder: Path, precision: "Precision") -> None:
 
 
 def load(folder: Path, precision: "Precision", batch: int, threads: int) -> CTranslate2:
-    """See peers.load."""
+    """See Peer."""
     converted = _converted(folder, precision)
     generator = ctranslate2.Generator(
         str(converted), device="cpu", compute_type=TYPES[precision], intra_threads=threads, inter_threads=1

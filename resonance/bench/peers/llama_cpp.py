@@ -1,4 +1,4 @@
-"""llama.cpp by its C API: several sequences in one batch, as its server runs them."""
+"""llama.cpp by its C API, with several sequences in one batch as its server has them."""
 
 import ctypes
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ CONTEXT = 1024
 
 
 class LlamaCpp:
-    """A context with a cache for `batch` sequences."""
+    """A context with a KV cache for `batch` sequences."""
 
     def __init__(self, path: Path, batch: int, threads: int) -> None:
         @llama_cpp.llama_log_callback
@@ -36,7 +36,7 @@ class LlamaCpp:
         params.n_threads = params.n_threads_batch = threads
         context = llama_cpp.llama_init_from_model(model, params)
         if context is None:
-            raise RuntimeError(f"llama.cpp has no room for {batch} sequences.")
+            raise RuntimeError(f"llama.cpp has no memory for {batch} sequences.")
         self._context = context
         self._memory = llama_cpp.llama_get_memory(context)
         vocab = llama_cpp.llama_model_get_vocab(model)
@@ -49,36 +49,35 @@ class LlamaCpp:
         if self._memory:
             llama_cpp.llama_memory_clear(self._memory, True)
         tokens = [
-            (token, place, sequence, place == len(prompt) - 1)
+            (token, position, sequence, position == len(prompt) - 1)
             for sequence, prompt in enumerate(prompts)
-            for place, token in enumerate(prompt)
+            for position, token in enumerate(prompt)
         ]
-        following = self._decode(tokens)
+        next_tokens = self._decode(tokens)
         for step in range(new_tokens - 1):
-            places = ((len(prompt) + step, sequence) for sequence, prompt in enumerate(prompts))
-            following = self._decode(
-                [(token, place, sequence, True) for token, (place, sequence) in zip(following, places, strict=True)]
+            next_tokens = self._decode(
+                [(token, len(prompts[sequence]) + step, sequence, True) for sequence, token in enumerate(next_tokens)]
             )
 
     def _decode(self, tokens: Sequence[tuple[int, int, int, bool]]) -> list[int]:
-        # Tokens as (id, position, sequence, whether its logits are wanted); the likeliest ids that follow.
+        # Takes (id, position, sequence, whether to return logits) of each token; returns the likeliest next ids.
         batch = self._batch
         batch.n_tokens = len(tokens)
-        for i, (token, place, sequence, wanted) in enumerate(tokens):
-            batch.token[i], batch.pos[i], batch.logits[i] = token, place, wanted
+        for i, (token, position, sequence, needs_logits) in enumerate(tokens):
+            batch.token[i], batch.pos[i], batch.logits[i] = token, position, needs_logits
             batch.n_seq_id[i], batch.seq_id[i][0] = 1, sequence
         if llama_cpp.llama_decode(self._context, batch) != 0:
             raise RuntimeError("llama_decode failed")
         return [
             int(np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self._context, i), (self.vocab_size,)).argmax())
-            for i, (_, _, _, wanted) in enumerate(tokens)
-            if wanted
+            for i, (_, _, _, needs_logits) in enumerate(tokens)
+            if needs_logits
         ]
 
 
 def prepare(folder: Path, precision: "Precision") -> None:
-    """See peers.prepare."""
-    from resonance.checkpoint import Checkpoint  # here, because they bring torch, which measuring does not need
+    """See Peer."""
+    from resonance.checkpoint import Checkpoint  # here, because they import torch, which measuring does not need
     from resonance.cli.export import export
 
     if not exported(folder, precision).exists():
@@ -86,7 +85,7 @@ def prepare(folder: Path, precision: "Precision") -> None:
 
 
 def load(folder: Path, precision: "Precision", batch: int, threads: int) -> LlamaCpp:
-    """See peers.load."""
+    """See Peer."""
     return LlamaCpp(exported(folder, precision), batch, threads)
 
 
@@ -96,14 +95,14 @@ def exported(folder: Path, precision: "Precision") -> Path:
 
 
 def loading_params() -> llama_cpp.llama_model_params:
-    """llama.cpp's own, but for one that ends in a segmentation fault (0.3.36, first decode).
+    """llama.cpp's defaults, without repacking for AMX.
 
-    That is what 8-bit and 4-bit weights do when they are repacked for the matrix unit.
+    Repacked 8-bit and 4-bit weights end in a segmentation fault at the first decode (0.3.36).
     """
     params = llama_cpp.llama_model_default_params()
-    params.use_extra_bufts = not _has_matrix_unit()
+    params.use_extra_bufts = not _has_amx()
     return params
 
 
-def _has_matrix_unit() -> bool:
+def _has_amx() -> bool:
     return b"AMX_INT8 = 1" in llama_cpp.llama_print_system_info()  # as the library was built

@@ -1,4 +1,4 @@
-"""Ourselves."""
+"""Resonance's engine."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,16 +11,16 @@ from resonance.engine.quantization import Precision
 
 
 class Resonance:
-    """The engine, without a tokenizer as the others are."""
+    """The engine without a tokenizer, as the other programs run."""
 
     def __init__(self, folder: Path, precision: Precision, batch: int) -> None:
         self._folder, self._precision, self._batch = folder, precision, batch
-        self.engine = self.another()
+        self.engine = self.new_engine()
         self.vocab_size = self.engine.config.vocab_size
         stats = self.engine.stats()
         self.needed_bytes = stats.weight_bytes + stats.cache_bytes
 
-    def another(self, *, prompt_lookup: bool = False) -> Engine:
+    def new_engine(self, *, prompt_lookup: bool = False) -> Engine:
         """An engine with the same weights."""
         model = Checkpoint.open(self._folder).load_model()
         return Engine(model, max_batch_size=self._batch, precision=self._precision, prompt_lookup=prompt_lookup)
@@ -31,10 +31,10 @@ class Resonance:
 
 
 def prepare(folder: Path, precision: Precision) -> None:
-    """See peers.prepare: the checkpoint is in our own form."""
+    """See Peer: the engine reads the checkpoint as it is."""
 
 
 def load(folder: Path, precision: Precision, batch: int, threads: int) -> Resonance:
-    """See peers.load."""
+    """See Peer."""
     torch.set_num_threads(threads)
     return Resonance(folder, precision, batch)

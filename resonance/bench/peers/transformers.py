@@ -1,4 +1,4 @@
-"""Hugging Face transformers, in torch's eager mode as most people run it."""
+"""Hugging Face transformers, in torch's eager mode."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,13 +38,13 @@ class Transformers:
 
 
 def prepare(folder: Path, precision: "Precision") -> None:
-    """See peers.prepare: it reads the checkpoint as it is."""
+    """See Peer: transformers reads the checkpoint as it is."""
     if precision not in DTYPES:
         raise Unsupported(f"no {precision} on a CPU")
 
 
 def load(folder: Path, precision: "Precision", batch: int, threads: int) -> Transformers:
-    """See peers.load."""
+    """See Peer."""
     torch.set_num_threads(threads)
     model = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=DTYPES[precision])
     return Transformers(model.eval())

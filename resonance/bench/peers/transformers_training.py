@@ -12,48 +12,48 @@ if TYPE_CHECKING:
     from resonance.chat_template import Rendered
     from resonance.engine.quantization import Precision
 
-UNSUPERVISED = -100
-LEARNING_RATE, LONGEST_GRADIENT = 5e-5, 1.0
+IGNORE_INDEX = -100
+LEARNING_RATE, MAX_GRAD_NORM = 5e-5, 1.0
 
 
 class TransformersTrainer:
-    """GPT2LMHeadModel, trained as transformers' own Trainer does by default, with nothing dropped out."""
+    """GPT2LMHeadModel, trained with the defaults of transformers' Trainer and without dropout."""
 
     def __init__(self, model: transformers.GPT2LMHeadModel, examples: "Sequence[Rendered]", *, bf16: bool) -> None:
         self._model, self._examples, self._bf16 = model.train(), examples, bf16
         self._optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
-        self._at = 0
+        self._position = 0
 
     def steps(self, count: int, batch: int) -> Iterator[float]:
-        """See train.Trainer."""
+        """Train on `count` batches of examples; yield the tokens a second of each, padding not counted."""
         for _ in range(count):
-            chosen = [self._examples[(self._at + i) % len(self._examples)] for i in range(batch)]
-            self._at += batch
-            began = time.perf_counter()
-            tokens = self._step(chosen)
-            yield tokens / (time.perf_counter() - began)
+            examples = [self._examples[(self._position + i) % len(self._examples)] for i in range(batch)]
+            self._position += batch
+            started_at = time.perf_counter()
+            tokens = self._step(examples)
+            yield tokens / (time.perf_counter() - started_at)
 
     def _step(self, examples: "Sequence[Rendered]") -> int:
         longest = max(len(example.input_ids) for example in examples)
         ids = torch.zeros(len(examples), longest, dtype=torch.long)
-        labels = torch.full_like(ids, UNSUPERVISED)
-        attended = torch.zeros_like(ids)
+        labels = torch.full_like(ids, IGNORE_INDEX)
+        attention_mask = torch.zeros_like(ids)
         for row, example in enumerate(examples):
             length = len(example.input_ids)
             ids[row, :length] = torch.tensor(example.input_ids)
-            labels[row, :length] = ids[row, :length].masked_fill(~torch.tensor(example.loss_mask), UNSUPERVISED)
-            attended[row, :length] = 1
+            labels[row, :length] = ids[row, :length].masked_fill(~torch.tensor(example.loss_mask), IGNORE_INDEX)
+            attention_mask[row, :length] = 1
         with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
-            loss = self._model(input_ids=ids, attention_mask=attended, labels=labels).loss
+            loss = self._model(input_ids=ids, attention_mask=attention_mask, labels=labels).loss
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._model.parameters(), LONGEST_GRADIENT)
+        torch.nn.utils.clip_grad_norm_(self._model.parameters(), MAX_GRAD_NORM)
         self._optimizer.step()
         self._optimizer.zero_grad()
-        return int(attended.sum())
+        return int(attention_mask.sum())
 
 
 def load(folder: Path, precision: "Precision", examples: "Sequence[Rendered]", threads: int) -> TransformersTrainer:
-    """The checkpoint, ready to be trained."""
+    """A trainer of the checkpoint's model."""
     torch.set_num_threads(threads)
     model = transformers.GPT2LMHeadModel.from_pretrained(
         folder, dtype=torch.float32, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0

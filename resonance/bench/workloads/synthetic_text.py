@@ -1,4 +1,4 @@
-"""Words that GPT-2 reads as one token each, alone and in a row: texts of a known length for any program that has it."""
+"""Words that are one GPT-2 token each, alone and in a sequence: text of a known length for every program."""
 
 import re
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ from resonance.tokenizer import Tokenizer
 WORD = re.compile(rb" [a-z]{2,}")
 
 
-def words(tokenizer: Tokenizer | None = None) -> Iterator[str]:
-    """All of them, each with the space before it."""
+def single_token_words(tokenizer: Tokenizer | None = None) -> Iterator[str]:
+    """Every such word, with a leading space."""
     tokenizer = tokenizer or Tokenizer.gpt2()
     for token in range(tokenizer.vocab_size):
         text = tokenizer.token_bytes(token)

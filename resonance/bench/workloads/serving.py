@@ -1,0 +1,163 @@
+"""`what=serve`: answers streamed from a server on loopback to many clients, compared with the engine alone.
+
+All answers have the same length: a logit bias forbids the tokens that would end one. Prompts consist of words that are
+one token each, so that every server reads them as the same tokens.
+"""
+
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from resonance.bench.memory import tree_pss_mb
+from resonance.bench.peers import Unsupported, peer
+from resonance.bench.workloads import Job, Measure
+from resonance.bench.workloads.load_generator import HOST, Timings, free_port, is_up, stream_completions
+from resonance.bench.workloads.synthetic_text import single_token_words
+from resonance.checkpoint import Checkpoint
+from resonance.engine import Engine, SamplingParams
+from resonance.engine.quantization import Precision
+
+START_TIMEOUT = 300.0  # seconds, which include the compilation of kernels
+STOP_TIMEOUT = 10.0
+NEVER = -100.0  # the lowest logit bias of OpenAI's API
+
+
+class Server:
+    """A server's process, ready when it answers `path`; the `with` block ends it as a supervisor does."""
+
+    def __init__(self, command: Sequence[str], port: int, path: str) -> None:
+        self.port = port
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
+        self._process = subprocess.Popen(
+            [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT
+        )
+        deadline, parent = time.monotonic() + START_TIMEOUT, os.getppid()
+        while not is_up(port, path):
+            if self._process.poll() is not None or time.monotonic() > deadline or os.getppid() != parent:
+                self._log.seek(0)
+                lines = self._log.read().decode(errors="replace").strip().splitlines() or ["it logged nothing"]
+                self.close()
+                raise RuntimeError(f"the server does not start: {lines[-1]}")
+            time.sleep(0.1)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
+    def memory_mb(self) -> int:
+        """What the server's processes hold in memory at present."""
+        return tree_pss_mb(self._process.pid)
+
+
+class Clients:
+    """Streams answers from a server."""
+
+    def __init__(self, server: Server, checkpoint: Checkpoint) -> None:
+        self._server, self.tokenizer = server, checkpoint.load_tokenizer()
+        self.end_ids = {self.tokenizer.eot_id, checkpoint.template().end_id}
+        self._words = list(single_token_words(self.tokenizer))
+
+    def measure(self, job: Job) -> dict[str, object]:
+        """Streamed tokens a second over all answers, and the milliseconds to an answer's first token."""
+        return self.figures(job, [self.stream(job) for _ in range(job.repeats + 1)][1:])  # the first is a warm-up
+
+    def prompts(self, job: Job) -> list[str]:
+        """New random prompts, no prefix of which is in a cache."""
+        return ["".join(random.choices(self._words, k=job.prompt_tokens)) for _ in range(job.batch)]
+
+    def stream(self, job: Job) -> Timings:
+        """Stream `new_tokens` for each of a batch of new prompts at the same time."""
+        bias = {str(token): NEVER for token in self.end_ids}
+        shared = {"max_tokens": job.new_tokens, "temperature": 0, "stream": True, "logit_bias": bias}
+        return stream_completions(self._server.port, [{"prompt": prompt, **shared} for prompt in self.prompts(job)])
+
+    def figures(self, job: Job, timings: Sequence[Timings]) -> dict[str, object]:
+        """The figures of several repeats."""
+        return {
+            "tokens_per_s": [job.batch * job.new_tokens / timing.total for timing in timings],
+            "first_token_ms": median(median(timing.first_tokens) for timing in timings) * 1000,
+            "peak_rss_mb": self._server.memory_mb(),
+        }
+
+
+class ClientsAndEngine(Clients):
+    """Streams answers from `resonance serve`, in turns with the same engine in this process."""
+
+    def __init__(self, server: Server, checkpoint: Checkpoint, engine: Engine) -> None:
+        super().__init__(server, checkpoint)
+        self._engine = engine
+
+    def measure(self, job: Job) -> dict[str, object]:
+        """As Clients measures, and how it compares with the engine alone."""
+        pairs = [(self.stream(job), self._generate(job)) for _ in range(job.repeats + 1)][1:]  # the first is a warm-up
+        overheads = (median(served.first_tokens) - median(alone.first_tokens) for served, alone in pairs)
+        return {
+            **self.figures(job, [served for served, _ in pairs]),
+            "share_of_engine": median(alone.total / served.total for served, alone in pairs),
+            "overhead_ms": median(overheads) * 1000,
+        }
+
+    def _generate(self, job: Job) -> Timings:
+        bias = dict.fromkeys(self.end_ids, NEVER)
+        params = SamplingParams(max_new_tokens=job.new_tokens, temperature=0, logit_bias=bias)
+        prompts, first_tokens = self.prompts(job), dict[str, float]()
+        started_at = time.perf_counter()
+        for prompt in prompts:
+            self._engine.submit(self.tokenizer.encode(prompt), params)
+        while self._engine.has_work:
+            for request_id, _ in self._engine.step():
+                first_tokens.setdefault(request_id, time.perf_counter() - started_at)
+        return Timings(list(first_tokens.values()), time.perf_counter() - started_at)
+
+
+def prepare(program: str, folder: Path, precision: Precision) -> None:
+    """Write what the server reads. Raises Unsupported where the peer has no server."""
+    if program == "llama.cpp" and any(find_spec(name) is None for name in ("sse_starlette", "starlette_context")):
+        raise Unsupported("its server is not installed; `pip install 'llama-cpp-python[server]'` brings it")
+    peer(program).prepare(folder, precision)
+
+
+@contextmanager
+def load(program: str, folder: Path, precision: Precision, batch: int, threads: int) -> Generator[Measure]:
+    """Start a server, which ends with the `with` block."""
+    checkpoint, port = Checkpoint.open(folder), free_port()
+    with ExitStack() as stack:
+        if program == "resonance":
+            torch.set_num_threads(threads)
+            dtype, quantize = ("auto", precision) if precision in ("int8", "int4") else (precision, None)
+            engine = Engine.from_checkpoint(checkpoint, dtype, quantize, batch)
+            home = stack.enter_context(tempfile.TemporaryDirectory())
+            command = [
+                *("-m", "resonance.cli", "serve", f"checkpoint={folder}", f"max_batch_size={batch}"),
+                f"quantize={quantize}" if quantize else f"dtype={dtype}",
+                *(f"host={HOST}", f"port={port}", "auth=none", "search=off", "grace_s=1", "log=error"),
+                f"store.url=sqlite+aiosqlite:///{home}/conversations.sqlite",
+            ]
+            server = Server(command, port, "/health")
+            clients = ClientsAndEngine(server, checkpoint, engine)
+        else:
+            from resonance.bench.peers.llama_cpp import exported
+
+            model = str(exported(folder, precision))
+            server = Server(
+                ["-m", "resonance.bench.peers.llama_server", model, str(port), str(threads)], port, "/v1/models"
+            )
+            clients = Clients(server, checkpoint)
+        stack.callback(server.close)
+        yield clients.measure
