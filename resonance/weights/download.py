@@ -20,7 +20,7 @@ from resonance.paths import home
 from resonance.private_files import private_folder
 from resonance.weights import huggingface, openai
 from resonance.weights.state_dict import WeightsError
-from resonance.weights.transfer import ProgressListener, RetryPolicy, fetch, hash_file
+from resonance.weights.transfer import ProgressListener, RetryPolicy, Transfer, hash_file
 
 MANIFEST = "download.json"
 
@@ -119,7 +119,7 @@ def _fetch_all(
                     f"{name} is not in the Hugging Face Hub's cache ({constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE "
                     "forbids its download."
                 )
-            transferred = fetch(client, f"{url}/{file}", path, policy, listener)
+            transferred = Transfer(client, f"{url}/{file}", path, policy, listener).run()
             manifest[file] = {"url": f"{url}/{file}", **asdict(transferred)}
             write_text_atomically(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 

@@ -131,7 +131,7 @@ def _config(tensors: Mapping[str, Tensor], file: Path, n_head: int | None, dropo
     layers = {name.split(".")[1] for name in tensors if name.startswith("trf_blocks.")}
     if n_head is None and width % HEAD_WIDTH:
         raise WeightsError(
-            f"{file} is {width} wide, which is not a multiple of {HEAD_WIDTH}, so its head count cannot be told; "
+            f"{file} is {width} wide, which is not a multiple of {HEAD_WIDTH}, so its head count is unknown; "
             "give n_head."
         )
     head, embedding = tensors.get("out_head.weight"), tensors["tok_emb.weight"]

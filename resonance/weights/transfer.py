@@ -105,17 +105,6 @@ class RemoteFile:
         return all(one == two for one, two in pairs if one is not None and two is not None)
 
 
-def fetch(
-    client: httpx.Client, url: str, path: Path, policy: RetryPolicy, listener: ProgressListener
-) -> TransferredFile:
-    """Download `url` to `path`, which appears only once it is whole and its announced size and hash are right.
-
-    Raises WeightsError, in one sentence, when the server refuses, cannot be reached, or sends wrong bytes; the bytes
-    so far are kept for the next run unless they are wrong.
-    """
-    return _Transfer(client, url, path, policy, listener).run()
-
-
 def hash_file(path: Path, algorithms: Set[str]) -> dict[str, str]:
     """Compute hex digests of a file in one pass: `sha256`, `md5`, or `git-sha1` (Git's name of a blob)."""
     hashes = {name: hashlib.new(name.removeprefix("git-"), usedforsecurity=False) for name in algorithms}
@@ -128,7 +117,9 @@ def hash_file(path: Path, algorithms: Set[str]) -> dict[str, str]:
     return {name: each.hexdigest() for name, each in hashes.items()}
 
 
-class _Transfer:
+class Transfer:
+    """The download of one URL to a path."""
+
     def __init__(
         self, client: httpx.Client, url: str, path: Path, policy: RetryPolicy, listener: ProgressListener
     ) -> None:
@@ -140,6 +131,11 @@ class _Transfer:
         self._damaged = False
 
     def run(self) -> TransferredFile:
+        """Download the file, which appears under its name once it is whole and its announced size and hash are right.
+
+        Raises WeightsError, in one sentence, when the server refuses, cannot be reached, or sends wrong bytes; the
+        bytes so far are kept for the next run unless they are wrong.
+        """
         policy = self._policy
         try:
             for attempt in stamina.retry_context(
@@ -155,11 +151,8 @@ class _Transfer:
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise WeightsError(f"{self._url} cannot be fetched ({error}); check base_url.") from None
         except (TransientError, httpx.TransportError) as error:
-            kept = (
-                f"; {self._partial_size():,} bytes are kept, run the command again to go on"
-                if self._partial_size()
-                else ""
-            )
+            size = self._partial_size()
+            kept = f"; {size:,} bytes are kept, run the command again to go on" if size else ""
             raise WeightsError(
                 f"{self._url} could not be fetched in {policy.attempts} attempts ({self._reason(error)}){kept}."
             ) from None
@@ -244,7 +237,7 @@ class _Transfer:
         if status not in (200, 206):
             raise WeightsError(f"{self._url} cannot be fetched: {answer}.")
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise WeightsError(f"{self._url} is sent compressed although it was asked for as it is.")
+            raise WeightsError(f"{self._url} is sent compressed, although the request accepts no compression.")
 
     def _check_disk_space(self, announced: RemoteFile, start: int) -> None:
         needed = (announced.size or 0) - start

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 
 from resonance.chat_template import ChatTemplate
 from resonance.checkpoint import Checkpoint, CheckpointError, run_folders
@@ -77,6 +78,7 @@ def test_an_unknown_name_is_answered_with_what_there_is(
     tmp_path: Path, model: GPT2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RESONANCE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     with pytest.raises(CheckpointError, match=r"no checkpoint in .* yet"):
         Checkpoint.find("latest", tmp_path)
     save(tmp_path, "mine", model)
