@@ -15,7 +15,7 @@ from resonance.retrieval import build_retriever
 from serve.api.app import build
 from serve.api.auth import KeyRing
 from serve.api.service import Service
-from serve.generation.event_logs import EventLogs
+from serve.generation.event_stream import EventStreams
 from serve.middleware.rate_limits import ExportLimiter, RateLimiter
 from serve.middleware.uvicorn_protocol import BoundedProtocol, ConnectionLimiter
 from serve.models.memory_budget import MemoryBudget
@@ -93,7 +93,7 @@ def make_server(settings: Settings) -> Server:
         retriever=retriever,
         metrics=Metrics(state, client.undelivered),
         rate_limiter=RateLimiter(settings.limits),
-        logs=EventLogs(settings.limits.answers_bytes),
+        streams=EventStreams(settings.limits.answers_bytes, settings.limits.answer_bytes, settings.resume_s),
         export_limiter=ExportLimiter(settings.limits.exports),
     )
     build(server.app, server.service)

@@ -1,4 +1,4 @@
-"""Chat completions: OpenAI's request and response, streamed or whole, and our own stream on top."""
+"""Chat completions: OpenAI's request and response, streamed or whole, our own stream, and the prompt's preview."""
 
 import json
 from typing import Any
@@ -7,18 +7,26 @@ from fastapi import APIRouter, Request, Response
 
 from serve.api.auth import Caller, CallerDep
 from serve.api.schemas.requests import ChatRequest
-from serve.api.schemas.responses import AnswerMessage, ChatChoice, ChatCompletion, Logprobs, NotSearched
+from serve.api.schemas.responses import (
+    AnswerMessage,
+    ChatChoice,
+    ChatCompletion,
+    Logprobs,
+    NotSearched,
+    PromptToken,
+    RenderedPrompt,
+)
 from serve.api.service import Service, ServiceDep
-from serve.generation.echo import beside_the_loop
-from serve.generation.event_stream import EventLog, EventStream
-from serve.generation.generation import Turn, begin
-from serve.generation.logprobs import logprob_of
-from serve.generation.streaming import STREAMED, LastEventId, reader_has_caught_up, replay, stream, whole
+from serve.generation.event_stream import EventStream
+from serve.generation.generation import Format, Generation, replay
+from serve.generation.logprobs import token_logprob, write_on_thread
+from serve.generation.prompt import prepare_chat, read_conversation, render_chat, validate_chat
+from serve.generation.responses import STREAMED, LastEventId
 from serve.middleware.content_type import TypedRoute
-from serve.workers.messages import Idle, Token
+from serve.workers.messages import Scored, Token
 
 router = APIRouter(tags=["chat"], route_class=TypedRoute)
-OUR_EVENTS = {
+NAMED_EVENTS = {
     "content": {
         "text/event-stream": {
             "x-events": {
@@ -39,12 +47,12 @@ async def chat_completions(
 ) -> Response:
     """Answer a conversation as OpenAI's API does, whole or with `stream: true` in pieces."""
     if body.stream:
-        return await _stream(service, caller, body, last_event_id, ours=False)
-    turn = await begin(service, caller, body, streams=False)
-    return await whole(request, service, turn, _collect(turn))
+        return await _stream(service, caller, body, last_event_id, named_events=False)
+    generation = await _start(service, caller, body, stream=False)
+    return await generation.whole(request, ChatFormat(generation, body))
 
 
-@router.post("/v1/chat/stream", response_class=Response, responses={200: OUR_EVENTS})
+@router.post("/v1/chat/stream", response_class=Response, responses={200: NAMED_EVENTS})
 async def chat_stream(
     body: ChatRequest, service: ServiceDep, caller: CallerDep, last_event_id: LastEventId = None
 ) -> Response:
@@ -53,121 +61,152 @@ async def chat_stream(
     OpenAI's chunks; where a search ran, `event: sources` (Sources) before the first and `event: citations` (Citations)
     before the last one of each answer; `event: error` when something fails. The end is `data: [DONE]`.
     """
-    return await _stream(service, caller, body, last_event_id, ours=True)
+    return await _stream(service, caller, body, last_event_id, named_events=True)
+
+
+@router.post("/v1/chat/prompt")
+async def chat_prompt(body: ChatRequest, service: ServiceDep, caller: CallerDep) -> RenderedPrompt:
+    """The prompt that this chat request would make: the turns that fit, the sources of its search, every token."""
+    model = service.model(body.model)
+    validate_chat(service, body)
+    with service.rate_limiter.admit(caller.client):
+        prompt = await render_chat(service, model, body, await read_conversation(service, caller, body))
+    ids = prompt.fitted.prompt_ids
+    return RenderedPrompt(
+        text=model.tokenizer.decode(ids),
+        token_ids=ids,
+        tokens=[PromptToken(id=i, text=model.tokenizer.token_bytes(i).decode("utf-8", "replace")) for i in ids],
+        prompt_tokens=len(ids),
+        messages_kept=len(prompt.fitted.messages),
+        messages_dropped=prompt.fitted.dropped,
+        context_length=model.context_length,
+        sources=None if prompt.grounding is None else prompt.grounding.sources(),
+    )
+
+
+async def _start(service: Service, caller: Caller, body: ChatRequest, *, stream: bool) -> Generation:
+    model = service.model(body.model)
+    validate_chat(service, body)
+    return await Generation.start(
+        service,
+        caller,
+        model,
+        lambda: prepare_chat(service, caller, model, body),
+        stream=stream,
+        prefix="chatcmpl",
+        session_id=body.session_id,
+    )
 
 
 async def _stream(
-    service: Service, caller: Caller, body: ChatRequest, last_event_id: str | None, *, ours: bool
-) -> EventStream:
+    service: Service, caller: Caller, body: ChatRequest, last_event_id: str | None, *, named_events: bool
+) -> Response:
     if last_event_id:
         return replay(service, caller, last_event_id)
-    turn = await begin(service, caller, body, streams=True)
-    return stream(service, caller, turn.id, lambda log: _write(turn, log, ours=ours), turn.release)
+    generation = await _start(service, caller, body, stream=True)
+    return generation.stream(ChatFormat(generation, body, named_events=named_events))
 
 
-async def _collect(turn: Turn) -> bytes:
-    async with turn.kept():
-        async for _ in turn.events():
-            pass
-    if turn.body.logprobs:  # as many as n x max_tokens, each with its alternatives
-        return await beside_the_loop(_whole, turn)
-    return _whole(turn)
+class ChatFormat(Format):
+    """Writes a generation as a chat completion, or as its chunks and, with `named_events`, our own events."""
 
+    def __init__(self, generation: Generation, body: ChatRequest, *, named_events: bool = False) -> None:
+        self._generation, self._body, self._named_events = generation, body, named_events
+        include_usage = body.stream_options.include_usage if body.stream_options else None
+        self._include_usage = named_events if include_usage is None else include_usage
+        self._head = {
+            "id": generation.id,
+            "object": "chat.completion.chunk",
+            "created": generation.created,
+            "model": generation.model.name,
+        }
+        self._tail = {"usage": None} if self._include_usage else {}
+        self._finished: list[tuple[int, str]] = []  # answers and their finish reasons
 
-def _whole(turn: Turn) -> bytes:
-    tokenizer = turn.model.tokenizer
-    choices = [
-        ChatChoice(
-            index=i,
-            message=AnswerMessage(content=said.written()),
-            logprobs=Logprobs(content=[logprob_of(token, tokenizer) for token in said.tokens if _counts(token, turn)])
-            if turn.body.logprobs
-            else None,
-            finish_reason="length" if said.finish_reason == "length" else "stop",
+    async def add_scores(self, scored: Scored) -> None:
+        """Do nothing: chats request no log-probabilities of their prompts."""
+
+    async def body(self) -> bytes:
+        """Return the chat completion."""
+        if self._body.logprobs:  # as many as n x max_tokens, each with its alternatives
+            return await write_on_thread(self._completion)
+        return self._completion()
+
+    def _completion(self) -> bytes:
+        generation = self._generation
+        choices = [
+            ChatChoice(
+                index=i,
+                message=AnswerMessage(content=choice.generated_text()),
+                logprobs=Logprobs(
+                    content=[
+                        token_logprob(token, generation.model.tokenizer)
+                        for token in choice.tokens
+                        if self._has_logprob(token)
+                    ]
+                )
+                if self._body.logprobs
+                else None,
+                finish_reason="length" if choice.finish_reason == "length" else "stop",
+            )
+            for i, choice in enumerate(generation.choices)
+        ]
+        completion = ChatCompletion(
+            id=generation.id,
+            created=generation.created,
+            model=generation.model.name,
+            choices=choices,
+            usage=generation.usage(),
+            sources=generation.sources(),
+            session_id=self._body.session_id,
         )
-        for i, said in enumerate(turn.said)
-    ]
-    answer = ChatCompletion(
-        id=turn.id,
-        created=turn.created,
-        model=turn.model.name,
-        choices=choices,
-        usage=turn.usage(),
-        sources=turn.sources(),
-        session_id=turn.body.session_id,
-    )
-    return answer.model_dump_json().encode()
+        return completion.model_dump_json().encode()
 
+    def write_start(self, stream: EventStream) -> None:
+        """Write what the search found, or why there was none, and each answer's first chunk."""
+        generation, prepared = self._generation, self._generation.prepared
+        extra: dict[str, Any] = {}
+        if prepared.grounding is not None:
+            sources = prepared.grounding.sources().model_dump(mode="json", exclude={"supports", "sentences"})
+            if self._named_events:
+                stream.add(json.dumps(sources, ensure_ascii=False), event="sources")
+            else:  # OpenAI's clients take every event for a chunk
+                extra["sources"] = sources
+        elif prepared.unsearched is not None and self._named_events:
+            stream.add(NotSearched(reason=prepared.unsearched.reason).model_dump_json(), event="search")
+        if self._body.session_id is not None:
+            extra |= {"session_id": self._body.session_id, "parent_id": generation.parent_id}
+        for i in range(len(generation.choices)):
+            stream.add(self._chunk(i, {"role": "assistant", "content": ""}, **extra))
 
-async def _write(turn: Turn, log: EventLog, *, ours: bool) -> None:
-    """Write an answer's events into its log."""
-    try:
-        await _write_events(turn, log, ours=ours)
-    finally:
-        turn.close()
+    async def write_token(self, stream: EventStream, token: Token) -> None:
+        """Write a chunk with the token's text and log-probability."""
+        logprobs = None
+        if self._body.logprobs and self._has_logprob(token):
+            logprob = token_logprob(token, self._generation.model.tokenizer)
+            logprobs = {"content": [logprob.model_dump()], "refusal": None}
+        if token.text or logprobs:
+            stream.add(self._chunk(token.index, {"content": token.text}, logprobs=logprobs))
+        if token.finish_reason:
+            self._finished.append((token.index, token.finish_reason))
 
+    async def write_end(self, stream: EventStream) -> None:
+        """Write each answer's citations and last chunk, and the usage."""
+        grounding = self._generation.prepared.grounding
+        for index, reason in self._finished:
+            extra: dict[str, Any] = {}
+            if grounding is not None:
+                citations = grounding.citations(self._generation.choices[index].answer_text(), index)
+                if self._named_events:
+                    stream.add(citations.model_dump_json(), event="citations")
+                else:
+                    extra["citations"] = citations.model_dump(mode="json")
+            stream.add(self._chunk(index, {}, finish_reason=reason, **extra))
+        if self._include_usage:
+            usage = {"choices": [], "usage": self._generation.usage().model_dump()}
+            stream.add(json.dumps(self._head | usage, ensure_ascii=False))
 
-async def _write_events(turn: Turn, log: EventLog, *, ours: bool) -> None:
-    options = turn.body.stream_options
-    include_usage = ours if options is None or options.include_usage is None else options.include_usage
-    chunk = _Chunk(turn, include_usage)
-    extra = _begin(turn, log, ours=ours)
-    if turn.body.session_id is not None:
-        extra |= {"session_id": turn.body.session_id, "parent_id": turn.parent_id}
-    for i in range(len(turn.said)):
-        log.add(chunk.line(i, {"role": "assistant", "content": ""}, **extra))
-    ended: list[tuple[int, str]] = []
-    async with turn.kept():  # who has read the end of an answer can rely on its being stored
-        async for event in turn.events():
-            if isinstance(event, Idle):
-                log.comment()
-                continue
-            logprobs = None
-            if turn.body.logprobs and _counts(event, turn):
-                logprobs = {"content": [logprob_of(event, turn.model.tokenizer).model_dump()], "refusal": None}
-            if event.text or logprobs:
-                log.add(chunk.line(event.index, {"content": event.text}, logprobs=logprobs))
-            if event.finish_reason:
-                ended.append((event.index, event.finish_reason))
-            await reader_has_caught_up(log, turn.answer)
-    for index, reason in ended:
-        _end(turn, log, chunk, index, reason, ours=ours)
-    if include_usage:
-        log.add(chunk.usage())
-
-
-def _begin(turn: Turn, log: EventLog, *, ours: bool) -> dict[str, Any]:
-    """Write what was found, or why nothing was looked for; return what of it stands in the first chunk."""
-    if turn.grounding is not None:
-        found = turn.grounding.sources().model_dump(mode="json", exclude={"supports", "sentences"})
-        if not ours:  # OpenAI's clients take every event for a chunk
-            return {"sources": found}
-        log.add(json.dumps(found, ensure_ascii=False), event="sources")
-    elif turn.unsearched is not None and ours:
-        log.add(NotSearched(reason=turn.unsearched.reason).model_dump_json(), event="search")
-    return {}
-
-
-def _end(turn: Turn, log: EventLog, chunk: "_Chunk", index: int, reason: str, *, ours: bool) -> None:
-    """Write an answer's last chunk, and what of it each source supports."""
-    extra: dict[str, Any] = {}
-    if turn.grounding is not None:
-        citations = turn.grounding.citations(turn.said[index].whole(), index)
-        if ours:
-            log.add(citations.model_dump_json(), event="citations")
-        else:
-            extra["citations"] = citations.model_dump(mode="json")
-    log.add(chunk.line(index, {}, finish_reason=reason, **extra))
-
-
-class _Chunk:
-    """Writes OpenAI's chunks of one answer."""
-
-    def __init__(self, turn: Turn, include_usage: bool) -> None:
-        head = {"id": turn.id, "object": "chat.completion.chunk", "created": turn.created, "model": turn.model.name}
-        self._turn, self._head, self._more = turn, head, {"usage": None} if include_usage else {}
-
-    def line(
+    def _chunk(
         self,
         index: int,
         delta: dict[str, Any],
@@ -177,13 +216,10 @@ class _Chunk:
         **extra: Any,
     ) -> str:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
-        return json.dumps(self._head | {"choices": [choice]} | self._more | extra, ensure_ascii=False)
+        return json.dumps(self._head | {"choices": [choice]} | self._tail | extra, ensure_ascii=False)
 
-    def usage(self) -> str:
-        return json.dumps(self._head | {"choices": [], "usage": self._turn.usage().model_dump()}, ensure_ascii=False)
-
-
-def _counts(token: Token, turn: Turn) -> bool:
-    """Whether a token is one of the text; the one that ends it is not."""
-    ends = (turn.model.template.end_id, turn.model.tokenizer.eot_id)
-    return token.logprob is not None and not (token.finish_reason == "stop" and token.token_id in ends)
+    def _has_logprob(self, token: Token) -> bool:
+        """Return whether the token belongs to the text; the one that ends it does not."""
+        model = self._generation.model
+        ends = (model.template.end_id, model.tokenizer.eot_id)
+        return token.logprob is not None and not (token.finish_reason == "stop" and token.token_id in ends)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
-from serve.api.auth import Caller, KeyRing
+from serve.api.auth import KeyRing
 from serve.api.background import delete_old_conversations, delete_old_searches, end_revoked, move_to_named_owners
-from serve.api.errors import ApiError, server_full
-from serve.api.schemas.responses import Usage
-from serve.generation.event_logs import EventLogs
+from serve.generation.event_stream import EventStreams
 from serve.middleware.rate_limits import ExportLimiter, RateLimiter
 from serve.models.registry import ModelRegistry
 from serve.models.served_model import ServedModel
@@ -23,9 +21,8 @@ from serve.storage.errors import StoreUnavailable
 from serve.storage.session_locks import SessionLocks
 from serve.storage.store import Store
 from serve.telemetry.metrics import Metrics
-from serve.telemetry.tracing import TRACE, Answered, Tracing
-from serve.workers.client import NoFreeSlot, RequestHandle, WorkerClient
-from serve.workers.messages import Failure, Finished, Idle, Scored, Token
+from serve.telemetry.tracing import Tracing
+from serve.workers.client import WorkerClient
 from serve.workers.shared_state import SharedState
 
 if TYPE_CHECKING:
@@ -48,7 +45,7 @@ class Service:
     retriever: "Retriever | None"
     metrics: Metrics
     rate_limiter: RateLimiter
-    logs: EventLogs
+    streams: EventStreams
     export_limiter: ExportLimiter
     busy_sessions: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     locks: SessionLocks = field(init=False)
@@ -67,55 +64,6 @@ class Service:
     def full(self) -> bool:
         """Whether all request slots are taken."""
         return self.state.slots_in_use() >= self.state.slots
-
-    def reserve(self, model: ServedModel, caller: Caller) -> RequestHandle:
-        """Reserve a slot for a request. Raises ApiError 503 while no worker is ready, 429 when all slots are taken."""
-        if not self.client.is_ready():
-            self.metrics.rejected.labels("not_ready").inc()
-            raise ApiError(503, "The model is being loaded.", code="not_ready", retry_after=2)
-        try:
-            answer = self.client.reserve(model.key, self.settings.timeout_s)
-        except NoFreeSlot:
-            self.metrics.rejected.labels("full").inc()
-            raise server_full() from None
-        answer.key = caller.key
-        return answer
-
-    async def events(self, answer: RequestHandle, started_at: float) -> AsyncIterator[Token | Scored | Idle]:
-        """Yield the events of an answer, and record its latencies since `started_at`. Raises ApiError when it fails."""
-        timed = False
-        async for event in answer.events():
-            if isinstance(event, Failure):
-                retry_after = None if event.status == 401 else 1
-                raise ApiError(event.status, event.message, code=event.code, retry_after=retry_after)
-            if isinstance(event, Finished):
-                self.metrics.answer_seconds.observe(time.monotonic() - started_at)
-                return
-            if answer.first_at is not None and not timed:
-                timed = True
-                self.metrics.first_token.observe(answer.first_at - started_at)
-            yield event
-
-    def trace_answer(
-        self, answer: RequestHandle, id: str, model: ServedModel, usage: Usage, reasons: Sequence[str | None]
-    ) -> None:
-        """Record a closed answer in the trace of the current request, where there is one."""
-        trace = TRACE.get()
-        if trace is not None:
-            trace.answered(
-                Answered(
-                    id=id,
-                    model=model.name,
-                    prompt_tokens=usage.prompt_tokens,
-                    completion_tokens=usage.completion_tokens,
-                    finish_reasons=tuple(reason or "cancelled" for reason in reasons),
-                    sent_at=answer.sent_at,
-                    claimed_at=answer.claimed_at,
-                    first_at=answer.first_at,
-                    ended_at=time.monotonic(),
-                    failure=None if answer.failure is None else answer.failure.code,
-                )
-            )
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:

@@ -1,261 +1,344 @@
-"""Server-sent events that survive a broken connection: numbered, kept for a while, replayed on demand.
+"""Server-sent events that survive a broken connection: numbered, kept for a while, replayed on request.
 
-An answer is written into an EventLog by a task of its own; responses read from the log. A log is bounded in bytes:
-its writer waits while too much is unread. It knows events as text, and nothing of what they say.
+A task writes an answer's events into an EventStream; any number of responses read from it. A stream is bounded in
+bytes: its writer waits while too much is unread. This module handles events as text and does not interpret them.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import json
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from serve.api.errors import ApiError, error_body, internal_error, server_full
 
-from serve.generation.delivery import SEND_BYTES, deliver
+SEND_BYTES = 32768  # handed to a connection at a time
+CHUNK_OVERHEAD = 120  # bytes that Python takes for a chunk beside its text
+KEPT_SECONDS = 60.0  # after a stream's end
+KEPT_STREAMS = 512
+MAX_NUMBER_DIGITS = 12
 
-HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-LINE_BYTES = 120  # what Python takes for a line beside its text
+Write = Callable[["EventStream"], Awaitable[None]]
 
 
 @dataclass(slots=True, eq=False)
-class Cursor:
-    """How far one reader has come: the number of lines, since the log began, that it has sent."""
+class Position:
+    """A position in a stream: how many chunks come before it, and their bytes."""
 
-    line: int
+    chunk: int
     nbytes: int
 
 
-class EventLog:
-    """The events of one answer so far, the newest `most_bytes` of them, of which up to half may be unread.
+class EventStream:
+    """The newest `max_bytes` of an answer's events, of which up to half may be unread.
 
-    `leave_after` is how long its writing goes on without a reader, in seconds. `delivered` is called once: when a
-    reader has all but the last piece, or when nobody is waited for any more.
+    The writer goes on for `resume_seconds` without a reader. `delivered` is called once: when a reader has all but the
+    last piece, or when the server stops waiting for readers. A chunk is the text of one event or of one keep-alive.
     """
 
     def __init__(
         self,
         name: str,
         owner: str,
-        leave_after: float,
-        most_bytes: int = 1 << 20,
+        resume_seconds: float,
+        max_bytes: int = 1 << 20,
         delivered: Callable[[], None] = lambda: None,
     ) -> None:
-        self.name, self.owner, self.most_bytes = name, owner, most_bytes
-        self.done = self.settled = self.forgotten = False
-        self._leave_after, self._delivered = leave_after, delivered
-        self._lines: list[bytes] = []
-        self._numbers: list[int] = []  # the number of the last event up to and including each line
-        self._dropped = Cursor(0, 0)  # what is not kept any more
-        self._dropped_number = 0  # of the last event in it
-        self._written = Cursor(0, 0)
-        self._last = 0  # the number of the last event
-        self._cursors: set[Cursor] = set()
-        self._left_at = Cursor(0, 0)  # where the last reader was when it went
-        self._changed = asyncio.Event()
-        self._readers = 0
-        self._had_reader = False
+        self.name, self.owner, self.max_bytes = name, owner, max_bytes
+        self.done = self.settled = self.discarded = False
+        self._resume_seconds, self._delivered = resume_seconds, delivered
+        self._chunks: list[bytes] = []
+        self._numbers: list[int] = []  # the number of the last event up to and including each chunk
+        self._start = Position(0, 0)  # of the oldest chunk that is kept
+        self._end = Position(0, 0)
+        self._dropped_number = 0  # of the last event that is not kept
+        self._last_number = 0
+        self._readers: set[Position] = set()
+        self._last_read = Position(0, 0)  # of readers that have left
+        self._change: asyncio.Event | None = None  # exists while something waits for it
+        self._connections = 0
+        self._was_connected = False
         self._writer: asyncio.Task[None] | None = None
-        self._leaving: asyncio.TimerHandle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
 
     @property
     def nbytes(self) -> int:
-        """What the log takes of memory."""
-        return self._written.nbytes - self._dropped.nbytes
+        """The memory that the stream takes."""
+        return self._end.nbytes - self._start.nbytes
 
     # Writing
 
     def add(self, data: str, event: str | None = None) -> None:
-        """Add an event; `data` is one line. Never waits: whoever adds many lets `room` do that."""
-        self._last += 1
+        """Add an event; `data` is one line. Never waits: writers of many events call `wait_for_space`."""
+        self._last_number += 1
         head = f"event: {event}\n" if event else ""
-        self._append(f"id: {self.name}:{self._last}\n{head}data: {data}\n\n")
+        self._append(f"id: {self.name}:{self._last_number}\n{head}data: {data}\n\n")
 
-    def comment(self) -> None:
-        """Add a line that clients pass over; it keeps the connection from looking dead."""
+    def keep_alive(self) -> None:
+        """Add a comment, which clients ignore, so that the connection does not look dead."""
         self._append(": keep-alive\n\n")
 
     @property
     def full(self) -> bool:
         """Whether so much is unread that the writer should wait."""
-        return 2 * self.nbytes >= self.most_bytes and 2 * self._unread() >= self.most_bytes
+        return 2 * self.nbytes >= self.max_bytes and 2 * self._unread_bytes() >= self.max_bytes
 
-    async def room(self) -> None:
-        """Wait until the log's readers have caught up."""
-        while self.full and not self.forgotten:
-            await self._changed.wait()
+    async def wait_for_space(self) -> None:
+        """Wait until readers have caught up."""
+        while self.full and not self.discarded:
+            await self._wait_for_change()
 
-    def write_with(self, write: Callable[["EventLog"], Awaitable[None]]) -> None:
-        """Let `write` fill the log in the background; the log is done when it returns or is cancelled."""
+    def write_with(self, write: Write) -> None:
+        """Run `write` in the background; the stream is done when it returns or is cancelled."""
 
         async def run() -> None:
             try:
                 await write(self)
             finally:
                 self.done = True
-                self._wake()
-                if self._had_reader and not self._readers and self._leaving is None:
+                self._notify()
+                if self._was_connected and not self._connections and self._expiry is None:
                     self.settle()
 
         self._writer = asyncio.create_task(run(), name=f"answer {self.name}")
 
     async def finished(self) -> None:
-        """Wait until nothing is written any more."""
+        """Wait for the end of the writer."""
         if self._writer is not None:
             await asyncio.wait({self._writer})
 
-    def _append(self, lines: str) -> None:
-        line = lines.encode()
-        self._lines.append(line)
-        self._numbers.append(self._last)
-        self._written.line += 1
-        self._written.nbytes += len(line) + LINE_BYTES
-        if self.nbytes > self.most_bytes:
-            self._drop_read()
-        self._wake()
+    def _append(self, text: str) -> None:
+        chunk = text.encode()
+        self._chunks.append(chunk)
+        self._numbers.append(self._last_number)
+        self._end.chunk += 1
+        self._end.nbytes += len(chunk) + CHUNK_OVERHEAD
+        if self.nbytes > self.max_bytes:
+            self._drop_read_chunks()
+        self._notify()
 
-    def _drop_read(self) -> None:
-        """Let go of the oldest lines that have been read, and of some more, so that this is not done for each line."""
-        wanted = self.nbytes - self.most_bytes * 7 // 8
-        most = self._slowest().line - self._dropped.line
+    def _drop_read_chunks(self) -> None:
+        """Drop the oldest chunks that every reader has read, an eighth more than needed: not at every append."""
+        excess = self.nbytes - self.max_bytes * 7 // 8
+        read = self._slowest_reader().chunk - self._start.chunk
         count = size = 0
-        while count < most and size < wanted:
-            size += len(self._lines[count]) + LINE_BYTES
+        while count < read and size < excess:
+            size += len(self._chunks[count]) + CHUNK_OVERHEAD
             count += 1
         if count:
             self._dropped_number = self._numbers[count - 1]
-        del self._lines[:count], self._numbers[:count]
-        self._dropped.line += count
-        self._dropped.nbytes += size
+        del self._chunks[:count], self._numbers[:count]
+        self._start.chunk += count
+        self._start.nbytes += size
 
-    def _unread(self) -> int:
-        return self._written.nbytes - self._slowest().nbytes
+    def _unread_bytes(self) -> int:
+        return self._end.nbytes - self._slowest_reader().nbytes
 
-    def _slowest(self) -> Cursor:
-        return min(self._cursors, key=lambda cursor: cursor.line) if self._cursors else self._left_at
+    def _slowest_reader(self) -> Position:
+        return min(self._readers, key=lambda position: position.chunk) if self._readers else self._last_read
 
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+    def _notify(self) -> None:
+        if self._change is not None:
+            self._change.set()
+            self._change = None
+
+    async def _wait_for_change(self) -> None:
+        if self._change is None:
+            self._change = asyncio.Event()
+        await self._change.wait()
 
     # Reading
 
-    def keeps_after(self, number: int) -> bool:
-        """Whether every event past a number is still here, or to come."""
-        return not self.forgotten and number >= self._dropped_number
+    def can_replay(self, number: int) -> bool:
+        """Return whether every event after this number is still kept, or to come."""
+        return not self.discarded and number >= self._dropped_number
 
     async def read(self, send: Callable[[bytes], Awaitable[None]], after: int = 0) -> None:
-        """Send all events past number `after` that are kept, as they come, until the log is done or forgotten."""
-        cursor = self._cursor(after)
-        self._cursors.add(cursor)
+        """Send all kept events after number `after`, as they come, until the stream is done or discarded."""
+        position = self._position_after(after)
+        self._readers.add(position)
         try:
-            while not self.forgotten:
-                changed = self._changed
-                lines, size = self._next_lines(cursor)
-                last = self.done and cursor.line + len(lines) == self._written.line
+            while not self.discarded:
+                chunks, size = self._next_chunks(position)
+                last = self.done and position.chunk + len(chunks) == self._end.chunk
                 if last and not self.settled:
-                    await send(b"")  # waits until the connection has taken what was sent before
+                    await send(b"")  # waits until the connection has taken the earlier pieces
                     self.settle()
-                if lines:
-                    await send(b"".join(lines))
-                    cursor.line, cursor.nbytes = cursor.line + len(lines), cursor.nbytes + size
-                    self._wake()
+                if chunks:
+                    await send(b"".join(chunks))
+                    position.chunk, position.nbytes = position.chunk + len(chunks), position.nbytes + size
+                    self._notify()
                 elif last:
                     return
                 else:
-                    await changed.wait()
+                    await self._wait_for_change()
         finally:
-            self._cursors.discard(cursor)
-            if cursor.line > self._left_at.line:
-                self._left_at = cursor
-            self._wake()
+            self._readers.discard(position)
+            if position.chunk > self._last_read.chunk:
+                self._last_read = position
+            self._notify()
 
-    def _cursor(self, after: int) -> Cursor:
-        kept = self._dropped.line
-        skipped = next((i for i, number in enumerate(self._numbers) if number > after), len(self._lines))
-        size = sum(len(line) + LINE_BYTES for line in self._lines[:skipped])
-        return Cursor(kept + skipped, self._dropped.nbytes + size)
+    def _position_after(self, number: int) -> Position:
+        skipped = next((i for i, last in enumerate(self._numbers) if last > number), len(self._chunks))
+        size = sum(len(chunk) + CHUNK_OVERHEAD for chunk in self._chunks[:skipped])
+        return Position(self._start.chunk + skipped, self._start.nbytes + size)
 
-    def _next_lines(self, cursor: Cursor) -> tuple[list[bytes], int]:
-        """What a reader is sent next, and what it counts for."""
-        start = cursor.line - self._dropped.line
-        if self._written.nbytes - cursor.nbytes <= SEND_BYTES:  # all of it
-            return self._lines[start:], self._written.nbytes - cursor.nbytes
-        lines: list[bytes] = []
+    def _next_chunks(self, position: Position) -> tuple[list[bytes], int]:
+        """Return the chunks that a reader is sent next, and their size."""
+        first = position.chunk - self._start.chunk
+        unread = self._end.nbytes - position.nbytes
+        if unread <= SEND_BYTES:
+            return self._chunks[first:], unread
+        chunks: list[bytes] = []
         size = 0
-        while start + len(lines) < len(self._lines) and size < SEND_BYTES:
-            lines.append(self._lines[start + len(lines)])
-            size += len(lines[-1]) + LINE_BYTES
-        return lines, size
+        while first + len(chunks) < len(self._chunks) and size < SEND_BYTES:
+            chunks.append(self._chunks[first + len(chunks)])
+            size += len(chunks[-1]) + CHUNK_OVERHEAD
+        return chunks, size
 
-    def join(self) -> None:
-        """A reader has come."""
-        self._readers += 1
-        self._had_reader = True
-        if self._leaving is not None:
-            self._leaving.cancel()
-            self._leaving = None
+    def connect(self) -> None:
+        """Count a client that reads the stream."""
+        self._connections += 1
+        self._was_connected = True
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
 
-    def leave(self) -> None:
-        """A reader has gone; when it was the last, its answer is waited with for a while, and then given up."""
-        self._readers -= 1
-        if self._readers or (self.done and self.settled):
+    def disconnect(self) -> None:
+        """Count a client out; after the last one the answer goes on for `resume_seconds`, then it is cancelled."""
+        self._connections -= 1
+        if self._connections or (self.done and self.settled):
             return
-        if self._leave_after:
-            self._leaving = asyncio.get_running_loop().call_later(self._leave_after, self._give_up)
+        if self._resume_seconds:
+            self._expiry = asyncio.get_running_loop().call_later(self._resume_seconds, self._abandon)
         else:
-            self._give_up()
+            self._abandon()
 
-    def _give_up(self) -> None:
-        self._leaving = None
+    def _abandon(self) -> None:
+        self._expiry = None
         if self._writer is not None and not self.done:
-            self._writer.cancel()  # its end settles the rest
+            self._writer.cancel()  # `write_with` settles the stream
         else:
             self.settle()
 
-    # What becomes of it
+    # Its end
 
     @property
-    def is_read(self) -> bool:
-        """Whether there is a reader."""
-        return self._readers > 0
+    def is_connected(self) -> bool:
+        """Whether a client reads the stream."""
+        return self._connections > 0
 
     def settle(self) -> None:
-        """Nobody is waited for any more: the answer's place is free. Twice is harmless."""
+        """Stop waiting for readers: the request's slot is free. A second call does nothing."""
         if not self.settled:
             self.settled = True
             self._delivered()
 
-    def forget(self) -> None:
-        """Let go of all events; readers end."""
-        self.forgotten = True
-        self._lines.clear()
+    def discard(self) -> None:
+        """Drop all events; readers end."""
+        self.discarded = True
+        self._chunks.clear()
         self._numbers.clear()
-        self._dropped = Cursor(self._written.line, self._written.nbytes)
-        self._wake()
+        self._start = Position(self._end.chunk, self._end.nbytes)
+        self._notify()
 
 
-class EventStream(Response):
-    """A response that reads a log; when the client goes away, or takes too long in all, the log is told at once."""
+class EventStreams:
+    """The streams that can be read: those being written, and those that ended a moment ago.
 
-    media_type = "text/event-stream"
+    `max_bytes` bounds what unfinished answers have reserved and the kept streams together. A stream takes up to
+    `stream_bytes`.
+    """
 
-    def __init__(self, log: EventLog, after: int = 0, seconds: float | None = None) -> None:
-        super().__init__(headers=HEADERS)
-        del self.headers["content-length"]
-        self.log, self.after, self.seconds = log, after, seconds
+    def __init__(self, max_bytes: int = 1 << 28, stream_bytes: int = 1 << 20, resume_seconds: float = 0.0) -> None:
+        self.stream_bytes = stream_bytes
+        self._max_bytes, self._resume_seconds = max_bytes, resume_seconds
+        self._reserved = 0
+        self._streams: OrderedDict[str, EventStream] = OrderedDict()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the log's events until it is done, the client has gone, or the time is over."""
+    @contextmanager
+    def reserve(self, nbytes: int) -> Generator[None]:
+        """Reserve memory for one more answer while the block runs; ended streams are dropped to make space.
 
-        async def write() -> None:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await self.log.read(
-                lambda data: send({"type": "http.response.body", "body": data, "more_body": True}), self.after
+        Raises ApiError 400 for more than the server ever has, 429 for more than it has now.
+        """
+        if nbytes > self._max_bytes:
+            raise ApiError(
+                400,
+                f"The answer may take {nbytes / 1e6:.0f} MB, and the server sets {self._max_bytes / 1e6:.0f} MB aside "
+                "for all answers (limits.answers_bytes); ask for it with stream: true, or for fewer answers, tokens or "
+                "log-probabilities.",
+                code="answer_too_large",
             )
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-        self.log.join()
+        if not self._make_space(nbytes):
+            raise server_full()
+        self._reserved += nbytes
         try:
-            await deliver(write(), scope, receive, self.seconds)
+            yield
         finally:
-            self.log.leave()
+            self._reserved -= nbytes
+
+    def _make_space(self, nbytes: int) -> bool:
+        settled = [stream for stream in self._streams.values() if stream.settled]  # the oldest first
+        kept = sum(stream.nbytes for stream in settled)
+        for stream in settled:
+            if self._reserved + kept + nbytes <= self._max_bytes:
+                break
+            kept -= stream.nbytes
+            self._drop(stream)
+        return self._reserved + kept + nbytes <= self._max_bytes
+
+    def start(self, name: str, owner: str, write: Write, delivered: Callable[[], None]) -> EventStream:
+        """Create a stream and let `write` fill it in the background.
+
+        However the writing ends, the stream ends with `[DONE]`, after an `error` event where it failed.
+        """
+
+        async def write_to_the_end(stream: EventStream) -> None:
+            try:
+                await write(stream)
+            except asyncio.CancelledError:
+                stream.add(json.dumps(error_body(499, "The answer was stopped.", code="cancelled")), event="error")
+                raise
+            except ApiError as error:
+                stream.add(json.dumps(error.body()), event="error")
+            except Exception as error:
+                stream.add(json.dumps(internal_error(name, error).body()), event="error")
+            finally:
+                stream.add("[DONE]")
+                asyncio.get_running_loop().call_later(KEPT_SECONDS, self._drop, stream)
+
+        stream = EventStream(name, owner, self._resume_seconds, self.stream_bytes, delivered)
+        self.add(stream)
+        stream.write_with(write_to_the_end)
+        return stream
+
+    def add(self, stream: EventStream) -> None:
+        """Keep a stream; the oldest are dropped when there are too many."""
+        self._streams[stream.name] = stream
+        while len(self._streams) > KEPT_STREAMS:
+            self._drop(next(iter(self._streams.values())))
+
+    def find(self, name: str, owner: str) -> EventStream | None:
+        """Return the stream with this name, if it is the owner's."""
+        stream = self._streams.get(name)
+        return stream if stream is not None and stream.owner == owner else None
+
+    def find_event(self, event_id: str, owner: str) -> tuple[EventStream, int]:
+        """Return an event's stream and its number. Raises ApiError 404 when what follows it is not kept any more."""
+        name, _, number = event_id.rpartition(":")
+        stream = self.find(name, owner)
+        valid = number.isascii() and number.isdigit() and len(number) <= MAX_NUMBER_DIGITS
+        if stream is None or not valid or not stream.can_replay(int(number)):
+            raise ApiError(
+                404, "There is no stream with this event, or no longer.", param="Last-Event-ID", code="stream_gone"
+            )
+        return stream, int(number)
+
+    def _drop(self, stream: EventStream) -> None:
+        self._streams.pop(stream.name, None)
+        if stream.done and not stream.is_connected:
+            stream.settle()
+        if stream.settled:
+            stream.discard()

@@ -1,258 +1,386 @@
-"""One turn of a chat: a job that is under way, and the answer that is kept.
+"""A generation: one request's way from prepared prompts to a delivered answer, for chats and text completions alike.
 
-It knows conversations and places; how a prompt is made and an answer written down is others' business.
+reserve a slot -> prepare the prompts -> submit them -> events -> store the answer -> close. How the prompts are
+prepared is up to `prompt.py`; how the answer is written down is up to a Format.
 """
 
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
-from resonance.chat_template import Fitted
+from fastapi import Request
+
 from resonance.retrieval.citations import CitationFilter
 from serve.api.auth import Caller
-from serve.api.errors import ApiError, quota_exceeded, session_busy, store_unavailable
-from serve.api.schemas.requests import ChatRequest
+from serve.api.errors import ApiError, quota_exceeded, server_full, session_busy, store_unavailable
 from serve.api.schemas.responses import Sources, Timing, Usage
 from serve.api.service import Service
-from serve.generation.event_logs import whole_answer_bytes
-from serve.generation.grounding import Grounding, Unsearched
-from serve.generation.prompt import check, make_prompt, read_conversation
-from serve.generation.sampling import engine_params
+from serve.generation.event_stream import EventStream
+from serve.generation.prompt import Prepared
+from serve.generation.responses import EventStreamResponse, WholeResponse, while_connected
 from serve.models.served_model import ServedModel
 from serve.storage.errors import StoreUnavailable
 from serve.storage.quota import QuotaExceeded
 from serve.storage.session_locks import SessionBusy, SessionLock
 from serve.storage.store import NewMessage
-from serve.workers.client import RequestHandle
-from serve.workers.messages import Idle, PromptInput, Token
+from serve.telemetry.tracing import TRACE, Answered
+from serve.workers.client import NoFreeSlot, RequestHandle
+from serve.workers.messages import Failure, Finished, Idle, Scored, Token
 
-LOGPROB_BYTES = 1000  # for each log-probability of an answer that is collected as a whole: the object, and its text
+BUSY = "An answer in this conversation is still under way."
 
 
 @dataclass(slots=True)
-class Said:
-    """One answer so far; `filter` holds its citations to the sources that there are, `beginning` was given."""
+class Choice:
+    """One answer so far; `citations` removes citations of unknown sources, `prefix` is the beginning that was given."""
 
-    filter: CitationFilter
-    beginning: str = ""
-    keeps_tokens: bool = False  # for an answer that shows them when it is whole
+    citations: CitationFilter
+    prefix: str
+    keeps_text: bool
+    keeps_tokens: bool  # with their log-probabilities
     text: list[str] = field(default_factory=list[str])
     tokens: list[Token] = field(default_factory=list[Token])
-    made: int = 0  # tokens
+    token_count: int = 0
     finish_reason: str | None = None
 
     def add(self, token: Token) -> Token:
-        """Take the next token; return it with the text that can be shown now."""
-        text = self.filter.feed(token.text)
+        """Add the next token; return it with the text that can be shown now."""
+        text = self.citations.feed(token.text)
         if token.finish_reason:
-            text += self.filter.flush()
+            text += self.citations.flush()
         token = token if text == token.text else replace(token, text=text)
-        self.text.append(text)
         self.finish_reason = token.finish_reason
+        if self.keeps_text:
+            self.text.append(text)
         if token.token_id is not None:
-            self.made += 1
+            self.token_count += 1
             if self.keeps_tokens:
                 self.tokens.append(token)
         return token
 
-    def written(self) -> str:
-        """What the model has written so far."""
+    def generated_text(self) -> str:
+        """Return what the model has generated so far."""
         return "".join(self.text)
 
-    def whole(self) -> str:
-        """The text so far, from its beginning on."""
-        return self.beginning + self.written()
+    def answer_text(self) -> str:
+        """Return the answer so far, with the given beginning."""
+        return self.prefix + self.generated_text()
+
+
+class Format(ABC):
+    """The way a generation is written down: as one JSON body, or as the events of a stream."""
+
+    @abstractmethod
+    async def add_scores(self, scored: Scored) -> None:
+        """Add log-probabilities of a prompt's tokens."""
+
+    @abstractmethod
+    async def body(self) -> bytes:
+        """Return the finished answer as JSON."""
+
+    @abstractmethod
+    def write_start(self, stream: EventStream) -> None:
+        """Write what comes before the first token."""
+
+    @abstractmethod
+    async def write_token(self, stream: EventStream, token: Token) -> None:
+        """Write one token."""
+
+    @abstractmethod
+    async def write_end(self, stream: EventStream) -> None:
+        """Write what comes after the last token; the answer is stored by then."""
 
 
 @dataclass(slots=True)
-class Turn:
-    """A chat request under way. `close()` and then `release()` must be called, whatever happens."""
+class Generation:
+    """A submitted request. `whole` and `stream` close and release it, however the answer ends."""
 
     id: str
     created: int
     service: Service
     caller: Caller
-    body: ChatRequest
     model: ServedModel
-    answer: RequestHandle
-    fitted: Fitted
-    grounding: Grounding | None
-    unsearched: Unsearched | None
-    parent_id: str | None  # of the answer: the last stored message
-    lock: SessionLock | None
-    said: list[Said]
-    began: float
-    stack: ExitStack
-    place: ExitStack  # and the quota and the memory, until the client has the answer
-    last_token: float = 0.0  # when it came, as `began`
+    handle: RequestHandle
+    prepared: Prepared
+    choices: list[Choice]
+    started_at: float  # of the monotonic clock, in seconds
+    session_id: str | None
+    session_lock: SessionLock | None
+    parent_id: str | None  # the stored message that the answer follows
+    session: ExitStack  # held until the answer is stored
+    slot: ExitStack  # with the rate limit and the memory; held until the client has the answer
+    last_token_at: float = 0.0
 
-    async def events(self) -> AsyncIterator[Token | Idle]:
-        """The tokens of all answers, and signs of life in between. Raises ApiError when the work fails."""
-        async for event in self.service.events(self.answer, self.began):
-            if isinstance(event, Token):
-                self.last_token = time.monotonic()
-                yield self.said[event.index].add(event)
-            elif isinstance(event, Idle):
-                yield event
+    @classmethod
+    async def start(
+        cls,
+        service: Service,
+        caller: Caller,
+        model: ServedModel,
+        prepare: Callable[[], Awaitable[Prepared]],
+        *,
+        stream: bool,
+        prefix: str,
+        session_id: str | None = None,
+    ) -> "Generation":
+        """Reserve a slot, prepare the prompts, store the user's messages, submit. Raises ApiError."""
+        started_at = time.monotonic()
+        with ExitStack() as session, ExitStack() as slot:
+            slot.enter_context(service.rate_limiter.admit(caller.client))
+            if session_id is not None:
+                session.enter_context(_exclusive(service, caller.owner, session_id))
+            # Before any await, so that a full server refuses at once.
+            handle = _reserve(service, caller, model)
+            slot.callback(handle.close)
+            lock = None
+            if session_id is not None:
+                lock = await _lock(service, caller.owner, session_id)
+                session.callback(service.locks.release_soon, lock)
+            prepared = await prepare()
+            slot.enter_context(
+                service.streams.reserve(service.streams.stream_bytes if stream else prepared.whole_bytes)
+            )
+            service.rate_limiter.spend_prompt(caller.client, prepared.prompt_tokens())
+            parent_id = None
+            if session_id is not None:
+                parent_id = await _store_messages(service, caller.owner, session_id, prepared, lock)
+            service.client.submit(handle, prepared.inputs)
+            grounding = prepared.grounding
+            return cls(
+                id=f"{prefix}-{secrets.token_hex(12)}",
+                created=int(time.time()),
+                service=service,
+                caller=caller,
+                model=model,
+                handle=handle,
+                prepared=prepared,
+                choices=[
+                    Choice(
+                        CitationFilter(None) if grounding is None else grounding.filter(),
+                        "" if prepared.conversation is None else prepared.conversation.prefix,
+                        keeps_text=not stream or prepared.conversation is not None,
+                        keeps_tokens=not stream and prepared.logprobs,
+                    )
+                    for prompt in prepared.inputs
+                    for _ in range(prompt.n)
+                ],
+                started_at=started_at,
+                session_id=session_id,
+                session_lock=lock,
+                parent_id=parent_id,
+                session=session.pop_all(),
+                slot=slot.pop_all(),
+            )
+
+    async def whole(self, request: Request, format: Format) -> WholeResponse:
+        """Return the finished answer; its slot is held until the client has it."""
+
+        async def collect() -> bytes:
+            async with self._stored():
+                async for event in self._events():
+                    if isinstance(event, Scored):
+                        await format.add_scores(event)
+            return await format.body()
+
+        try:
+            try:
+                body = await while_connected(request, collect())
+            finally:
+                self._close()
+            return WholeResponse(body, self._release, delivery_seconds(self.service))
+        except BaseException:
+            self._release()
+            raise
+
+    def stream(self, format: Format) -> EventStreamResponse:
+        """Return the answer as events, which a task writes; its slot is held until a client has them."""
+
+        async def write(stream: EventStream) -> None:
+            try:
+                format.write_start(stream)
+                async with self._stored():  # a client that has read the end of an answer can rely on its being stored
+                    async for event in self._events():
+                        if isinstance(event, Token):
+                            await format.write_token(stream, event)
+                            await self.wait_for_readers(stream)
+                        elif isinstance(event, Scored):
+                            await format.add_scores(event)
+                        else:
+                            stream.keep_alive()
+                await format.write_end(stream)
+            finally:
+                self._close()
+
+        stream = self.service.streams.start(self.id, self.caller.owner, write, self._release)
+        return EventStreamResponse(stream, delivery_seconds(self.service))
+
+    async def wait_for_readers(self, stream: EventStream) -> None:
+        """Wait while too much of the stream is unread, unless the request fails; its work pauses meanwhile."""
+        if not stream.full:
+            return
+        waits = {asyncio.ensure_future(stream.wait_for_space()), asyncio.ensure_future(self.handle.failed.wait())}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     def sources(self) -> Sources | None:
-        """What was found, and which sentences of the first answer, as far as it goes, each source supports."""
-        return None if self.grounding is None else self.grounding.sources(self.said[0].whole())
+        """Return the search results, and which sentences of the first answer so far each of them supports."""
+        grounding = self.prepared.grounding
+        return None if grounding is None else grounding.sources(self.choices[0].answer_text())
 
     def usage(self) -> Usage:
-        """Counts so far."""
-        prompt, made = len(self.fitted.prompt_ids), sum(said.made for said in self.said)
+        """Return the token counts so far."""
+        prompt, generated = self.prepared.prompt_tokens(), self._generated_tokens()
+        fitted = self.prepared.fitted
         return Usage(
             prompt_tokens=prompt,
-            completion_tokens=made,
-            total_tokens=prompt + made,
-            messages_kept=len(self.fitted.messages),
-            messages_dropped=self.fitted.dropped,
+            completion_tokens=generated,
+            total_tokens=prompt + generated,
+            messages_kept=None if fitted is None else len(fitted.messages),
+            messages_dropped=None if fitted is None else fitted.dropped,
         )
 
-    def timing(self) -> Timing | None:
-        """How fast the first answer was written so far."""
-        first_token = self.answer.first_at
-        if first_token is None:
-            return None
-        more, seconds = self.said[0].made - 1, self.last_token - first_token
-        return Timing(
-            first_token_s=round(first_token - self.began, 4),
-            tokens_per_s=round(more / seconds, 2) if more > 0 and seconds > 0 else None,
-        )
+    async def _events(self) -> AsyncIterator[Token | Scored | Idle]:
+        """Yield the events of all answers. Raises ApiError when the request fails."""
+        handle, metrics = self.handle, self.service.metrics
+        async for event in handle.events():
+            if isinstance(event, Token):
+                if not self.last_token_at and handle.first_at is not None:
+                    metrics.first_token.observe(handle.first_at - self.started_at)
+                self.last_token_at = time.monotonic()
+                yield self.choices[event.index].add(event)
+            elif isinstance(event, Failure):
+                retry_after = None if event.status == 401 else 1
+                raise ApiError(event.status, event.message, code=event.code, retry_after=retry_after)
+            elif isinstance(event, Finished):
+                metrics.answer_seconds.observe(time.monotonic() - self.started_at)
+                return
+            else:
+                yield event
 
     @asynccontextmanager
-    async def kept(self) -> AsyncGenerator[None]:
-        """Store the answer after the block, as far as it goes. Raises ApiError 503 when a whole one cannot be."""
+    async def _stored(self) -> AsyncGenerator[None]:
+        """Store the answer after the block, also a partial one. Raises ApiError 503 when a finished one cannot be."""
         try:
             yield
         except asyncio.CancelledError:
             with suppress(ApiError):
-                await self._keep("cancelled")
+                await self._store("cancelled")
             raise
         except Exception:
             with suppress(ApiError):
-                await self._keep("error")
+                await self._store("error")
             raise
-        await self._keep()
+        await self._store()
 
-    async def _keep(self, reason: str | None = None) -> None:
-        """Store the answer where there is a conversation; `reason` says why the model itself has not ended it."""
+    async def _store(self, reason: str | None = None) -> None:
+        """Store the answer where it belongs to a conversation; `reason` is the finish reason of a partial one."""
         if reason is not None:
-            self.answer.close()  # nothing more is to be computed
-        self.service.rate_limiter.spend(self.caller.client, sum(said.made for said in self.said))
-        if self.body.session_id is None:
+            self.handle.close()  # stops the work that is left
+        self.service.rate_limiter.spend(self.caller.client, self._generated_tokens())
+        if self.session_id is None:
             return
-        said, sources, timing = self.said[0], self.sources(), self.timing()
+        choice, sources, timing = self.choices[0], self.sources(), self._timing()
         message = NewMessage(
             role="assistant",
-            content=said.whole(),
+            content=choice.answer_text(),
             id=self.id,
             model=self.model.name,
-            finish_reason=reason or said.finish_reason,
+            finish_reason=reason or choice.finish_reason,
             sources=None if sources is None else sources.model_dump(mode="json"),
             usage=self.usage().model_dump(),
             timing=None if timing is None else timing.model_dump(),
         )
         try:
-            await asyncio.shield(asyncio.ensure_future(self._store(message)))
+            await asyncio.shield(asyncio.ensure_future(self._append(self.session_id, message)))
         except StoreUnavailable as error:
             raise store_unavailable(error) from error
 
-    async def _store(self, message: NewMessage) -> None:
-        """Store the answer, and give the conversation back in the same transaction."""
-        assert self.body.session_id is not None and self.lock is not None
-        owner, locks = self.caller.owner, self.service.locks
-        async with locks.storing(self.lock):
+    async def _append(self, session_id: str, message: NewMessage) -> None:
+        """Store the answer and release the conversation's lock in the same transaction."""
+        assert self.session_lock is not None
+        async with self.service.locks.storing(self.session_lock):
             await self.service.store.append(
-                owner, self.body.session_id, [message], self.parent_id, self.lock, answer=True
+                self.caller.owner, session_id, [message], self.parent_id, self.session_lock, answer=True
             )
 
-    def close(self) -> None:
-        """Give back the session: nothing more is made for this request."""
-        if not self.answer.ended:
-            self.answer.close()
-        self.stack.close()
-        self.service.trace_answer(self.answer, self.id, self.model, self.usage(), [s.finish_reason for s in self.said])
+    def _generated_tokens(self) -> int:
+        return sum(choice.token_count for choice in self.choices)
 
-    def release(self) -> None:
-        """Give back the place, the quota and the memory: the client has the answer, or has been given up."""
-        self.place.close()
-
-
-async def begin(service: Service, caller: Caller, body: ChatRequest, *, streams: bool) -> Turn:
-    """Put a request's job under way; the user's words are stored before. Raises ApiError."""
-    began = time.monotonic()
-    model = service.model(body.model)
-    check(service, body)
-    n = body.n or 1
-    logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    with ExitStack() as stack, ExitStack() as place:
-        place.enter_context(service.rate_limiter.admit(caller.client))
-        if body.session_id is not None:
-            stack.enter_context(_alone(service, caller.owner, body.session_id))
-        # Before anything is waited for, so that a full server is seen as full at once.
-        answer = service.reserve(model, caller)
-        place.callback(answer.close)
-        lock = None
-        if body.session_id is not None:
-            lock = await _lock(service, caller.owner, body.session_id)
-            stack.callback(service.locks.release_soon, lock)
-        conversation = await read_conversation(service, caller, body)
-        prompt = await make_prompt(service, model, body, conversation)
-        params = engine_params(
-            body,
-            service.settings.sampling,
-            model,
-            max_new_tokens=prompt.max_new_tokens,
-            logprobs=logprobs,
+    def _timing(self) -> Timing | None:
+        """Return how fast the first answer was generated."""
+        first_token_at = self.handle.first_at
+        if first_token_at is None:
+            return None
+        more, seconds = self.choices[0].token_count - 1, self.last_token_at - first_token_at
+        return Timing(
+            first_token_s=round(first_token_at - self.started_at, 4),
+            tokens_per_s=round(more / seconds, 2) if more > 0 and seconds > 0 else None,
         )
-        whole = whole_answer_bytes(n * prompt.max_new_tokens, logprobs, LOGPROB_BYTES)
-        place.enter_context(service.logs.reserved(service.settings.limits.answer_bytes if streams else whole))
-        service.rate_limiter.spend_prompt(caller.client, len(prompt.fitted.prompt_ids))
-        parent_id = None
-        if body.session_id is not None:
-            parent_id = await _store(
-                service, caller.owner, body.session_id, conversation.fresh, conversation.parent_id, lock
-            )
-        service.client.submit(answer, [PromptInput(prompt.fitted.prompt_ids, params, n=n)])
-        grounding = prompt.grounding
-        return Turn(
-            id=f"chatcmpl-{secrets.token_hex(12)}",
-            created=int(time.time()),
-            service=service,
-            caller=caller,
-            body=body,
-            model=model,
-            answer=answer,
-            fitted=prompt.fitted,
-            grounding=grounding,
-            unsearched=prompt.unsearched,
-            parent_id=parent_id,
-            lock=lock,
-            said=[
-                Said(
-                    CitationFilter(None) if grounding is None else grounding.filter(),
-                    conversation.beginning,
-                    keeps_tokens=not streams and logprobs is not None,
+
+    def _close(self) -> None:
+        """Release the conversation and trace the answer: nothing more is generated."""
+        handle = self.handle
+        if not handle.ended:
+            handle.close()
+        self.session.close()
+        trace = TRACE.get()
+        if trace is not None:
+            usage = self.usage()
+            trace.answered(
+                Answered(
+                    id=self.id,
+                    model=self.model.name,
+                    prompt_tokens=usage.prompt_tokens,
+                    completion_tokens=usage.completion_tokens,
+                    finish_reasons=tuple(choice.finish_reason or "cancelled" for choice in self.choices),
+                    sent_at=handle.sent_at,
+                    claimed_at=handle.claimed_at,
+                    first_at=handle.first_at,
+                    ended_at=time.monotonic(),
+                    failure=None if handle.failure is None else handle.failure.code,
                 )
-                for _ in range(n)
-            ],
-            began=began,
-            stack=stack.pop_all(),
-            place=place.pop_all(),
-        )
+            )
+
+    def _release(self) -> None:
+        """Free the slot, the rate limit and the memory: the client has the answer, or has been given up."""
+        self.slot.close()
 
 
-BUSY = "An answer in this conversation is still under way."
+def replay(service: Service, caller: Caller, last_event_id: str) -> EventStreamResponse:
+    """Return the events of a stream after the given one. Raises ApiError 404 when they are not kept any more."""
+    stream, number = service.streams.find_event(last_event_id, caller.owner)
+    return EventStreamResponse(stream, delivery_seconds(service), after=number)
+
+
+def delivery_seconds(service: Service) -> float:
+    """Return the time limit of a response, from its first byte on."""
+    return service.settings.timeout_s + service.settings.limits.write_s
+
+
+def _reserve(service: Service, caller: Caller, model: ServedModel) -> RequestHandle:
+    """Reserve a slot. Raises ApiError 503 while no worker is ready, 429 when all slots are in use."""
+    if not service.client.is_ready():
+        service.metrics.rejected.labels("not_ready").inc()
+        raise ApiError(503, "The model is being loaded.", code="not_ready", retry_after=2)
+    try:
+        handle = service.client.reserve(model.key, service.settings.timeout_s)
+    except NoFreeSlot:
+        service.metrics.rejected.labels("full").inc()
+        raise server_full() from None
+    handle.key = caller.key
+    return handle
 
 
 @contextmanager
-def _alone(service: Service, owner: str, session_id: str) -> Generator[None]:
-    """Hold a conversation within this process; at once, where the database would be waited for."""
+def _exclusive(service: Service, owner: str, session_id: str) -> Generator[None]:
+    """Hold a conversation within this process: a check that needs no database."""
     session = (owner, session_id)
     if session in service.busy_sessions:
         raise session_busy(BUSY, param="session_id")
@@ -264,7 +392,7 @@ def _alone(service: Service, owner: str, session_id: str) -> Generator[None]:
 
 
 async def _lock(service: Service, owner: str, session_id: str) -> SessionLock:
-    """Hold a conversation among all servers on the database."""
+    """Lock a conversation among all servers on the database."""
     try:
         return await service.locks.acquire(owner, session_id)
     except SessionBusy as error:
@@ -273,15 +401,12 @@ async def _lock(service: Service, owner: str, session_id: str) -> SessionLock:
         raise store_unavailable(error) from error
 
 
-async def _store(
-    service: Service,
-    owner: str,
-    session_id: str,
-    messages: Sequence[NewMessage],
-    parent_id: str | None,
-    lock: SessionLock | None,
+async def _store_messages(
+    service: Service, owner: str, session_id: str, prepared: Prepared, lock: SessionLock | None
 ) -> str | None:
-    """Store what is new; return the id of the message that the answer follows."""
+    """Store the request's new messages; return the id of the message that the answer follows."""
+    assert prepared.conversation is not None
+    messages, parent_id = prepared.conversation.new_messages, prepared.conversation.parent_id
     if not messages:
         return parent_id
     try:

@@ -1,4 +1,4 @@
-"""What an answer draws on: the sources of its search, and at its end which of its sentences each of them supports."""
+"""An answer's sources: the search for them, and which of its sentences each of them supports."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Unsearched:
-    """No search, and why."""
+    """The reason why there was no search."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Grounding:
-    """The outcome of a search, as one answer uses it."""
+    """The search results that an answer uses."""
 
     retrieved: Retrieved
 
     def with_context(self, messages: Sequence[Message]) -> list[Message]:
-        """The messages with what was found in the newest, which is the user's."""
+        """Return the messages with the search results in the newest one, which is the user's."""
         if not self.retrieved.context:
             return list(messages)
         return [*messages[:-1], replace(messages[-1], context=self.retrieved.context)]
 
     def filter(self) -> CitationFilter:
-        """What takes the numbers that no source has out of one answer."""
+        """Return a filter that removes citations of unknown sources from one answer."""
         return CitationFilter(self.retrieved.sources)
 
     def sources(self, answer: str | None = None) -> Sources:
-        """What was found; with the answer, also which of its sentences each source supports."""
+        """Return the search results; with the answer's text, also which of its sentences each source supports."""
         citations = None if answer is None else self.citations(answer)
         return Sources(
             query=self.retrieved.query,
@@ -56,7 +56,7 @@ class Grounding:
         )
 
     def citations(self, answer: str, index: int = 0) -> Citations:
-        """Hold each sentence of an answer against the sources."""
+        """Compare each sentence of an answer with the sources."""
         aligned = align(answer, self.retrieved.sources)
         sentences = [
             Sentence(text=s.text, start=s.start, end=s.end, cited=list(s.cited), sources=list(s.sources))
@@ -68,7 +68,7 @@ class Grounding:
 async def ground(
     service: Service, model: ServedModel, body: ChatRequest, messages: Sequence[Message], max_new_tokens: int
 ) -> Grounding | Unsearched | None:
-    """Search for what the newest message asks, within the room that the prompt has; None when nobody wants a search."""
+    """Search for the newest message, within the prompt's token budget; returns None where search is off."""
     retriever: Retriever | None = service.retriever
     if retriever is None or body.search is False:
         return None

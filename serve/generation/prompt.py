@@ -1,39 +1,53 @@
-"""From a request's messages to the prompt: the conversation before them, their sources, what fits into the window."""
+"""From a request to the prompts that the workers compute: chats are rendered and cut to the window, texts tokenised."""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from resonance.chat_template import Fitted, Message
 from serve.api.auth import Caller
 from serve.api.errors import ApiError, store_unavailable
-from serve.api.schemas.requests import ChatRequest
+from serve.api.schemas.requests import ChatMessage, ChatRequest, CompletionRequest
 from serve.api.service import Service
 from serve.generation.grounding import Grounding, Unsearched, ground
+from serve.generation.sampling import engine_params
 from serve.models.served_model import ServedModel
-from serve.storage.database import StoreUnavailable
+from serve.settings import Sampling
+from serve.storage.errors import StoreUnavailable
 from serve.storage.store import NewMessage, new_message_id
 from serve.storage.tables import MessageRow
+from serve.workers.messages import PromptInput
 
-LONG_CHARS = 20_000  # texts longer than this are tokenised on a thread, so that nobody else waits
+LONG_CHARS = 20_000  # longer texts are tokenised on a thread, so that the event loop goes on
+DEFAULT_MAX_TOKENS = 16  # of text completions: OpenAI's
+MODEL_DISTRIBUTION = Sampling(
+    max_new_tokens=DEFAULT_MAX_TOKENS, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0
+)
+"""The defaults of text completions; the server's defaults are for chats."""
+MAX_ANSWERS = 128  # of a text completion: prompts times n
+# The memory that an answer takes while it is collected and sent whole.
+TOKEN_BYTES = 200  # per token, with its text in the answer
+CHAT_LOGPROB_BYTES = 1000  # per log-probability: the object, and its text
+COMPLETION_LOGPROB_BYTES = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """All messages of a prompt; `fresh` are those new to the store, which follow the stored message `parent_id`.
+    """All messages of a prompt. `new_messages` are those that are new to the store; they follow `parent_id` there.
 
-    The answer begins with `beginning`, which the request has given.
+    The answer begins with `prefix`, which the request gave.
     """
 
     messages: list[Message]
-    fresh: list[NewMessage]
+    new_messages: list[NewMessage]
     parent_id: str | None
-    beginning: str
+    prefix: str
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """What the model reads, and how much it may write."""
+class ChatPrompt:
+    """The prompt of a chat, and how much the model may generate."""
 
     fitted: Fitted
     grounding: Grounding | None
@@ -41,8 +55,89 @@ class Prompt:
     max_new_tokens: int
 
 
-def check(service: Service, body: ChatRequest) -> None:
-    """Raise ApiError 400 for what a well-formed request cannot ask for."""
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request's prompts; `conversation`, `fitted` and the search's outcome are a chat's."""
+
+    inputs: list[PromptInput]
+    whole_bytes: int  # memory of the answer until it is sent whole
+    logprobs: bool
+    conversation: Conversation | None = None
+    fitted: Fitted | None = None
+    grounding: Grounding | None = None
+    unsearched: Unsearched | None = None
+
+    def prompt_tokens(self) -> int:
+        """Return the tokens of all prompts."""
+        return sum(len(prompt.ids) for prompt in self.inputs)
+
+
+async def prepare_chat(service: Service, caller: Caller, model: ServedModel, body: ChatRequest) -> Prepared:
+    """Read the conversation, search, render the prompt. Raises ApiError."""
+    conversation = await read_conversation(service, caller, body)
+    prompt = await render_chat(service, model, body, conversation)
+    logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    params = engine_params(
+        body, service.settings.sampling, model, max_new_tokens=prompt.max_new_tokens, logprobs=logprobs
+    )
+    n = body.n or 1
+    return Prepared(
+        [PromptInput(prompt.fitted.prompt_ids, params, n=n)],
+        _whole_bytes(n * prompt.max_new_tokens, logprobs, CHAT_LOGPROB_BYTES),
+        logprobs is not None,
+        conversation,
+        prompt.fitted,
+        prompt.grounding,
+        prompt.unsearched,
+    )
+
+
+async def prepare_completion(service: Service, model: ServedModel, body: CompletionRequest) -> Prepared:
+    """Tokenise the prompts of a text completion. Raises ApiError."""
+    n, max_tokens = body.n or 1, _max_tokens(body)
+    texts = _texts(body)
+    if sum(len(text) for text in texts if isinstance(text, str)) > LONG_CHARS:
+        prompts = await asyncio.to_thread(_tokenize, texts, model, max_tokens)
+    else:
+        prompts = _tokenize(texts, model, max_tokens)
+    prompt_tokens = sum(map(len, prompts))
+    _check_prompt_logprobs(body, prompt_tokens * n, service.settings.limits.prompt_logprobs)
+    inputs: list[PromptInput] = []
+    generated = 0
+    for ids in prompts:
+        params = None
+        room = min(max_tokens, model.context_length - len(ids))
+        if max_tokens:
+            params = engine_params(body, MODEL_DISTRIBUTION, model, max_new_tokens=room, logprobs=body.logprobs)
+        generated += room
+        score_top = body.logprobs if body.echo and len(ids) > 1 else None
+        inputs.append(PromptInput(ids, params, n=n, score_top=score_top))
+    echoed = prompt_tokens if body.echo else 0
+    nbytes = _whole_bytes((generated + echoed) * n, body.logprobs, COMPLETION_LOGPROB_BYTES)
+    return Prepared(inputs, nbytes, body.logprobs is not None)
+
+
+def validate_completion(service: Service, body: CompletionRequest) -> None:
+    """Raise ApiError 400 for a well-formed request that cannot be answered."""
+    texts = _texts(body)
+    if len(texts) * (body.n or 1) > MAX_ANSWERS:
+        raise ApiError(
+            400, f"At most {MAX_ANSWERS} answers a request (prompts times n).", param="n", code="invalid_value"
+        )
+    max_chars = service.settings.limits.message_chars
+    if any(isinstance(text, str) and len(text) > max_chars for text in texts):
+        raise ApiError(400, f"A prompt has at most {max_chars} characters.", param="prompt", code="prompt_too_long")
+    if not _max_tokens(body) and not body.echo:
+        raise ApiError(
+            400,
+            "max_tokens is 0 and echo is not asked for: nothing is to be done.",
+            param="max_tokens",
+            code="invalid_value",
+        )
+
+
+def validate_chat(service: Service, body: ChatRequest) -> None:
+    """Raise ApiError 400 for a well-formed request that cannot be answered."""
     limits = service.settings.limits
     if len(body.messages) > limits.messages:
         raise ApiError(
@@ -56,8 +151,8 @@ def check(service: Service, body: ChatRequest) -> None:
                 param=f"messages.{i}.content",
                 code="message_too_long",
             )
-    asked = body.messages[:-1] if body.messages[-1].role == "assistant" else body.messages
-    if (asked and asked[-1].role != "user") or not (asked or body.parent_id):
+    messages = _without_prefix(body)
+    if (messages and messages[-1].role != "user") or not (messages or body.parent_id):
         raise ApiError(
             400,
             "The last message must be the user's, or the beginning of the answer to it.",
@@ -77,37 +172,39 @@ def check(service: Service, body: ChatRequest) -> None:
 
 
 async def read_conversation(service: Service, caller: Caller, body: ChatRequest) -> Conversation:
-    """The request's messages behind the stored ones that they follow. Raises ApiError 404 and 503."""
+    """Return the request's messages after the stored ones that they follow. Raises ApiError 404 and 503."""
     history: list[MessageRow] = []
     if body.session_id is not None:
         history = await _history(service, caller.owner, body.session_id, body)
-    messages, fresh = _joined(history, body)
+    messages, new = _join(history, body)
     if messages[-1].role != "user":
         raise ApiError(400, "There is no question at that place to answer.", param="parent_id", code="invalid_messages")
     last = body.messages[-1]
-    beginning = last.text() if last.role == "assistant" else ""
-    return Conversation(messages, fresh, history[-1].id if history else None, beginning)
+    prefix = last.text() if last.role == "assistant" else ""
+    return Conversation(messages, new, history[-1].id if history else None, prefix)
 
 
-async def make_prompt(service: Service, model: ServedModel, body: ChatRequest, conversation: Conversation) -> Prompt:
-    """Search where the request wants it, and keep the newest turns that fit. Raises ApiError when they do not."""
+async def render_chat(
+    service: Service, model: ServedModel, body: ChatRequest, conversation: Conversation
+) -> ChatPrompt:
+    """Search if the request or the server wants to, and keep the newest turns that fit. Raises ApiError."""
     messages: Sequence[Message] = conversation.messages
-    wanted = body.max_completion_tokens or body.max_tokens or service.settings.sampling.max_new_tokens
-    found = await ground(service, model, body, messages, wanted)
+    max_tokens = body.max_completion_tokens or body.max_tokens or service.settings.sampling.max_new_tokens
+    found = await ground(service, model, body, messages, max_tokens)
     grounding = found if isinstance(found, Grounding) else None
     if grounding is not None:
         messages = grounding.with_context(messages)
-    beginning = conversation.beginning
-    if sum(len(message.content) for message in messages) + len(beginning) > LONG_CHARS:
-        fitted = await asyncio.to_thread(model.fit, messages, wanted, beginning)
+    prefix = conversation.prefix
+    if sum(len(message.content) for message in messages) + len(prefix) > LONG_CHARS:
+        fitted = await asyncio.to_thread(model.fit, messages, max_tokens, prefix)
     else:
-        fitted = model.fit(messages, wanted, beginning)
+        fitted = model.fit(messages, max_tokens, prefix)
     unsearched = found if isinstance(found, Unsearched) else None
-    return Prompt(fitted, grounding, unsearched, min(wanted, model.context_length - len(fitted.prompt_ids)))
+    return ChatPrompt(fitted, grounding, unsearched, min(max_tokens, model.context_length - len(fitted.prompt_ids)))
 
 
 async def _history(service: Service, owner: str, session_id: str, body: ChatRequest) -> list[MessageRow]:
-    """The stored messages that lead to the request's, oldest first."""
+    """Return the stored messages that the request's messages follow, oldest first."""
     try:
         rows = await service.store.messages(owner, session_id)
     except StoreUnavailable as error:
@@ -127,24 +224,86 @@ async def _history(service: Service, owner: str, session_id: str, body: ChatRequ
     return chain[::-1]
 
 
-def _joined(history: Sequence[MessageRow], body: ChatRequest) -> tuple[list[Message], list[NewMessage]]:
-    """All messages of the prompt, and those of them that are new to the store.
+def _join(history: Sequence[MessageRow], body: ChatRequest) -> tuple[list[Message], list[NewMessage]]:
+    """Return all messages of the prompt, and those of them that are new to the store.
 
-    There is one system prompt: the request's, else the newest one stored.
+    There is one system prompt: the request's, else the newest stored one.
     """
-    given = [m.text() for m in body.messages if m.role in ("system", "developer")]
+    system_prompts = [m.text() for m in body.messages if m.role in ("system", "developer")]
     stored = [row.content for row in history if row.role == "system"]
-    system = "\n\n".join(given) if given else (stored[-1] if stored else None)
+    system = "\n\n".join(system_prompts) if system_prompts else (stored[-1] if stored else None)
     past = [
         Message("user" if row.role == "user" else "assistant", row.content) for row in history if row.role != "system"
     ]
-    spoken = [
+    turns = [
         Message("user" if m.role == "user" else "assistant", m.text())
-        for m in (body.messages[:-1] if body.messages[-1].role == "assistant" else body.messages)
+        for m in _without_prefix(body)
         if m.role in ("user", "assistant")
     ]
-    messages = ([] if system is None else [Message("system", system)]) + past + spoken
-    fresh = [NewMessage(message.role, message.content, new_message_id()) for message in spoken]
-    if given and stored[-1:] != [system] and system is not None:
-        fresh.insert(0, NewMessage("system", system, new_message_id()))
-    return messages, fresh
+    messages = ([] if system is None else [Message("system", system)]) + past + turns
+    new = [NewMessage(message.role, message.content, new_message_id()) for message in turns]
+    if system_prompts and stored[-1:] != [system] and system is not None:
+        new.insert(0, NewMessage("system", system, new_message_id()))
+    return messages, new
+
+
+def _without_prefix(body: ChatRequest) -> Sequence[ChatMessage]:
+    """Return the request's messages without the beginning of the answer, if it gives one."""
+    return body.messages[:-1] if body.messages[-1].role == "assistant" else body.messages
+
+
+def _whole_bytes(tokens: int, top_logprobs: int | None, logprob_bytes: int) -> int:
+    """Return the most memory that an answer takes while it is collected and sent whole."""
+    return tokens * (TOKEN_BYTES + (0 if top_logprobs is None else logprob_bytes * (1 + top_logprobs)))
+
+
+def _max_tokens(body: CompletionRequest) -> int:
+    return DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
+
+
+def _texts(body: CompletionRequest) -> list[str | list[int]]:
+    """Return the prompts of a text completion; a request may give one or several."""
+    prompt: Any = body.prompt
+    return [prompt] if isinstance(prompt, str) or isinstance(prompt[0], int) else list(prompt)
+
+
+def _tokenize(texts: Sequence[str | list[int]], model: ServedModel, max_tokens: int) -> list[list[int]]:
+    """Return each prompt's token ids; an empty text is the end-of-text token, as in GPT-2's training.
+
+    Raises ApiError 400.
+    """
+    prompts: list[list[int]] = []
+    for text in texts:
+        ids: list[int] = (model.tokenizer.encode(text) if isinstance(text, str) else text) or [model.tokenizer.eot_id]
+        if max(ids) >= model.tokenizer.vocab_size:
+            raise ApiError(
+                400,
+                f"prompt has token {max(ids)}; the model has {model.tokenizer.vocab_size} tokens.",
+                param="prompt",
+                code="invalid_value",
+            )
+        limit = model.context_length - (1 if max_tokens else 0)
+        if len(ids) > limit:
+            raise ApiError(
+                400,
+                f"A prompt has {len(ids)} tokens and there is room for {limit}.",
+                param="prompt",
+                code="context_length_exceeded",
+            )
+        prompts.append(ids)
+    return prompts
+
+
+def _check_prompt_logprobs(body: CompletionRequest, tokens: int, limit: int) -> None:
+    """Raise ApiError 400 where the log-probabilities of `tokens` echoed tokens would be more than `limit`."""
+    if not body.echo or body.logprobs is None:
+        return
+    count = tokens * (body.logprobs + 1)
+    if count > limit:
+        raise ApiError(
+            400,
+            f"The answer would echo {count} log-probabilities (prompt tokens times n times logprobs + 1), and the "
+            f"server gives at most {limit}; send fewer or shorter prompts, or ask for a smaller n or logprobs.",
+            param="logprobs",
+            code="too_many_logprobs",
+        )

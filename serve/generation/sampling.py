@@ -1,4 +1,4 @@
-"""From a request's fields, and the server's where it says nothing, to the engine's parameters."""
+"""The engine's sampling parameters from a request's fields and the server's defaults."""
 
 from typing import Any
 
@@ -7,18 +7,18 @@ from serve.api.schemas.requests import SamplingFields
 from serve.models.served_model import ServedModel
 from serve.settings import Sampling
 
-SMALLEST_TOP_P = 1e-9  # OpenAI takes top_p 0, which leaves the likeliest token
+MIN_TOP_P = 1e-9  # OpenAI accepts top_p 0, which leaves the likeliest token
 
 
 def engine_params(
     body: SamplingFields, defaults: Sampling, model: ServedModel, *, max_new_tokens: int, logprobs: int | None
 ) -> dict[str, Any]:
-    """The fields of the engine's SamplingParams. Raises ApiError for token ids that the model does not have."""
+    """Return the fields of the engine's SamplingParams. Raises ApiError for token ids that the model does not have."""
     return {
         "max_new_tokens": max_new_tokens,
         "temperature": _first(body.temperature, defaults.temperature),
         "top_k": _first(body.top_k, defaults.top_k),
-        "top_p": max(_first(body.top_p, defaults.top_p), SMALLEST_TOP_P),
+        "top_p": max(_first(body.top_p, defaults.top_p), MIN_TOP_P),
         "min_p": _first(body.min_p, defaults.min_p),
         "repetition_penalty": _first(body.repetition_penalty, defaults.repetition_penalty),
         "presence_penalty": _first(body.presence_penalty, 0.0),
@@ -30,8 +30,8 @@ def engine_params(
     }
 
 
-def _first(asked: Any, otherwise: Any) -> Any:
-    return otherwise if asked is None else asked
+def _first(value: Any, default: Any) -> Any:
+    return default if value is None else value
 
 
 def _bias(body: SamplingFields, model: ServedModel) -> dict[int, float] | None:

@@ -13,7 +13,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from serve.api.errors import ApiError
-from serve.generation.delivery import SEND_BYTES
+from serve.generation.event_stream import SEND_BYTES
 from serve.settings import Limits
 
 

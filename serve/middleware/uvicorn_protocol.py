@@ -16,7 +16,7 @@ from typing import Any, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serve.api.errors import ApiError
-from serve.generation.delivery import ABORT
+from serve.generation.responses import ABORT
 
 UNSENT_BYTES = 65536  # that the kernel buffers of a connection's output before it is sent
 NOT_SENT = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else None)  # Python names it from 3.12 on

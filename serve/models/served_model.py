@@ -97,14 +97,14 @@ class ServedModel:
         """How many tokens a prompt may have."""
         return self.window.prompt_budget(max_new_tokens)
 
-    def fit(self, messages: Sequence[Message], max_new_tokens: int, beginning: str = "") -> Fitted:
-        """The newest turns that fit, as a prompt that ends with the answer's beginning.
+    def fit(self, messages: Sequence[Message], max_new_tokens: int, prefix: str = "") -> Fitted:
+        """Return the newest turns that fit, as a prompt that ends with the answer's prefix.
 
-        Raises ApiError when the system prompt, the newest turn and the beginning do not fit.
+        Raises ApiError when the system prompt, the newest turn and the prefix do not fit.
         """
-        begun = self.tokenizer.encode(beginning)
-        budget = self.prompt_budget(max_new_tokens) - len(begun)
-        history_budget = self.window.history_budget(max_new_tokens) - len(begun)
+        prefix_ids = self.tokenizer.encode(prefix)
+        budget = self.prompt_budget(max_new_tokens) - len(prefix_ids)
+        history_budget = self.window.history_budget(max_new_tokens) - len(prefix_ids)
         recent = self._recent(messages, history_budget)
         try:
             fitted = self.template.fit(recent, budget=budget, history_budget=history_budget)
@@ -113,7 +113,7 @@ class ServedModel:
         except ResonanceError as error:
             raise ApiError(400, str(error), param="messages", code="invalid_messages") from error
         dropped = fitted.dropped + len(messages) - len(recent)
-        return replace(fitted, prompt_ids=[*fitted.prompt_ids, *begun], dropped=dropped)
+        return replace(fitted, prompt_ids=[*fitted.prompt_ids, *prefix_ids], dropped=dropped)
 
     def _recent(self, messages: Sequence[Message], budget: int) -> Sequence[Message]:
         """Drop the old turns that cannot possibly fit; what `fit` does costs far more for each of them."""

@@ -6,9 +6,8 @@ import random
 import pytest
 
 from serve.api.errors import ApiError
-from serve.generation.event_logs import EventLogs
-from serve.generation.event_stream import EventLog
-from serve.middleware.uvicorn_protocol import Connections
+from serve.generation.event_stream import EventStream, EventStreams
+from serve.middleware.uvicorn_protocol import ConnectionLimiter
 
 MOST = 20_000
 EVENTS = 400
@@ -19,17 +18,17 @@ def numbers(data: bytes) -> list[int]:
     return [int(line.rpartition(b":")[2]) for line in data.splitlines() if line.startswith(b"id: ")]
 
 
-async def fill(log: EventLog) -> None:
+async def fill(log: EventStream) -> None:
     for _ in range(EVENTS):
         log.add(DATA)
-        await log.room()
+        await log.wait_for_space()
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_slow_reader_gets_every_event_of_a_log_that_never_holds_more_than_it_may(seed):
     async def main() -> None:
         chance = random.Random(seed)
-        log = EventLog("a", "", 0, MOST)
+        log = EventStream("a", "", 0, MOST)
         log.write_with(fill)
         received: list[bytes] = []
 
@@ -48,7 +47,7 @@ def test_a_slow_reader_gets_every_event_of_a_log_that_never_holds_more_than_it_m
 
 def test_without_a_reader_the_writer_waits_and_what_a_reader_had_is_kept_for_one_that_comes_back():
     async def main() -> None:
-        log = EventLog("a", "", 0, MOST)
+        log = EventStream("a", "", 0, MOST)
         log.write_with(fill)
         await asyncio.sleep(0.05)
         assert not log.done
@@ -62,9 +61,9 @@ def test_without_a_reader_the_writer_waits_and_what_a_reader_had_is_kept_for_one
 
         with pytest.raises(ConnectionError):
             await log.read(lose)
-        assert not log.keeps_after(0)
+        assert not log.can_replay(0)
         back = seen[-30]  # the client did not get all that was sent to it
-        assert log.keeps_after(back)
+        assert log.can_replay(back)
         again: list[int] = []
 
         async def collect(data: bytes) -> None:
@@ -83,17 +82,17 @@ def test_a_place_is_free_when_the_last_piece_is_sent_or_nobody_is_waited_for():
         async def collect(_: bytes) -> None:
             await asyncio.sleep(0)
 
-        read = EventLog("read", "", 0, MOST, lambda: free.append("read"))
+        read = EventStream("read", "", 0, MOST, lambda: free.append("read"))
         read.write_with(fill)
-        read.join()
+        read.connect()
         await read.read(collect)
         assert free == ["read"]
-        read.leave()
-        left = EventLog("left", "", 0.05, MOST, lambda: free.append("left"))
+        read.disconnect()
+        left = EventStream("left", "", 0.05, MOST, lambda: free.append("left"))
         left.write_with(fill)
-        left.join()
+        left.connect()
         await asyncio.sleep(0)
-        left.leave()
+        left.disconnect()
         await asyncio.sleep(0.02)
         assert free == ["read"]  # its reader may come back
         await asyncio.sleep(0.1)
@@ -104,32 +103,32 @@ def test_a_place_is_free_when_the_last_piece_is_sent_or_nobody_is_waited_for():
 
 
 def test_logs_that_are_kept_make_way_for_answers_and_these_are_refused_when_nothing_is_left():
-    logs = EventLogs(10_000)
-    old = [EventLog(f"old-{i}", "", 0) for i in range(4)]
+    logs = EventStreams(10_000)
+    old = [EventStream(f"old-{i}", "", 0) for i in range(4)]
     for log in old:
         for _ in range(10):
             log.add(DATA)
         log.done = log.settled = True
         logs.add(log)
     assert sum(log.nbytes for log in old) > 8_000
-    with logs.reserved(5_000):
+    with logs.reserve(5_000):
         assert logs.find("old-0", "") is None  # the oldest
         assert old[0].nbytes == 0
         assert logs.find("old-3", "") is old[3]
-        with pytest.raises(ApiError) as full, logs.reserved(6_000):
+        with pytest.raises(ApiError) as full, logs.reserve(6_000):
             pass
         assert (full.value.status, full.value.code) == (429, "server_full")
-    with logs.reserved(6_000):
+    with logs.reserve(6_000):
         pass
-    with pytest.raises(ApiError) as never, logs.reserved(10_001):
+    with pytest.raises(ApiError) as never, logs.reserve(10_001):
         pass
     assert (never.value.status, never.value.code) == (400, "answer_too_large")
 
 
 def test_connections_are_counted_in_all_and_by_address():
-    connections = Connections(3, 2)
+    connections = ConnectionLimiter(3, 2)
     assert [connections.add(address) for address in ("a", "a", "a", "b", "c")] == [True, True, False, True, False]
     connections.remove("a")
     assert connections.add("c")
-    alone = Connections(3, None)
+    alone = ConnectionLimiter(3, None)
     assert [alone.add("a") for _ in range(4)] == [True, True, True, False]

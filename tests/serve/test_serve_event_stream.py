@@ -5,8 +5,7 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.generation.event_logs import EventLogs
-from serve.generation.event_stream import EventLog
+from serve.generation.event_stream import EventStream, EventStreams
 
 
 def numbers(data: bytes) -> list[int]:
@@ -17,16 +16,16 @@ def numbers(data: bytes) -> list[int]:
 @given(st.lists(st.sampled_from(["event", "comment", "pause"]), max_size=30), st.integers(0, 30))
 def test_a_reader_gets_every_event_after_its_number_exactly_once(steps, after):
     async def main() -> None:
-        async def write(log: EventLog) -> None:
+        async def write(log: EventStream) -> None:
             for step in steps:
                 if step == "event":
                     log.add("{}")
                 elif step == "comment":
-                    log.comment()
+                    log.keep_alive()
                 else:
                     await asyncio.sleep(0)
 
-        log = EventLog("a", "", 0)
+        log = EventStream("a", "", 0)
         log.write_with(write)
         received: list[bytes] = []
 
@@ -53,7 +52,7 @@ def test_the_writer_stops_with_its_last_reader_and_may_say_a_last_word():
     async def main() -> None:
         stopped = asyncio.Event()
 
-        async def write(log: EventLog) -> None:
+        async def write(log: EventStream) -> None:
             try:
                 await asyncio.sleep(60)
             except asyncio.CancelledError:
@@ -61,15 +60,15 @@ def test_the_writer_stops_with_its_last_reader_and_may_say_a_last_word():
                 stopped.set()
                 raise
 
-        log = EventLog("a", "", 0)
+        log = EventStream("a", "", 0)
         log.write_with(write)
         await asyncio.sleep(0)
-        log.join()
-        log.join()
-        log.leave()
+        log.connect()
+        log.connect()
+        log.disconnect()
         await asyncio.sleep(0.01)
         assert not stopped.is_set()
-        log.leave()
+        log.disconnect()
         await asyncio.wait_for(stopped.wait(), 1)
         await log.finished()
         assert log.done
@@ -86,14 +85,14 @@ def test_the_writer_stops_with_its_last_reader_and_may_say_a_last_word():
 
 def test_a_writer_waits_for_a_reader_to_come_back_when_it_is_told_to():
     async def main() -> None:
-        async def write(log: EventLog) -> None:
+        async def write(log: EventStream) -> None:
             await asyncio.sleep(0.2)
             log.add("end")
 
-        log = EventLog("a", "", 5)
+        log = EventStream("a", "", 5)
         log.write_with(write)
-        log.join()
-        log.leave()
+        log.connect()
+        log.disconnect()
         await log.finished()
         assert log.done
         assert not log._writer.cancelled()
@@ -102,11 +101,11 @@ def test_a_writer_waits_for_a_reader_to_come_back_when_it_is_told_to():
 
 
 def test_logs_are_their_owners_alone_and_the_oldest_go_first():
-    logs = EventLogs()
-    logs.add(EventLog("mine", "me", 0))
+    logs = EventStreams()
+    logs.add(EventStream("mine", "me", 0))
     assert logs.find("mine", "me") is not None
     assert logs.find("mine", "you") is None
     for i in range(600):
-        logs.add(EventLog(f"log-{i}", "me", 0))
+        logs.add(EventStream(f"log-{i}", "me", 0))
     assert logs.find("mine", "me") is None
     assert logs.find("log-599", "me") is not None
