@@ -68,7 +68,7 @@ def main(overrides: list[str]) -> None:
 
 
 def make_server(settings: Settings) -> Server:
-    """The server for some settings, not yet running. Raises ResonanceError for checkpoints that cannot be served."""
+    """Build the server without running it. Raises ResonanceError for checkpoints that cannot be served."""
     models = open_models(settings.engine.checkpoints, settings.context_length)
     refusal = MemoryBudget(settings.engine, settings.memory_gb).refusal_at_start([m.config for m in models.values()])
     if refusal is not None:
@@ -100,10 +100,10 @@ def make_server(settings: Settings) -> Server:
     return server
 
 
-def _devices(wanted: str) -> tuple[str, int]:
-    """The kind of device, and how many of it there are: each has a worker. Raises ServeError for one that is not."""
-    found = 0 if wanted == "cpu" else torch.cuda.device_count()
-    if wanted == "cuda" and not found:
+def _devices(device: str) -> tuple[str, int]:
+    """Return the device's type and the number of workers, one per GPU. Raises ServeError for a missing GPU."""
+    found = 0 if device == "cpu" else torch.cuda.device_count()
+    if device == "cuda" and not found:
         raise ServeError("device=cuda: there is no GPU here that torch can use; say device=cpu or device=auto.")
     return ("cuda", found) if found else ("cpu", 1)
 
@@ -122,7 +122,7 @@ def _check_port(host: str, port: int) -> None:
 
 
 def _end_on_signals(server: Server) -> list[int]:
-    """Let SIGTERM and SIGINT end the server in order; the list has an entry once it was SIGINT."""
+    """End the server cleanly on SIGTERM and SIGINT; the returned list gets an entry on SIGINT."""
     main_process = os.getpid()
     interrupted: list[int] = []
 

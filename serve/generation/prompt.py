@@ -106,10 +106,12 @@ async def prepare_completion(service: Service, model: ServedModel, body: Complet
     generated = 0
     for ids in prompts:
         params = None
-        room = min(max_tokens, model.context_length - len(ids))
+        max_new_tokens = min(max_tokens, model.context_length - len(ids))
         if max_tokens:
-            params = engine_params(body, MODEL_DISTRIBUTION, model, max_new_tokens=room, logprobs=body.logprobs)
-        generated += room
+            params = engine_params(
+                body, MODEL_DISTRIBUTION, model, max_new_tokens=max_new_tokens, logprobs=body.logprobs
+            )
+        generated += max_new_tokens
         score_top = body.logprobs if body.echo and len(ids) > 1 else None
         inputs.append(PromptInput(ids, params, n=n, score_top=score_top))
     echoed = prompt_tokens if body.echo else 0

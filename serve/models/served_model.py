@@ -1,4 +1,4 @@
-"""The served checkpoints as the HTTP process knows them: tokenizer, template, sizes; no weights."""
+"""A served checkpoint as the HTTP process uses it: tokenizer, template and sizes, without the weights."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,13 +20,13 @@ TOKENS_OF_MARKUP = 8  # by how much fewer tokens than its parts a prompt may hav
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One checkpoint; `window` is what the server gives it, at most what the model has.
+    """One checkpoint; `window` is its context window on this server, at most the model's.
 
     Where the server's settings name no `context_length`, older turns are kept up to the length that it was trained on.
     """
 
     name: str
-    key: str  # under which the workers hold it: one reading of its files
+    key: str  # in the workers' checkpoint list; a reload gets a new key
     folder: str
     config: GPT2Config
     metadata: Metadata
@@ -40,7 +40,7 @@ class ServedModel:
 
     @classmethod
     def open(cls, name: str, folder: str, context_length: int | None) -> "ServedModel":
-        """Read what is needed, and make sure that the weights are whole. Raises ResonanceError when they are not."""
+        """Read the checkpoint without its weights. Raises ResonanceError when a file is missing or damaged."""
         checkpoint = Checkpoint.find(folder)
         parameters = checkpoint.num_parameters()  # a damaged checkpoint stops the server before it starts
         template = checkpoint.template()
@@ -64,11 +64,11 @@ class ServedModel:
 
     @property
     def context_length(self) -> int:
-        """How many tokens prompt and answer have in all."""
+        """The maximum tokens of prompt and answer together."""
         return self.window.context_length
 
     def card(self) -> Model:
-        """The model as /v1/models shows it."""
+        """Return the model's entry in /v1/models."""
         created = datetime.fromisoformat(self.metadata.created_at)
         return Model(
             id=self.name,
@@ -90,11 +90,11 @@ class ServedModel:
         )
 
     def count_tokens(self, text: str) -> int:
-        """How many tokens a text is."""
+        """Return the number of tokens of a text."""
         return len(self.tokenizer.encode(text))
 
     def prompt_budget(self, max_new_tokens: int) -> int:
-        """How many tokens a prompt may have."""
+        """Return the maximum tokens of a prompt."""
         return self.window.prompt_budget(max_new_tokens)
 
     def fit(self, messages: Sequence[Message], max_new_tokens: int, prefix: str = "") -> Fitted:
@@ -116,18 +116,18 @@ class ServedModel:
         return replace(fitted, prompt_ids=[*fitted.prompt_ids, *prefix_ids], dropped=dropped)
 
     def _recent(self, messages: Sequence[Message], budget: int) -> Sequence[Message]:
-        """Drop the old turns that cannot possibly fit; what `fit` does costs far more for each of them."""
-        opening = 1 if messages and messages[0].role == "system" else 0
-        room = budget + TOKENS_OF_MARKUP
+        """Drop old turns that cannot fit: this is much cheaper per turn than `ChatTemplate.fit`."""
+        system = 1 if messages and messages[0].role == "system" else 0
+        left = budget + TOKENS_OF_MARKUP
         start = len(messages)
-        newest = max((i for i, message in enumerate(messages) if message.role == "user"), default=opening)
-        for i in range(len(messages) - 1, opening - 1, -1):
-            room -= self.count_tokens(messages[i].content) - TOKENS_OF_MARKUP
-            if room < 0 and i < newest:
+        newest = max((i for i, message in enumerate(messages) if message.role == "user"), default=system)
+        for i in range(len(messages) - 1, system - 1, -1):
+            left -= self.count_tokens(messages[i].content) - TOKENS_OF_MARKUP
+            if left < 0 and i < newest:
                 break
-            if messages[i].role == "user" or i == opening:
+            if messages[i].role == "user" or i == system:
                 start = i
-        return [*messages[:opening], *messages[start:]]
+        return [*messages[:system], *messages[start:]]
 
 
 def open_models(checkpoints: Mapping[str, str], context_length: int | None) -> dict[str, ServedModel]:
@@ -136,7 +136,7 @@ def open_models(checkpoints: Mapping[str, str], context_length: int | None) -> d
 
 
 def _families(folder: Path) -> tuple[str, ...]:
-    """The kinds of tasks in a checkpoint's last evaluation, best first; none where it has not been evaluated."""
+    """Return the task families of a checkpoint's last evaluation, best first; none without an evaluation."""
     try:
         by_family = json.loads((folder / "eval.json").read_text(encoding="utf-8"))["tasks"]["instruct"]["by_family"]
         scores = {str(name): float(score["value"]) for name, score in by_family.items()}
@@ -146,10 +146,10 @@ def _families(folder: Path) -> tuple[str, ...]:
 
 
 def _run(folder: Path) -> RunPlace | None:
-    """Where a run is kept, by its folder's name and that of the folder around it."""
+    """Return where a run is kept: the names of its folder and of its parent folder, and its page."""
     if not (folder / METADATA_FILE).is_file():
         return None
     tracked = folder / "wandb" / "url.txt"
     url = tracked.read_text(encoding="utf-8").strip() if tracked.is_file() else ""
-    whole = folder.resolve()
-    return RunPlace(folder=f"{whole.parent.name}/{whole.name}", url=url if url.startswith("https://") else None)
+    resolved = folder.resolve()
+    return RunPlace(folder=f"{resolved.parent.name}/{resolved.name}", url=url if url.startswith("https://") else None)
