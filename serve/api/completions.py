@@ -111,7 +111,7 @@ class CompletionFormat(Format):
         for index in range(len(self._generation.choices)):
             if self._body.echo and index not in self._echoed:
                 await self._write_echo(stream, index)
-                self._write_chunk(stream, index, Echo(), "", self._parallel_lists(), "length")
+                self._write_chunk(stream, index, Echo(), "", None, "length")
                 await self._generation.wait_for_readers(stream)
         if self._include_usage:
             stream.add(json.dumps(self._head | {"choices": [], "usage": self._generation.usage().model_dump()}))
