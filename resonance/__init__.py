@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from resonance.engine import SamplingParams as SamplingParams
     from resonance.errors import ResonanceError as ResonanceError
     from resonance.model import GPT2 as GPT2
-    from resonance.model import GPT2Config as GPT2Config
+    from resonance.model_config import GPT2Config as GPT2Config
     from resonance.tokenizer import Tokenizer as Tokenizer
 
 _HOMES = {
     "GPT2": "resonance.model",
-    "GPT2Config": "resonance.model",
+    "GPT2Config": "resonance.model_config",
     "Tokenizer": "resonance.tokenizer",
     "Message": "resonance.chat_template",
     "ChatTemplate": "resonance.chat_template",

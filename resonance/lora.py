@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resonance.errors import ResonanceError
-from resonance.model import GPT2, GPT2Config
+from resonance.model import GPT2
+from resonance.model_config import GPT2Config
 from resonance.weights import peft
 from resonance.weights.state_dict import check, listed, shapes
 

@@ -8,7 +8,8 @@ import torch
 from resonance import lora, weights
 from resonance.chat_template import ChatTemplate
 from resonance.checkpoint import Checkpoint
-from resonance.model import GPT2, GPT2Config
+from resonance.model import GPT2
+from resonance.model_config import GPT2Config
 from train.induction import add_induction_heads
 from train.provenance import sha256_of_weights
 

@@ -15,7 +15,8 @@ from resonance.chat_template import ChatTemplate
 from resonance.checkpoint import Checkpoint
 from resonance.hydra_config import make
 from resonance.metadata import Metadata
-from resonance.model import GPT2, GPT2Config
+from resonance.model import GPT2
+from resonance.model_config import GPT2Config
 from train.allocator import keep_freed_memory
 from train.callbacks.graceful_stop import GracefulStop, StoppedBySignal
 from train.callbacks.metrics_csv import MetricsCSV

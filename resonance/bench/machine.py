@@ -17,7 +17,7 @@ from resonance.engine.kernels.build import KernelsUnavailable
 from resonance.engine.kernels.packing import BITS_PER_WEIGHT
 from resonance.engine.memory import Arena
 from resonance.engine.quantization import Precision
-from resonance.model import GPT2Config
+from resonance.model_config import GPT2Config
 
 CACHE_BYTES: dict[Precision, int] = {"fp32": 4, "bf16": 2, "int8": 2, "int4": 2}  # of one number of a key or value
 MATMUL = 1024, 1024, 3072

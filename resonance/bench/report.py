@@ -15,7 +15,7 @@ from resonance.bench import machine as limits
 from resonance.bench.machine import Machine
 from resonance.bench.runner import Measurements
 from resonance.bench.workloads import MODULES
-from resonance.model import GPT2Config
+from resonance.model_config import GPT2Config
 
 FILE_WIDTH = 400  # columns of output into a file, so that a table's row stays one line
 

@@ -22,7 +22,8 @@ from resonance.checkpoint import Checkpoint
 from resonance.engine.quantization import Precision
 from resonance.errors import ResonanceError
 from resonance.hydra_config import compose
-from resonance.model import GPT2, GPT2Config
+from resonance.model import GPT2
+from resonance.model_config import GPT2Config
 from resonance.tokenizer import Tokenizer
 
 PEERS = {"transformers": "transformers", "ctranslate2": "ctranslate2", "llamacpp": "llama.cpp"}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from resonance.checkpoint import Checkpoint
 from resonance.hydra_config import compose
-from resonance.model import GPT2Config
+from resonance.model_config import GPT2Config
 from resonance.weights import WeightsError, gguf, huggingface, openai
 from resonance.weights.state_dict import listed
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from resonance.engine.memory import Arena
-from resonance.model import GPT2Config
+from resonance.model_config import GPT2Config
 
 BUCKET = 64  # attention reads a multiple of this many positions, so that few different shapes occur
 

@@ -10,7 +10,8 @@ from resonance.engine.kv_cache import KVCache
 from resonance.engine.model_runner import ModelRunner, fastest_precision, make_runner
 from resonance.engine.quantization import Precision, fake_quantize
 from resonance.engine.sampling_params import EngineError
-from resonance.model import GPT2, GPT2Config
+from resonance.model import GPT2
+from resonance.model_config import GPT2Config
 
 
 def find_checkpoint(checkpoint: Checkpoint | str) -> Checkpoint:

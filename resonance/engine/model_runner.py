@@ -14,7 +14,8 @@ from resonance.engine.kv_cache import KVCache
 from resonance.engine.quantization import Precision, fake_quantize
 from resonance.engine.sampling_params import SamplingParams
 from resonance.engine.sequence import Chunk, Sequence
-from resonance.model import GPT2, GPT2Config
+from resonance.model import GPT2
+from resonance.model_config import GPT2Config
 
 MEASURED_STEPS = 20
 BF16_SPEEDUP = 0.8  # bf16 must take less than this share of fp32's time to be worth its rounding

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from resonance.engine.detokenizer import Detokenizer
 from resonance.engine.sampling_params import EngineError, SamplingParams
 from resonance.engine.sequence import Sequence
-from resonance.model import GPT2Config
+from resonance.model_config import GPT2Config
 from resonance.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

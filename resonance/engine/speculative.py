@@ -13,7 +13,8 @@ from resonance.engine.quantization import Precision
 from resonance.engine.sampler import sample
 from resonance.engine.sampling_params import EngineError
 from resonance.engine.sequence import Chunk, Sequence
-from resonance.model import GPT2, GPT2Config
+from resonance.model import GPT2
+from resonance.model_config import GPT2Config
 
 MAX_DRAFTED = 4  # by a draft model, each of which costs it a step
 CATCH_UP_TOKENS = 256  # of one sequence that a draft model reads at a time before it drafts

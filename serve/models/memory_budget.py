@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from resonance.model import GPT2Config
+from resonance.model_config import GPT2Config
 from resonance.system_memory import available_bytes
 from serve.settings import EngineSettings
 

@@ -10,7 +10,7 @@ from resonance.chat_template import ChatTemplate, ContextOverflow, Fitted, Messa
 from resonance.checkpoint import METADATA_FILE, Checkpoint
 from resonance.errors import ResonanceError
 from resonance.metadata import Metadata
-from resonance.model import GPT2Config
+from resonance.model_config import GPT2Config
 from resonance.tokenizer import Tokenizer
 from serve.api.errors import ApiError
 from serve.api.schemas.responses import Model, ModelCard, RunPlace

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from resonance.engine.memory import Arena, MappedFiles
 from resonance.engine.quantization import INT4_GROUP, Precision, quantize_int4, quantize_int8
-from resonance.model import GPT2Config
+from resonance.model_config import GPT2Config
 
 PANEL = 64  # outputs of a panel
 ROWS_AT_ONCE = 256  # outputs packed at a time, a multiple of PANEL
