@@ -1,6 +1,6 @@
-"""How much memory a process may still take: what is free on the machine, or what control groups leave, if less.
+"""The memory that a process can still allocate: the machine's available memory, or less under control groups.
 
-Containers and services are limited by control groups, of which /proc/meminfo knows nothing. Source: the kernel's
+Control groups limit containers and services, and /proc/meminfo does not show them. Source: the kernel's
 Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst, and proc_pid_mountinfo(5).
 """
 
@@ -12,57 +12,57 @@ from pathlib import Path, PurePosixPath
 
 
 @dataclass(frozen=True, slots=True)
-class _Files:
-    """What a version of control groups calls its files, and the reclaimable pages in its statistics."""
+class _Version:
+    """A version of control groups: the names of its files, and of the reclaimable pages in memory.stat."""
 
     limit: str
     usage: str
     cached: str
 
 
-V1 = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-V2 = _Files("memory.max", "memory.current", "inactive_file")
+V1 = _Version("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+V2 = _Version("memory.max", "memory.current", "inactive_file")
 
 
 @dataclass(frozen=True, slots=True)
 class _Mount:
-    """Where a hierarchy of control groups is mounted, and which group its mount point shows."""
+    """A mounted hierarchy of control groups, and the group at its mount point."""
 
     point: PurePosixPath
     group: PurePosixPath
-    files: _Files
+    version: _Version
 
 
 def available_bytes(root: Path = Path("/")) -> float:
-    """Bytes that this process may take without swapping or being killed; unknown is endless.
+    """Bytes that this process can allocate without swapping or being killed; infinite when unknown.
 
-    The least of the machine's available memory and of what every limit around the process leaves: that of its own
-    control group and of the groups around it, of either version. `root` is where `proc` and `sys` are.
+    The minimum of the machine's available memory and of what the limits of the process's control group and its parent
+    groups leave, of either version. `root` is the folder of `proc` and `sys`.
     """
-    return min([_of_machine(root), *_left_by_groups(root)])
+    return min([_machine_bytes(root), *_group_bytes(root)])
 
 
-def _of_machine(root: Path) -> float:
-    found = re.search(r"^MemAvailable:\s+(\d+) kB$", _text(root / "proc/meminfo"), re.MULTILINE)
+def _machine_bytes(root: Path) -> float:
+    found = re.search(r"^MemAvailable:\s+(\d+) kB$", _read(root / "proc/meminfo"), re.MULTILINE)
     return float(found[1]) * 1024 if found else math.inf
 
 
-def _left_by_groups(root: Path) -> Iterator[float]:
+def _group_bytes(root: Path) -> Iterator[float]:
     groups = _own_groups(root)
     for mount in _mounts(root):
-        own = groups.get(mount.files)
+        own = groups.get(mount.version)
         if own is None:
             continue
-        # A group outside of what is mounted is another namespace's: then the mount point is the nearest that is seen.
+        # A group outside the mount belongs to another namespace; its nearest visible parent is then the mount point.
         inside = own.relative_to(mount.group) if own.is_relative_to(mount.group) else PurePosixPath()
         for group in (inside, *inside.parents):
-            yield _left(root / mount.point.relative_to("/") / group, mount.files)
+            yield _remaining(root / mount.point.relative_to("/") / group, mount.version)
 
 
-def _own_groups(root: Path) -> dict[_Files, PurePosixPath]:
-    """The process's group in the hierarchy that limits memory, for each version in use."""
-    groups: dict[_Files, PurePosixPath] = {}
-    for line in _text(root / "proc/self/cgroup").splitlines():
+def _own_groups(root: Path) -> dict[_Version, PurePosixPath]:
+    """The process's group in the memory hierarchy of each version in use."""
+    groups: dict[_Version, PurePosixPath] = {}
+    for line in _read(root / "proc/self/cgroup").splitlines():
         number, controllers, path = line.split(":", 2)
         if number == "0" and not controllers:
             groups[V2] = PurePosixPath(path)
@@ -72,7 +72,7 @@ def _own_groups(root: Path) -> dict[_Files, PurePosixPath]:
 
 
 def _mounts(root: Path) -> Iterator[_Mount]:
-    for line in _text(root / "proc/self/mountinfo").splitlines():
+    for line in _read(root / "proc/self/mountinfo").splitlines():
         about, _, kind = line.partition(" - ")
         _, _, _, group, point, *_ = (_unescaped(field) for field in about.split())
         name, _, options = kind.split(" ", 2)
@@ -86,17 +86,17 @@ def _unescaped(field: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), field)
 
 
-def _left(group: Path, files: _Files) -> float:
-    """What a group's limit leaves. Pages of files that were not used lately count as free, as in MemAvailable."""
-    limit, usage = _text(group / files.limit).strip(), _text(group / files.usage).strip()
+def _remaining(group: Path, version: _Version) -> float:
+    """The bytes that a group's limit leaves. Inactive pages of files count as free, as in MemAvailable."""
+    limit, usage = _read(group / version.limit).strip(), _read(group / version.usage).strip()
     if not limit.isdecimal() or not usage.isdecimal():  # "max", or a root group, which has no such files
         return math.inf
-    cached = re.search(rf"^{files.cached} (\d+)$", _text(group / "memory.stat"), re.MULTILINE)
+    cached = re.search(rf"^{version.cached} (\d+)$", _read(group / "memory.stat"), re.MULTILINE)
     return max(0.0, float(limit) - float(usage) + (float(cached[1]) if cached else 0.0))
 
 
-def _text(path: Path) -> str:
+def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return path.read_read(encoding="utf-8", errors="replace")
     except OSError:
         return ""
