@@ -97,6 +97,6 @@ def _remaining(group: Path, version: _Version) -> float:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_read(encoding="utf-8", errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""

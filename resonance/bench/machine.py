@@ -12,8 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from resonance.engine.kernels.bindings import library
-from resonance.engine.kernels.build import KernelsUnavailable
+from resonance.engine.kernels.build import KernelsUnavailable, interface, library
 from resonance.engine.kernels.packing import BITS_PER_WEIGHT
 from resonance.engine.memory import Arena
 from resonance.engine.quantization import Precision
@@ -101,7 +100,8 @@ def _read(buffer: Tensor, threads: int, seconds: float) -> dict[str, float]:
         best = _best(block.sum, seconds / 2)
         with suppress(KernelsUnavailable):
             read = library().resonance_read
-            best = min(best, _best(partial(read, block.data_ptr(), block.nbytes, threads), seconds / 2))
+            address = interface().cast("uint8_t *", block.data_ptr())
+            best = min(best, _best(partial(read, address, block.nbytes, threads), seconds / 2))
         rates[str(size)] = block.nbytes / best / 1e9
     return rates
 

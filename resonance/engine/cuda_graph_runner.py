@@ -5,7 +5,6 @@ reads the whole context under a mask. Steps with prompts run without a graph.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -78,18 +77,12 @@ class DecodeStep:
             return self._forward()
 
 
-@dataclass(frozen=True, slots=True)
 class StaticCacheView:
-    """The model's `Cache` for a step of one token a sequence, with static shapes."""
+    """The model's `Cache` for a step of one token a sequence, with static shapes; positions and slots (batch_size,)."""
 
-    cache: KVCache
-    positions: Tensor  # (batch_size,) of the new tokens
-    slots: Tensor  # (batch_size,)
-    _context: Tensor = field(init=False)  # (context,) 0, 1, ...
-
-    def __post_init__(self) -> None:
-        context = torch.arange(self.cache.context_length, device=self.positions.device)
-        object.__setattr__(self, "_context", context)
+    def __init__(self, cache: KVCache, positions: Tensor, slots: Tensor) -> None:
+        self.cache, self.positions, self.slots = cache, positions, slots
+        self._context = torch.arange(cache.context_length, device=positions.device)  # (context,)
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store keys and values (B, H, 1, D) of the new tokens; return those of the whole context."""

@@ -21,7 +21,7 @@ from resonance.engine.beam_search import BeamSearch
 from resonance.engine.outputs import Completion, Piece, TokenLogprob
 from resonance.engine.quantization import Precision
 from resonance.engine.request_tracker import RequestTracker
-from resonance.engine.requests import Request, end_of_text_ids, make_sequences
+from resonance.engine.requests import end_of_text_ids, make_sequences
 from resonance.engine.sampler import Sampler
 from resonance.engine.sampling_params import EngineError, SamplingParams
 from resonance.engine.scheduler import Scheduler
@@ -209,11 +209,7 @@ class Engine:
     # Complete jobs, which also advance submitted requests
 
     def stream(
-        self,
-        prompt_ids: abc.Sequence[int],
-        params: SamplingParams | None = None,
-        *,
-        owner: str | None = None,
+        self, prompt_ids: abc.Sequence[int], params: SamplingParams | None = None, *, owner: str | None = None
     ) -> Iterator[Piece]:
         """Generate one request, piece by piece; closing the iterator cancels it. Raises as `submit` does."""
         sequences = self._sequences(prompt_ids, params, owner=owner)
@@ -302,9 +298,10 @@ class Engine:
         owner: str | None = None,
         priority: int = 0,
     ) -> list[Sequence]:
-        request_id = self._requests.available_id(request_id)
-        request = Request(request_id, prompt_ids, params or SamplingParams(), owner, priority)
-        return make_sequences(request, self.config, self.tokenizer, self.eos_ids)
+        request_id, params = self._requests.available_id(request_id), params or SamplingParams()
+        return make_sequences(
+            request_id, prompt_ids, params, owner, priority, self.config, self.tokenizer, self.eos_ids
+        )
 
     def _steps(self, sequences: abc.Sequence[Sequence]) -> Generator[None]:
         # Steps until these sequences are finished, whatever else is running; cancels them if the caller stops early.
@@ -339,12 +336,7 @@ class Engine:
         return [[] if sequence is None else self._scorer.scores(sequence) for sequence in sequences]
 
     def _scored_sequence(
-        self,
-        pair: Pair,
-        top: int,
-        request_id: str | None = None,
-        owner: str | None = None,
-        priority: int = 0,
+        self, pair: Pair, top: int, request_id: str | None = None, owner: str | None = None, priority: int = 0
     ) -> Sequence:
         prompt, continuation = checked_pair(pair, top, self.config.vocab_size)
         token_ids = [*prompt, *continuation[:-1]]  # nothing is computed from the last token

@@ -2,7 +2,6 @@
 
 import secrets
 from collections import abc
-from dataclasses import dataclass
 from functools import partial
 from operator import index
 from reprlib import repr as shortened
@@ -20,26 +19,21 @@ if TYPE_CHECKING:
 SEED_STRIDE = 0x9E3779B97F4A7C15  # between a request's n sequences, far from the seeds of other requests
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request as it was submitted."""
-
-    request_id: str
-    prompt_ids: abc.Sequence[int]
-    params: SamplingParams
-    owner: str | None = None
-    priority: int = 0
-
-
 def make_sequences(
-    request: Request, config: GPT2Config, tokenizer: Tokenizer | None, eos_ids: frozenset[int]
+    request_id: str,
+    prompt_ids: abc.Sequence[int],
+    params: SamplingParams,
+    owner: str | None,
+    priority: int,
+    config: GPT2Config,
+    tokenizer: Tokenizer | None,
+    eos_ids: frozenset[int],
 ) -> list[Sequence]:
     """Create a request's n sequences, the first with the others as its siblings.
 
     Raises EngineError when the model or the tokenizer cannot serve the request.
     """
-    params = request.params
-    prompt_ids = checked_ids("the prompt", request.prompt_ids, config.vocab_size)
+    prompt_ids = checked_ids("the prompt", prompt_ids, config.vocab_size)
     if not prompt_ids:
         raise EngineError("A prompt needs at least one token; the end-of-text token will do.")
     if len(prompt_ids) > config.context_length:
@@ -50,9 +44,9 @@ def make_sequences(
     for name, ids in params.token_ids_named().items():
         checked_ids(name, ids, config.vocab_size)
     try:
-        priority = index(request.priority)
+        priority = index(priority)
     except TypeError:
-        raise EngineError(f"priority must be a whole number, not {request.priority!r}.") from None
+        raise EngineError(f"priority must be a whole number, not {priority!r}.") from None
     if len(set(params.banned_token_ids)) == config.vocab_size:
         raise EngineError("banned_token_ids leave no token of the vocabulary to choose; ban fewer.")
     if params.stop and tokenizer is None:
@@ -64,13 +58,13 @@ def make_sequences(
     seed = secrets.randbits(63) if params.seed is None else int(params.seed)
     sequences = [
         Sequence(
-            request_id=request.request_id,
+            request_id=request_id,
             token_ids=list(prompt_ids),
             params=params,
             seed=seed + index * SEED_STRIDE,
             end_ids=end_ids,
             max_length=min(len(prompt_ids) + params.max_new_tokens, config.context_length + 1),
-            owner=request.owner,
+            owner=owner,
             priority=priority,
             index=index,
             detokenizer=Detokenizer(partial(_text_bytes, tokenizer), params.stop) if tokenizer else None,

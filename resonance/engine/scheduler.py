@@ -10,6 +10,8 @@ from resonance.engine.sequence import Chunk, Sequence
 from resonance.engine.speculative import Drafter
 
 MAX_DECODE_ROWS = 12  # decoding and drafted tokens of a step: up to so many cost little more time than one
+PREFILL_TOKENS = 512  # of prompts, in a step that delays no stream
+MIXED_PREFILL_TOKENS = 32  # of prompts, in a step beside streams
 MIN_BACKGROUND = 4  # tokens a step, so that background sequences finish however many prompts arrive
 BACKGROUND_BESIDE_STREAMS = 8  # tokens a step: streams keep about half their pace, and scoring most of its own
 BACKGROUND_ALONE = 128  # tokens a step: as fast as more, and soon over for a request that arrives meanwhile
@@ -42,19 +44,11 @@ class Scheduler:
     """
 
     def __init__(
-        self,
-        slots: int,
-        copy_prefix: Callable[[int, int, int], None],
-        drafter: Drafter | None = None,
-        *,
-        prefill_tokens: int = 512,
-        mixed_tokens: int = 32,
+        self, slots: int, copy_prefix: Callable[[int, int, int], None], drafter: Drafter | None = None
     ) -> None:
         self.slots = [Slot() for _ in range(slots)]
         self._copy_prefix = copy_prefix
         self._drafter = drafter
-        self._prefill_tokens = prefill_tokens  # of prompts, in a step that delays no stream
-        self._mixed_tokens = mixed_tokens  # of prompts, in a step beside streams
         self._waiting: list[tuple[int, int, Sequence]] = []  # a heap
         self._running: list[Sequence] = []  # with a slot, in order of admission; some may be paused
         self._parked: list[Sequence] = []  # paused, without a slot
@@ -121,8 +115,8 @@ class Scheduler:
         # stream, the more: a delay of few streams then shortens the wait of many clients for their first token.
         streams = sum(sequence.streaming for sequence in decoding)
         if not streams:
-            return self._prefill_tokens
-        return min(self._prefill_tokens, max(1, 2 * len(prefilling) // streams) * self._mixed_tokens)
+            return PREFILL_TOKENS
+        return min(PREFILL_TOKENS, max(1, 2 * len(prefilling) // streams) * MIXED_PREFILL_TOKENS)
 
     def _background_budget(
         self, left: int, foreground: abc.Sequence[Sequence], background: abc.Sequence[Sequence]

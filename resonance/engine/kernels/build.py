@@ -3,16 +3,18 @@
 A machine without a compiler is no error: the engine computes with torch instead, and its statistics say why.
 """
 
-import ctypes
 import hashlib
 import platform
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
+from cffi import FFI
 
 from resonance import paths
 from resonance.private_files import private_folder
@@ -31,7 +33,17 @@ class KernelsUnavailable(Exception):
     """Why the kernels cannot be used on this machine or for this model, in a few words."""
 
 
-def load_kernels(target: str) -> ctypes.CDLL:
+@cache
+def interface() -> FFI:
+    """The structs and functions that csrc/abi.h declares to both Python and C++."""
+    ffi = FFI()
+    header = (SOURCE_FOLDER / "abi.h").read_text(encoding="utf-8")
+    ffi.cdef("\n".join(line for line in header.splitlines() if not line.startswith("#")))
+    return ffi
+
+
+@cache
+def library(target: str = "native") -> Any:
     """Load the kernels, built before or now, from RESONANCE_HOME. Raises KernelsUnavailable."""
     compiler = shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
     if compiler is None:
@@ -46,7 +58,7 @@ def load_kernels(target: str) -> ctypes.CDLL:
     try:
         if not path.exists():
             _build(compiler, flags, path)
-        return ctypes.CDLL(str(path))
+        return interface().dlopen(str(path))
     except (OSError, subprocess.SubprocessError) as error:
         output: bytes = getattr(error, "stderr", None) or str(error).encode()
         reason = output.decode(errors="replace").replace(f"{SOURCE_FOLDER}/", "").replace(f"{path.parent}/", "")

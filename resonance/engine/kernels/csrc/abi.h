@@ -1,30 +1,25 @@
-// The interface between Python and C++: bindings.py declares the same structs, and refuses a library whose version or
-// struct sizes differ. The caller keeps all memory.
-
+// The interface between Python and C++, in C: gpt2.cpp includes it and build.py gives it to cffi, so that each side has
+// the other's very declarations. The caller keeps all memory.
 #pragma once
+#include <stdint.h>
 
-#include <cstdint>
-
-namespace resonance {
-
-constexpr int32_t ABI_VERSION = 1;
-
-struct MatrixWeights {
+typedef struct {
     const uint8_t* data;  // packed as gemm.h describes
     const float* scale;   // int8: (outputs,), else null
     const float* bias;    // (outputs,) or null
-};
+} MatrixWeights;
 
-struct LayerNormWeights {
-    const float *weight, *bias;
-};
+typedef struct {
+    const float* weight;
+    const float* bias;
+} LayerNormWeights;
 
-struct LayerWeights {
+typedef struct {
     LayerNormWeights norm1, norm2;
     MatrixWeights qkv, attention_proj, fc, feed_forward_proj;
-};
+} LayerWeights;
 
-struct ModelWeights {
+typedef struct {
     MatrixWeights token_embedding, head;
     const float* position_embedding;  // (context_length, padded n_embd)
     LayerNormWeights norm;
@@ -33,29 +28,37 @@ struct ModelWeights {
     int32_t precision;   // gemm.h's enum Precision
     int32_t bf16_cache;  // 1: keys and values are bfloat16, 0: float
     float layer_norm_epsilon;
-};
+} ModelWeights;
 
 // Rows [row, row + count) of a step: consecutive tokens of one slot, the first at `position`.
-struct ChunkRows {
+typedef struct {
     int32_t slot, position, row, count;
-};
+} ChunkRows;
 
 // A step: computes `rows` tokens of `chunks`, stores their keys and values in the cache, and writes the hidden states
 // after the final LayerNorm of the rows in `hidden_rows` to `hidden` (n_hidden, n_embd).
-struct HiddenCall {
+typedef struct {
     const ChunkRows* chunks;
     const int64_t* token_ids;
-    void *keys, *values;
+    void* keys;
+    void* values;
     const int32_t* hidden_rows;
     float* hidden;
     int32_t n_chunks, rows, n_hidden, threads;
-};
+} HiddenCall;
 
 // The head: hidden states (rows, n_embd) to logits (rows, padded_vocab_size).
-struct LogitsCall {
+typedef struct {
     const float* hidden;
     float* logits;
     int32_t rows, threads;
-};
+} LogitsCall;
 
-}  // namespace resonance
+void* resonance_create_model(const ModelWeights* weights);
+void resonance_free_model(void* model);
+void resonance_hidden(void* model, const HiddenCall* call);
+void resonance_logits(void* model, const LogitsCall* call);
+
+// Reads `nbytes`, a multiple of 512 for each thread, as the products do, to measure the memory's bandwidth. Returns
+// their sum, so that the compiler keeps the reads.
+uint32_t resonance_read(const uint8_t* memory, int64_t nbytes, int32_t threads);

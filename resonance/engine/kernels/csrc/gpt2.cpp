@@ -1,5 +1,5 @@
 // GPT-2's forward pass for a step of any mixture of rows: all layers in one call, on OpenMP threads. Python calls the
-// C functions at the end of the file, whose arguments abi.h declares.
+// C functions at the end of the file, which abi.h declares.
 
 #include <omp.h>
 
@@ -7,7 +7,9 @@
 #include <type_traits>
 #include <vector>
 
+extern "C" {
 #include "abi.h"
+}
 #include "attention.h"
 #include "attention_amx.h"
 #include "gemm.h"
@@ -144,12 +146,6 @@ void run_layers(Model& m, Worker& worker, const HiddenCall& call) {
 
 extern "C" {
 
-int resonance_abi_matches(int32_t version, int32_t model_size, int32_t chunk_size, int32_t hidden_size,
-                          int32_t logits_size) {
-    return version == ABI_VERSION && model_size == sizeof(ModelWeights) && chunk_size == sizeof(ChunkRows) &&
-           hidden_size == sizeof(HiddenCall) && logits_size == sizeof(LogitsCall);
-}
-
 void* resonance_create_model(const ModelWeights* weights) {
     auto padded = [](int n) { return (n + PANEL - 1) / PANEL * PANEL; };
     const int width = weights->n_embd, P = padded(width), inner = padded(4 * width);
@@ -230,8 +226,6 @@ void resonance_logits(void* model, const LogitsCall* arguments) {
     }
 }
 
-// Reads `nbytes`, a multiple of 512 for each thread, as `gemm_panel` does, to measure the memory's bandwidth. Returns
-// their sum, so that the compiler keeps the reads.
 uint32_t resonance_read(const uint8_t* memory, int64_t nbytes, int32_t threads) {
     const int64_t part = nbytes / threads / 512 * 512;
     uint32_t total = 0;
