@@ -1,4 +1,4 @@
-"""Scores tokens that are given, and collects hidden states: what runs on the engine beside generation."""
+"""Consumers of hidden states beside the sampler: scoring of given tokens, and collection for embeddings and beams."""
 
 from collections import abc
 from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ class Scored:
 class Scorer:
     """Computes the log-probabilities of continuations from the hidden states before their tokens.
 
-    A scored sequence is a prompt of all tokens but the last, in the background of the engine's other work.
+    A scored sequence is a prompt of all tokens but the last; the scheduler runs it in the background.
     """
 
     def __init__(self, head: Callable[[Tensor], Tensor]) -> None:
@@ -55,7 +55,7 @@ class Scorer:
         self._scored: WeakKeyDictionary[Sequence, Scored] = WeakKeyDictionary()
 
     def add(self, sequence: Sequence, continuation: list[int], top: int) -> None:
-        """Take a sequence that ends with all but the last token of its continuation."""
+        """Score a sequence, whose tokens end with all but the last of the continuation."""
         sequence.consumer, sequence.background = self, True
         sequence.hidden_from = sequence.prompt_tokens - len(continuation)
         self._scored[sequence] = Scored(continuation, top)
@@ -98,7 +98,7 @@ class HiddenStatesCollector:
         self._states: dict[Sequence, list[Tensor]] = {}
 
     def add(self, sequence: Sequence, hidden_from: int) -> None:
-        """Take a sequence whose hidden states are needed from this position on."""
+        """Collect a sequence's hidden states from this position on."""
         sequence.consumer, sequence.hidden_from = self, hidden_from
         self._states[sequence] = []
 

@@ -150,7 +150,7 @@ class Chunk:
 
 
 class HiddenStatesConsumer(Protocol):
-    """Takes the hidden states of a step's chunks: the sampler, or what scores or embeds tokens that are there."""
+    """Consumes the hidden states of a step's chunks: the sampler generates, others score tokens or keep the states."""
 
     def consume(
         self, chunks: abc.Sequence[Chunk], hidden: abc.Sequence[Tensor]

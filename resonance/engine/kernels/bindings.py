@@ -32,7 +32,7 @@ class KernelRunner:
         if model.head_weight.device.type != "cpu":
             raise KernelsUnavailable("the C++ kernels compute on the CPU only")
         if config.head_dim not in HEAD_DIMS:
-            raise KernelsUnavailable(f"the C++ kernels know heads of width {HEAD_DIMS}, not of {config.head_dim}")
+            raise KernelsUnavailable(f"the C++ kernels support heads of width {HEAD_DIMS}, not of {config.head_dim}")
         self._library, self._ffi = library(target), interface()
         self._cache = cache
         self._config = config
