@@ -111,8 +111,8 @@ class Scheduler:
         return [*self._decode_chunks(decoding), *prefill, *self._prefill_chunks(background, left)]
 
     def _prefill_budget(self, decoding: abc.Sequence[Sequence], prefilling: abc.Sequence[Sequence]) -> int:
-        # A long prompt must not stall streams, so beside them prompts get few tokens a step; the more prompts wait per
-        # stream, the more: a delay of few streams then shortens the wait of many clients for their first token.
+        # Beside streams, prompts get few tokens a step, so that a long prompt does not stall them. The budget grows with
+        # the prompts per stream: delaying few streams then gives many clients their first token sooner.
         streams = sum(sequence.streaming for sequence in decoding)
         if not streams:
             return PREFILL_TOKENS
@@ -121,7 +121,7 @@ class Scheduler:
     def _background_budget(
         self, left: int, foreground: abc.Sequence[Sequence], background: abc.Sequence[Sequence]
     ) -> int:
-        # A client waits for the next token of a stream, or may submit one at any moment.
+        # Small while clients wait for tokens; larger while only scoring runs, bounded because a stream may arrive.
         if any(sequence.streaming for sequence in foreground):
             left = min(left, BACKGROUND_BESIDE_STREAMS)
         elif any(sequence.streaming for sequence in background):

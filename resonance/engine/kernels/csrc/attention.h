@@ -33,9 +33,9 @@ struct Query {
         for (int i = 0; i < D / LANES; i++) parts[i] = load<F32x16>(from + i * LANES);
     }
     F32x16 dot(const T* key) const {  // sixteen partial sums
-        F32x16 matmul = {};
-        for (int i = 0; i < D / LANES; i++) matmul += parts[i] * widen(key + i * LANES);
-        return matmul;
+        F32x16 product = {};
+        for (int i = 0; i < D / LANES; i++) product += parts[i] * widen(key + i * LANES);
+        return product;
     }
 };
 
@@ -49,11 +49,11 @@ struct BFloat16Query {
         memcpy(parts, narrowed, sizeof narrowed);
     }
     F32x16 dot(const uint16_t* key) const {
-        F32x16 matmul = {};
+        F32x16 product = {};
         for (int i = 0; i < D / (2 * LANES); i++)
-            matmul = (F32x16)_mm512_dpbf16_ps((__m512)matmul, (__m512bh)load<U32x16>(key + i * 2 * LANES),
+            product = (F32x16)_mm512_dpbf16_ps((__m512)product, (__m512bh)load<U32x16>(key + i * 2 * LANES),
                                                (__m512bh)parts[i]);
-        return matmul;
+        return product;
     }
 };
 template <>
