@@ -111,8 +111,8 @@ class Scheduler:
         return [*self._decode_chunks(decoding), *prefill, *self._prefill_chunks(background, left)]
 
     def _prefill_budget(self, decoding: abc.Sequence[Sequence], prefilling: abc.Sequence[Sequence]) -> int:
-        # Beside streams, prompts get few tokens a step, so that a long prompt does not stall them. The budget grows with
-        # the prompts per stream: delaying few streams then gives many clients their first token sooner.
+        # Beside streams, prompts get few tokens a step, so that a long prompt does not stall them. More prompts per
+        # stream get more: delaying few streams then gives many clients their first token sooner.
         streams = sum(sequence.streaming for sequence in decoding)
         if not streams:
             return PREFILL_TOKENS
