@@ -57,7 +57,7 @@ def test_the_prompt_at_inference_is_a_prefix_of_what_training_sees(
 def test_the_mask_covers_exactly_the_assistants_words_and_their_end(name: str, messages: list[Message]) -> None:
     template = TEMPLATES[name]
     rendered = template.render(messages)
-    supervised = [i for i, wanted in zip(rendered.input_ids, rendered.loss_mask, strict=True) if wanted]
+    supervised = [i for i, is_supervised in zip(rendered.input_ids, rendered.loss_mask, strict=True) if is_supervised]
     expected: list[int] = []
     for message in messages:
         if message.role == "assistant":

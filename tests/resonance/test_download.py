@@ -56,7 +56,7 @@ class Server:
     closing: threading.Event = field(default_factory=threading.Event)
     url: str = ""
 
-    def asked(self, path: str) -> list[Request]:
+    def requests_for(self, path: str) -> list[Request]:
         return [request for request in self.requests if request.path == path]
 
 
@@ -94,10 +94,10 @@ def etag(content: bytes) -> str:
 
 
 def serve(handler: Handler, content: bytes, *, tag: str | None = None, size: int | None = None) -> None:
-    state, wanted, start = handler.server_state, handler.headers["Range"], 0
+    state, byte_range, start = handler.server_state, handler.headers["Range"], 0
     tag = tag or etag(content)
-    if wanted and not state.ignores_range and handler.headers["If-Range"] in (None, tag):
-        start = int(wanted.removeprefix("bytes=").split("-")[0])
+    if byte_range and not state.ignores_range and handler.headers["If-Range"] in (None, tag):
+        start = int(byte_range.removeprefix("bytes=").split("-")[0])
         if start >= len(content):
             status(416)(handler, b"")
             return
@@ -136,7 +136,7 @@ def status(code: int, **headers: str) -> Answer:
 
 
 def breaks_off(after: int) -> Answer:
-    """Promise everything that was asked for, send so many bytes of it, and close the connection."""
+    """Announce the whole requested range, send so many bytes of it, and close the connection."""
 
     def answer(handler: Handler, content: bytes) -> None:
         start = int((handler.headers["Range"] or "bytes=0-").removeprefix("bytes=").split("-")[0])
@@ -280,7 +280,7 @@ def test_a_broken_connection_goes_on_where_it_broke(server: Server, folder: Path
     server.script[BIG] = [breaks_off(5000), breaks_off(3000)]
     events = get(server)
     tag = etag(server.files[BIG])
-    assert [(r.range, r.if_range) for r in server.asked(BIG)] == [
+    assert [(r.range, r.if_range) for r in server.requests_for(BIG)] == [
         (None, None),
         ("bytes=5000-", tag),
         ("bytes=8000-", tag),
@@ -305,7 +305,7 @@ def test_a_server_that_ignores_ranges_is_read_from_the_start(server: Server, fol
     server.ignores_range = True
     server.script[BIG] = [breaks_off(5000)]
     get(server)
-    assert [request.range for request in server.asked(BIG)] == [None, "bytes=5000-"]
+    assert [request.range for request in server.requests_for(BIG)] == [None, "bytes=5000-"]
     assert_whole(folder, server)
 
 
@@ -314,7 +314,7 @@ def test_a_server_that_ignores_ranges_and_always_breaks_off_is_given_up(server: 
     server.script[BIG] = [breaks_off(5000)] * 9
     with pytest.raises(WeightsError, match=r"4 attempts \(the connection broke off after 5,000 bytes\)"):
         get(server)
-    assert len(server.asked(BIG)) == 4
+    assert len(server.requests_for(BIG)) == 4
 
 
 def test_many_breaks_with_much_between_them_are_no_failures(server: Server, folder: Path):
@@ -331,7 +331,7 @@ def test_a_file_that_changed_on_the_server_is_begun_anew(server: Server, folder:
         get(server)
     server.files[BIG] = released[BIG][:-4] + bytes(4)
     get(server)
-    assert server.asked(BIG)[-1].range == "bytes=5000-"
+    assert server.requests_for(BIG)[-1].range == "bytes=5000-"
     assert_whole(folder, server)
 
 
@@ -344,16 +344,16 @@ def test_without_version_marks_a_change_is_noticed_by_the_size(server: Server, f
     server.files[BIG] = good + b" " * 8
     with pytest.raises(WeightsError, match="damaged"):
         get(server)
-    assert [request.range for request in server.asked(BIG)][-2:] == ["bytes=5000-", None]
+    assert [request.range for request in server.requests_for(BIG)][-2:] == ["bytes=5000-", None]
 
 
 def test_a_stalled_connection_is_given_up_and_resumed(server: Server, folder: Path):
     server.script[BIG] = [stalls(7000)]
-    begun = time.monotonic()
+    started_at = time.monotonic()
     events = get(server, policy=replace(QUICK, stall_timeout=2.0))
     assert events.retries == ["model.safetensors: nothing arrived for 2 s"]
-    assert time.monotonic() - begun < 60
-    assert server.asked(BIG)[1].range == "bytes=7000-"
+    assert time.monotonic() - started_at < 60
+    assert server.requests_for(BIG)[1].range == "bytes=7000-"
     assert_whole(folder, server)
 
 
@@ -361,7 +361,7 @@ def test_wrong_bytes_are_thrown_away_and_fetched_once_more(server: Server, folde
     server.script[BIG] = [wrong_bytes]
     events = get(server)
     assert "its sha256 is" in events.retries[0] and "was announced" in events.retries[0]
-    assert [request.range for request in server.asked(BIG)] == [None, None]
+    assert [request.range for request in server.requests_for(BIG)] == [None, None]
     assert_whole(folder, server)
 
 
@@ -380,7 +380,7 @@ def test_the_hubs_redirect_tells_hash_and_size_where_the_store_does_not(server: 
     server.script[store] += [breaks_off(4000)]
     events = get(server)
     assert len(events.retries) == 2 and "its sha256 is" in events.retries[0]
-    assert [request.range for request in server.asked(store)] == [None, None, "bytes=4000-"]
+    assert [request.range for request in server.requests_for(store)] == [None, None, "bytes=4000-"]
     record = json.loads((folder / "download.json").read_text())["model.safetensors"]
     assert record["revision"] == "11c5a3d5811f50298f278a704980280950aedb10"
 
@@ -422,7 +422,7 @@ def test_openais_files_are_verified_by_their_own_checksums(server: Server, folde
 def test_a_busy_server_is_asked_again_after_the_time_it_names(server: Server, folder: Path, code: int):
     server.script[BIG] = [status(code, Retry_After="1")]
     get(server)
-    first, second = server.asked(BIG)
+    first, second = server.requests_for(BIG)
     assert second.at - first.at >= 1.0
     assert_whole(folder, server)
 
@@ -445,7 +445,7 @@ def test_a_refusal_is_told_at_once(server: Server, home: Path, code: int, messag
     server.script[BIG] = [status(code)]
     with pytest.raises(WeightsError, match=message):
         get(server)
-    assert len(server.asked(BIG)) == 1
+    assert len(server.requests_for(BIG)) == 1
 
 
 def test_a_partial_file_that_is_longer_than_the_whole_is_begun_anew(server: Server, folder: Path):
@@ -462,7 +462,7 @@ def test_a_partial_file_without_its_record_is_begun_anew(server: Server, folder:
     folder.mkdir(parents=True)
     (folder / "model.safetensors.partial").write_bytes(b"whatever")
     get(server)
-    assert [request.range for request in server.asked(BIG)] == [None]
+    assert [request.range for request in server.requests_for(BIG)] == [None]
     assert_whole(folder, server)
 
 

@@ -75,7 +75,7 @@ def test_a_tied_head_is_written_out(tmp_path: Path):
 
 def test_the_keys_say_what_the_model_is(tmp_path: Path):
     reader = written(tmp_path / "m.gguf", model(), "f16")
-    wanted = {
+    expected = {
         "general.architecture": "gpt2",
         "general.name": "a tiny one",
         "general.file_type": 1,
@@ -93,7 +93,7 @@ def test_the_keys_say_what_the_model_is(tmp_path: Path):
         "tokenizer.ggml.add_bos_token": False,
         "tokenizer.chat_template": "{{ messages }}",
     }
-    assert {key: value(reader, key) for key in wanted} == wanted
+    assert {key: value(reader, key) for key in expected} == expected
 
 
 def test_rows_without_a_token_are_marked_unused(tmp_path: Path):

@@ -123,11 +123,11 @@ def test_the_weights_may_be_read_by_whoever_may_read_the_config(folder: Path):
     assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
 
 
-@pytest.mark.parametrize("said", [{"tie_word_embeddings": True}, {}])
-def test_a_head_that_equals_the_embedding_is_tied_unless_the_config_denies_it(folder: Path, said: dict[str, bool]):
+@pytest.mark.parametrize("declared", [{"tie_word_embeddings": True}, {}])
+def test_a_head_that_equals_the_embedding_is_tied_unless_the_config_denies_it(folder: Path, declared: dict[str, bool]):
     settings = json.loads((folder / "config.json").read_text())
     del settings["tie_word_embeddings"]
-    (folder / "config.json").write_text(json.dumps(settings | said))
+    (folder / "config.json").write_text(json.dumps(settings | declared))
     rewrite(folder, lambda tensors: tensors | {"lm_head.weight": tensors["transformer.wte.weight"].clone()})
     assert read(folder)[0].tie_weights
     configure(folder, tie_word_embeddings=False)

@@ -45,11 +45,11 @@ def test_an_untied_head_has_its_own_parameters(tiny: GPT2) -> None:
 @settings(max_examples=50, deadline=None)
 def test_changing_a_later_token_never_changes_an_earlier_logit(tiny: GPT2, data: st.DataObject) -> None:
     ids = data.draw(st.lists(st.integers(0, 96), min_size=2, max_size=32))
-    place = data.draw(st.integers(1, len(ids) - 1))
-    changed = [*ids[:place], *data.draw(st.lists(st.integers(0, 96), min_size=1, max_size=32 - place))]
+    position = data.draw(st.integers(1, len(ids) - 1))
+    changed = [*ids[:position], *data.draw(st.lists(st.integers(0, 96), min_size=1, max_size=32 - position))]
     with torch.no_grad():
-        before = tiny(torch.tensor([ids]))[0, :place]
-        after = tiny(torch.tensor([changed]))[0, :place]
+        before = tiny(torch.tensor([ids]))[0, :position]
+        after = tiny(torch.tensor([changed]))[0, :position]
     torch.testing.assert_close(before, after, rtol=0, atol=1e-5)
 
 
@@ -84,11 +84,11 @@ def test_documents_by_themselves_and_under_a_mask_give_the_same_and_so_do_their_
 
 def test_logits_are_computed_only_where_they_are_asked_for(tiny: GPT2) -> None:
     ids = torch.randint(0, 97, (3, 9))
-    wanted = torch.rand(3, 9) > 0.5
+    mask = torch.rand(3, 9) > 0.5
     with torch.no_grad():
-        logits = tiny.logits(tiny(ids, return_hidden_states=True)[wanted])
-        assert logits.shape == (int(wanted.sum()), 97)
-        torch.testing.assert_close(logits, tiny(ids)[wanted])
+        logits = tiny.logits(tiny(ids, return_hidden_states=True)[mask])
+        assert logits.shape == (int(mask.sum()), 97)
+        torch.testing.assert_close(logits, tiny(ids)[mask])
 
 
 def test_a_compiled_model_has_the_training_path_too(tiny: GPT2) -> None:
