@@ -1,6 +1,6 @@
 """Resonance: GPT-2 from scratch, from OpenAI's weights to an instruction-tuned model that is served.
 
-The names below are imported when they are first used, so that the command line answers at once.
+Each name below is imported at its first use, so that the command line starts fast.
 """
 
 from importlib import import_module
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from resonance.model_config import GPT2Config as GPT2Config
     from resonance.tokenizer import Tokenizer as Tokenizer
 
-_HOMES = {
+_MODULES = {
     "GPT2": "resonance.model",
     "GPT2Config": "resonance.model_config",
     "Tokenizer": "resonance.tokenizer",
@@ -29,14 +29,14 @@ _HOMES = {
     "ResonanceError": "resonance.errors",
 }
 
-__all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]  # one list, not two
+__all__ = list(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]  # one list, not two
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'resonance' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(_HOMES)
+    return sorted(_MODULES)

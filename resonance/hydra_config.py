@@ -1,7 +1,6 @@
 """Hydra at the edge: composes `configs/<command>.yaml` with overrides, and explains mistakes in one sentence."""
 
 import inspect
-import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import cache
@@ -14,11 +13,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
-from hydra.errors import (
-    ConfigCompositionException,
-    HydraException,
-    InstantiationException,
-)
+from hydra.errors import ConfigCompositionException, HydraException, InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -45,13 +40,14 @@ def compose(name: str, overrides: Sequence[str] = (), configs: Path = CONFIGS) -
     for override in groups:
         _check_group(override, configs)
     lines = [str(override.input_line) for override in groups]
-    base = _compose(configs, name, lines)
+    base = _composed(configs, name, tuple(lines)).copy()
     known = _keys(OmegaConf.to_container(base, resolve=False))
     for override in values:
         if override.is_add() and override.key_or_group in known:  # `+key` of a key that exists changes it
             override.type, override.input_line = OverrideType.CHANGE, str(override.input_line).lstrip("+")
         _check_value(override, base, configs)
-    return _compose(configs, name, lines + [str(override.input_line) for override in values]) if values else base
+    lines += [str(override.input_line) for override in values]
+    return _composed(configs, name, tuple(lines)).copy()
 
 
 def override_values(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -169,10 +165,6 @@ def _keys(node: object, prefix: str = "") -> list[str]:
     return [name for key, child in node.items() for name in (f"{prefix}{key}", *_keys(child, f"{prefix}{key}."))]
 
 
-def _compose(configs: Path, name: str, overrides: list[str]) -> DictConfig:
-    return _composed(configs, name, tuple(overrides)).copy()
-
-
 @cache  # composing takes a good part of a second
 def _composed(configs: Path, name: str, overrides: tuple[str, ...], *, with_hydra: bool = False) -> DictConfig:
     if not (configs / f"{name}.yaml").is_file():
@@ -195,5 +187,5 @@ def _first_sentence(error: Exception) -> str:
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
-    lines = [line for line in re.split(r"\n", str(cause)) if line.strip()]
+    lines = str(cause).strip().splitlines()
     return lines[0].strip() if lines else type(cause).__name__

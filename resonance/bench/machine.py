@@ -19,7 +19,8 @@ from resonance.engine.quantization import Precision
 from resonance.model_config import GPT2Config
 
 CACHE_BYTES: dict[Precision, int] = {"fp32": 4, "bf16": 2, "int8": 2, "int4": 2}  # of one number of a key or value
-MATMUL = 1024, 1024, 3072
+MATMUL = 1024, 1024, 3072  # rows, inputs, outputs
+SIZES_MB = (64, 128, 256, 512, 1024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,6 @@ def prefill_ceiling(machine: Machine, config: GPT2Config, precision: Precision, 
 def read_size(nbytes: float) -> str:
     """The measured size nearest to `nbytes`."""
     return str(min(SIZES_MB, key=lambda size: abs(size - nbytes / 1e6)))
-
-
-SIZES_MB = (64, 128, 256, 512, 1024)
 
 
 def measure(threads: int, seconds: float = 0.4) -> Machine:

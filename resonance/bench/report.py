@@ -95,17 +95,9 @@ def print_machine(console: Console, machine: Machine) -> None:
 def print_table(console: Console, rows: Sequence[Row]) -> None:
     """Print all rows, by workload and batch; as Markdown where the console is no terminal."""
     order = list(MODULES)
+    headings = ("what", "batch", "precision", "who", "tokens/s", "min - max", "ceiling", "share", "peak MB", "load s")
     table = Table(
-        "what",
-        "batch",
-        "precision",
-        "who",
-        "tokens/s",
-        "min - max",
-        "ceiling",
-        "share",
-        "peak MB",
-        "load s",
+        *headings,
         Column("", overflow="fold"),
         box=box.HEAVY_HEAD if console.is_terminal else box.MARKDOWN,
     )

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,11 +71,16 @@ def _as_list(value: object) -> list[object]:
     return list(value) if isinstance(value, ListConfig) else [value]
 
 
-def _jobs(config: DictConfig) -> list[Job]:
-    names = [str(name) for name in _as_list(config.what)]
+def _names(config: DictConfig, key: str, known: Collection[str]) -> list[str]:
+    names = [str(name) for name in _as_list(config[key])]
     for name in names:
-        if name not in WORKLOADS:
-            raise BenchError(f"what must be of {', '.join(WORKLOADS)}, not {name!r}.")
+        if name not in known:
+            raise BenchError(f"{key} must be of {', '.join(known)}, not {name!r}.")
+    return names
+
+
+def _jobs(config: DictConfig) -> list[Job]:
+    names = _names(config, "what", WORKLOADS)
     for key, least in (("rounds", 1), ("repeats", 1), ("new_tokens", 2), ("prompt_tokens", 1), ("prefill_tokens", 1)):
         if not isinstance(config[key], int) or config[key] < least:
             raise BenchError(f"{key} must be a whole number of at least {least}, not {config[key]!r}.")
@@ -96,41 +101,30 @@ def _jobs(config: DictConfig) -> list[Job]:
 
 
 def _programs(config: DictConfig) -> list[str]:
-    names = ["resonance"]
-    for peer in (str(name) for name in _as_list(config.peer)):
-        if peer not in PEERS:
-            raise BenchError(f"peer must be of {', '.join(PEERS)}, not {peer!r}.")
+    peers = _names(config, "peer", PEERS)
+    for peer in peers:
         if find_spec(MODULES[PEERS[peer]]) is None:
             raise BenchError(f"peer={peer} is not installed; `pip install 'resonance[bench]'` brings it.")
-        names.append(PEERS[peer])
-    return names
+    return ["resonance", *(PEERS[peer] for peer in peers)]
 
 
 def _precisions(config: DictConfig) -> list[Precision]:
-    requested = [str(name) for name in _as_list(config.precision)]
     supported = PRECISIONS["resonance"]
-    for name in requested:
-        if name not in supported:
-            raise BenchError(f"precision must be of {', '.join(supported)}, not {name!r}.")
+    requested = _names(config, "precision", supported)
     return [precision for precision in supported if precision in requested]
 
 
 def _check_context(jobs: Sequence[Job], context_length: int) -> None:
     # An answer that the context cuts short would count as a fast one.
     for job in jobs:
-        match job.what:
-            case "prefill":
-                longest = job.prompt_tokens
-            case "mixed":
-                longest = engine.PROMPT[1] + engine.ANSWER[1]
-            case "turns":
-                longest = engine.SHARED + engine.QUESTION
-            case "quoting":
-                longest = engine.CONTEXT + job.new_tokens
-            case "train":
-                longest = training.ROW_LENGTH
-            case _:
-                longest = job.prompt_tokens + job.new_tokens
+        lengths = {
+            "prefill": job.prompt_tokens,
+            "mixed": engine.PROMPT[1] + engine.ANSWER[1],
+            "turns": engine.SHARED + engine.QUESTION,
+            "quoting": engine.CONTEXT + job.new_tokens,
+            "train": training.ROW_LENGTH,
+        }
+        longest = lengths.get(job.what, job.prompt_tokens + job.new_tokens)
         if longest > context_length:
             raise BenchError(
                 f"what={job.what} makes texts of {longest} tokens, but the model's context holds {context_length}; "

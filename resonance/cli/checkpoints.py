@@ -1,4 +1,4 @@
-"""`resonance checkpoints`: what has been trained, what it scores, and what is broken."""
+"""`resonance checkpoints`: lists the runs, their scores, and broken ones with the reason."""
 
 import json
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
@@ -19,7 +20,7 @@ from resonance.model_config import PRESETS, GPT2Config
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One run's folder; of a broken one only its name, size, age and the reason are known."""
+    """One run's folder; a broken one has no checkpoint but a problem."""
 
     name: str
     folder: Path
@@ -53,13 +54,13 @@ def list_entries(root: Path) -> list[Entry]:
 
 
 def table(entries: Sequence[Entry], *, now: datetime) -> Table:
-    """The runs as people read them; what is wrong with a broken one is told beside the table."""
+    """The table of runs, without the problems of broken ones."""
     columns = Table()
     for heading in ("name", "model", "data", "steps", "scores", "size", "age"):
         number = heading in ("steps", "size", "age")
         columns.add_column(heading, justify="right" if number else "left", no_wrap=number, overflow="fold")
     for entry in entries:
-        size, age = Text(_size(entry.bytes)), Text(_age(now, entry.changed_at))
+        size, age = Text(decimal(entry.bytes)), Text(_age(now, entry.changed_at))
         if entry.checkpoint is None:
             columns.add_row(Text(entry.name), Text("broken", style="red"), None, None, None, size, age)
             continue
@@ -77,8 +78,8 @@ def table(entries: Sequence[Entry], *, now: datetime) -> Table:
 
 
 def as_json(entry: Entry) -> dict[str, object]:
-    """One run for other programs; a broken one has `problem` and no more than is known of it."""
-    known: dict[str, object] = {
+    """One run as JSON for other programs; a broken one has a `problem` and no metadata."""
+    common: dict[str, object] = {
         "name": entry.name,
         "folder": str(entry.folder),
         "bytes": entry.bytes,
@@ -86,9 +87,9 @@ def as_json(entry: Entry) -> dict[str, object]:
         "problem": entry.problem,
     }
     if entry.checkpoint is None:
-        return known
+        return common
     metadata = entry.checkpoint.metadata
-    return known | {
+    return common | {
         "model": model_name(entry.checkpoint.config),
         "base": metadata.base,
         "template": metadata.template,
@@ -101,7 +102,7 @@ def as_json(entry: Entry) -> dict[str, object]:
 
 
 def model_name(config: GPT2Config) -> str:
-    """The preset of these layers and this width, else the sizes themselves (`3x48`)."""
+    """The name of the preset with these sizes, else layers x width (`3x48`)."""
     for name, preset in PRESETS.items():
         if (preset.n_layer, preset.n_embd) == (config.n_layer, config.n_embd):
             return name
@@ -115,7 +116,7 @@ def _entry(folder: Path) -> Entry:
     checkpoint, problem = None, None
     try:
         checkpoint = Checkpoint.open(folder)
-        _ = checkpoint.config  # reads the weights' header, which shows a file that was cut off
+        _ = checkpoint.config  # reads the weights' header, so a truncated file fails here
     except ResonanceError as error:
         checkpoint, problem = None, str(error)
     return Entry(folder.name, folder, size, changed, checkpoint, problem)
@@ -127,7 +128,7 @@ def _model(checkpoint: Checkpoint) -> str:
 
 
 def _scores(tasks: dict[str, dict[str, object]]) -> str:
-    """Each task's first score, which is its main one."""
+    """Each task's first score, its main one."""
     lines: list[str] = []
     for task, scores in tasks.items():
         for name, score in scores.items():
@@ -141,17 +142,8 @@ def _scores(tasks: dict[str, dict[str, object]]) -> str:
     return "\n".join(lines) or "–"
 
 
-def _size(count: int) -> str:
-    """Bytes in the largest unit that leaves a number of at least 1."""
-    size, units = float(count), ["B", "kB", "MB", "GB"]
-    while size >= 1000 and len(units) > 1:
-        size /= 1000
-        units.pop(0)
-    return f"{size:.3g} {units[0]}" if size < 1000 else f"{size:,.0f} {units[0]}"
-
-
 def _age(now: datetime, then: datetime) -> str:
-    """How long ago, in the largest whole unit."""
+    """The time since `then`, in the largest whole unit."""
     seconds = max(0, int((now - then).total_seconds()))
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:

@@ -8,6 +8,7 @@ words on the command line are their values.
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,22 +17,20 @@ import yaml
 
 from resonance.paths import CONFIGS
 
+OVERVIEW = """Usage: resonance <command> [key=value ...]
+
+GPT-2 from scratch: OpenAI's weights in, instruction-tuned checkpoints out, scored and served.
+
+{commands}
+
+`resonance <command> --help` lists a command's keys. debug=true shows tracebacks."""
+
 
 def overview(commands: Mapping[str, EntryPoint]) -> str:
     """The help of `resonance` itself: every command with its summary."""
     width = max(map(len, commands))
-    lines = [f"  {name:<{width}}  {_summary(command)}" for name, command in commands.items()]
-    return "\n".join(
-        [
-            "Usage: resonance <command> [key=value ...]",
-            "",
-            "GPT-2 from scratch: OpenAI's weights in, instruction-tuned checkpoints out, scored and served.",
-            "",
-            *lines,
-            "",
-            "`resonance <command> --help` lists a command's keys. debug=true shows tracebacks.",
-        ]
-    )
+    lines = "\n".join(f"  {name:<{width}}  {next(iter(_head(command)[1]), '')}" for name, command in commands.items())
+    return OVERVIEW.format(commands=lines)
 
 
 def command_help(command: EntryPoint) -> str:
@@ -56,9 +55,11 @@ def positional_keys(command: EntryPoint) -> Sequence[str]:
 
 
 def _config(command: EntryPoint) -> Path | None:
-    package = find_spec(command.module.partition(".")[0])
-    folders = [Path(folder) / "configs" for folder in (package and package.submodule_search_locations) or []]
-    paths = [folder / f"{command.name}.yaml" for folder in (*folders, CONFIGS)]
+    folders = [CONFIGS]
+    with suppress(ValueError):  # an entry point that names no module; it fails when its command runs
+        package = find_spec(re.split("[.:]", command.value)[0])
+        folders[:0] = [Path(folder) / "configs" for folder in (package and package.submodule_search_locations) or []]
+    paths = [folder / f"{command.name}.yaml" for folder in folders]
     return next((path for path in paths if path.is_file()), None)
 
 
@@ -68,26 +69,27 @@ def _head(command: EntryPoint) -> tuple[str, list[str]]:
     if path is None:
         head = [str(command.dist.metadata["Summary"]) if command.dist else ""]
     else:
-        comment = re.match(r"(#.*\n)*", path.read_text(encoding="utf-8"))
-        head = [re.sub("^# ?", "", line) for line in comment[0].splitlines()] if comment else []
+        head = [re.sub("^# ?", "", line) for line in _split(path)[0].splitlines()]
     if head and head[0].startswith("Usage: "):
         return head[0], head[2:]
     return f"Usage: resonance {command.name} [key=value ...]", head
 
 
-def _summary(command: EntryPoint) -> str:
-    return next(iter(_head(command)[1]), "")
-
-
 def _keys(path: Path) -> list[str]:
     # The lines below the head, with their comments, which OmegaConf drops; the defaults list is left out.
-    text = path.read_text(encoding="utf-8")
-    lines = text.splitlines()
-    skipped = {number for number, line in enumerate(lines) if not line.strip()}
+    text = _split(path)[1]
     document = yaml.compose(text)
-    assert isinstance(document, yaml.MappingNode)
-    for key, value in document.value:
-        if key.value in ("defaults", "hydra"):
-            skipped.update(range(key.start_mark.line, value.end_mark.line))
-    head = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    return [line for number, line in enumerate(lines) if number >= head and number not in skipped]
+    nodes = document.value if isinstance(document, yaml.MappingNode) else []
+    hidden = [(key.start_mark.line, value.end_mark.line) for key, value in nodes if key.value in ("defaults", "hydra")]
+    return [
+        line
+        for number, line in enumerate(text.splitlines())
+        if line.strip() and not any(start <= number < end for start, end in hidden)
+    ]
+
+
+def _split(path: Path) -> tuple[str, str]:
+    text = path.read_text(encoding="utf-8")
+    head = re.match("(#.*\n)*", text)
+    end = head.end() if head else 0
+    return text[:end], text[end:]

@@ -11,7 +11,6 @@ in its pyproject.toml:
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
@@ -77,9 +76,9 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     name, *settings = arguments
     if name not in commands:
-        close = get_close_matches(name, commands, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(commands)}."
-        raise ResonanceError(f"There is no command {name!r}; {hint}")
+        from resonance.hydra_config import nearest
+
+        raise ResonanceError(f"There is no command {name!r}; {nearest(name, list(commands))}")
     if any(setting in ("-h", "--help") for setting in settings):
         print(command_help(commands[name]))
         return 0

@@ -117,7 +117,7 @@ def another_package(tmp_path: Path) -> Path:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: greetings\nVersion: 1.2\nSummary: Says hello.\n")
     (info / "entry_points.txt").write_text(
         "[resonance.commands]\ngreet = greetings.cli:main\nwave = greetings.cli:wave\n"
-        "broken = greetings.broken:main\ncheckpoints = greetings.broken:main\n"
+        "broken = greetings.broken:main\ncheckpoints = greetings.broken:main\ngarbled = ???\nempty = \n"
     )
     return tmp_path
 
@@ -152,6 +152,7 @@ def test_a_broken_command_is_one_sentence_and_breaks_no_other(another_package: P
     assert "greetings 1.2 does not provide its command 'broken'" in run.stderr
     assert "a_module_that_nobody_has" in run.stderr
     assert len(run.stderr.splitlines()) == 1
+    assert "does not provide its command 'garbled'" in with_package(another_package, "garbled").stderr
 
 
 def test_no_other_package_replaces_a_command_of_ours(another_package: Path) -> None:

@@ -9,9 +9,10 @@ any other.
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from statistics import median
 
+from resonance.bench.peers import Program
 from resonance.bench.peers.resonance import Resonance
 from resonance.bench.workloads import Job
 from resonance.engine import Engine, SamplingParams
@@ -22,7 +23,13 @@ SHARED, QUESTION = 700, 16  # tokens of the first turn, and of the second turn's
 CONTEXT, PASSAGE, BETWEEN = 400, 24, 8  # tokens of a quoted prompt, of a quotation, and between two quotations
 
 
-def continuous_batching(program: Resonance, job: Job) -> dict[str, object]:
+def measure(program: Program, job: Job) -> dict[str, object]:
+    """The figures of one of these workloads."""
+    assert isinstance(program, Resonance)
+    return {"mixed": _continuous_batching, "turns": _prefix_cache, "quoting": _prompt_lookup}[job.what](program, job)
+
+
+def _continuous_batching(program: Resonance, job: Job) -> dict[str, object]:
     """Generated tokens a second under mixed load, their share of static batches', and the time between tokens."""
     engine, rng = program.engine, random.Random(0)
     lengths = [(rng.randint(*PROMPT), rng.randint(*ANSWER)) for _ in range(REQUESTS)]
@@ -66,14 +73,16 @@ def _static_batching(engine: Engine, slots: int, lengths: list[tuple[int, int]])
     return batches * slots * new / (time.perf_counter() - started_at)
 
 
-def prefix_cache(program: Resonance, job: Job) -> dict[str, object]:
+def _prefix_cache(program: Resonance, job: Job) -> dict[str, object]:
     """Prompt tokens a second of first turns; milliseconds to the first token of both turns, and their ratio."""
     first: list[float] = []
     second: list[float] = []
     for _ in range(job.repeats + 1):  # the first is a warm-up
         prompt, question = (_tokens(program.engine, length) for length in (SHARED, QUESTION))
-        first.append(_seconds_to_first_token(program, prompt))
-        second.append(_seconds_to_first_token(program, [*prompt, *question]))
+        for seconds, tokens in ((first, prompt), (second, [*prompt, *question])):
+            started_at = time.perf_counter()
+            program.generate([tokens], 1)
+            seconds.append(time.perf_counter() - started_at)
     return {
         "tokens_per_s": [SHARED / seconds for seconds in first[1:]],
         "first_turn_ms": median(first[1:]) * 1000,
@@ -82,13 +91,7 @@ def prefix_cache(program: Resonance, job: Job) -> dict[str, object]:
     }
 
 
-def _seconds_to_first_token(program: Resonance, prompt: Sequence[int]) -> float:
-    started_at = time.perf_counter()
-    program.generate([prompt], 1)
-    return time.perf_counter() - started_at
-
-
-def prompt_lookup(program: Resonance, job: Job) -> dict[str, object]:
+def _prompt_lookup(program: Resonance, job: Job) -> dict[str, object]:
     """Generated tokens a second with prompt lookup, and the ratio to those without."""
     with_lookup = program.new_engine(prompt_lookup=True)
     rates: list[float] = []
@@ -127,6 +130,3 @@ def _tokens(engine: Engine, length: int) -> list[int]:
 
 def _greedy(new_tokens: int) -> SamplingParams:
     return SamplingParams(max_new_tokens=new_tokens, temperature=0, ignore_eos=True)
-
-
-MEASURES = {"mixed": continuous_batching, "turns": prefix_cache, "quoting": prompt_lookup}

@@ -26,22 +26,18 @@ def load(program: str, folder: Path, precision: "Precision", batch: int, threads
     model = peer(program).load(folder, precision, batch, threads)
 
     def measure(job: Job) -> dict[str, object]:
-        figures = _measure(model, job)
+        figures: dict[str, object]
+        if job.what in ENGINE_ONLY:
+            from resonance.bench.workloads import engine  # here, because it imports torch
+
+            figures = engine.measure(model, job)
+        else:
+            figures = {"tokens_per_s": list((_decode if job.what == "decode" else _prefill)(model, job))}
         if model.needed_bytes is not None:
             figures["rss_over_need"] = rss_mb() * 2**20 / model.needed_bytes
         return figures
 
     yield measure
-
-
-def _measure(model: Program, job: Job) -> dict[str, object]:
-    if job.what in ENGINE_ONLY:
-        from resonance.bench.peers.resonance import Resonance
-        from resonance.bench.workloads import engine  # here, because it imports torch
-
-        assert isinstance(model, Resonance)
-        return engine.MEASURES[job.what](model, job)
-    return {"tokens_per_s": list(_decode(model, job) if job.what == "decode" else _prefill(model, job))}
 
 
 def _decode(model: Program, job: Job) -> Iterator[float]:

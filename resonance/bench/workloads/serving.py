@@ -41,6 +41,7 @@ class Server:
         self._process = subprocess.Popen(
             [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT
         )
+        self.pid = self._process.pid
         deadline, parent = time.monotonic() + START_TIMEOUT, os.getppid()
         while not is_up(port, path):
             if self._process.poll() is not None or time.monotonic() > deadline or os.getppid() != parent:
@@ -60,68 +61,53 @@ class Server:
             self._process.wait()
         self._log.close()
 
-    def memory_mb(self) -> int:
-        """What the server's processes hold in memory at present."""
-        return tree_pss_mb(self._process.pid)
-
 
 class Clients:
-    """Streams answers from a server."""
+    """Streams answers from a server; with `engine`, in turns with the same requests to this engine alone."""
 
-    def __init__(self, server: Server, checkpoint: Checkpoint) -> None:
-        self._server, self.tokenizer = server, checkpoint.load_tokenizer()
-        self.end_ids = {self.tokenizer.eot_id, checkpoint.template().end_id}
-        self._words = list(single_token_words(self.tokenizer))
+    def __init__(self, server: Server, checkpoint: Checkpoint, engine: Engine | None = None) -> None:
+        self._server, self._engine, self._tokenizer = server, engine, checkpoint.load_tokenizer()
+        self._end_ids = {self._tokenizer.eot_id, checkpoint.template().end_id}
+        self._words = list(single_token_words(self._tokenizer))
 
     def measure(self, job: Job) -> dict[str, object]:
-        """Streamed tokens a second over all answers, and the milliseconds to an answer's first token."""
-        return self.figures(job, [self.stream(job) for _ in range(job.repeats + 1)][1:])  # the first is a warm-up
+        """Streamed tokens a second, the milliseconds to an answer's first token, and the comparison with the engine."""
+        served: list[Timings] = []
+        alone: list[Timings] = []
+        for _ in range(job.repeats + 1):
+            served.append(self._stream(job))
+            alone += [] if self._engine is None else [self._generate(self._engine, job)]
+        served, alone = served[1:], alone[1:]  # the first is a warm-up
+        figures: dict[str, object] = {
+            "tokens_per_s": [job.batch * job.new_tokens / timings.total for timings in served],
+            "first_token_ms": median(median(timings.first_tokens) for timings in served) * 1000,
+            "peak_rss_mb": tree_pss_mb(self._server.pid),
+        }
+        if alone:
+            pairs = list(zip(served, alone, strict=True))
+            figures["share_of_engine"] = median(engine.total / server.total for server, engine in pairs)
+            overheads = (median(server.first_tokens) - median(engine.first_tokens) for server, engine in pairs)
+            figures["overhead_ms"] = median(overheads) * 1000
+        return figures
 
-    def prompts(self, job: Job) -> list[str]:
-        """New random prompts, no prefix of which is in a cache."""
+    def _prompts(self, job: Job) -> list[str]:
+        # New random prompts, no prefix of which is in a cache.
         return ["".join(random.choices(self._words, k=job.prompt_tokens)) for _ in range(job.batch)]
 
-    def stream(self, job: Job) -> Timings:
-        """Stream `new_tokens` for each of a batch of new prompts at the same time."""
-        bias = {str(token): NEVER for token in self.end_ids}
+    def _stream(self, job: Job) -> Timings:
+        bias = {str(token): NEVER for token in self._end_ids}
         shared = {"max_tokens": job.new_tokens, "temperature": 0, "stream": True, "logit_bias": bias}
-        return stream_completions(self._server.port, [{"prompt": prompt, **shared} for prompt in self.prompts(job)])
+        return stream_completions(self._server.port, [{"prompt": prompt, **shared} for prompt in self._prompts(job)])
 
-    def figures(self, job: Job, timings: Sequence[Timings]) -> dict[str, object]:
-        """The figures of several repeats."""
-        return {
-            "tokens_per_s": [job.batch * job.new_tokens / timing.total for timing in timings],
-            "first_token_ms": median(median(timing.first_tokens) for timing in timings) * 1000,
-            "peak_rss_mb": self._server.memory_mb(),
-        }
-
-
-class ClientsAndEngine(Clients):
-    """Streams answers from `resonance serve`, in turns with the same engine in this process."""
-
-    def __init__(self, server: Server, checkpoint: Checkpoint, engine: Engine) -> None:
-        super().__init__(server, checkpoint)
-        self._engine = engine
-
-    def measure(self, job: Job) -> dict[str, object]:
-        """As Clients measures, and how it compares with the engine alone."""
-        pairs = [(self.stream(job), self._generate(job)) for _ in range(job.repeats + 1)][1:]  # the first is a warm-up
-        overheads = (median(served.first_tokens) - median(alone.first_tokens) for served, alone in pairs)
-        return {
-            **self.figures(job, [served for served, _ in pairs]),
-            "share_of_engine": median(alone.total / served.total for served, alone in pairs),
-            "overhead_ms": median(overheads) * 1000,
-        }
-
-    def _generate(self, job: Job) -> Timings:
-        bias = dict.fromkeys(self.end_ids, NEVER)
+    def _generate(self, engine: Engine, job: Job) -> Timings:
+        bias = dict.fromkeys(self._end_ids, NEVER)
         params = SamplingParams(max_new_tokens=job.new_tokens, temperature=0, logit_bias=bias)
-        prompts, first_tokens = self.prompts(job), dict[str, float]()
+        prompts, first_tokens = self._prompts(job), dict[str, float]()
         started_at = time.perf_counter()
         for prompt in prompts:
-            self._engine.submit(self.tokenizer.encode(prompt), params)
-        while self._engine.has_work:
-            for request_id, _ in self._engine.step():
+            engine.submit(self._tokenizer.encode(prompt), params)
+        while engine.has_work:
+            for request_id, _ in engine.step():
                 first_tokens.setdefault(request_id, time.perf_counter() - started_at)
         return Timings(list(first_tokens.values()), time.perf_counter() - started_at)
 
@@ -150,7 +136,7 @@ def load(program: str, folder: Path, precision: Precision, batch: int, threads: 
                 f"store.url=sqlite+aiosqlite:///{home}/conversations.sqlite",
             ]
             server = Server(command, port, "/health")
-            clients = ClientsAndEngine(server, checkpoint, engine)
+            clients = Clients(server, checkpoint, engine)
         else:
             from resonance.bench.peers.llama_cpp import exported
 

@@ -54,9 +54,9 @@ def load(program: str, folder: Path, precision: "Precision", batch: int, threads
         length = mean(len(example.input_ids) for example in examples)
         yield lambda job: _run_command(folder, precision, job, max(1, round(job.batch * length / ROW_LENGTH)))
     else:
-        from resonance.bench.peers import transformers_training
+        from resonance.bench.peers.transformers import load_trainer
 
-        trainer = transformers_training.load(folder, precision, examples, threads)
+        trainer = load_trainer(folder, precision, examples, threads)
         yield lambda job: {"tokens_per_s": list(trainer.steps(job.repeats + 1, job.batch))[1:]}
 
 
