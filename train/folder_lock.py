@@ -1,4 +1,4 @@
-"""One process at a time trains in a run's folder, and finds there only what it may overwrite."""
+"""Locks a run's folder for one process, and clears what that process may overwrite."""
 
 import shutil
 from collections.abc import Generator
@@ -13,23 +13,23 @@ from resonance.errors import ResonanceError
 from resonance.hydra_config import ConfigError
 from resonance.metadata import LAST_FOLDER
 from train.checkpointing import saved_step
-from train.resolve import Plan, check_free, is_leader
+from train.run_config import RunSpec, check_unused, is_rank_zero
 
 LOCK_FILE = ".lock"
 
 
 class RunError(ResonanceError):
-    """A run that cannot go on, for a reason outside it."""
+    """A run that cannot continue, for a reason outside it."""
 
 
 @contextmanager
-def claimed(plan: Plan) -> Generator[None]:
-    """Hold the run's folder: made where it is new, emptied where it is overwritten, without what killed writes left.
+def locked_folder(spec: RunSpec) -> Generator[None]:
+    """Create and lock the run's folder; empty it if overwritten, and remove the leftovers of killed writes.
 
     Raises ConfigError when another process trains in it, or when a new run would overwrite something.
     """
-    folder = plan.folder
-    if not is_leader():  # its leader does
+    folder = spec.folder
+    if not is_rank_zero():  # rank 0 holds the lock
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,21 +41,21 @@ def claimed(plan: Plan) -> Generator[None]:
             f"Another process is training {folder.name!r} now; wait for it, or choose another run=NAME."
         ) from None
     try:
-        if not plan.resumed:
-            check_free(folder, overwrite=plan.overwrite)
+        if not spec.resumed:
+            check_unused(folder, overwrite=spec.overwrite)
             _empty(folder)
         recover_folder(folder / LAST_FOLDER)
         remove_leftovers(folder)
         yield
     finally:
         lock.release()
-        if [path.name for path in folder.iterdir()] == [LOCK_FILE]:  # nothing came of it
+        if [path.name for path in folder.iterdir()] == [LOCK_FILE]:  # the run wrote nothing
             shutil.rmtree(folder)
 
 
 @contextmanager
-def disk_errors(plan: Plan | None = None) -> Generator[None]:
-    """Turn an error of the file system into RunError: a sentence that says what it was and what is kept."""
+def disk_errors(spec: RunSpec | None = None) -> Generator[None]:
+    """Turn a file system error into RunError, whose message says what is kept."""
     try:
         yield
     except (ConnectionError, TimeoutError):
@@ -63,12 +63,12 @@ def disk_errors(plan: Plan | None = None) -> Generator[None]:
     except OSError as error:
         if error.errno is None:
             raise
-        where = error.filename or (plan and plan.folder) or "a file"
-        kept = "Nothing was trained." if plan is None else _kept(plan.folder)
-        raise RunError(f"{where} cannot be written or read: {error.strerror}. {kept}") from error
+        path = error.filename or (spec and spec.folder) or "a file"
+        kept = "Nothing was trained." if spec is None else _saved_progress(spec.folder)
+        raise RunError(f"{path} cannot be written or read: {error.strerror}. {kept}") from error
 
 
-def _kept(folder: Path) -> str:
+def _saved_progress(folder: Path) -> str:
     try:
         step = saved_step(folder / STATE_FILE) if (folder / STATE_FILE).is_file() else None
     except (ConfigError, OSError):

@@ -1,18 +1,154 @@
-"""Where a checkpoint came from: hashes and commits that let somebody make it again."""
+"""Provenance: what a run's record says of its origin, so that the run can be reproduced."""
 
 import hashlib
+import os
+import platform
 import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from resonance.paths import IS_CHECKOUT, PROJECT_ROOT
+import torch
+from lightning import Trainer
 
+from resonance.hydra_config import ConfigError
+from resonance.metadata import Metadata
+from resonance.paths import PROJECT_ROOT
+from train.run_config import RunSpec, format_value
+
+LIBRARIES = ("resonance", "torch", "lightning", "numpy", "safetensors", "tiktoken", "datasets", "hydra-core")
 WEIGHT_PATTERNS = ("*.safetensors", "*.pth", "*.pt", "*.ckpt.*")
 
 
+def with_history(metadata: Metadata, spec: RunSpec) -> Metadata:
+    """A run's record with the earlier record of a resumed run, or with the name of the run it reproduces.
+
+    Raises ConfigError when the data or the initial weights of the reproduced run have changed.
+    """
+    before = spec.recorded
+    if before is None:
+        return metadata
+    if spec.reproduces is None:
+        kept = {key: before.training[key] for key in ("command", "started_at", "duration_s") if key in before.training}
+        return replace(metadata, training=kept, resumes=before.resumes, last=before.last)
+    for key, old, new, what in (
+        ("data", before.data_fingerprint, metadata.data_fingerprint, "data"),
+        ("model", before.base_sha256, metadata.base_sha256, "weights to start from"),
+    ):
+        overridden = any(name.split(".")[0] == key for name in spec.changes)
+        if old != new and not overridden:
+            raise ConfigError(
+                f"{spec.reproduces} cannot be made again: its {what} had the fingerprint {old}, and now have {new}; "
+                f"put them back, or name others ({key}.*=...)."
+            )
+    return replace(metadata, training={"from_checkpoint": spec.reproduces})
+
+
+def recorded_settings(spec: RunSpec) -> dict[str, object]:
+    """The values that `auto` settings had in the recorded run; they are not resolved again."""
+    precision = None if spec.recorded is None else spec.recorded.training.get("precision")
+    return {"precision": precision} if precision and spec.config.trainer.precision == "auto" else {}
+
+
+def resume_entry(spec: RunSpec) -> dict[str, object]:
+    """The entry of a resume in a run's record."""
+    changed = {key: [before, after] for key, (before, after) in spec.changes.items()}
+    return {"at": now(), "command": spec.command, "changed": changed, "git_commit": git_commit()}
+
+
+def nothing_to_do(spec: RunSpec, done: int, total: int) -> str | None:
+    """Why a run at step `done` of `total` does not continue, as a sentence; None if it does."""
+    name = spec.folder.name
+    if done >= total:
+        return f"{name} is finished: step {done} of {total}, so there is nothing to do; trainer.max_steps=N trains on."
+    stopped_early = spec.recorded is not None and spec.recorded.training.get("ended") == "stopped early"
+    last = spec.recorded and spec.recorded.last
+    patience_changed = any(key.startswith("callbacks.early_stopping") for key in spec.changes)
+    if stopped_early and last and last.steps == done and not patience_changed:
+        return (
+            f"{name} stopped early at step {done} of {total}, so there is nothing to do; "
+            "callbacks.early_stopping.patience=null trains on."
+        )
+    return None
+
+
+def start_messages(spec: RunSpec, done: int) -> list[str]:
+    """The console lines at the start of a run that is resumed or reproduces another one."""
+    changes = ", ".join(
+        f"{key} {format_value(before)} -> {format_value(after)}" for key, (before, after) in spec.changes.items()
+    )
+    if spec.resumed:
+        start = f"resuming from step {done}" if spec.state else "nothing was saved yet: beginning with step 1"
+        return [start + (f" with {changes}" if changes else "")]
+    if spec.reproduces is None or spec.recorded is None:
+        return []
+    lines = [f"making {spec.reproduces} again" + (f" with {changes}" if changes else "")]
+    for entry in spec.recorded.resumes:
+        if entry.get("changed"):
+            lines.append(
+                f"{spec.reproduces} was resumed at step {entry.get('from_step')} with {entry['changed']}; this run has "
+                "that from its first step on"
+            )
+    return [*lines, *_version_changes(spec.recorded.training.get("versions"))]
+
+
+def _version_changes(recorded: object) -> list[str]:
+    if not isinstance(recorded, dict):
+        return []
+    present = library_versions()
+    changed = [
+        f"{name} {recorded[name]} -> {present.get(name)}" for name in recorded if recorded[name] != present.get(name)
+    ]
+    return [f"other versions may change its curve: {', '.join(changed)}"] if changed else []
+
+
+def training_record(trainer: Trainer, *, command: str, row_length: int | None) -> dict[str, object]:
+    """The command, the values of `auto` settings, the hardware and the library versions of a run."""
+    return {
+        "command": command,
+        "started_at": now(),
+        "precision": str(trainer.precision),
+        "accelerator": type(trainer.accelerator).__name__.removesuffix("Accelerator").lower(),
+        "devices": trainer.num_devices,
+        "world_size": trainer.world_size,
+        "row_length": row_length,
+        "hardware": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+            "system": platform.platform(),
+        },
+        "versions": library_versions(),
+    }
+
+
+def now() -> str:
+    """The time, in the format of `resonance.json`."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of Python and of the libraries that affect the loss curve."""
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
 def git_commit() -> str | None:
-    """The checkout's commit, with `-dirty` when it has changes; None without git or outside a checkout."""
-    if not IS_CHECKOUT:  # an installation may lie in another project's repository
-        return None
+    """The checkout's commit, with `-dirty` if it has changes; None without git."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
@@ -28,7 +164,7 @@ def git_commit() -> str | None:
 
 
 def sha256_of_weights(path: Path) -> str:
-    """SHA-256 over the weight files of a folder in the order of their names, or of the one file."""
+    """SHA-256 over the weight files of a folder in the order of their names, or of a single file."""
     files = [path] if path.is_file() else sorted({file for pattern in WEIGHT_PATTERNS for file in path.glob(pattern)})
     digest = hashlib.sha256()
     for file in files:
@@ -39,5 +175,5 @@ def sha256_of_weights(path: Path) -> str:
 
 
 def sha256_of_text(text: str) -> str:
-    """SHA-256 of a text's UTF-8."""
+    """SHA-256 of a text in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()

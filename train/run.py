@@ -1,4 +1,4 @@
-"""`resonance train`: config in, checkpoint out."""
+"""The entry point of `resonance train`."""
 
 import logging
 import sys
@@ -18,57 +18,63 @@ from resonance.metadata import Metadata
 from resonance.model import GPT2
 from resonance.model_config import GPT2Config
 from train.allocator import keep_freed_memory
-from train.callbacks.graceful_stop import GracefulStop, StoppedBySignal
+from train.callbacks.graceful_stop import GracefulStop, StoppedBySignal, explain_stop
 from train.callbacks.metrics_csv import MetricsCSV
 from train.callbacks.run_folder import RunFolder
 from train.checkpointing import saved_step
-from train.folder_lock import claimed, disk_errors
-from train.history import announced, nothing_to_do, recorded_settings, resume_entry, with_history
+from train.folder_lock import disk_errors, locked_folder
 from train.losses import SampledSoftmax
-from train.model_init import Start, start_from
-from train.provenance import git_commit, sha256_of_text
-from train.record import training_record
-from train.resolve import Plan, is_leader, make_plan
+from train.model_init import InitialModel, init_model
+from train.provenance import (
+    git_commit,
+    nothing_to_do,
+    recorded_settings,
+    resume_entry,
+    sha256_of_text,
+    start_messages,
+    training_record,
+    with_history,
+)
+from train.run_config import RunSpec, is_rank_zero, resolve_run
 from train.sft_module import SFTModule
-from train.stopping import explain_stop
 from train.trainer import complete, make_callbacks, make_loggers
 
 
 def main(overrides: list[str]) -> None:
-    """Train as `configs/train.yaml` and the overrides say. Raises KeyboardInterrupt when a signal ended the run."""
-    if str(Path.cwd()) not in sys.path:  # where a `_target_` of one's own is looked for, after what is installed
+    """Train with `configs/train.yaml` and the overrides. Raises KeyboardInterrupt when a signal stops the run."""
+    if str(Path.cwd()) not in sys.path:  # for a user's own `_target_`, after installed packages
         sys.path.append(str(Path.cwd()))
     with disk_errors():
-        plan = make_plan(overrides)
+        spec = resolve_run(overrides)
     try:
-        with disk_errors(plan):
-            train(plan)
+        with disk_errors(spec):
+            train(spec)
     except StoppedBySignal:
-        if not is_leader():  # all ranks end alike, and one says so
+        if not is_rank_zero():  # all ranks stop; rank 0 reports it
             raise SystemExit(130) from None
         get_console().print(
-            f"{plan.folder.name} was stopped; {_what_is_served(Checkpoint.open(plan.folder).metadata)}. "
-            f"resume={plan.folder.name} goes on.",
+            f"{spec.folder.name} was stopped; {_served_weights(Checkpoint.open(spec.folder).metadata)}. "
+            f"resume={spec.folder.name} goes on.",
             highlight=False,
             markup=False,
         )
         raise KeyboardInterrupt from None
 
 
-def train(plan: Plan) -> None:
-    """Fit, and write the run's folder. Raises StoppedBySignal when a signal ended the run, after its state is saved.
+def train(spec: RunSpec) -> None:
+    """Fit the model and write the run's folder. A finished run is left unchanged.
 
-    A run that has reached its end already is left as it is.
+    Raises StoppedBySignal when a signal stops the run, after the state is saved.
     """
-    config, folder = plan.config, plan.folder
-    reconfigure(soft_wrap=True, quiet=not is_leader())  # one process speaks for all
+    config, folder = spec.config, spec.folder
+    reconfigure(soft_wrap=True, quiet=not is_rank_zero())  # only rank 0 prints
     console = get_console()
     keep_freed_memory()
     _quiet_libraries()
     seed_everything(config.seed, workers=True, verbose=False)
-    done = 0 if plan.state is None else saved_step(plan.state)
+    done = 0 if spec.state is None else saved_step(spec.state)
     template = ChatTemplate.named(config.template.name)
-    start = start_from(
+    initial = init_model(
         config.model.weights,
         _sizes(config.model),
         template,
@@ -77,10 +83,10 @@ def train(plan: Plan) -> None:
         adapter=make(config.adapter) if config.get("adapter") else None,
         induction_heads=config.model.get("induction_heads") or 0,  # older runs have no such key
     )
-    data = _data(config, template, start.model.config)
+    data = _data(config, template, initial.model.config)
     data.setup()
     train_yaml = OmegaConf.to_yaml(config)
-    metadata = with_history(_metadata(config, start, data, train_yaml), plan)
+    metadata = with_history(_metadata(config, initial, data, train_yaml), spec)
     writer = RunFolder(
         folder,
         template.tokenizer,
@@ -90,60 +96,64 @@ def train(plan: Plan) -> None:
         best=config.save.best,
     )
     callbacks = [MetricsCSV(folder), *make_callbacks(config), writer, GracefulStop(writer.interrupt)]
-    given = {"folder": folder, "callbacks": callbacks, "data": data}
-    trainer: Trainer = complete(config, "trainer", **given, **recorded_settings(plan))
-    if plan.state is not None and (reason := nothing_to_do(plan, done, trainer.max_steps)) is not None:
+    settings = recorded_settings(spec)
+    trainer: Trainer = complete(config, "trainer", folder=folder, callbacks=callbacks, data=data, **settings)
+    if spec.state is not None and (reason := nothing_to_do(spec, done, trainer.max_steps)) is not None:
         console.print(reason, highlight=False, markup=False)
         return
-    row_length = _row_length(config, start.model.config) if config.batch.packing else None
-    training = training_record(trainer, command=plan.command, row_length=row_length)
-    writer.describe(training, resume_entry(plan) if plan.resumed else None)
-    # Settings that cannot be are refused before anything is written.
-    complete(config, "scheduler", complete(config, "optimizer", start.model), 1)
+    row_length = _row_length(config, initial.model.config) if config.batch.packing else None
+    training = training_record(trainer, command=spec.command, row_length=row_length)
+    writer.describe(training, resume_entry(spec) if spec.resumed else None)
+    # Refuses invalid settings before anything is written.
+    complete(config, "scheduler", complete(config, "optimizer", initial.model), 1)
     module = SFTModule(
-        start.model, make(config.optimizer), make(config.scheduler), config.seed, _softmax(config, data, start.model)
+        initial.model,
+        make(config.optimizer),
+        make(config.scheduler),
+        config.seed,
+        _softmax(config, data, initial.model),
     )
-    with claimed(plan):
+    with locked_folder(spec):
         trainer.loggers = make_loggers(config, folder, str(config.run))
         for logger in trainer.loggers:
             logger.log_hyperparams(cast(dict[str, Any], OmegaConf.to_container(config)))
         console.print(
-            f"[bold]{config.run}[/]  {_size(start.model)}, from {start.base or 'scratch'}; {_where(trainer)}",
+            f"[bold]{config.run}[/]  {_size(initial.model)}, from {initial.base or 'scratch'}; {_where(trainer)}",
             highlight=False,
         )
-        if config.get("adapter") and start.base is None:
+        if config.get("adapter") and initial.base is None:
             console.print("an adapter over random weights learns little; name some to start from: model.weights=...")
         console.print(str(data.report), highlight=False, markup=False)
-        for line in announced(plan, done):
+        for line in start_messages(spec, done):
             console.print(line, highlight=False, markup=False)
         with explain_stop(trainer, writer, data):
-            trainer.fit(module, datamodule=data, ckpt_path=plan.state, weights_only=True)
+            trainer.fit(module, datamodule=data, ckpt_path=spec.state, weights_only=True)
         if trainer.is_global_zero:
             console.print(f"[bold]{folder}[/]  {trainer.global_step} steps, {module.tokens_seen:,} tokens")
-            console.print(_what_is_served(Checkpoint.open(folder).metadata), highlight=False, markup=False)
+            console.print(_served_weights(Checkpoint.open(folder).metadata), highlight=False, markup=False)
 
 
 def _softmax(config: DictConfig, data: SFTDataModule, model: GPT2) -> SampledSoftmax | None:
-    count = OmegaConf.select(config, "loss.sampled_tokens")  # runs made before there was such a key have none
+    count = OmegaConf.select(config, "loss.sampled_tokens")  # older runs have no such key
     return None if count is None else SampledSoftmax(data.used_tokens, model.config.vocab_size, count)
 
 
-def _what_is_served(metadata: Metadata) -> str:
-    """Which of a run's weights are served as the run's, and which are in `last/`."""
+def _served_weights(metadata: Metadata) -> str:
+    """A sentence on which weights the run's folder serves, and which are in `last/`."""
 
-    def weights(step: int, value: float | None) -> str:
+    def describe(step: int, value: float | None) -> str:
         return f"step {step}" + ("" if value is None else f" (val/loss {value:.4f})")
 
     best = ", the best" if metadata.weights == "best" else ""
-    served = weights(metadata.steps, metadata.monitor and metadata.monitor.value)
+    served = describe(metadata.steps, metadata.monitor and metadata.monitor.value)
     last = (
-        "" if metadata.last is None else f"; last/ holds those of {weights(metadata.last.steps, metadata.last.value)}"
+        "" if metadata.last is None else f"; last/ holds those of {describe(metadata.last.steps, metadata.last.value)}"
     )
     return f"served are the weights of {served}{best}{last}"
 
 
 def _size(model: GPT2) -> str:
-    """How many parameters there are, and how many of them train where not all do."""
+    """The number of parameters, and of trainable ones if not all train."""
     total = model.num_parameters()
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     if trained == total:
@@ -152,7 +162,7 @@ def _size(model: GPT2) -> str:
 
 
 def _where(trainer: Trainer) -> str:
-    """What a run computes on and in which format."""
+    """The precision, device and processes of a run."""
     processes = f" in {trainer.world_size} processes" if trainer.world_size > 1 else ""
     return f"{trainer.precision} on {trainer.strategy.root_device.type}{processes}"
 
@@ -186,22 +196,22 @@ def _row_length(config: DictConfig, model: GPT2Config) -> int:
     return min(config.batch.row_length or model.context_length, model.context_length)
 
 
-def _metadata(config: DictConfig, start: Start, data: SFTDataModule, train_yaml: str) -> Metadata:
+def _metadata(config: DictConfig, initial: InitialModel, data: SFTDataModule, train_yaml: str) -> Metadata:
     return Metadata(
         template=config.template.name,
-        base=start.base,
-        base_sha256=start.base_sha256,
+        base=initial.base,
+        base_sha256=initial.base_sha256,
         data=data.source.name,
         data_fingerprint=data.fingerprint,
         config_sha256=sha256_of_text(train_yaml),
         git_commit=git_commit(),
         seed=config.seed,
-        trained_length=max(start.trained_length, data.longest),
+        trained_length=max(initial.trained_length, data.longest),
     )
 
 
 def _quiet_libraries() -> None:
-    """Lightning's hints are for its own users; ours would read them as faults of theirs."""
+    """Silence Lightning's hints, which are for its own users."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\..*")

@@ -1,4 +1,4 @@
-"""Experiment tracking with Weights & Biases, which needs neither a key nor a network."""
+"""Experiment tracking with Weights & Biases; works without a key and without a network."""
 
 import os
 from collections.abc import Sequence
@@ -12,25 +12,25 @@ from rich import get_console
 from wandb.sdk.wandb_run import Run
 
 from resonance.hydra_config import ConfigError
-from train.resolve import is_leader
+from train.run_config import is_rank_zero
 
 Mode = Literal["online", "offline", "disabled", "shared"]
 MODES: tuple[Mode, ...] = ("online", "offline", "disabled", "shared")
 
-REACH_TIMEOUT_S = 5.0  # for the server's first answer
+REACH_TIMEOUT_S = 5.0  # for the server's first response
 INIT_TIMEOUT_S = 30.0  # for the server to accept the run
 
 
 def wandb_logger(*, folder: Path, name: str, project: str, entity: str | None, tags: Sequence[str]) -> WandbLogger:
-    """A logger that keeps its files in the run's folder; only rank 0 tracks.
+    """A logger with its files in the run's folder; only rank 0 logs.
 
-    `WANDB_MODE` decides whether it is online; where it is not set, a `WANDB_API_KEY` does. A run that would be online
-    is offline, and says so, where the server cannot be reached or does not accept the key.
+    `WANDB_MODE` sets the mode. Without it, the run is online if `WANDB_API_KEY` is set. An online run falls back to
+    offline, with a message, if the server cannot be reached or rejects the key.
 
-    Raises ConfigError for a WANDB_MODE that does not exist.
+    Raises ConfigError for an unknown WANDB_MODE.
     """
     mode = _mode()
-    if not is_leader():
+    if not is_rank_zero():
         return WandbLogger(project=project, name=name)  # other ranks' loggers do nothing
     if mode == "online" and (reason := _unreachable()):
         mode = _go_offline(folder, reason)
@@ -60,18 +60,18 @@ def wandb_logger(*, folder: Path, name: str, project: str, entity: str | None, t
 
 
 def _mode() -> Mode:
-    asked = os.environ.get("WANDB_MODE")
-    if not asked:
+    value = os.environ.get("WANDB_MODE")
+    if not value:
         return "online" if os.environ.get("WANDB_API_KEY") else "offline"
     known = {"dryrun": "offline", "run": "online"} | {mode: mode for mode in MODES}  # wandb's older names
     for mode in MODES:
-        if known.get(asked.lower()) == mode:
+        if known.get(value.lower()) == mode:
             return mode
-    raise ConfigError(f"WANDB_MODE is {asked!r}; it must be one of {', '.join(MODES)}, or not be set.")
+    raise ConfigError(f"WANDB_MODE is {value!r}; it must be one of {', '.join(MODES)}, or not be set.")
 
 
 def _unreachable() -> str | None:
-    """Why the W&B server does not answer; None where it does, whatever it answers."""
+    """Why the W&B server does not respond; None if it responds, with any status."""
     server = os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
     try:
         httpx.head(server, timeout=REACH_TIMEOUT_S)

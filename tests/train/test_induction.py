@@ -5,7 +5,7 @@ import torch
 
 from resonance.hydra_config import ConfigError
 from resonance.model import GPT2, GPT2Config
-from train.induction import add_induction_heads
+from train.model_init import add_induction_heads
 
 SIZES = GPT2Config(
     vocab_size=400, context_length=128, n_layer=4, n_head=4, n_embd=256, dropout=0.0, initializer_range=0.05

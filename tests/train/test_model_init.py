@@ -5,13 +5,13 @@ from pathlib import Path
 from resonance import GPT2, Checkpoint, GPT2Config, Tokenizer
 from resonance.chat_template import ChatTemplate
 from resonance.metadata import Metadata
-from train.model_init import start_from
+from train.model_init import init_model
 
 SIZES = GPT2Config(context_length=64, n_layer=1, n_head=1, n_embd=8)
 
 
 def length_of(base: Path | None) -> int:
-    return start_from(base, SIZES, ChatTemplate.named("chatml"), seed=1).trained_length
+    return init_model(base, SIZES, ChatTemplate.named("chatml"), seed=1).trained_length
 
 
 def test_random_weights_have_learned_from_nothing() -> None:

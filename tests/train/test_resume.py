@@ -16,9 +16,9 @@ import yaml
 
 from resonance.checkpoint import Checkpoint
 from resonance.errors import ResonanceError
-from train.folder_lock import claimed
-from train.resolve import make_plan
+from train.folder_lock import locked_folder
 from train.run import main
+from train.run_config import resolve_run
 
 TINY = [
     "model.n_layer=1",
@@ -262,12 +262,12 @@ def test_a_run_that_is_there_is_overwritten_only_if_asked_for(
 
 def test_of_two_starts_with_one_name_one_goes_on(tmp_path: Path) -> None:
     line = [f"checkpoints_dir={tmp_path}", "run=run", *TINY]
-    first, second = make_plan(line), make_plan(line)  # neither has written anything yet
-    with claimed(first):
-        with pytest.raises(ResonanceError, match="Another process is training 'run' now"), claimed(second):
+    first, second = resolve_run(line), resolve_run(line)  # neither has written anything yet
+    with locked_folder(first):
+        with pytest.raises(ResonanceError, match="Another process is training 'run' now"), locked_folder(second):
             pass
         (tmp_path / "run" / "train.yaml").write_text("run: run\n")
-    with pytest.raises(ResonanceError, match="There is a run 'run' already"), claimed(second):
+    with pytest.raises(ResonanceError, match="There is a run 'run' already"), locked_folder(second):
         pass
     assert (tmp_path / "run" / "train.yaml").read_text() == "run: run\n"
 

@@ -1,42 +1,49 @@
-"""Ctrl-C and SIGTERM end a run between two steps, so that what is saved is a whole step's state."""
+"""Stops a run between two steps on Ctrl-C or SIGTERM, and explains early ends."""
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from data.module import SFTDataModule
+from resonance.checkpoint import STATE_FILE
+from train.callbacks.run_folder import RunFolder
+from train.events import record_event
+from train.non_finite import NonFiniteError
 from train.sft_module import Batch
 
 
 class StoppedBySignal(Exception):
-    """The run was asked to stop, and has saved its state."""
+    """A first signal stopped the run, after it saved its state."""
 
 
 class StoppedAtOnce(Exception):
-    """The run was asked to stop for the second time, and what it had not saved is lost."""
+    """A second signal stopped the run; progress since the last save is lost."""
 
 
 class GracefulStop(Callback):
-    """The first signal ends the run after the step under way, when `save` is done; a second one ends it at once."""
+    """The first signal stops the run after the current step and `save`; a second one stops it at once."""
 
     def __init__(self, save: Callable[[Trainer, LightningModule], None]) -> None:
         self._save = save
-        self._asked = self._tells = False
-        self._before: dict[int, object] = {}
+        self._stop_requested = self._is_rank_zero = False
+        self._previous_handlers: dict[int, object] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._tells = trainer.is_global_zero
+        self._is_rank_zero = trainer.is_global_zero
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._ask)
+            self._previous_handlers[number] = signal.signal(number, self._request_stop)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         if batch_idx % trainer.accumulate_grad_batches:
             return
-        # Ranks hear a signal at different steps, and have to save the same one.
-        if trainer.strategy.reduce_boolean_decision(self._asked, all=False):
+        # Ranks receive a signal at different steps, and must save the same step.
+        if trainer.strategy.reduce_boolean_decision(self._stop_requested, all=False):
             self._save(trainer, pl_module)
             raise StoppedBySignal
 
@@ -46,14 +53,45 @@ class GracefulStop(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._restore()
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:  # not a KeyboardInterrupt, which Lightning would turn into exit code 1
+    def _request_stop(self, number: int, frame: FrameType | None) -> None:
+        if self._stop_requested:  # not a KeyboardInterrupt, which Lightning would turn into exit code 1
             raise StoppedAtOnce
-        self._asked = True
-        if self._tells:
+        self._stop_requested = True
+        if self._is_rank_zero:
             print("\nStopping after this step, to save it; Ctrl-C again stops at once.", file=sys.stderr, flush=True)
 
     def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # pyright: ignore[reportArgumentType]  # as signal itself gave it
-        self._before.clear()
+        for number, handler in self._previous_handlers.items():
+            signal.signal(number, handler)  # pyright: ignore[reportArgumentType]  # a value that signal returned
+        self._previous_handlers.clear()
+
+
+@contextmanager
+def explain_stop(trainer: Trainer, writer: RunFolder, data: SFTDataModule) -> Generator[None]:
+    """Wraps `fit`: re-raises an early end with what is kept, and records one by a non-finite number in `events.jsonl`.
+
+    Raises KeyboardInterrupt with a message after a second signal, and NonFiniteError.
+    """
+    folder = Path(trainer.default_root_dir)
+    state = folder / STATE_FILE
+    try:
+        yield
+    except NonFiniteError as error:
+        if not trainer.is_global_zero:  # all ranks stop; rank 0 reports why
+            raise SystemExit(error.exit_code) from None
+        train = data.splits.train
+        rows = [train[i].row or i + 1 for i in error.examples]
+        record_event(folder, "non_finite", error.step, {"rows": rows, "saved_step": writer.saved_step})
+        raise error.with_last_state(state, writer.saved_step) from None
+    except StoppedAtOnce:
+        if not trainer.is_global_zero:
+            raise SystemExit(130) from None
+        if not state.is_file():
+            raise KeyboardInterrupt("Stopped at once; no step had been saved, so nothing is kept.") from None
+        raise KeyboardInterrupt(
+            f"Stopped at once; step {writer.saved_step} is kept. resume={folder.name} goes on from it."
+        ) from None
+    except SystemExit as end:  # Lightning raises it for a Ctrl-C before the first step or after the last
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise

@@ -1,4 +1,4 @@
-"""What the keys and numbers of a training config may be; everything is checked before anything is written."""
+"""Checks the keys and the numeric ranges of a training config, before a run writes anything."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ _NOT_NEGATIVE: Range = (lambda value: value >= 0, "0 or more")
 _POSITIVE: Range = (lambda value: value > 0, "more than 0")
 _SEED: Range = (lambda value: 0 <= value < 2**32, "between 0 and 4294967295")
 
-# What is not there has nothing to check, and some may be null.
+# Keys that may be null. Absent keys are not checked.
 NULLABLE = (
     "batch.row_length",
     "batch.max_length",
@@ -60,27 +60,27 @@ RANGES = {
 
 
 def check_ranges(config: DictConfig) -> None:
-    """Raise ConfigError, naming the key and what it may be, for the first number that is out of its range."""
-    for key, (holds, said) in RANGES.items():
+    """Raise ConfigError for the first number outside its range."""
+    for key, (is_valid, description) in RANGES.items():
         value = OmegaConf.select(config, key, default=_ABSENT)
         if value is _ABSENT or (value is None and key in NULLABLE):
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
-            raise ConfigError(f"{key} must be {said}, not {'null' if value is None else repr(value)}.")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not is_valid(value):
+            raise ConfigError(f"{key} must be {description}, not {'null' if value is None else repr(value)}.")
     name = config.run
     if name is not None and (not str(name).strip(".") or any(mark in str(name) for mark in "/\\\0")):
         raise ConfigError(f"run must be the name of a folder, without slashes, not {name!r}.")
 
 
 def check_keys(config: DictConfig) -> None:
-    """Raise ConfigError for a key that nothing reads, and for one that was taken away.
+    """Raise ConfigError for an unknown key and for a missing one.
 
-    A node with a `_target_` is checked when it is made, against what its target takes.
+    A node with a `_target_` is checked against its target's parameters when it is instantiated.
     """
     known = compose("train")
     _check_known(config, known, "", optional=("adapter", "callbacks", "logger", "loss"))
     for section in ("batch", "loss", "save", "model", "template"):
-        if section in config:  # runs that were made before there was such a key go on without it
+        if section in config:  # older runs lack newer keys
             newer = ("induction_heads",) if section == "model" else ()
             _check_known(config[section], known[section], f"{section}.", optional=newer)
 
