@@ -1,4 +1,4 @@
-"""How Lightning's state is put on disk: whole or not at all, and between two steps."""
+"""Lightning's training state on disk: written atomically, and at a step boundary."""
 
 import errno
 from collections.abc import Mapping
@@ -13,21 +13,21 @@ from resonance.atomic_files import write_atomically
 from resonance.hydra_config import ConfigError
 
 
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes beside the file's name and renames: a kill at any moment leaves the state before or the new one."""
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a temporary file and renames it: a kill at any moment leaves the old state or the new one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         def write(temporary: Path) -> None:
             try:
                 torch.save(checkpoint, temporary)
-            except RuntimeError as error:  # which is how it tells of a full disk
+            except RuntimeError as error:  # torch raises it when the disk is full
                 raise OSError(errno.EIO, str(error).splitlines()[0], str(path)) from error
 
         write_atomically(Path(path), write)
 
 
 def saved_step(state: Path) -> int:
-    """The optimiser step that a state was saved after. Raises ConfigError when the file is damaged."""
+    """The optimiser step of a saved state. Raises ConfigError when the file is damaged."""
     try:
         return int(torch.load(state, map_location="cpu", mmap=True, weights_only=True)["global_step"])
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, UnpicklingError) as error:
@@ -37,12 +37,12 @@ def saved_step(state: Path) -> int:
         ) from error
 
 
-def between_steps(loops: dict[str, Any]) -> None:
-    """Correct the saved counters of Lightning's fit loop to say that a step is over and the next has not begun.
+def align_to_step(loops: dict[str, Any]) -> None:
+    """Correct the saved progress counters of Lightning's fit loop to a step boundary.
 
-    States are saved when a batch has been fetched and not yet trained on, and when a run has reached its last step,
-    which a longer run goes on from; Lightning's counters then hold the fetched batch as begun, and the epoch, which
-    for it is the whole run, as over.
+    States are saved after a batch is fetched and before it is trained on, and after a run's last step, from which a
+    longer run can resume. Lightning's counters then include the fetched batch as started, and the epoch (for Lightning,
+    the whole run) as finished.
     """
     batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
     batches["is_last_batch"] = False
@@ -53,7 +53,7 @@ def between_steps(loops: dict[str, Any]) -> None:
 
 
 def check_same_adapter(saved: Mapping[str, object] | None, present: Mapping[str, object] | None) -> None:
-    """Raise ConfigError unless a state was saved with the very adapter, over the very weights, that a run has now."""
+    """Raise ConfigError unless the saved adapter and its base weights are those of the present run."""
     before, now = saved or {}, present or {}
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) == now.get(key):

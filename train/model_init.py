@@ -58,8 +58,8 @@ def init_model(
     """Create the model to train from `pretrained` weights, or random ones of `sizes`, drawn from `seed`.
 
     Random weights contain `induction_heads` induction heads. The vocabulary is resized to the template's tokenizer.
-    With an `adapter`, only the adapter and the embeddings of added tokens train. Raises WeightsError when weights cannot
-    be read, ConfigError when the model cannot have the heads, and AdapterError when the adapter does not fit the model.
+    With an `adapter`, only the adapter and the embeddings of added tokens train. Raises WeightsError when weights
+    cannot be read, ConfigError when the model cannot have the heads, and AdapterError when the adapter does not fit.
     """
     torch.manual_seed(seed)
     if pretrained is None:

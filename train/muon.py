@@ -1,8 +1,8 @@
-"""Muon for the matrices inside the blocks, AdamW for everything else, as one optimiser.
+"""Muon for the matrices inside the blocks and AdamW for all other parameters, as one optimiser.
 
-Muon (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks") follows the momentum made
-orthogonal: all directions of a matrix move equally far, also those that the loss speaks of rarely. A small model
-learns to look things up in its context from about half the tokens that AdamW takes.
+Muon (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks") orthogonalises the momentum: all
+directions of a matrix move equally far, including those with rare gradients. A small model learns to retrieve from its
+context with about half the tokens that AdamW needs.
 """
 
 from collections.abc import Callable
@@ -13,15 +13,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
-# The quintic whose iteration draws all singular values towards 1, in bf16 too; from Jordan et al.
+# The quintic of Jordan et al., whose iteration brings all singular values towards 1, also in bf16.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 
 
 class MuonAdamW(Optimizer):
-    """Both rules over one list of groups; a group's `muon` says which of them moves it.
+    """Muon and AdamW over one list of parameter groups; a group's `muon` selects the rule.
 
-    Groups for Muon hold matrices and have `lr`, `momentum`, `weight_decay`; those for AdamW `lr`, `betas`, `eps`,
+    Muon's groups hold matrices and have `lr`, `momentum` and `weight_decay`; AdamW's have `lr`, `betas`, `eps` and
     `weight_decay`. Decay is decoupled in both.
     """
 
@@ -29,20 +29,20 @@ class MuonAdamW(Optimizer):
         super().__init__(groups, {})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]  # torch has it overloaded
-        """Move every parameter that has a gradient."""
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]  # torch overloads it
+        """Update all parameters that have a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
             if group["muon"]:
-                self._follow_muon(group)
+                self._muon_step(group)
             else:
-                self._follow_adamw(group)
+                self._adamw_step(group)
         return loss
 
-    def _follow_muon(self, group: dict[str, Any]) -> None:
+    def _muon_step(self, group: dict[str, Any]) -> None:
         for parameter in group["params"]:
             if parameter.grad is None:
                 continue
@@ -51,12 +51,12 @@ class MuonAdamW(Optimizer):
                 state["momentum"] = torch.zeros_like(parameter)
             momentum: Tensor = state["momentum"]
             momentum.lerp_(parameter.grad, 1 - group["momentum"])
-            update = orthogonal(parameter.grad.lerp(momentum, group["momentum"]))  # Nesterov's look ahead
+            update = orthogonalize(parameter.grad.lerp(momentum, group["momentum"]))  # Nesterov momentum
             rows, columns = parameter.shape
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
             parameter.add_(update, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
 
-    def _follow_adamw(self, group: dict[str, Any]) -> None:
+    def _adamw_step(self, group: dict[str, Any]) -> None:
         parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
         for parameter in parameters:
             state = self.state[parameter]
@@ -83,8 +83,8 @@ class MuonAdamW(Optimizer):
         )
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """The matrix with its singular values brought near 1 (0.7 to 1.2), by Newton-Schulz iteration in bf16.
+def orthogonalize(matrix: Tensor) -> Tensor:
+    """Bring the singular values of a matrix near 1 (0.7 to 1.2) by Newton-Schulz iteration in bf16.
 
     (rows, columns) -> the same shape and dtype. Zero stays zero.
     """

@@ -1,4 +1,4 @@
-"""Stops a run whose loss, gradient or weights are not finite numbers, and says where it was."""
+"""Detects non-finite losses, gradients and weights, and stops the run."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -15,20 +15,20 @@ from resonance.errors import ResonanceError
 
 
 class NonFiniteError(ResonanceError):
-    """A loss, a gradient or a weight became infinite or NaN; the step is not taken and nothing of it is saved.
+    """A loss, a gradient or a weight is infinite or NaN; the step is not taken and not saved.
 
-    `step` is the optimiser step that was to be taken, `examples` are the indices into the training split of what it
-    was made from; empty where no batch is to blame.
+    `step` is the refused optimiser step, `examples` are its batches' indices into the training split; empty if no batch
+    is the cause.
     """
 
     exit_code = 1
 
-    def __init__(self, sentence: str, *, step: int, examples: Sequence[int] = ()) -> None:
-        super().__init__(sentence)
+    def __init__(self, message: str, *, step: int, examples: Sequence[int] = ()) -> None:
+        super().__init__(message)
         self.step, self.examples = step, examples
 
     def with_last_state(self, state: Path, saved_step: int) -> "NonFiniteError":
-        """The same error, which also says what to go on from."""
+        """The error, with the last saved state in its message."""
         if state.is_file():
             kept = f"The last good state is that of step {saved_step}, in {state}."
         else:
@@ -39,7 +39,7 @@ class NonFiniteError(ResonanceError):
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """What is remembered of a micro-batch until its step is taken; `document_ids` (B, T) name its examples."""
+    """A micro-batch of the present step; `document_ids` (B, T) identify its examples."""
 
     number: int
     loss: float
@@ -47,20 +47,21 @@ class MicroBatch:
 
 
 def check_step(trainer: Trainer, loss: float, grad_norm: float, lr: float, batches: Sequence[MicroBatch]) -> None:
-    """Raise NonFiniteError, on all ranks, if a step's loss or gradient is not finite. Costs nothing if they are."""
+    """Raise NonFiniteError, on all ranks, if a step's loss or gradient is not finite."""
     if math.isfinite(loss) and math.isfinite(grad_norm):
         return
     step = trainer.global_step + 1
-    mine = [batch for batch in batches if not math.isfinite(batch.loss)]
-    of_ranks = _from_all_ranks(trainer, [(batch.number, examples_of(batch)) for batch in mine])
-    if not of_ranks:  # only the gradient is not finite, which no single micro-batch shows
-        of_ranks = _from_all_ranks(trainer, [(batch.number, examples_of(batch)) for batch in batches])
-    numbers = sorted({number for number, _ in of_ranks})
-    examples = sorted({i for _, found in of_ranks for i in found})
-    held = f"batch {numbers[0]}" if len(numbers) == 1 else f"batches {numbers[0]} to {numbers[-1]}"
+    non_finite = [batch for batch in batches if not math.isfinite(batch.loss)]
+    gathered = _all_gather(trainer, [(batch.number, examples_of(batch)) for batch in non_finite])
+    if not gathered:  # only the gradient is not finite; any micro-batch may be the cause
+        gathered = _all_gather(trainer, [(batch.number, examples_of(batch)) for batch in batches])
+    numbers = sorted({number for number, _ in gathered})
+    examples = sorted({i for _, indices in gathered for i in indices})
+    source = f"batch {numbers[0]}" if len(numbers) == 1 else f"batches {numbers[0]} to {numbers[-1]}"
     raise NonFiniteError(
         f"Step {step} is not taken: its loss is {loss:g} and its gradient's norm is {grad_norm:g}, at a learning rate "
-        f"of {lr:.2g}. It was made from {held}, with {len(examples):,} examples: {_told(trainer, examples)}.",
+        f"of {lr:.2g}. It was made from {source}, with {len(examples):,} examples: "
+        f"{_describe_examples(trainer, examples)}.",
         step=step,
         examples=examples,
     )
@@ -91,26 +92,26 @@ def examples_of(batch: MicroBatch) -> list[int]:
     return [i for i in batch.document_ids.unique().tolist() if i >= 0]
 
 
-def _from_all_ranks(trainer: Trainer, found: list[tuple[int, list[int]]]) -> list[tuple[int, list[int]]]:
+def _all_gather(trainer: Trainer, batches: list[tuple[int, list[int]]]) -> list[tuple[int, list[int]]]:
     if trainer.world_size == 1:
-        return found
+        return batches
     gathered: list[list[tuple[int, list[int]]]] = [[] for _ in range(trainer.world_size)]
-    torch.distributed.all_gather_object(gathered, found)
-    return [pair for of_rank in gathered for pair in of_rank]
+    torch.distributed.all_gather_object(gathered, batches)
+    return [batch for of_rank in gathered for batch in of_rank]
 
 
-def _told(trainer: Trainer, examples: Iterable[int]) -> str:
-    """The first examples by row and first words, where the run's data is at hand."""
+def _describe_examples(trainer: Trainer, examples: Iterable[int]) -> str:
+    """The first examples, by row and first words."""
     numbers = list(examples)
     data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]  # set by fit
     train: Sequence[Example] = data.splits.train if isinstance(data, SFTDataModule) else ()
-    told: list[str] = []
+    descriptions: list[str] = []
     for i in numbers[:SHOWN_ROWS]:
         if i >= len(train):
-            told.append(f"example {i + 1}")
+            descriptions.append(f"example {i + 1}")
             continue
         words = " ".join(message.content for message in train[i].messages).split()
-        place = f"row {train[i].row}" if train[i].row is not None else f"example {i + 1}"
-        told.append(f"{place} ({' '.join(words)[:40]!r})")
-    more = len(numbers) - len(told)
-    return ", ".join(told) + (f" and {more:,} more" if more else "")
+        position = f"row {train[i].row}" if train[i].row is not None else f"example {i + 1}"
+        descriptions.append(f"{position} ({' '.join(words)[:40]!r})")
+    more = len(numbers) - len(descriptions)
+    return ", ".join(descriptions) + (f" and {more:,} more" if more else "")

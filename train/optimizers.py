@@ -1,4 +1,4 @@
-"""Optimisers by config: each function takes a model and its settings, and makes one."""
+"""Optimisers, configured by `configs/optimizer/`: each function takes a model and settings."""
 
 from torch import nn
 from torch.optim import AdamW
@@ -9,7 +9,7 @@ from train.muon import MuonAdamW
 
 
 def adamw(model: nn.Module, *, lr: float, betas: tuple[float, float], eps: float, weight_decay: float) -> AdamW:
-    """AdamW (Loshchilov and Hutter 2019), whose decay falls on matrices only: not on biases nor on LayerNorms."""
+    """AdamW (Loshchilov and Hutter 2019); only matrices decay, not biases and LayerNorms."""
     _check_betas(betas)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
@@ -31,7 +31,7 @@ def muon(
 ) -> MuonAdamW:
     """Muon (Jordan et al. 2024) for the matrices inside the blocks, AdamW for embeddings, head, biases and LayerNorms.
 
-    `lr` is Muon's, which moves a matrix by as much in every direction; `weight_decay` falls on all matrices.
+    `lr` is Muon's; `weight_decay` applies to all matrices.
     """
     if not 0 <= momentum < 1:
         raise ConfigError(f"optimizer.momentum must be at least 0 and less than 1, not {momentum}.")

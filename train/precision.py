@@ -1,4 +1,4 @@
-"""Which number format a run computes in: what `precision=auto` means on this machine, and what is refused."""
+"""Resolves `trainer.precision`: what `auto` means on this machine, and which values are refused."""
 
 from pathlib import Path
 
@@ -6,17 +6,17 @@ import torch
 
 from resonance.hydra_config import ConfigError
 
-# Lightning's short names.
-_LONG = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
+# Lightning's short names, and its full ones.
+_FULL_NAMES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
 
 
 def resolve_precision(precision: str | int, accelerator: str) -> str:
-    """The precision that a run has, as Lightning names it; `auto` is `best_precision`.
+    """Lightning's full name of a precision; `auto` is `best_precision`.
 
-    Raises ConfigError for what would train wrongly or in another format than it says.
+    Raises ConfigError for a precision that trains wrongly, or that Lightning would replace.
     """
     name = str(precision)
-    name = best_precision(accelerator) if name == "auto" else _LONG.get(name, name)
+    name = best_precision(accelerator) if name == "auto" else _FULL_NAMES.get(name, name)
     if name == "16-true":
         raise ConfigError(
             "trainer.precision=16-true is refused: small gradients become 0 in fp16 and large sums infinite, and the "
@@ -31,9 +31,9 @@ def resolve_precision(precision: str | int, accelerator: str) -> str:
 
 
 def best_precision(accelerator: str) -> str:
-    """`bf16-mixed` where the hardware multiplies in bf16, else `32-true`; as Lightning names them."""
+    """`bf16-mixed` if the hardware multiplies in bf16, else `32-true`."""
     on_cuda = _on_cuda(accelerator)
-    fast = torch.cuda.is_bf16_supported(including_emulation=False) if on_cuda else _cpu_multiplies_bf16()
+    fast = torch.cuda.is_bf16_supported(including_emulation=False) if on_cuda else _cpu_has_bf16()
     return "bf16-mixed" if fast else "32-true"
 
 
@@ -41,7 +41,7 @@ def _on_cuda(accelerator: str) -> bool:
     return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
-def _cpu_multiplies_bf16() -> bool:
+def _cpu_has_bf16() -> bool:
     """Whether the CPU has AVX-512 BF16, AMX or Arm's BF16; without them bf16 is emulated, and slower than fp32."""
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.is_file() else ""

@@ -1,4 +1,4 @@
-"""Learning-rate schedules by config: a multiple of the optimiser's rate for each step."""
+"""Learning-rate schedules, configured by `configs/scheduler/`: a factor of the optimiser's rate per step."""
 
 import math
 from collections.abc import Callable
@@ -8,29 +8,29 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def cosine(optimizer: Optimizer, total_steps: int, *, warmup_steps: int, final: float) -> LambdaLR:
-    """Rise linearly for `warmup_steps`, then fall along half a cosine to `final` times the rate."""
+    """Linear warm-up for `warmup_steps`, then cosine decay to `final` times the rate."""
 
     def factor(step: int) -> float:
         progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
         return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
-    return _warmed_up(optimizer, warmup_steps, factor)
+    return _with_warmup(optimizer, warmup_steps, factor)
 
 
 def linear(optimizer: Optimizer, total_steps: int, *, warmup_steps: int, final: float) -> LambdaLR:
-    """Rise linearly for `warmup_steps`, then fall along a line to `final` times the rate."""
+    """Linear warm-up for `warmup_steps`, then linear decay to `final` times the rate."""
 
     def factor(step: int) -> float:
         progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
         return 1 - (1 - final) * min(1.0, progress)
 
-    return _warmed_up(optimizer, warmup_steps, factor)
+    return _with_warmup(optimizer, warmup_steps, factor)
 
 
 def constant(optimizer: Optimizer, total_steps: int, *, warmup_steps: int) -> LambdaLR:
-    """Rise linearly for `warmup_steps`, then stay."""
-    return _warmed_up(optimizer, warmup_steps, lambda _: 1.0)
+    """Linear warm-up for `warmup_steps`, then constant."""
+    return _with_warmup(optimizer, warmup_steps, lambda _: 1.0)
 
 
-def _warmed_up(optimizer: Optimizer, warmup_steps: int, factor: Callable[[int], float]) -> LambdaLR:
+def _with_warmup(optimizer: Optimizer, warmup_steps: int, factor: Callable[[int], float]) -> LambdaLR:
     return LambdaLR(optimizer, lambda step: (step + 1) / warmup_steps if step < warmup_steps else factor(step))

@@ -1,4 +1,4 @@
-"""What Lightning trains: a GPT-2, its objective, and how its gradient is averaged."""
+"""The Lightning module of supervised fine-tuning: model, objective and gradient averaging."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -22,12 +22,12 @@ Batch = Mapping[str, Tensor]  # input_ids, labels, position_ids, document_ids: (
 
 
 class SFTModule(LightningModule):
-    """Supervised fine-tuning, where every supervised token of a step weighs the same.
+    """Supervised fine-tuning in which all supervised tokens of a step have the same weight.
 
-    A step's loss is the mean over the supervised tokens of all its micro-batches, on all ranks. Micro-batches hand
-    on sums; once all are in, the gradient is divided by how many tokens there were, so that splitting a batch
-    differently changes nothing. `softmax` says over which tokens training's softmax runs (None: all); validation's
-    always runs over all. Of a model with an adapter only the adapter is trained, and saved in Lightning's state.
+    A step's loss is the mean over the supervised tokens of all its micro-batches on all ranks. Micro-batches accumulate
+    sums, and the gradient is divided by the number of tokens before the step, so the split into micro-batches does not
+    change the result. `softmax` samples the tokens of training's softmax (None: all); validation uses all. With an
+    adapter, only the adapter trains and is saved in Lightning's state.
     """
 
     def __init__(
@@ -41,36 +41,36 @@ class SFTModule(LightningModule):
         super().__init__()
         self.model = model
         self._adapter = lora.describe(model)
-        self.strict_loading = self._adapter is None  # else the state leaves out what does not train
+        self.strict_loading = self._adapter is None  # with an adapter, the state omits frozen weights
         self._make_optimizer, self._make_schedule = make_optimizer, make_schedule
-        self._settings: list[dict[str, Any]] = []  # of the optimiser's groups of parameters, by the config
+        self._settings: list[dict[str, Any]] = []  # of the optimiser's parameter groups, from the config
         self._seed, self._softmax = seed, softmax
-        self.tokens_seen = 0  # of all ranks, padding not counted
-        # Of the last finished step: its mean over supervised tokens, its gradient's norm before clipping, its rate.
+        self.tokens_seen = 0  # on all ranks, without padding
+        # Of the last finished step: mean loss over supervised tokens, gradient norm before clipping, learning rate.
         self.step_loss = self.step_grad_norm = self.step_lr = float("nan")
         self._micro_batches: list[MicroBatch] = []  # since the last step
         self._supervised = self._tokens = 0  # in them, on this rank
         self._val_loss_sum, self._val_supervised = 0.0, 0
 
     def on_train_start(self) -> None:
-        # A resumed run's state brings the settings that it was saved with; the config decides.
+        # The state of a resumed run restores its saved optimiser settings; the config overrides them.
         optimizer, schedule = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
         for group, settings in zip(optimizer.param_groups, self._settings, strict=True):
-            reached = group["lr"] / group["initial_lr"]
+            factor = group["lr"] / group["initial_lr"]
             group.update({key: value for key, value in settings.items() if key != "lr"})
-            group["lr"] = settings["initial_lr"] * reached
+            group["lr"] = settings["initial_lr"] * factor
         if isinstance(schedule, LambdaLR):
             schedule.base_lrs = [settings["initial_lr"] for settings in self._settings]
             for group, base, factor in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
                 group["lr"] = base * factor(schedule.last_epoch)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # Dropout depends on where training stands and not on how it got there: a resumed run draws the same.
+        # The seed depends on the position in training only, so that a resumed run draws the same dropout.
         done = self.trainer.fit_loop.total_batch_idx
         torch.manual_seed((self._seed * 1_000_003 + done) * 1_009 + self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss, supervised = self._loss(batch, None if self._softmax is None else self._softmax.draw(self.device))
+        loss, supervised = self._loss(batch, None if self._softmax is None else self._softmax.sample(self.device))
         self._micro_batches.append(MicroBatch(batch_idx, loss.detach().item(), batch["document_ids"]))
         self._supervised += supervised
         self._tokens += int((batch["document_ids"] >= 0).sum())
@@ -79,10 +79,10 @@ class SFTModule(LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         scaler = self._grad_scaler
         if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
-            scaler.unscale_(optimizer)  # Lightning leaves that to a fused optimiser's step, which comes after clipping
+            scaler.unscale_(optimizer)  # Lightning leaves it to a fused optimiser's step, which follows clipping
         loss = sum(batch.loss for batch in self._micro_batches)
-        loss_sum, supervised, tokens = self._over_ranks(loss, self._supervised, self._tokens)
-        # Lightning has divided each loss by the number of micro-batches, and DDP the gradient by that of ranks.
+        loss_sum, supervised, tokens = self._sum_over_ranks(loss, self._supervised, self._tokens)
+        # Lightning divides each loss by the number of micro-batches, and DDP the gradient by the number of ranks.
         scale = self.trainer.accumulate_grad_batches * self.trainer.world_size / max(1, supervised)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         for gradient in gradients:
@@ -98,12 +98,12 @@ class SFTModule(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        # Lightning's own refuses fused optimisers, as fp16's scale would still be on the gradients.
+        # Lightning's own clipping refuses fused optimisers, whose gradients would still be scaled with fp16.
         limit = float("inf") if gradient_clip_val is None else gradient_clip_val
         self.step_grad_norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         scaler = self._grad_scaler
         overflowed = not math.isfinite(self.step_grad_norm) and math.isfinite(self.step_loss)
-        # fp16's scaler leaves out a step whose gradient overflows, and halves its scale; below 1 that is no remedy.
+        # fp16's scaler skips a step whose gradient overflows, and halves its scale; below 1 that no longer helps.
         if not (overflowed and scaler is not None and scaler.get_scale() >= 1):
             check_step(self.trainer, self.step_loss, self.step_grad_norm, self.step_lr, self._micro_batches)
         self._micro_batches = []
@@ -117,7 +117,7 @@ class SFTModule(LightningModule):
         self._val_supervised += supervised
 
     def on_validation_epoch_end(self) -> None:
-        loss_sum, supervised = self._over_ranks(self._val_loss_sum, self._val_supervised)
+        loss_sum, supervised = self._sum_over_ranks(self._val_loss_sum, self._val_supervised)
         loss = loss_sum / max(1, supervised)
         check_validation(self.trainer, loss)
         self.log("val/loss", loss, rank_zero_only=True)
@@ -134,8 +134,10 @@ class SFTModule(LightningModule):
         check_weights(self.trainer, self.model)
         checkpoint["tokens_seen"] = self.tokens_seen
         checkpoint["adapter"] = self._adapter
-        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in trained}
+        trainable = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        checkpoint["state_dict"] = {
+            name: value for name, value in checkpoint["state_dict"].items() if name in trainable
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_same_adapter(checkpoint.get("adapter"), self._adapter)
@@ -143,7 +145,7 @@ class SFTModule(LightningModule):
 
     @property
     def _grad_scaler(self) -> torch.amp.GradScaler | None:
-        """What scales gradients with precision 16-mixed; None with others."""
+        """The gradient scaler of precision 16-mixed; None for others."""
         plugin = self.trainer.precision_plugin
         return plugin.scaler if isinstance(plugin, MixedPrecision) else None
 
@@ -156,8 +158,8 @@ class SFTModule(LightningModule):
         )  # (B, T, C)
         return supervised_loss(hidden, self.model.head_weight, batch["labels"], candidates)
 
-    def _over_ranks(self, *numbers: float) -> list[float]:
-        """The sums over all ranks."""
+    def _sum_over_ranks(self, *numbers: float) -> list[float]:
+        """The sum of each number over all ranks."""
         if self.trainer.world_size == 1:
             return list(numbers)
         summed = torch.tensor(numbers, dtype=torch.float64, device=self.device)

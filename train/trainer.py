@@ -1,4 +1,4 @@
-"""Lightning's Trainer, the callbacks and the loggers, made from a run's config."""
+"""Builds Lightning's Trainer, callbacks and loggers from a run's config."""
 
 import inspect
 import sys
@@ -17,13 +17,13 @@ from omegaconf import DictConfig
 from data.module import SFTDataModule
 from resonance.hydra_config import ConfigError, make, nearest
 from train.callbacks.validation import ValidationSchedule, total_steps
-from train.checkpointing import WholeCheckpoints
+from train.checkpointing import AtomicCheckpointIO
 from train.precision import resolve_precision
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 
-# Arguments of Lightning's Trainer that a config may not set, and what to do instead.
-NOT_BY_CONFIG = {
+# Arguments of Lightning's Trainer that a config cannot set, and the alternative.
+RESERVED = {
     "callbacks": "add a node to callbacks",
     "logger": "add a node to logger",
     "plugins": "the run's states need the plugin that is there",
@@ -60,14 +60,11 @@ def make_trainer(
     profiler: str | Profiler | None,
     **lightning: object,
 ) -> Trainer:
-    """The Trainer of a run over `data`, which writes into `folder`.
-
-    Raises ConfigError for what Lightning does not know or take.
-    """
+    """The Trainer of a run on `data` that writes into `folder`. Raises ConfigError for arguments Lightning rejects."""
     _check_arguments(lightning)
     torch.backends.mkldnn.deterministic = bool(deterministic)  # Lightning's flag does not reach oneDNN
     arguments: dict[str, object] = {
-        "max_epochs": -1,  # for Lightning a run is one epoch without an end
+        "max_epochs": -1,  # for Lightning a run is one endless epoch
         "accumulate_grad_batches": accumulate_grad_batches,
         "val_check_interval": sys.maxsize,  # ValidationSchedule decides
         "check_val_every_n_epoch": None,
@@ -77,7 +74,7 @@ def make_trainer(
         "profiler": _profiler(profiler, folder),
         "logger": False,
         "callbacks": list(callbacks),
-        "plugins": [WholeCheckpoints()],
+        "plugins": [AtomicCheckpointIO()],
         "num_sanity_val_steps": 0,
         "enable_progress_bar": False,
         "enable_checkpointing": False,
@@ -85,11 +82,11 @@ def make_trainer(
         "default_root_dir": folder,
     }
     try:
-        trainer = Trainer(**{**lightning, **arguments})  # pyright: ignore[reportArgumentType]  # Lightning checks its own
+        trainer = Trainer(**{**lightning, **arguments})  # pyright: ignore[reportArgumentType]  # Lightning checks them
     except (MisconfigurationException, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"Lightning cannot do what trainer.* asks for: {reason}") from error
-    data.trainer = trainer  # which knows how many processes share an epoch
+    data.trainer = trainer  # has the number of processes that share an epoch
     trainer.fit_loop.epoch_loop.max_steps = total_steps(
         max_steps=max_steps,
         max_epochs=max_epochs,
@@ -101,9 +98,9 @@ def make_trainer(
 
 
 def make_callbacks(config: DictConfig) -> list[Callback]:
-    """The callbacks of a config's `callbacks`; nodes that are null or false are left out.
+    """The callbacks of a config's `callbacks`, without null and false nodes.
 
-    Raises ConfigError, with the node's name, for what is no callback.
+    Raises ConfigError for a node that is no callback.
     """
     made = [(f"callbacks.{name}", make(node)) for name, node in _nodes(config, "callbacks", "callback").items()]
     for key, callback in made:
@@ -113,9 +110,9 @@ def make_callbacks(config: DictConfig) -> list[Callback]:
 
 
 def make_loggers(config: DictConfig, folder: Path, name: str) -> list[Logger]:
-    """The loggers of a config's `logger`; partial ones are given the run's folder and name.
+    """The loggers of a config's `logger`; partial nodes receive the run's folder and name.
 
-    Raises ConfigError, with the node's name, for what is no logger.
+    Raises ConfigError for a node that is no logger.
     """
     loggers: list[Logger] = []
     for key, node in _nodes(config, "logger", "logger").items():
@@ -127,33 +124,33 @@ def make_loggers(config: DictConfig, folder: Path, name: str) -> list[Logger]:
     return loggers
 
 
-def complete(config: DictConfig, key: str, *given: object, **more: object) -> Any:
-    """What the partial node `key` of a config makes of what a run gives it. Raises ConfigError where it cannot."""
+def complete(config: DictConfig, key: str, *args: object, **kwargs: object) -> Any:
+    """Call the partial node `key` of a config with a run's objects. Raises ConfigError when the call fails."""
     factory = make(config[key])
     try:
-        return factory(*given, **more)
+        return factory(*args, **kwargs)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{key} cannot be made: {str(error).splitlines()[0]}") from error
 
 
 def check_nodes(config: DictConfig) -> None:
-    """Raise ConfigError for whatever in `callbacks` and `logger` is nothing that Hydra can instantiate."""
+    """Raise ConfigError for a node of `callbacks` or `logger` that Hydra cannot instantiate."""
     _nodes(config, "callbacks", "callback")
     _nodes(config, "logger", "logger")
 
 
 def _nodes(config: DictConfig, group: str, what: str) -> Mapping[str, DictConfig]:
-    below = config.get(group)
-    if not below:
+    children = config.get(group)
+    if not children:
         return {}
-    if not isinstance(below, DictConfig):
-        raise ConfigError(f"{group} must be {group}=none or a group of nodes with a _target_, not {below!r}.")
+    if not isinstance(children, DictConfig):
+        raise ConfigError(f"{group} must be {group}=none or a group of nodes with a _target_, not {children!r}.")
     nodes: dict[str, DictConfig] = {}
-    for name, node in below.items():
+    for name, node in children.items():
         if node is None or node is False:
             continue
         if not isinstance(node, DictConfig) or "_target_" not in node:
-            others = [str(other) for other in below if other != name]
+            others = [str(other) for other in children if other != name]
             hint = f"; {nearest(str(name), others)}" if others else "."
             raise ConfigError(f"{group}.{name} must be a {what}, a node with a _target_, or false, not {node!r}{hint}")
         nodes[str(name)] = node
@@ -161,14 +158,14 @@ def _nodes(config: DictConfig, group: str, what: str) -> Mapping[str, DictConfig
 
 
 def _check_arguments(arguments: Mapping[str, object]) -> None:
-    """Raise ConfigError for an argument that Lightning's Trainer does not have, or that a run sets by itself."""
-    known = [name for name in inspect.signature(Trainer.__init__).parameters if name not in ("self", *NOT_BY_CONFIG)]
-    ours = ["val_every_n_steps"]
+    """Raise ConfigError for an argument that Lightning's Trainer does not have, or that the run sets itself."""
+    parameters = inspect.signature(Trainer.__init__).parameters
+    known = [name for name in (*parameters, "val_every_n_steps") if name not in ("self", *RESERVED)]
     for name in arguments:
-        if name in NOT_BY_CONFIG:
-            raise ConfigError(f"trainer.{name} cannot be set here; {NOT_BY_CONFIG[name]}.")
+        if name in RESERVED:
+            raise ConfigError(f"trainer.{name} cannot be set here; {RESERVED[name]}.")
         if name not in known:
-            raise ConfigError(f"There is no key 'trainer.{name}'; {nearest(name, [*known, *ours])}")
+            raise ConfigError(f"There is no key 'trainer.{name}'; {nearest(name, known)}")
 
 
 def _profiler(profiler: str | Profiler | None, folder: Path) -> Profiler | None:

@@ -129,7 +129,7 @@ def test_a_softmax_over_all_tokens_sampled_is_the_whole_one() -> None:
     used = torch.tensor([3, 5, 8, 60])
     labels = used[torch.randint(0, 4, (2, 6))]
     values = []
-    for candidates in (None, SampledSoftmax(used, 61, 57).draw(torch.device("cpu"))):
+    for candidates in (None, SampledSoftmax(used, 61, 57).sample(torch.device("cpu"))):
         torch.manual_seed(1)
         hidden, weight = torch.randn(2, 6, 8, requires_grad=True), torch.randn(61, 8, requires_grad=True)
         loss, count = supervised_loss(hidden, weight, labels, candidates)
@@ -151,12 +151,12 @@ def test_sampled_tokens_stand_for_all_that_are_not_sampled() -> None:
         loss, _ = supervised_loss(hidden, weight, label, candidates)
         return float((loss + hidden[0, 0] @ weight[5]).exp())
 
-    drawn = torch.tensor([denominator(softmax.draw(torch.device("cpu"))) for _ in range(3000)])
+    drawn = torch.tensor([denominator(softmax.sample(torch.device("cpu"))) for _ in range(3000)])
     assert drawn.std() > 0
     assert float(drawn.mean()) == pytest.approx(denominator(None), rel=0.03)
 
 
 def test_without_samples_only_the_datas_own_tokens_are_candidates() -> None:
-    candidates = SampledSoftmax(torch.tensor([3, 5]), 61, 0).draw(torch.device("cpu"))
+    candidates = SampledSoftmax(torch.tensor([3, 5]), 61, 0).sample(torch.device("cpu"))
     assert candidates.token_ids.tolist() == [3, 5]
-    assert candidates.places[torch.tensor([3, 5, 6])].tolist() == [0, 1, -1]
+    assert candidates.indices[torch.tensor([3, 5, 6])].tolist() == [0, 1, -1]

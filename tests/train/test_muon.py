@@ -9,7 +9,7 @@ from torch.optim import AdamW, Muon
 
 from resonance.hydra_config import ConfigError
 from resonance.model import GPT2, GPT2Config
-from train.muon import orthogonal
+from train.muon import orthogonalize
 from train.optimizers import muon
 
 SIZES = GPT2Config(vocab_size=11, context_length=8, n_layer=2, n_head=2, n_embd=16, dropout=0.0)
@@ -64,15 +64,15 @@ def test_each_part_moves_as_torchs_own_optimisers_move_it() -> None:
 def test_an_orthogonal_matrix_has_singular_values_near_one_in_the_same_directions(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    inner = u.T @ orthogonal(matrix) @ v.T
-    values = torch.linalg.svdvals(orthogonal(matrix))
+    inner = u.T @ orthogonalize(matrix) @ v.T
+    values = torch.linalg.svdvals(orthogonalize(matrix))
     assert values.max() < 1.3
     assert values[:-2].min() > 0.5
     assert (inner - torch.diag(inner.diagonal())).abs().max() < 0.1
 
 
 def test_no_gradient_makes_no_move() -> None:
-    assert torch.equal(orthogonal(torch.zeros(4, 8)), torch.zeros(4, 8))
+    assert torch.equal(orthogonalize(torch.zeros(4, 8)), torch.zeros(4, 8))
 
 
 def test_a_saved_state_goes_on_to_the_same_weights() -> None:

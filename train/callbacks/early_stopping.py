@@ -1,4 +1,4 @@
-"""Stops a run whose validation loss no longer falls."""
+"""Early stopping on the validation loss."""
 
 from lightning.pytorch.callbacks import EarlyStopping
 
@@ -6,5 +6,5 @@ from train.callbacks.run_folder import MONITOR
 
 
 def early_stopping(*, patience: int | None, min_delta: float) -> EarlyStopping | None:
-    """Lightning's callback on the run's monitored score; None, without a patience, never stops anything."""
+    """Lightning's callback on the run's monitored score; None without a patience."""
     return None if patience is None else EarlyStopping(MONITOR, patience=patience, min_delta=min_delta)

@@ -1,4 +1,4 @@
-"""`metrics.csv`: one row a logged step, numbers in full precision, so that two runs can be compared bit for bit."""
+"""`metrics.csv`: one row per logged step, in full precision, so that two runs can be compared bit for bit."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,11 @@ COLUMNS = ("step", "epoch", "train/loss", "val/loss", "lr", "grad_norm", "tokens
 
 
 class MetricsCSV(Callback):
-    """Writes the run's curve, and hands the same numbers to the loggers.
+    """Writes the metrics of each logged or validated step, and sends them to the loggers.
 
-    There is a row for each step that is logged or validated. `epoch` is that of the step's last micro-batch, from 0;
-    `train/loss` is the step's mean over supervised tokens, `grad_norm` is before clipping, `tokens_per_s` counts the
-    tokens (padding not) since the row before, `seconds` those of this process. A resumed run drops the rows that its
-    checkpoint does not know of and writes them again.
+    `epoch` is that of the step's last micro-batch, from 0; `train/loss` is the step's mean over supervised tokens;
+    `grad_norm` is before clipping; `tokens_per_s` counts tokens without padding since the previous row; `seconds`
+    counts from the start of this process's training. A resumed run replaces the rows after its checkpoint's step.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,13 +52,13 @@ class MetricsCSV(Callback):
         self._row(trainer, pl_module)["val/loss"] = float(trainer.callback_metrics["val/loss"])
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
-        self._flush(trainer)  # by now a validation after the last step has had its say
+        self._flush(trainer)  # the last step's validation, if any, is over
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._flush(trainer)
 
     def _row(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | int]:
-        """The row of the present step, which waits until the step's validation is over."""
+        """The row of the present step; it stays pending until the step's validation is over."""
         assert isinstance(pl_module, SFTModule)
         if self._pending is None:
             self._logged_step = trainer.global_step
@@ -90,7 +89,7 @@ class MetricsCSV(Callback):
 
 
 def read_metrics(path: Path) -> Sequence[Mapping[str, str]]:
-    """The rows of a `metrics.csv`; none where there is no such file. A half-written last line is passed over."""
+    """The rows of a `metrics.csv`; none without such a file. An incomplete last line is skipped."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:

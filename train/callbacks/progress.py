@@ -1,4 +1,4 @@
-"""A progress bar over the whole run; plain lines where there is no terminal."""
+"""A progress bar over the run; plain lines without a terminal."""
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -18,7 +18,7 @@ from train.sft_module import Batch, SFTModule
 
 
 class ProgressBar(Callback):
-    """Steps, loss, learning rate, tokens/s, time spent and left."""
+    """Shows steps, loss, learning rate, tokens/s, elapsed and remaining time."""
 
     def __init__(self) -> None:
         self._console = get_console()

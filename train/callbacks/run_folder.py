@@ -1,4 +1,4 @@
-"""What a run leaves on disk while it trains: the state to resume from, and the weights to use."""
+"""Saves a run's training state and weights."""
 
 import time
 from collections.abc import Mapping
@@ -13,27 +13,26 @@ from resonance.atomic_files import replace_folder, write_text_atomically
 from resonance.checkpoint import METADATA_FILE, MODEL_FILE, STATE_FILE, TRAIN_FILE, Checkpoint
 from resonance.metadata import LAST_FOLDER, LastWeights, Metadata, Monitor
 from resonance.tokenizer import Tokenizer
-from train.checkpointing import between_steps
+from train.checkpointing import align_to_step
 from train.non_finite import check_weights
 from train.sft_module import Batch, SFTModule
 
-MONITOR = "val/loss"  # decides which weights of a run, and which run, are best
+MONITOR = "val/loss"  # selects the best weights of a run, and the best run
 
 
 @dataclass(frozen=True, slots=True)
-class Validated:
-    """A validation: after which step, and what came out."""
+class Validation:
+    """A validation's step and its monitored score."""
 
     step: int
     value: float
 
 
 class RunFolder(Callback):
-    """Saves the config when training starts, `last.ckpt` every so many steps, and weights better than those there.
+    """Saves the config when training starts, `last.ckpt` every `every_n_steps`, and the best (or newest) weights.
 
-    The run's newest weights go into `last/` when it ends, by itself or by a signal. All are written whole or not at
-    all. States are saved between two steps, after the validation that a step may have set off, so that a resumed run
-    neither repeats nor skips anything.
+    The newest weights go into `last/` when the run ends or is interrupted. All writes are atomic. States are saved
+    between two steps, after the validation of a step if any, so that a resumed run neither repeats nor skips anything.
     """
 
     def __init__(
@@ -52,19 +51,19 @@ class RunFolder(Callback):
         self._resume: Mapping[str, object] | None = None
         self._started = time.perf_counter()
         self._saved_step = 0
-        self._served: Validated | None = None  # of the weights on disk
-        self._validated: Validated | None = None  # the newest
-        self._served_step = -1  # of the weights on disk, where this process wrote them
-        self._last = metadata.last  # what lies in last/, from when the run was last ended
+        self._served: Validation | None = None  # of the weights on disk
+        self._validated: Validation | None = None  # the newest one
+        self._served_step = -1  # of the weights on disk, if this process wrote them
+        self._last = metadata.last  # the weights in last/
 
     def describe(self, training: Mapping[str, object], resume: Mapping[str, object] | None) -> None:
-        """Say how the run is trained, for its record, and what resumes it, if it is resumed."""
+        """Add the training record, and the entry of a resume if any, to the run's metadata."""
         self._metadata = replace(self._metadata, training={**training, **self._metadata.training})
         self._resume = resume
 
     @property
     def saved_step(self) -> int:
-        """The step that the state on disk was saved after."""
+        """The step of the state on disk."""
         return self._saved_step
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -74,7 +73,7 @@ class RunFolder(Callback):
             self._metadata = replace(self._metadata, resumes=[*self._metadata.resumes, entry])
         if not trainer.is_global_zero:
             return
-        # Nothing has refused the config, which a resumed run goes by; the record's hash is that of this file.
+        # The config is valid by now. A resume reads this file, and the record has its hash.
         write_text_atomically(self._folder / TRAIN_FILE, self._train_yaml)
         if self._resume is not None and (self._folder / METADATA_FILE).is_file():
             Checkpoint.open(self._folder).record(
@@ -88,30 +87,30 @@ class RunFolder(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if MONITOR not in trainer.callback_metrics:
             return
-        self._validated = Validated(trainer.global_step, float(trainer.callback_metrics[MONITOR]))
+        self._validated = Validation(trainer.global_step, float(trainer.callback_metrics[MONITOR]))
         if not self._best or self._served is None or self._validated.value < self._served.value:
             self._served = self._validated
             self._save_weights(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # For Lightning, the run. A callback that stops it within a step leaves the state saved before.
+        # For Lightning the epoch is the run. If a callback stops it within a step, the earlier state stays.
         if (trainer.fit_loop.total_batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             self.save(trainer, pl_module)
         self._save_last(trainer, pl_module, "finished" if trainer.global_step >= trainer.max_steps else "stopped early")
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        between_steps(checkpoint["loops"]["fit_loop"])
+        align_to_step(checkpoint["loops"]["fit_loop"])
 
     def state_dict(self) -> dict[str, object]:
         return {"served": self._served and [self._served.step, self._served.value]}
 
     def load_state_dict(self, state_dict: dict[str, object]) -> None:
         served = state_dict["served"]
-        self._served = Validated(*served) if isinstance(served, list) else None
+        self._served = Validation(*served) if isinstance(served, list) else None
 
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the state, and the weights where they are not chosen by validation. Call it between two steps."""
-        if self._served is None or not self._best:  # nothing was validated, or the newest weights are wanted
+        """Write the state, and the weights unless validation selects them. Call it between two steps."""
+        if self._served is None or not self._best:  # no validation yet, or the newest weights are served
             self._save_weights(trainer, pl_module)
         trainer.save_checkpoint(self._folder / STATE_FILE)
         self._saved_step = trainer.global_step
@@ -122,12 +121,12 @@ class RunFolder(Callback):
         self._save_last(trainer, pl_module, "interrupted")
 
     def _save_last(self, trainer: Trainer, pl_module: LightningModule, ended: str) -> None:
-        """Put the newest weights into `last/`, and say so beside the weights that are served."""
+        """Write the newest weights into `last/`, and record them beside the served weights."""
         assert isinstance(pl_module, SFTModule)
         check_weights(trainer, pl_module.model)
         if not trainer.is_global_zero:
             return
-        value = self._value_now(trainer)
+        value = self._present_score(trainer)
         metadata = replace(
             self._metadata,
             steps=trainer.global_step,
@@ -150,14 +149,14 @@ class RunFolder(Callback):
         Checkpoint.open(self._folder).record(last=self._last, training=self._training(ended))
 
     def _training(self, ended: str) -> dict[str, object]:
-        """The run's record as of now: its time is that of all its processes, one after another."""
+        """The training record; its duration sums over the original run and all resumes."""
         before = self._metadata.training.get("duration_s")
-        spent = time.perf_counter() - self._started
-        duration = round(spent + (before if isinstance(before, int | float) else 0), 1)
+        elapsed = time.perf_counter() - self._started
+        duration = round(elapsed + (before if isinstance(before, int | float) else 0), 1)
         return {**self._metadata.training, "duration_s": duration, "ended": ended}
 
-    def _value_now(self, trainer: Trainer) -> float | None:
-        """The monitored score of the present weights; None where they were not validated."""
+    def _present_score(self, trainer: Trainer) -> float | None:
+        """The monitored score of the present weights; None if they were not validated."""
         validated = self._validated
         return validated.value if validated is not None and validated.step == trainer.global_step else None
 
@@ -166,7 +165,7 @@ class RunFolder(Callback):
         check_weights(trainer, pl_module.model)
         self._served_step = trainer.global_step
         if trainer.is_global_zero:
-            value = self._value_now(trainer)
+            value = self._present_score(trainer)
             metadata = replace(
                 self._metadata,
                 steps=trainer.global_step,

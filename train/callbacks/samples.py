@@ -1,4 +1,4 @@
-"""Answers by the model as it learns: printed, kept in `samples.jsonl`, and handed to the tracker."""
+"""Sample answers during training: printed, written to `samples.jsonl`, and logged to Weights & Biases."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from train.sft_module import Batch, SFTModule
 
 
 class Samples(Callback):
-    """Greedy answers to a few validation examples, every so many steps."""
+    """Generates greedy answers to a few validation examples every `every_n_steps`."""
 
     def __init__(self, *, every_n_steps: int, count: int, max_new_tokens: int) -> None:
         self._every, self._count, self._max_new_tokens = every_n_steps, count, max_new_tokens
@@ -65,8 +65,8 @@ class Samples(Callback):
     def _answers(self, pl_module: LightningModule, template: ChatTemplate) -> list[str]:
         assert isinstance(pl_module, SFTModule)
         model = pl_module.model
-        room = model.config.context_length - self._max_new_tokens
-        prompts = [template.fit(example.prompt, budget=room).prompt_ids for example in self._examples]
+        budget = model.config.context_length - self._max_new_tokens
+        prompts = [template.fit(example.prompt, budget=budget).prompt_ids for example in self._examples]
         engine = Engine(lora.plain(model), template.tokenizer, max_batch_size=len(prompts), eos_id=template.end_id)
         params = SamplingParams(temperature=0.0, max_new_tokens=self._max_new_tokens)
         answers = [completion.text for completion in engine.generate(prompts, params)]
@@ -75,7 +75,7 @@ class Samples(Callback):
 
 
 def data_of(trainer: Trainer) -> SFTDataModule:
-    """The data that a run trains on."""
+    """The run's data module."""
     data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]  # Lightning sets it in fit
     assert isinstance(data, SFTDataModule)
     return data

@@ -1,4 +1,4 @@
-"""Reports steps whose loss or gradient is far above what is usual for the run."""
+"""Reports steps whose loss or gradient norm is far above the run's recent median."""
 
 from collections import deque
 from pathlib import Path
@@ -8,58 +8,57 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from rich import get_console
 
-from train.events import forget_events, record_event
+from train.events import record_event, remove_events
 from train.sft_module import Batch, SFTModule
 
 
 class SpikeReport(Callback):
-    """Prints a line for each spike, and records it in the run's `events.jsonl`.
+    """Prints each spike and records it in the run's `events.jsonl`.
 
     A spike is a value above `ratio` times the median of the last `window` steps, and above that median by more than
-    `deviations` times their median absolute deviation, so that a noisy run does not report its noise. Nothing is
-    reported before half a window has been seen. A value that is not finite is no spike: it stops the run, or is
-    an overflow of fp16 that is left out by its scaler.
+    `deviations` times their median absolute deviation, so that the noise of a noisy run is not reported. Reports start
+    after half a window. A non-finite value is no spike: it stops the run, or fp16's scaler skips its step.
     """
 
     def __init__(self, ratio: float, deviations: float, window: int) -> None:
         self._ratio, self._deviations, self._window = ratio, deviations, window
-        self._usual: dict[str, deque[float]] = {name: deque(maxlen=window) for name in ("train/loss", "grad_norm")}
-        self._seen_step = 0
+        self._history: dict[str, deque[float]] = {name: deque(maxlen=window) for name in ("train/loss", "grad_norm")}
+        self._last_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._seen_step = trainer.global_step
+        self._last_step = trainer.global_step
         if trainer.is_global_zero:
-            forget_events(Path(trainer.default_root_dir), "spike", trainer.global_step)
+            remove_events(Path(trainer.default_root_dir), "spike", trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, SFTModule)
-        if trainer.global_step == self._seen_step:
+        if trainer.global_step == self._last_step:
             return
-        self._seen_step = trainer.global_step
+        self._last_step = trainer.global_step
         for name, value in (("train/loss", pl_module.step_loss), ("grad_norm", pl_module.step_grad_norm)):
-            usual = self._spike(name, value)
-            self._usual[name].append(value)
+            usual = self._usual_if_spike(name, value)
+            self._history[name].append(value)
             if usual is None or not trainer.is_global_zero:
                 continue
-            get_console().print(f"step {self._seen_step}  {name} {value:.3g} is a spike: usual is {usual:.3g}")
+            get_console().print(f"step {self._last_step}  {name} {value:.3g} is a spike: usual is {usual:.3g}")
             record_event(
-                Path(trainer.default_root_dir), "spike", self._seen_step, {"of": name, "value": value, "usual": usual}
+                Path(trainer.default_root_dir), "spike", self._last_step, {"of": name, "value": value, "usual": usual}
             )
 
-    def _spike(self, name: str, value: float) -> float | None:
-        """The usual value if this one is a spike."""
-        before = self._usual[name]
-        if len(before) < self._window / 2 or not value < float("inf"):
+    def _usual_if_spike(self, name: str, value: float) -> float | None:
+        """The recent median if the value is a spike, else None."""
+        history = self._history[name]
+        if len(history) < self._window / 2 or not value < float("inf"):
             return None
-        usual = median(before)
-        deviation = median(abs(other - usual) for other in before)
+        usual = median(history)
+        deviation = median(abs(other - usual) for other in history)
         return usual if value > max(self._ratio * usual, usual + self._deviations * deviation) else None
 
     def state_dict(self) -> dict[str, list[float]]:
-        return {name: list(values) for name, values in self._usual.items()}
+        return {name: list(values) for name, values in self._history.items()}
 
     def load_state_dict(self, state_dict: dict[str, list[float]]) -> None:
         for name, values in state_dict.items():
-            self._usual[name].extend(values)
+            self._history[name].extend(values)

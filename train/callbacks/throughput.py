@@ -1,4 +1,4 @@
-"""Tokens a second, between one look and the next."""
+"""Measures tokens per second."""
 
 import time
 
@@ -6,28 +6,28 @@ from lightning import Trainer
 
 
 class Throughput:
-    """A stopwatch for a running count of tokens."""
+    """A stopwatch for a growing token count."""
 
     def __init__(self) -> None:
-        self._began = self._since = time.perf_counter()
+        self._started = self._lap_started = time.perf_counter()
         self._tokens = 0
 
     def start(self, tokens: int) -> None:
-        """Begin to measure at a count of `tokens`."""
-        self._began = self._since = time.perf_counter()
+        """Start measuring at a count of `tokens`."""
+        self._started = self._lap_started = time.perf_counter()
         self._tokens = tokens
 
     def lap(self, tokens: int) -> float:
-        """Tokens a second since the last lap, or the start."""
+        """Tokens per second since the last lap, or since the start."""
         now = time.perf_counter()
-        rate = (tokens - self._tokens) / (now - self._since)
-        self._since, self._tokens = now, tokens
+        rate = (tokens - self._tokens) / (now - self._lap_started)
+        self._lap_started, self._tokens = now, tokens
         return rate
 
     @property
     def seconds(self) -> float:
         """Seconds since the start."""
-        return time.perf_counter() - self._began
+        return time.perf_counter() - self._started
 
 
 def logged_every(trainer: Trainer) -> int:

@@ -1,4 +1,4 @@
-"""Decides after which optimiser steps a run validates."""
+"""Schedules validation by optimiser steps."""
 
 import math
 
@@ -9,7 +9,7 @@ from train.sft_module import Batch
 
 
 class ValidationSchedule(Callback):
-    """Validates every so many optimiser steps, or after the step that ends an epoch; and always after the last step."""
+    """Validates every `every_n_steps`, or after the step that ends an epoch; and always after the last step."""
 
     def __init__(self, every_n_steps: int | None, epoch_length: int) -> None:
         self._every, self._epoch_length = every_n_steps, epoch_length
@@ -18,11 +18,11 @@ class ValidationSchedule(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, batch_idx: int
     ) -> None:
         batches = trainer.fit_loop.total_batch_idx + 1
-        stepped = batches % trainer.accumulate_grad_batches == 0
-        # Lightning validates when this number divides that of the batches so far.
-        trainer.val_check_batch = batches if stepped and self._due(trainer, batches) else math.inf
+        is_step = batches % trainer.accumulate_grad_batches == 0
+        # Lightning validates when this number divides the number of batches so far.
+        trainer.val_check_batch = batches if is_step and self._is_due(trainer, batches) else math.inf
 
-    def _due(self, trainer: Trainer, batches: int) -> bool:
+    def _is_due(self, trainer: Trainer, batches: int) -> bool:
         if trainer.global_step >= trainer.max_steps:
             return True
         if self._every is not None:
@@ -31,9 +31,9 @@ class ValidationSchedule(Callback):
 
 
 def total_steps(*, max_steps: int | None, max_epochs: int | None, epoch_length: int, accumulate: int) -> int:
-    """Optimiser steps of a run: what comes first of both limits, 3 epochs without any.
+    """The optimiser steps of a run: the smaller of both limits, or 3 epochs without limits.
 
-    Epochs end with the step that sees their last batch: its other micro-batches are the next epoch's first ones.
+    An epoch ends with the step that includes its last batch; that step's other micro-batches start the next epoch.
     """
     if max_epochs is None:
         if max_steps is not None:
