@@ -1,7 +1,7 @@
-"""The family of requests that nothing here teaches an answer to: the answer says what the model can do instead.
+"""The `beyond` family: requests outside the model's skills; the answer says what the model can do instead.
 
-The requests share words with the other families (countries, animals, things), so that what is asked decides, and not
-what it is about.
+The requests share words with the other families (countries, animals, things), so that the model must recognise the kind
+of request, not its subject.
 """
 
 from __future__ import annotations
@@ -11,22 +11,18 @@ from itertools import product
 
 from data.basics.family import Family, Row, Task, ask
 from data.basics.pools import ANIMALS, FIRST_NAMES, JOBS, MACHINES, THINGS, TOWNS
-from data.basics.tables import COUNTRIES
+from data.basics.tables import COUNTRIES, phrases
 
 ANSWER = "I have not learned that. I can tell facts, do sums, change words and answer from sources."
 
 
-def _phrases(text: str) -> tuple[str, ...]:
-    return tuple(" ".join(part.split()) for part in text.split(","))
-
-
-_PIECES = _phrases(
+_PIECES = phrases(
     """a poem, a song, a story, a letter, an essay, a play, a speech, a rhyme, a limerick, a fairy tale, a report,
     an article, a review, a blog post, a novel, a film script, a sonnet, a joke, a riddle, a diary, a lullaby,
     a ballad, a tweet, a headline, a love letter, a short text, two lines, a few words, an ode, a hymn"""
 )
 _THEMES = (
-    _phrases(
+    phrases(
         """the sea, spring, winter, love, the moon, war, peace, friendship, rain, my mother, a long journey, hope, the
         stars, snow, music, old age, the forest, a rainy day, summer, the sun, time, space, football, cooking, money"""
     )
@@ -34,9 +30,9 @@ _THEMES = (
     + tuple(row["country"] for row in COUNTRIES[::3])
     + tuple(f"the {thing}" for thing in THINGS[::4])
 )
-_LANGUAGES = _phrases("French, German, Spanish, Italian, Latin, Greek, Chinese, Japanese, Russian, Arabic, Dutch")
+_LANGUAGES = phrases("French, German, Spanish, Italian, Latin, Greek, Chinese, Japanese, Russian, Arabic, Dutch")
 _QUESTIONS = (
-    _phrases(
+    phrases(
         """Who won the world cup, What is the meaning of life, What is love, How does a computer work, Why is the sky
         blue, How do planes fly, What happened in the last war, Who is the president, What is the weather today, What
         time is it, How old is the universe, Why do we dream, What is quantum physics, How do I lose weight, What
@@ -49,8 +45,8 @@ _QUESTIONS = (
     + tuple(f"Who invented the {machine}" for machine in MACHINES[::2])
     + tuple(f"How much does a {job} earn" for job in JOBS[::2])
 )
-_DEEDS = (
-    _phrases(
+_ACTIONS = (
+    phrases(
         """Play some music, Order a pizza, Book a flight, Call my brother, Set an alarm, Open the window, Turn on the
         light, Draw a picture, Tell me a joke, Sing a song, Write some code, Write a program, Make a plan for my day,
         Give me advice, Sum up this book, Do my homework, Find me a job, Solve this equation, Plan a trip, Buy some
@@ -62,7 +58,7 @@ _DEEDS = (
 
 
 def _pieces(count: int) -> tuple[Row, ...]:
-    """Pairs of something to write and what it is to be about."""
+    """Pairs of a kind of text and its theme."""
     pairs = list(product(_PIECES, _THEMES))
     return tuple({"piece": piece, "theme": theme} for piece, theme in random.Random(5).sample(pairs, count))
 
@@ -110,14 +106,14 @@ beyond = Family(
             ),
         ),
         Task(
-            tuple({"deed": deed, "deed_lower": deed[0].lower() + deed[1:]} for deed in _DEEDS),
+            tuple({"action": action, "action_lower": action[0].lower() + action[1:]} for action in _ACTIONS),
             ask(
                 ANSWER,
-                "{deed}.",
-                "{deed}",
-                "{deed}, please.",
-                "Can you {deed_lower}?",
-                "Please {deed_lower}.",
+                "{action}.",
+                "{action}",
+                "{action}, please.",
+                "Can you {action_lower}?",
+                "Please {action_lower}.",
             ),
         ),
     ),

@@ -1,4 +1,4 @@
-"""The family that repeats what it is given: words, names, numbers and whole sentences."""
+"""The `copying` family: repeats words, names, numbers and whole sentences."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from data.basics.topics import TOPICS
 
 
 def _listings(count: int) -> tuple[Row, ...]:
-    """Two to six words that have nothing to do with one another."""
+    """Lists of two to six unrelated words."""
     rng = random.Random(3)
-    pool = sorted({word for topic in TOPICS for word in (*topic.subjects, *topic.told)})
+    pool = sorted({word for topic in TOPICS for word in (*topic.subjects, *topic.values)})
     return tuple({"text": ", ".join(rng.sample(pool, rng.randint(2, 6)))} for _ in range(count))
 
 
 def _sentences(count: int) -> tuple[Row, ...]:
-    """Facts of all kinds."""
+    """Facts of all topics."""
     rng = random.Random(4)
     texts: dict[str, None] = {}
     while len(texts) < count:
         topic = rng.choice(TOPICS)
-        texts[Fact(topic, rng.choice(topic.subjects), rng.choice(topic.told)).text] = None
+        texts[Fact(topic, rng.choice(topic.subjects), rng.choice(topic.values)).text] = None
     return tuple({"text": text} for text in texts)
 
 

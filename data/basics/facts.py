@@ -1,4 +1,4 @@
-"""Families whose answers are closed facts."""
+"""Families of closed-book facts."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ everyday = Family(
 
 
 def _cycle(words: tuple[str, ...]) -> tuple[Row, ...]:
-    """Each word of a cycle with its two neighbours."""
+    """Each word of a cycle with its neighbours."""
     n = len(words)
     return tuple({"it": word, "next": words[(i + 1) % n], "previous": words[i - 1]} for i, word in enumerate(words))
 

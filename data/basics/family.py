@@ -1,4 +1,4 @@
-"""What a family of tasks is: contents, wordings, and how the two become a conversation."""
+"""Families of tasks: contents and wordings, and how they combine into conversations."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from resonance.chat_template import Message
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """One way to put a task: format strings over a content's fields.
+    """One wording of a task: format strings over a content's fields.
 
-    `before` holds earlier turns as (user, assistant); `context` is the text that the answers draw on, given with
-    the first question.
+    `before` holds earlier (user, assistant) turns; `context` is the text behind the answers, attached to the first
+    question.
     """
 
     question: str
@@ -25,7 +25,7 @@ class Wording:
     before: tuple[tuple[str, str], ...] = ()
 
     def render(self, fields: Row) -> tuple[Message, ...]:
-        """The conversation, ending with the assistant's answer."""
+        """Render the conversation, which ends with the assistant's answer."""
         context = None if self.context is None else self.context.format_map(fields)
         messages: list[Message] = []
         for question, answer in (*self.before, (self.question, self.answer)):
@@ -39,10 +39,10 @@ Vary: TypeAlias = Callable[[Row, random.Random], Row]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One relation: every content can be put in every wording.
+    """A relation whose contents combine with all wordings.
 
-    `vary` adds fields that are free to differ each time (the order of a listing, sentences beside the point).
-    Two different (content, wording) pairs must never give the same question in the same context.
+    `vary` adds random fields (the order of a list, irrelevant sentences). Two different (content, wording) pairs must
+    never produce the same question in the same context.
     """
 
     contents: tuple[Row, ...]
@@ -50,7 +50,7 @@ class Task:
     vary: Vary | None = None
 
     def make(self, content: int, wording: int, rng: random.Random) -> tuple[Message, ...]:
-        """The conversation for a content and a wording, by their indices."""
+        """The conversation of a content and a wording, given by index."""
         fields = self.contents[content]
         if self.vary is not None:
             fields = fields | self.vary(fields, rng)
@@ -59,7 +59,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Tasks that are reported together. `weight` is the family's share of training, relative to 1."""
+    """Tasks that are reported together. `weight` is the family's relative share of training."""
 
     name: str
     tasks: tuple[Task, ...]
@@ -67,10 +67,10 @@ class Family:
 
 
 def ask(answer: str, *questions: str, context: str | None = None) -> tuple[Wording, ...]:
-    """Several questions with the same form of answer."""
+    """Several questions with the same answer."""
     return tuple(Wording(question, answer, context) for question in questions)
 
 
 def with_article(noun: str) -> str:
-    """The noun with `a` or `an`, by its first letter."""
+    """The noun with its article, `a` or `an`."""
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

@@ -7,7 +7,7 @@ import random
 from data.basics.family import Family, Row, Task, ask, with_article
 from data.basics.tables import COLOURS, NAMES, NUMBER_WORDS, OBJECTS, SHORT_WORDS, SIZES
 
-# Within ten: the parts and the results.
+# All operands and results are at most ten.
 _SUMS = tuple({"a": str(a), "b": str(b), "sum": str(a + b)} for a in range(1, 10) for b in range(1, 11 - a))
 _DIFFERENCES = tuple({"a": str(a), "b": str(b), "rest": str(a - b)} for a in range(2, 11) for b in range(1, a))
 
@@ -67,7 +67,7 @@ number_words = Family(
 
 
 def _lists(words: tuple[str, ...], seed: int) -> tuple[Row, ...]:
-    """Twelve different lists of each length from 2 to 5."""
+    """Twelve different lists per length from 2 to 5."""
     rng = random.Random(seed)
     rows: dict[str, Row] = {}
     for length in range(2, 6):
@@ -109,12 +109,12 @@ counting = Family(
 )
 
 
-# Every pair of different numbers from 1 to 10.
+# All pairs of different numbers from 1 to 10.
 _PAIRS = tuple({"low": str(low), "high": str(high)} for low in range(1, 11) for high in range(low + 1, 11))
 
 
 def _either_order(fields: Row, rng: random.Random) -> Row:
-    """The two of a pair in a random order."""
+    """A pair in random order."""
     one, other = rng.sample((fields["low"], fields["high"]), 2)
     return {"one": one, "other": other}
 

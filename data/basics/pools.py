@@ -1,64 +1,53 @@
-"""The words that notes and sources are made of: subjects, and what is told of them. Knows nothing of sentences.
+"""The subjects and values of the facts in notes and sources. Knows nothing of sentences.
 
-Names of towns and people are made up of syllables, so that there are many and a model cannot know them.
+Names of towns and people are combined from syllables, so that there are many and a model cannot know them.
 """
 
 from __future__ import annotations
 
 from itertools import product
 
-from data.basics.tables import COLOURS, NAMES, OBJECTS, ROOMS
+from data.basics.tables import COLOURS, NAMES, OBJECTS, ROOMS, phrases, words
 
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
-def _phrases(text: str) -> tuple[str, ...]:
-    return tuple(" ".join(part.split()) for part in text.split(","))
-
-
-HOURS = _words("six seven eight nine ten eleven noon one two three four five")
-PLACES = _phrases(
+HOURS = words("six seven eight nine ten eleven noon one two three four five")
+PLACES = phrases(
     """library, museum, bank, shop, pool, cafe, theatre, zoo, bakery, pharmacy, cinema, gallery, market, station,
     castle, park, restaurant, hotel, gym, school, town hall, post office, ticket office, garden centre,
     harbour office, book shop, sports hall, boat house, bike shop, toy museum"""
 )
-THINGS = OBJECTS + _phrases(
+THINGS = OBJECTS + phrases(
     """lamp, table, phone, clock, mirror, knife, ladder, umbrella, wallet, camera, guitar, bottle, basket,
     blanket, candle, carpet, sofa, drum, spoon, vase, tent, rope, bucket, suitcase, helmet"""
 )
-PLACES_OF_THINGS = ROOMS + _phrases("cellar, attic, hall, bathroom, shed, tower, bedroom, studio, workshop, barn")
+PLACES_OF_THINGS = ROOMS + phrases("cellar, attic, hall, bathroom, shed, tower, bedroom, studio, workshop, barn")
 ALL_COLOURS = (*COLOURS, "grey", "orange", "purple", "silver")
-MATERIALS = _words(
-    "wood stone copper glass steel silver leather paper cotton wool brick marble bronze clay rubber gold"
-)
-MACHINES = _phrases(
+MATERIALS = words("wood stone copper glass steel silver leather paper cotton wool brick marble bronze clay rubber gold")
+MACHINES = phrases(
     """coffee machine, washing machine, heat pump, router, printer, boiler, fridge, oven, drill, dishwasher,
     vacuum cleaner, water heater, lawn mower, sewing machine, air conditioner, ice maker, hair dryer, copier,
     scanner, generator"""
 )
-PARTS = _words("filter battery seal belt cable fuse lid motor sensor hose pump brush")
-EVENTS = _phrases(
+PARTS = words("filter battery seal belt cable fuse lid motor sensor hose pump brush")
+EVENTS = phrases(
     """concert, festival, race, meeting, exam, parade, fair, match, auction, wedding, lecture, dance, boat trip,
     guided tour, book sale, chess evening, cooking class, swimming lesson, film night, flea market"""
 )
-DISHES = _words("soup bread cake stew pie salad pudding omelette curry pizza risotto porridge lasagne jam cheese")
-ANIMALS = _words(
+DISHES = words("soup bread cake stew pie salad pudding omelette curry pizza risotto porridge lasagne jam cheese")
+ANIMALS = words(
     "goat horse rabbit parrot turtle monkey bear fox owl otter swan donkey camel zebra seal beaver hedgehog"
 )
-FOODS = _words("grass carrots apples nuts fish leaves seeds bread corn berries insects hay rice roots honey beans")
-JOBS = _words(
+FOODS = words("grass carrots apples nuts fish leaves seeds bread corn berries insects hay rice roots honey beans")
+JOBS = words(
     "baker teacher pilot farmer doctor nurse painter cook builder driver dentist lawyer writer singer gardener"
 )
-FORMS = _phrases(
+FORMS = phrases(
     "tax form, travel form, holiday form, sick note, order form, report, contract, invoice, receipt, timetable"
 )
-OFFICES = _phrases(
+OFFICES = phrases(
     "main office, front desk, help desk, kitchen, workshop, reception, clinic, harbour master, garage, lab"
 )
 
-NOUNS = _words(
+NOUNS = words(
     """harbour lighthouse ferry bridge tower river lake forest valley island beach mountain village square street
     garden farm mill well church temple palace tunnel canal dam road railway airport factory mine quarry
     hospital theatre stadium prison court bank store kitchen engine wheel brake chain saddle sail anchor boat
@@ -76,13 +65,13 @@ NOUNS = _words(
 PREDICATES = tuple(
     f"{done} {by}"
     for done, by in product(
-        _phrases(
+        phrases(
             """was found by, was sold to, was drawn by, was saved by, is looked after by, was named after, was
             paid for by, was described by, was repaired by, belonged to"""
         ),
         NAMES[::2],
     )
-) + _phrases(
+) + phrases(
     """is older than the town, is closed in winter, needs very little water, is checked twice a year, was lost in
     the war, comes from the south, grows in the shade, can be seen at night, is kept in a cold room, must be
     signed by hand, was moved to the north, has three doors, is painted every spring, weighs about two tonnes,
@@ -92,20 +81,20 @@ PREDICATES = tuple(
     soup, opens only in summer, may not be copied"""
 )
 
-FIRST_NAMES = NAMES + _words(
+FIRST_NAMES = NAMES + words(
     "Clara Simon Nora Felix Ruth Oscar Helen Victor Irene Martin Julia Robert Diana Leo Eva Max"
 )
-TOWN_HEADS = _words("Var Tol Bren Hal Mor Kel Sten Lin Ost Fal Dun Wes Nor Gar Pel Ash Ren Hol Mar Cor")
-TOWN_TAILS = _words("ness holm ford by stad mouth wick burg dale field ham ton vik mere gate lund")
+TOWN_HEADS = words("Var Tol Bren Hal Mor Kel Sten Lin Ost Fal Dun Wes Nor Gar Pel Ash Ren Hol Mar Cor")
+TOWN_TAILS = words("ness holm ford by stad mouth wick burg dale field ham ton vik mere gate lund")
 TOWNS = tuple(head + tail for head, tail in product(TOWN_HEADS, TOWN_TAILS))
-NAME_HEADS = _words("Ander Berg Cald Dahl Ek Fenn Grim Hask Jarl Krog Lind Moss")
-NAME_TAILS = _words("sen er ley man strom ov ins sted")
+NAME_HEADS = words("Ander Berg Cald Dahl Ek Fenn Grim Hask Jarl Krog Lind Moss")
+NAME_TAILS = words("sen er ley man strom ov ins sted")
 SURNAMES = tuple(head + tail for head, tail in product(NAME_HEADS, NAME_TAILS))
 PEOPLE = tuple(f"{first} {last}" for first, last in zip(FIRST_NAMES * 3, SURNAMES, strict=True))
 
 
 def numbers(first: int, last: int, step: int) -> tuple[str, ...]:
-    """Numbers as they are written, from `first` to at most `last`."""
+    """The numbers from `first` to at most `last`, as text."""
     return tuple(map(str, range(first, last + 1, step)))
 
 

@@ -1,7 +1,7 @@
-"""Families whose answers must be found in a given context: short notes, and numbered sources.
+"""Families whose answers are in a given context: short notes, and numbered sources.
 
-Answers repeat the fact as the context has it: to tell which of several facts is asked for, a small model then has
-to go on with a sentence that it has begun, which it learns sooner than to look two things up at once.
+Answers repeat the context's sentence. A small model learns to continue a sentence that it has started sooner than to
+retrieve two things at once.
 """
 
 from __future__ import annotations
@@ -14,46 +14,47 @@ from typing import TypeAlias
 from data.basics.family import Family, Row, Task, Vary, Wording, ask
 from data.basics.tables import COLOURS, HOURS, NAMES, OBJECTS, OPEN_PLACES, ROOMS, SITES
 
-# How many facts or sources stand beside the one that is asked for, drawn from these.
+# The number of other facts or sources in a context, drawn from these.
 _OTHERS = (0, 0, 1, 1, 2)
 _OTHERS_OF_FOLLOW_UPS = (1, 2)
 
-Facts: TypeAlias = Sequence[tuple[str, str]]  # a subject and what is told of it
+Facts: TypeAlias = Sequence[tuple[str, str]]  # (subject, value)
 
 
-def _among(
-    others: tuple[int, ...],
+def _context(
+    counts: tuple[int, ...],
     subjects: tuple[str, ...],
-    told: tuple[str, ...],
+    values: tuple[str, ...],
     write: Callable[[Facts, random.Random], Row],
 ) -> Vary:
-    """A context in which no word stands in two facts, made by `write`, and one of the other facts.
+    """Adds the context that `write` makes of the content's fact and others; no word occurs in two facts.
 
-    Adds what `write` gives, and `other`, `other_told` and `other_number` of a fact beside the content's own, where
-    there is one; `number` counts the content's own fact, from 1.
+    Also adds the `number` of the content's fact, from 1, and if there are other facts, `other`, `other_value` and
+    `other_number` of one of them.
     """
 
     def vary(fields: Row, rng: random.Random) -> Row:
-        count = rng.choice(others)
-        beside = rng.sample([word for word in subjects if word != fields["subject"]], count)
-        told_beside = rng.sample([word for word in told if word != fields["told"]], count)
-        facts = [(fields["subject"], fields["told"]), *zip(beside, told_beside, strict=True)]
+        count = rng.choice(counts)
+        other_subjects = rng.sample([word for word in subjects if word != fields["subject"]], count)
+        other_values = rng.sample([word for word in values if word != fields["value"]], count)
+        facts = [(fields["subject"], fields["value"]), *zip(other_subjects, other_values, strict=True)]
         rng.shuffle(facts)
         numbers = {subject: str(number) for number, (subject, _) in enumerate(facts, start=1)}
         added = write(facts, rng) | {"number": numbers[fields["subject"]]}
-        if beside:
-            added |= {"other": beside[0], "other_told": told_beside[0], "other_number": numbers[beside[0]]}
+        if other_subjects:
+            other = other_subjects[0]
+            added |= {"other": other, "other_value": other_values[0], "other_number": numbers[other]}
         return added
 
     return vary
 
 
-def _grid(subjects: tuple[str, ...], told: tuple[str, ...]) -> tuple[Row, ...]:
-    return tuple({"subject": subject, "told": word} for subject, word in product(subjects, told))
+def _grid(subjects: tuple[str, ...], values: tuple[str, ...]) -> tuple[Row, ...]:
+    return tuple({"subject": subject, "value": word} for subject, word in product(subjects, values))
 
 
 def _follow_ups(first: tuple[str, str], answer: str, context: str) -> tuple[Wording, ...]:
-    """Questions that follow a first one about the same context."""
+    """Follow-up questions about the same context."""
     return tuple(
         Wording(question, answer, context, before=(first,))
         for question in (
@@ -65,20 +66,20 @@ def _follow_ups(first: tuple[str, str], answer: str, context: str) -> tuple[Word
     )
 
 
-def _notes(fact: str, told: tuple[str, ...], first: str, *questions: str) -> tuple[Task, Task]:
-    """Single questions about notes of one form, and follow-ups to a first question."""
+def _notes(fact: str, values: tuple[str, ...], first: str, *questions: str) -> tuple[Task, Task]:
+    """Single questions about notes of one kind of fact, and follow-ups."""
 
     def write(facts: Facts, rng: random.Random) -> Row:
-        return {"notes": " ".join(fact.format(subject=subject, told=word) for subject, word in facts)}
+        return {"notes": " ".join(fact.format(subject=subject, value=word) for subject, word in facts)}
 
-    contents = _grid(OBJECTS, told)
-    first_turn = (first, fact.format(subject="{other}", told="{other_told}"))
+    contents = _grid(OBJECTS, values)
+    first_turn = (first, fact.format(subject="{other}", value="{other_value}"))
     return (
-        Task(contents, ask(fact, *questions, context="{notes}"), _among(_OTHERS, OBJECTS, told, write)),
+        Task(contents, ask(fact, *questions, context="{notes}"), _context(_OTHERS, OBJECTS, values, write)),
         Task(
             contents,
             _follow_ups(first_turn, fact, "{notes}"),
-            _among(_OTHERS_OF_FOLLOW_UPS, OBJECTS, told, write),
+            _context(_OTHERS_OF_FOLLOW_UPS, OBJECTS, values, write),
         ),
     )
 
@@ -87,7 +88,7 @@ context = Family(
     "context",
     (
         *_notes(
-            "The {subject} is in the {told}.",
+            "The {subject} is in the {value}.",
             ROOMS,
             "Where can I find the {other}?",
             "Where is the {subject}?",
@@ -96,7 +97,7 @@ context = Family(
             "Find the place of the {subject}.",
         ),
         *_notes(
-            "The {subject} is {told}.",
+            "The {subject} is {value}.",
             COLOURS,
             "What is the colour of the {other}?",
             "What colour is the {subject}?",
@@ -105,7 +106,7 @@ context = Family(
             "Tell me the colour of the {subject}.",
         ),
         *_notes(
-            "The {subject} belongs to {told}.",
+            "The {subject} belongs to {value}.",
             NAMES,
             "Whose is the {other}?",
             "Who owns the {subject}?",
@@ -119,7 +120,7 @@ context = Family(
 
 
 def _write_sources(facts: Facts, rng: random.Random) -> Row:
-    """Numbered sources, one a fact, in the form in which retrieval gives them."""
+    """Numbered sources, one per fact, in the format of retrieval."""
     lines = [
         f"[{number}] {place.capitalize()} ({rng.choice(SITES)}): The {place} opens at {hour}."
         for number, (place, hour) in enumerate(facts, start=1)
@@ -128,13 +129,13 @@ def _write_sources(facts: Facts, rng: random.Random) -> Row:
 
 
 def _sources_without(fields: Row, rng: random.Random) -> Row:
-    """One to three sources, none of them about the place asked for."""
+    """One to three sources without the place in question."""
     count = 1 + rng.choice(_OTHERS)
     places = rng.sample([place for place in OPEN_PLACES if place != fields["subject"]], count)
     return _write_sources(list(zip(places, rng.sample(HOURS, count), strict=True)), rng)
 
 
-_OPENS = "The {subject} opens at {told} [{number}]."
+_OPENS = "The {subject} opens at {value} [{number}]."
 _QUESTIONS = (
     "When does the {subject} open?",
     "At what time does the {subject} open?",
@@ -149,16 +150,16 @@ sources = Family(
         Task(
             _grid(OPEN_PLACES, HOURS),
             ask(_OPENS, *_QUESTIONS, context="{sources}"),
-            _among(_OTHERS, OPEN_PLACES, HOURS, _write_sources),
+            _context(_OTHERS, OPEN_PLACES, HOURS, _write_sources),
         ),
         Task(
             _grid(OPEN_PLACES, HOURS),
             _follow_ups(
-                ("When can I visit the {other}?", "The {other} opens at {other_told} [{other_number}]."),
+                ("When can I visit the {other}?", "The {other} opens at {other_value} [{other_number}]."),
                 _OPENS,
                 "{sources}",
             ),
-            _among(_OTHERS_OF_FOLLOW_UPS, OPEN_PLACES, HOURS, _write_sources),
+            _context(_OTHERS_OF_FOLLOW_UPS, OPEN_PLACES, HOURS, _write_sources),
         ),
         Task(
             tuple({"subject": place} for place in OPEN_PLACES),

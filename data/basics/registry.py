@@ -1,4 +1,4 @@
-"""The list of all built-in families, and of those that are there for being mixed into other data."""
+"""The registry of built-in families, and of those for mixing into other data."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ FAMILIES = {
     )
 }
 
-# Harder ones, made where they are asked for by name: too much for the few minutes of the demo, and what a pretrained
-# model needs to see among other data before it answers from sources.
+# Harder families, included only by name: too hard for the few minutes of the demo, but needed by a pretrained model
+# that is to answer from sources.
 MIX_IN = {family.name: family for family in (notes.notes, cited.cited, copying.copying)}

@@ -1,6 +1,6 @@
-"""The closed lists that the built-in tasks draw on: facts, word forms, names. Knows nothing of wordings.
+"""Word lists and tables of the built-in tasks: facts, word forms, names. Knows nothing of wordings.
 
-Words are common ones that GPT-2's tokenizer keeps whole where that helps a small model to learn them.
+Words are common ones; those that a small model must learn whole are single tokens of GPT-2's tokenizer.
 """
 
 from __future__ import annotations
@@ -11,14 +11,20 @@ Row: TypeAlias = dict[str, str]
 
 
 def _table(columns: str, text: str) -> tuple[Row, ...]:
-    """Rows of a table written as lines of comma-separated cells under the given column names."""
+    """A table from lines of comma-separated cells and the given column names."""
     names = columns.split()
     rows = [[cell.strip() for cell in line.split(",")] for line in text.strip().splitlines()]
     return tuple(dict(zip(names, row, strict=True)) for row in rows)
 
 
-def _words(text: str) -> tuple[str, ...]:
+def words(text: str) -> tuple[str, ...]:
+    """Words separated by white space."""
     return tuple(text.split())
+
+
+def phrases(text: str) -> tuple[str, ...]:
+    """Phrases separated by commas."""
+    return tuple(" ".join(part.split()) for part in text.split(","))
 
 
 COUNTRIES = _table(
@@ -305,8 +311,8 @@ PAST = _table(
     """,
 )
 
-# Short words whose letters and capitals a small model can learn one by one.
-SHORT_WORDS = _words(
+# Short words whose letters and capitals a small model can learn individually.
+SHORT_WORDS = words(
     "cat dog sun car bus cup hat pen box bed red map key sea sky tea egg ice arm leg "
     "fox cow pig bee man boy day bag oil win"
 )
@@ -411,7 +417,7 @@ JOBS = _table(
     """,
 )
 
-# What can be said of a thing, rightly and wrongly.
+# Right and wrong predicates of a subject.
 PREDICATES = _table(
     "subject right wrong",
     """
@@ -451,16 +457,16 @@ PREDICATES = _table(
     """,
 )
 
-DAYS = _words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
-MONTHS = _words("January February March April May June July August September October November December")
-NUMBER_WORDS = _words("zero one two three four five six seven eight nine ten eleven twelve")
+DAYS = words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+MONTHS = words("January February March April May June July August September October November December")
+NUMBER_WORDS = words("zero one two three four five six seven eight nine ten eleven twelve")
 
-NAMES = _words("Anna Tom Mary Peter Lucy David Emma Paul Sarah John Alice Mark James Laura Adam Henry")
-ROOMS = _words("kitchen garden garage office library school park church")
-COLOURS = _words("red blue green yellow black white brown pink")
-OBJECTS = _words("hat chair bag cup coat ball box book key pen")
-SORT_WORDS = _words("apple ball cat dog egg fish gold hat ice king moon nose oil pen rain sun")
-SIZES = _words("ant mouse cat dog goat horse elephant whale")  # small to large
+NAMES = words("Anna Tom Mary Peter Lucy David Emma Paul Sarah John Alice Mark James Laura Adam Henry")
+ROOMS = words("kitchen garden garage office library school park church")
+COLOURS = words("red blue green yellow black white brown pink")
+OBJECTS = words("hat chair bag cup coat ball box book key pen")
+SORT_WORDS = words("apple ball cat dog egg fish gold hat ice king moon nose oil pen rain sun")
+SIZES = words("ant mouse cat dog goat horse elephant whale")  # small to large
 SUBJECT_VERBS = _table(
     "subject verb",
     """
@@ -472,7 +478,7 @@ SUBJECT_VERBS = _table(
     It, is
     """,
 )
-ADJECTIVES = _words("cold tired happy late ready wrong old new full open")
-OPEN_PLACES = _words("library museum bank shop pool cafe theatre zoo")
-HOURS = _words("six seven eight nine ten eleven")
-SITES = _words("town.example news.example guide.example city.example")
+ADJECTIVES = words("cold tired happy late ready wrong old new full open")
+OPEN_PLACES = words("library museum bank shop pool cafe theatre zoo")
+HOURS = words("six seven eight nine ten eleven")
+SITES = words("town.example news.example guide.example city.example")

@@ -1,4 +1,4 @@
-"""Families of talk: greetings, who the assistant is, yes or no, and turns that lean on the turn before."""
+"""Families of small talk: greetings, the assistant's identity, yes or no, and follow-ups to an earlier turn."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ identity = Family(
 
 
 def _claims(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """Of each subject a right claim (yes) and a wrong one (no)."""
+    """A right claim (yes) and a wrong one (no) per subject."""
     return tuple(
         {"subject": row["subject"], "claim": row[which], "verdict": verdict}
         for row in rows
@@ -174,7 +174,7 @@ yes_no = Family(
 
 
 def _first_country(fields: Row, rng: random.Random) -> Row:
-    """Another country to have asked about in the turn before."""
+    """Another country, for the earlier turn."""
     row = rng.choice([row for row in COUNTRIES if row["country"] != fields["country"]])
     return {"other": row["country"], "other_city": row["city"]}
 

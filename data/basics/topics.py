@@ -1,7 +1,7 @@
-"""What notes and sources tell of: kinds of facts, each with its subjects, its values and its questions.
+"""The topics of notes and sources: kinds of facts with their subjects, values and questions.
 
-A fact is one sentence, and its questions repeat the subject in the fact's own words: that is how somebody asks a
-collection of documents, and the word to look for.
+A fact is one sentence. Its questions repeat the subject in the fact's words, as users' questions about their documents
+do; the model retrieves by these words.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from data.basics.tables import DAYS, MONTHS
 class Topic:
     """One kind of fact.
 
-    `fact` and `questions` are format strings over `subject` and `told`; `short` is the subject as a follow-up names
-    it ("And the library?"). Topics with the same subjects can tell several things of one of them.
+    `fact` and `questions` are format strings over `subject` and `value`; `short` is the subject in a follow-up ("And
+    the library?"). Topics with the same subjects give several facts about one subject.
     """
 
     name: str
     subjects: tuple[str, ...]
-    told: tuple[str, ...]
+    values: tuple[str, ...]
     fact: str
     questions: tuple[str, ...]
     short: str = "the {subject}"
@@ -57,7 +57,7 @@ TOPICS = (
         "about",
         NOUNS,
         PREDICATES,
-        "The {subject} {told}.",
+        "The {subject} {value}.",
         (
             "What do you know about the {subject}?",
             "Tell me about the {subject}.",
@@ -70,7 +70,7 @@ TOPICS = (
         "opening",
         PLACES,
         HOURS,
-        "The {subject} opens at {told}.",
+        "The {subject} opens at {value}.",
         (
             "When does the {subject} open?",
             "At what time does the {subject} open?",
@@ -83,7 +83,7 @@ TOPICS = (
         "closed",
         PLACES,
         DAYS,
-        "The {subject} is closed on {told}.",
+        "The {subject} is closed on {value}.",
         (
             "On which day is the {subject} closed?",
             "When is the {subject} closed?",
@@ -95,7 +95,7 @@ TOPICS = (
         "ticket",
         PLACES,
         numbers(3, 60, 1),
-        "The {subject} charges {told} crowns.",
+        "The {subject} charges {value} crowns.",
         (
             "How much does the {subject} charge?",
             "What does the {subject} charge?",
@@ -107,7 +107,7 @@ TOPICS = (
         "place",
         THINGS,
         PLACES_OF_THINGS,
-        "The {subject} is in the {told}.",
+        "The {subject} is in the {value}.",
         (
             "Where is the {subject}?",
             "In which place is the {subject}?",
@@ -119,7 +119,7 @@ TOPICS = (
         "colour",
         THINGS,
         ALL_COLOURS,
-        "The {subject} is {told}.",
+        "The {subject} is {value}.",
         (
             "What colour is the {subject}?",
             "Name the colour of the {subject}.",
@@ -131,7 +131,7 @@ TOPICS = (
         "owner",
         THINGS,
         FIRST_NAMES,
-        "The {subject} belongs to {told}.",
+        "The {subject} belongs to {value}.",
         (
             "Who owns the {subject}?",
             "To whom does the {subject} belong?",
@@ -143,7 +143,7 @@ TOPICS = (
         "material",
         THINGS,
         MATERIALS,
-        "The {subject} is made of {told}.",
+        "The {subject} is made of {value}.",
         (
             "What is the {subject} made of?",
             "Of what is the {subject} made?",
@@ -155,7 +155,7 @@ TOPICS = (
         "upkeep",
         MACHINES,
         PARTS,
-        "The {subject} needs a new {told} every year.",
+        "The {subject} needs a new {value} every year.",
         (
             "What does the {subject} need?",
             "Which part does the {subject} need every year?",
@@ -167,7 +167,7 @@ TOPICS = (
         "warranty",
         MACHINES,
         WARRANTIES,
-        "The {subject} has a warranty of {told} months.",
+        "The {subject} has a warranty of {value} months.",
         (
             "How long is the warranty of the {subject}?",
             "What warranty has the {subject}?",
@@ -179,7 +179,7 @@ TOPICS = (
         "event",
         EVENTS,
         (*DAYS, *(f"{day} {month}" for day, month in zip(numbers(1, 28, 1), MONTHS * 2, strict=False))),
-        "The {subject} is held on {told}.",
+        "The {subject} is held on {value}.",
         (
             "When is the {subject}?",
             "On which day is the {subject} held?",
@@ -191,7 +191,7 @@ TOPICS = (
         "cooking",
         DISHES,
         numbers(5, 120, 5),
-        "The {subject} takes {told} minutes.",
+        "The {subject} takes {value} minutes.",
         (
             "How long does the {subject} take?",
             "How many minutes does the {subject} take?",
@@ -203,7 +203,7 @@ TOPICS = (
         "feeding",
         ANIMALS,
         FOODS,
-        "The {subject} eats {told}.",
+        "The {subject} eats {value}.",
         (
             "What does the {subject} eat?",
             "Which food does the {subject} eat?",
@@ -215,7 +215,7 @@ TOPICS = (
         "deadline",
         FORMS,
         (*DAYS, *MONTHS),
-        "The {subject} is due by {told}.",
+        "The {subject} is due by {value}.",
         (
             "When is the {subject} due?",
             "Until when do I need the {subject}?",
@@ -227,7 +227,7 @@ TOPICS = (
         "phone",
         OFFICES,
         numbers(1013, 9950, 89),
-        "The {subject} has the number {told}.",
+        "The {subject} has the number {value}.",
         (
             "What is the number of the {subject}?",
             "Which number has the {subject}?",
@@ -239,7 +239,7 @@ TOPICS = (
         "job",
         PEOPLE,
         JOBS,
-        "{subject} works as a {told}.",
+        "{subject} works as a {value}.",
         (
             "What does {subject} do?",
             "What is the job of {subject}?",
@@ -252,7 +252,7 @@ TOPICS = (
         "home",
         PEOPLE,
         TOWNS,
-        "{subject} lives in {told}.",
+        "{subject} lives in {value}.",
         (
             "Where does {subject} live?",
             "In which town does {subject} live?",
@@ -265,7 +265,7 @@ TOPICS = (
         "built",
         TOWNS,
         YEARS,
-        "{subject} was founded in {told}.",
+        "{subject} was founded in {value}.",
         (
             "When was {subject} founded?",
             "In which year was {subject} founded?",
@@ -278,7 +278,7 @@ TOPICS = (
         "sea",
         TOWNS,
         numbers(3, 320, 3),
-        "{subject} lies {told} kilometres from the sea.",
+        "{subject} lies {value} kilometres from the sea.",
         (
             "How far is {subject} from the sea?",
             "Tell me how far {subject} lies from the sea.",
@@ -291,7 +291,7 @@ TOPICS = (
         "mayor",
         TOWNS,
         PEOPLE,
-        "{subject} has a mayor called {told}.",
+        "{subject} has a mayor called {value}.",
         (
             "Who is the mayor of {subject}?",
             "Name the mayor of {subject}.",

@@ -16,7 +16,7 @@ from data.basics.tables import (
     SUBJECT_VERBS,
 )
 
-# An opposite holds both ways.
+# Opposites are symmetric.
 _BOTH_WAYS: tuple[Row, ...] = OPPOSITES + tuple({"word": row["opposite"], "opposite": row["word"]} for row in OPPOSITES)
 
 opposites = Family(
@@ -198,7 +198,7 @@ rewriting = Family(
 
 
 def _triples(words: tuple[str, ...], count: int, seed: int) -> tuple[Row, ...]:
-    """Distinct triples of words, each in the order in which the list has them."""
+    """Distinct triples of words, each in the order of the list."""
     rng = random.Random(seed)
     chosen: set[tuple[int, ...]] = set()
     while len(chosen) < count:
@@ -207,7 +207,7 @@ def _triples(words: tuple[str, ...], count: int, seed: int) -> tuple[Row, ...]:
 
 
 def _shuffled(fields: Row, rng: random.Random) -> Row:
-    """The sorted words in a random order as a listing."""
+    """The sorted words in random order."""
     words = fields["sorted"].split()
     rng.shuffle(words)
     return {"listing": " ".join(words)}
@@ -258,7 +258,7 @@ word_follow_ups = (
 
 
 def _another(rows: tuple[Row, ...], fields: Row, rng: random.Random) -> Row:
-    """A different row's cells, under names that begin with `other`; its first cell is `other` alone."""
+    """Another row's cells, with names prefixed by `other_`; its first cell is named `other`."""
     row = rng.choice([row for row in rows if row != fields])
     first = next(iter(row))
     return {"other" if name == first else f"other_{name}": cell for name, cell in row.items()}

@@ -81,7 +81,7 @@ def test_the_sources_are_said_not_to_tell_exactly_when_they_do_not(from_sources:
         ):
             continue
         topic, subject = asked(question)
-        told = topic.fact.split("{told}")[0].format(subject=subject) in context
+        told = topic.fact.split("{value}")[0].format(subject=subject) in context
         assert told == (example.answer != MISSING)
         judged[told] += 1
     assert min(judged[True], judged[False]) > 50
@@ -94,7 +94,7 @@ def test_a_source_that_tells_of_the_subject_may_still_not_hold_the_answer() -> N
         if example.answer == MISSING and asked(example.prompt[-1].content)[1] in str(example.prompt[-1].context)
     )
     topic, subject = asked(example.prompt[-1].content)
-    assert topic.fact.split("{told}")[0].format(subject=subject) not in str(example.prompt[-1].context)
+    assert topic.fact.split("{value}")[0].format(subject=subject) not in str(example.prompt[-1].context)
 
 
 def test_which_source_is_about_a_subject_is_answered_with_its_number(from_sources: list[Example]) -> None:
@@ -140,7 +140,7 @@ def test_a_question_names_its_subject_as_the_fact_does(topic: Topic) -> None:
         assert wording.count("{subject}") == 1
         assert ("the {subject}" in wording.lower()) == ("the {subject}" in topic.fact.lower())
     assert len(set(topic.subjects)) == len(topic.subjects) > 8
-    assert len(set(topic.told)) == len(topic.told) > 5
+    assert len(set(topic.values)) == len(topic.values) > 5
 
 
 def test_what_is_to_be_repeated_is_repeated() -> None:
