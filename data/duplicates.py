@@ -1,6 +1,6 @@
-"""Finds examples that stand twice in the training data, and those that validation or test ask for as well.
+"""Finds repeated training examples, and training examples whose prompt is in validation or test.
 
-Two texts count as the same when they differ only in case and white space. Near-duplicates are not looked for.
+Texts that differ only in case and white space are equal. Near-duplicates are not detected.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from resonance.chat_template import Message
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """What stands more than once in a data set; all are indices into `Splits.train`.
+    """Duplicates in a data set, as indices into `Splits.train`.
 
-    `repeated`: examples that repeat an earlier one, question and answer, as pairs (the earlier, the repetition).
-    `in_validation` and `in_test`: examples that ask what an example of that split asks, with the same messages before
-    the last answer, whatever the answer is.
+    `repeated`: examples that repeat an earlier one, question and answer, as pairs (earlier, repetition).
+    `in_validation` and `in_test`: examples with the prompt of an example of that split, whatever the answer.
     """
 
     repeated: Sequence[tuple[int, int]]
@@ -28,12 +27,12 @@ class Duplicates:
 
     @property
     def held_out(self) -> frozenset[int]:
-        """All that validation or test ask for."""
+        """All training examples whose prompt is in validation or test."""
         return frozenset((*self.in_validation, *self.in_test))
 
 
 def find_duplicates(splits: Splits) -> Duplicates:
-    """Compare all examples of the three splits; about a second for 100,000 of them."""
+    """Compare all examples of the three splits; takes about a second per 100,000."""
     validation, test = ({_digest(example.prompt) for example in part} for part in (splits.validation, splits.test))
     first: dict[bytes, int] = {}
     repeated: list[tuple[int, int]] = []
@@ -51,18 +50,18 @@ def find_duplicates(splits: Splits) -> Duplicates:
 
 
 def describe(duplicates: Duplicates, train: Sequence[Example]) -> list[str]:
-    """One sentence for each kind of duplicate that there is, with the first of them; none where there are none."""
-    told: list[str] = []
+    """One sentence per kind of duplicate, with the first examples; none without duplicates."""
+    sentences: list[str] = []
     if duplicates.repeated:
-        pairs = [f"{_place(train, i)} repeats {_place(train, earlier)}" for earlier, i in duplicates.repeated]
-        told.append(f"{len(pairs):,} training examples repeat an earlier one and are kept: {_first(pairs)}")
+        pairs = [f"{_position(train, i)} repeats {_position(train, earlier)}" for earlier, i in duplicates.repeated]
+        sentences.append(f"{len(pairs):,} training examples repeat an earlier one and are kept: {_first(pairs)}")
     for name, found in (("validation", duplicates.in_validation), ("test", duplicates.in_test)):
         if found:
-            places = [f"{_place(train, i)} {_beginning(train[i])}" for i in found]
-            told.append(
-                f"{len(found):,} training examples ask what {name} asks and are left out of training: {_first(places)}"
+            matches = [f"{_position(train, i)} {_prompt_start(train[i])}" for i in found]
+            sentences.append(
+                f"{len(found):,} training examples ask what {name} asks and are left out of training: {_first(matches)}"
             )
-    return told
+    return sentences
 
 
 def _digest(messages: Sequence[Message]) -> bytes:
@@ -71,16 +70,16 @@ def _digest(messages: Sequence[Message]) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-def _place(train: Sequence[Example], i: int) -> str:
+def _position(train: Sequence[Example], i: int) -> str:
     row = train[i].row
     return f"example {i + 1:,}" if row is None else f"row {row:,}"
 
 
-def _beginning(example: Example) -> str:
+def _prompt_start(example: Example) -> str:
     question = " ".join(example.prompt[-1].content.split()) if example.prompt else ""
     return repr(question if len(question) <= 60 else f"{question[:57]}...")
 
 
-def _first(places: Sequence[str]) -> str:
-    more = len(places) - SHOWN_ROWS
-    return ", ".join(places[:SHOWN_ROWS]) + (f" and {more:,} more" if more > 0 else "")
+def _first(positions: Sequence[str]) -> str:
+    more = len(positions) - SHOWN_ROWS
+    return ", ".join(positions[:SHOWN_ROWS]) + (f" and {more:,} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""The one value that all instruction data becomes: a conversation. Knows no file format and no tokenizer."""
+"""Examples: conversations to train on or to score, independent of file formats and tokenizers."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from typing import TypeAlias
 
 from resonance.chat_template import Message
 
-SHOWN_ROWS = 5  # how many rows a report names of each kind
+SHOWN_ROWS = 5  # rows that a report lists per kind
 
-# The rows of a source that cannot be used, counted from 1, by the reason why.
+# Unusable rows of a source, counted from 1, by reason.
 UnusableRows: TypeAlias = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A conversation to learn from or to be scored on.
+    """A conversation to train on or to score.
 
-    Training supervises every assistant message. Scoring asks with all but the last message and expects the
-    last one, which is the assistant's. `family` groups examples in reports; None where the data has no groups.
-    `row` is where the example stands in its source, counted from 1; None where a source has no rows. It is no part of
-    what the example says, so it does not count in comparisons nor in the fingerprint.
+    Training supervises all assistant messages. Scoring prompts with all messages but the last, and expects the last
+    one, which is the assistant's. `family` groups examples in reports; None without groups. `row` is the example's row
+    in its source, counted from 1; None without rows. It is excluded from comparisons and from the fingerprint.
     """
 
     messages: tuple[Message, ...]
@@ -43,7 +42,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """The three parts of a data set; `validation` and `test` may be empty. `unusable` are rows that are in none."""
+    """The three splits of a data set; `validation` and `test` may be empty. `unusable` rows are in no split."""
 
     train: Sequence[Example]
     validation: Sequence[Example]
@@ -52,7 +51,7 @@ class Splits:
 
 
 def shown_rows(rows: Sequence[int], what: str = "row") -> str:
-    """Name the first of some rows: `row 3`, `rows 3, 8 and 12`, `rows 3, 8, 12, 20, 21 and 40 more`."""
+    """List the first rows: `row 3`, `rows 3, 8 and 12`, `rows 3, 8, 12, 20, 21 and 40 more`."""
     first = [f"{row:,}" for row in rows[:SHOWN_ROWS]]
     if len(rows) > SHOWN_ROWS:
         return f"{what}s {', '.join(first)} and {len(rows) - SHOWN_ROWS:,} more"
@@ -60,7 +59,7 @@ def shown_rows(rows: Sequence[int], what: str = "row") -> str:
 
 
 def fingerprint(parts: Iterable[Sequence[Example]]) -> str:
-    """SHA-256 (hex) over the examples' canonical JSON, parts in order; the same in every process and run."""
+    """SHA-256 (hex) over the examples' canonical JSON, in order; the same in every process and run."""
     digest = hashlib.sha256()
     for part in parts:
         for example in part:

@@ -1,6 +1,6 @@
-"""Reads a JSON, JSONL, CSV, TSV or Parquet file on this machine into rows; what is wrong is told by its line or row.
+"""Reads a local JSON, JSONL, CSV, TSV or Parquet file into rows; errors name the line or row.
 
-Knows nothing of what the columns mean; that is the business of `data/formats.py`.
+Knows nothing of the columns' meaning; `data/formats.py` does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from data import DataError
 Row: TypeAlias = Mapping[str, Any]
 Kind: TypeAlias = Literal["json", "csv", "tsv", "parquet"]
 
-# The kind of file that a name's ending stands for.
+# File kinds by suffix.
 KINDS: dict[str, Kind] = {
     ".json": "json",
     ".jsonl": "json",
@@ -32,9 +32,9 @@ KINDS: dict[str, Kind] = {
 
 
 def read_file(path: Path, kind: Kind, where: str) -> tuple[Sequence[Row], list[str]]:
-    """All rows of a file in order, and the names of its columns. `where` names the file in errors.
+    """Read all rows of a file in order, and the names of its columns. `where` names the file in errors.
 
-    JSON is a list of objects, or one object a line. Text is UTF-8, with or without a byte order mark.
+    JSON is a list of objects, or one object per line. Text is UTF-8, with or without a byte order mark.
 
     Raises:
         DataError: the file is empty, is not of its kind, or has a row that cannot be read.
@@ -58,7 +58,7 @@ def read_file(path: Path, kind: Kind, where: str) -> tuple[Sequence[Row], list[s
 
 
 def _decode(raw: bytes, where: str) -> str:
-    """The text of a file. Other encodings are refused, not guessed: a wrong guess would train on wrong letters."""
+    """Decode UTF-8. Other encodings are refused: a wrong guess would train on wrong characters."""
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{where} is UTF-16, not UTF-8; convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW.")
     if b"\0" in raw:
@@ -85,7 +85,7 @@ def _json_rows(text: str, where: str) -> list[Row]:
             value: object = json.loads(line)
         except JSONDecodeError as error:
             if not rows:
-                _refuse_one_value(text, where)
+                _refuse_single_value(text, where)
             raise DataError(f"{where}, line {number}: this is no JSON ({_json_reason(error, line)}).") from error
         rows.append(_json_object(value, f"{where}, line {number}"))
     return rows
@@ -95,7 +95,7 @@ def _json_list(text: str, where: str) -> list[Row]:
     try:
         values: list[object] = json.loads(text)
     except JSONDecodeError as error:
-        row = _whole_items(text) + 1
+        row = _complete_items(text) + 1
         raise DataError(
             f"{where}, row {row} (line {error.lineno}): this is no JSON ({_json_reason(error, text)})."
         ) from error
@@ -108,8 +108,8 @@ def _json_object(value: object, where: str) -> Row:
     return value
 
 
-def _refuse_one_value(text: str, where: str) -> None:
-    """Raise DataError when the whole text is one JSON value that is no list."""
+def _refuse_single_value(text: str, where: str) -> None:
+    """Raise DataError when the text is a single JSON value other than a list."""
     try:
         value: object = json.loads(text)
     except JSONDecodeError:
@@ -118,8 +118,8 @@ def _refuse_one_value(text: str, where: str) -> None:
     raise DataError(f"{where} holds {what}; wanted is a list of rows, or one row a line.")
 
 
-def _whole_items(text: str) -> int:
-    """How many items of a list are whole before the place where it breaks off."""
+def _complete_items(text: str) -> int:
+    """The number of complete items in a truncated JSON list."""
     decoder, comma, count = JSONDecoder(), re.compile(r"\s*,\s*"), 0
     separator: re.Match[str] | None = re.compile(r"\s*\[\s*").match(text)
     try:
@@ -139,7 +139,7 @@ def _json_reason(error: JSONDecodeError, text: str) -> str:
 
 
 def _csv_rows(text: str, delimiter: str, where: str) -> tuple[list[Row], list[str]]:
-    """Every cell stays a text: 007 is no number, and NA is sodium. A row's missing cells are None."""
+    """All cells stay text: 007 is no number, and NA is sodium. Missing cells are None."""
     csv.field_size_limit(sys.maxsize)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[Row] = []
@@ -154,9 +154,9 @@ def _csv_rows(text: str, delimiter: str, where: str) -> tuple[list[Row], list[st
             rows.append(row)
     except csv.Error as error:
         raise DataError(f"{where}, row {len(rows) + 1}: this is no CSV ({error}).") from error
-    twice = sorted({column for column in columns if columns.count(column) > 1})
-    if twice:
-        raise DataError(f"{where} has the column {twice[0]!r} twice; rename or remove one.")
+    repeated = sorted({column for column in columns if columns.count(column) > 1})
+    if repeated:
+        raise DataError(f"{where} has the column {repeated[0]!r} twice; rename or remove one.")
     return rows, columns
 
 

@@ -1,6 +1,6 @@
-"""Recognises the common forms of instruction data by their columns and turns rows into conversations.
+"""Recognises the common formats of instruction data by their columns, and converts rows to conversations.
 
-Knows rows as dictionaries; where they come from is the business of `data/sources.py`.
+Rows are dictionaries; `data/sources.py` reads them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from data.example import Example, UnusableRows, shown_rows
 from data.files import Row
 from resonance.chat_template import Message, Role
 
-# What other people's data calls the three roles.
+# Other data sets' names of the three roles.
 _ROLES: dict[str, Role] = {
     "system": "system",
     "user": "user",
@@ -26,13 +26,13 @@ _ROLES: dict[str, Role] = {
     "bot": "assistant",
 }
 
-# Columns that name a group of examples; the first that a row has becomes its family.
+# Columns that name a group of examples; a row's first one becomes its family.
 _FAMILY_COLUMNS = ("family", "category")
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A form of instruction data: the columns it must have, those it may have, and how a row is read."""
+    """A format of instruction data: required and optional columns, and how to read a row."""
 
     name: str
     required: tuple[str, ...]
@@ -45,10 +45,10 @@ class Format:
 
 
 def recognise(columns: Sequence[str]) -> Format:
-    """The format that has these columns; further columns do no harm.
+    """The format with these columns; further columns are ignored.
 
     Raises:
-        DataError: no format fits; the sentence shows the columns found and those wanted.
+        DataError: no format fits; the message lists the columns of the data and of the formats.
     """
     for form in FORMATS:
         if set(form.required) <= set(columns):
@@ -58,17 +58,17 @@ def recognise(columns: Sequence[str]) -> Format:
 
 
 class _Unusable(Exception):
-    """A row has nothing where its format wants a text; the reason is the same for all rows that lack the same."""
+    """A row lacks a text that its format requires; the message is the same for all such rows."""
 
 
 def read_rows(rows: Iterable[Row], columns: Sequence[str], where: str) -> tuple[list[Example], UnusableRows]:
     """Read all rows, each in the format whose columns it fills. `where` names the data in errors.
 
-    Rows are counted from 1, as a person counts them; a CSV file's header is not a row. Rows without a text where
-    their format wants one are left out and returned with the reason.
+    Rows are counted from 1; a CSV file's header is not a row. Rows that lack a required text are skipped, and returned
+    with the reason.
 
     Raises:
-        DataError: no format fits, a row holds something that is no text, or no row is left; the sentence names rows.
+        DataError: no format fits, a cell is no text, or no row is usable; the message names rows.
     """
     try:
         form = recognise(columns)
@@ -79,19 +79,19 @@ def read_rows(rows: Iterable[Row], columns: Sequence[str], where: str) -> tuple[
     for number, row in enumerate(rows, start=1):
         try:
             messages = _format_of(row, form).read(row)
-            examples.append(Example(_whole_turns(messages), _family(row), number))
+            examples.append(Example(_complete_turns(messages), _family(row), number))
         except _Unusable as reason:
             unusable.setdefault(str(reason), []).append(number)
         except DataError as error:
             raise DataError(f"{where}, row {number}: {error}") from None
     if not examples:
-        told = "; ".join(f"{reason} ({shown_rows(numbers)})" for reason, numbers in unusable.items())
-        raise DataError(f"{where} has no row that can be used: {told}; give data with questions and answers.")
+        reasons = "; ".join(f"{reason} ({shown_rows(numbers)})" for reason, numbers in unusable.items())
+        raise DataError(f"{where} has no row that can be used: {reasons}; give data with questions and answers.")
     return examples, unusable
 
 
 def _format_of(row: Row, usual: Format) -> Format:
-    """The format whose columns the row fills; `usual` is that of the rows' columns, which are those of all rows."""
+    """The format whose columns the row fills; `usual` is the format of the data set's columns."""
     for form in (usual, *FORMATS):
         if all(not _is_missing(row.get(column)) for column in form.required):
             return form
@@ -102,12 +102,12 @@ def _format_of(row: Row, usual: Format) -> Format:
 
 
 def _is_missing(value: object) -> bool:
-    """Whether a cell holds nothing: null, or the NaN that some programs write for it."""
+    """Whether a cell is null, or the NaN that some programs write for null."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _text(row: Row, column: str, where: str = "") -> str:
-    """A cell as text, numbers too. Raises _Unusable when there is nothing, and DataError when it is no text."""
+    """A text or number cell as text. Raises _Unusable for a missing one, and DataError for any other type."""
     value = row.get(column)
     if _is_missing(value):
         raise _Unusable(f"{where}`{column}` is {'null' if column in row else 'missing'}")
@@ -124,13 +124,13 @@ def _text(row: Row, column: str, where: str = "") -> str:
 
 
 def _context(row: Row, column: str) -> str | None:
-    """A cell that may be empty or absent; None for those."""
+    """An optional cell as text; None if it is blank or absent."""
     text = "" if _is_missing(row.get(column)) else _text(row, column)
     return text if text.strip() else None
 
 
 def _instruction(answer: str, context: str) -> Callable[[Row], list[Message]]:
-    """A reader of rows with an instruction, an answer, and a text that the answer may draw on."""
+    """A reader of rows with an instruction, an answer, and an optional context."""
 
     def read(row: Row) -> list[Message]:
         return [
@@ -146,7 +146,7 @@ def _prompt(row: Row) -> list[Message]:
 
 
 def _turns(column: str) -> Callable[[Row], list[Message]]:
-    """A reader of rows that hold a list of turns, each with `role` and `content` or with `from` and `value`."""
+    """A reader of rows with a list of turns, each with `role` and `content`, or `from` and `value`."""
 
     def read(row: Row) -> list[Message]:
         turns = row.get(column)
@@ -170,14 +170,14 @@ def _turn(turn: object, where: str) -> Message:
     if role == "system" and where.split()[1] != "1":
         raise DataError(f"{where} is a system message; it can only be the first turn.")
     if keys[1] not in turn:
-        there = ", ".join(f"`{key}`" for key in turn)
-        raise DataError(f"{where} has no `{keys[1]}` to its `{keys[0]}`; it has {there}.")
+        keys_found = ", ".join(f"`{key}`" for key in turn)
+        raise DataError(f"{where} has no `{keys[1]}` to its `{keys[0]}`; it has {keys_found}.")
     context = _context(turn, "context") if role == "user" else None
     return Message(role, _text(turn, keys[1], f"the {role}'s "), context)
 
 
-def _whole_turns(messages: list[Message]) -> tuple[Message, ...]:
-    """The conversation from its first question to its last answer; all of it when it holds no such pair."""
+def _complete_turns(messages: list[Message]) -> tuple[Message, ...]:
+    """The messages from the first question to the last answer; all of them without such a pair."""
     opening = 1 if messages and messages[0].role == "system" else 0
     users = [i for i, message in enumerate(messages) if message.role == "user"]
     answers = [i for i, message in enumerate(messages) if message.role == "assistant"]

@@ -1,7 +1,7 @@
-"""Batches for training, in an order that can be taken up again in the middle of an epoch.
+"""Batch loaders; the training loader can resume in the middle of an epoch.
 
-Knows Lightning's protocol for loaders that are saved with a checkpoint (`state_dict`, `load_state_dict`) and nothing of
-how the batches are put together.
+Implements Lightning's protocol for loaders with saved state (`state_dict`, `load_state_dict`). Knows nothing of how
+batches are composed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Batch: TypeAlias = dict[str, Tensor]
 def collate(data: Tokenized, plan: BatchPlan, row_length: int | None = None) -> Batch:
     """The tensors of a batch, all (rows, time) int64; time is `row_length`, or the longest row's length if None.
 
-    `input_ids`; `labels` (the target of the input at the same place, IGNORE where there is none); `position_ids`,
-    from 0 in each example; `document_ids`, which example a token belongs to, by its place among those that were
-    tokenised, -1 on padding. A batch without rows becomes one row of padding.
+    `input_ids`; `labels`, the target at each position, IGNORE without one; `position_ids`, from 0 in each example;
+    `document_ids`, each token's example by its index in the split, -1 on padding. A batch without rows becomes one row
+    of padding.
     """
     rows = plan or ((),)
     lengths = data.lengths
@@ -35,15 +35,15 @@ def collate(data: Tokenized, plan: BatchPlan, row_length: int | None = None) -> 
     position_ids = np.zeros((len(rows), time), np.int64)
     document_ids = np.full((len(rows), time), -1, np.int64)
     for r, row in enumerate(rows):
-        place = 0
+        position = 0
         for i in row:
             start, end = data.offsets[i], data.offsets[i + 1]
-            here = slice(place, place + int(end - start))
-            input_ids[r, here] = data.input_ids[start:end]
-            labels[r, here] = data.labels[start:end]
-            position_ids[r, here] = np.arange(end - start)
-            document_ids[r, here] = data.places[i]
-            place = here.stop
+            span = slice(position, position + int(end - start))
+            input_ids[r, span] = data.input_ids[start:end]
+            labels[r, span] = data.labels[start:end]
+            position_ids[r, span] = np.arange(end - start)
+            document_ids[r, span] = data.indices[i]
+            position = span.stop
     arrays = {
         "input_ids": input_ids,
         "labels": labels,
@@ -54,7 +54,7 @@ def collate(data: Tokenized, plan: BatchPlan, row_length: int | None = None) -> 
 
 
 class FixedLoader:
-    """The same batches each time it is iterated."""
+    """The same batches on every iteration."""
 
     def __init__(self, batches: Sequence[Batch]) -> None:
         self._batches = batches
@@ -67,12 +67,12 @@ class FixedLoader:
 
 
 class TrainLoader:
-    """Training batches, epoch after epoch without an end; iterating goes on where the loaded state left off.
+    """An endless iterator over training batches, epoch after epoch; it continues from a loaded state.
 
-    An epoch's remainder and the next epoch's first batches may so make one optimiser step. `plan` gives an epoch's
-    batches and must depend on the epoch alone; `epoch_length` is their number. `settings` are what else the order
-    depends on: they are saved, and a state with others is refused. `trained` tells how many batches have been trained
-    on; without it, those handed out count as trained.
+    An optimiser step can span two epochs. `plan` returns an epoch's batches, as a function of the epoch alone;
+    `epoch_length` is their number. `settings` are what the order of batches depends on: they are saved, and a state
+    with other settings is refused. `trained` returns the number of trained batches; without it, all yielded batches
+    count.
     """
 
     def __init__(
@@ -89,25 +89,25 @@ class TrainLoader:
         self._data, self._plan, self._row_length = data, plan, row_length
         self._settings = dict(settings)
         self._trained = trained
-        self._start = 0  # the batch to begin with: not 0 when a run is continued
-        self._handed_out = 0  # batches of the run, those before `_start` included
+        self._start = 0  # the first batch; not 0 in a resumed run
+        self._yielded = 0  # batches of the run, including those before `_start`
 
     def __iter__(self) -> Iterator[Batch]:
-        """Batches from where the run stands, without an end."""
-        self._handed_out = self._start
+        """Yield batches endlessly, from the run's position."""
+        self._yielded = self._start
         while True:
-            number, first = divmod(self._handed_out, self.epoch_length)
+            number, first = divmod(self._yielded, self.epoch_length)
             for plan in self._plan(number)[first:]:
-                self._handed_out += 1
+                self._yielded += 1
                 yield collate(self._data, plan, self._row_length)
 
     def state_dict(self) -> dict[str, Any]:
-        """How many batches of the run have been trained on, and the settings behind their order."""
-        trained = self._handed_out if self._trained is None else min(self._trained(), self._handed_out)
+        """The number of trained batches, and the settings that determine their order."""
+        trained = self._yielded if self._trained is None else min(self._trained(), self._yielded)
         return {"trained": trained, "settings": self._settings}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the state was saved. Raises DataError when the batches would not be the same."""
+        """Continue from a saved state. Raises DataError when the batches would differ."""
         saved: dict[str, object] = state_dict["settings"]
         changed = [
             f"{name} was {saved.get(name)} and is {value}"
@@ -119,4 +119,4 @@ class TrainLoader:
                 f"The run's order of batches cannot be continued: {'; '.join(changed)}. Resume with the same data "
                 "settings, or begin a new run."
             )
-        self._start = self._handed_out = state_dict["trained"]
+        self._start = self._yielded = state_dict["trained"]

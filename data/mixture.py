@@ -1,7 +1,7 @@
-"""Built-in conversations mixed into other data, so that a model fine-tuned on that data also learns what they teach.
+"""Mixes a share of another source into a data set.
 
-What it is for: data sets of instructions hardly ever answer from numbered sources, cite them, or say that they do not
-hold the answer; the families of `basics` do.
+Instruction data sets hardly ever answer from numbered sources, cite them, or say that they lack the answer; the
+families of `basics` do. A model that is fine-tuned on the mixture learns both.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from data.sources import Source
 
 
 class MixedSource(Source):
-    """A source with conversations of another one mixed in.
+    """A source with examples of another one mixed in.
 
     Args:
-        main: the data; all of it is used.
-        mixed_in: where the rest comes from, from its start.
-        share: of all training conversations, those mixed in; 0.2 adds one to every four of `main`.
-        seed: of the order in which the training conversations stand.
+        main: the main data; all of it is used.
+        mixed_in: the source of the other examples, taken from its start.
+        share: the mixed-in share of all training examples; 0.2 adds one per four of `main`.
+        seed: of the order of the training examples.
 
-    The held-out splits are both sources' own, one behind the other, so that each is scored.
+    The held-out splits are concatenations of both sources' splits.
     """
 
     def __init__(self, *, main: Source, mixed_in: Source, share: float, seed: int = 0) -> None:
@@ -32,19 +32,19 @@ class MixedSource(Source):
 
     @property
     def name(self) -> str:
-        """Both names."""
+        """Both sources' names."""
         return f"{self._main.name} + {self._mixed_in.name}"
 
     def read(self) -> Splits:
-        """Mix. Raises DataError when `mixed_in` has too few conversations for the share."""
+        """Mix the training splits. Raises DataError when `mixed_in` has too few examples for the share."""
         main, other = self._main.splits(), self._mixed_in.splits()
-        wanted = round(len(main.train) * self._share / (1 - self._share))
-        if wanted > len(other.train):
+        count = round(len(main.train) * self._share / (1 - self._share))
+        if count > len(other.train):
             raise DataError(
-                f"A share of {self._share:g} beside {len(main.train):,} conversations takes {wanted:,} of "
+                f"A share of {self._share:g} beside {len(main.train):,} conversations takes {count:,} of "
                 f"{self._mixed_in.name}, which has {len(other.train):,}; lower the share or raise its train_size."
             )
-        train = [*main.train, *other.train[:wanted]]
+        train = [*main.train, *other.train[:count]]
         random.Random(self._seed).shuffle(train)
         unusable = {
             f"{source.name}: {reason}": rows

@@ -1,7 +1,7 @@
-"""The Lightning data module: a source, a template and a window become training and validation batches.
+"""The Lightning data module: training and validation batches from a source, a template and a window.
 
-The training order is a pure function of seed and epoch; a run that is resumed sees exactly the batches that it had
-not yet trained on. Everything is tokenised once and kept in memory; there are no worker processes.
+The training order is a pure function of seed and epoch; a resumed run sees exactly the batches that it has not trained
+on. All data is tokenised once and kept in memory, without worker processes.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from resonance.chat_template import ChatTemplate
 
 @dataclass(frozen=True, slots=True)
 class DataReport:
-    """What a run trains on, and what of its source it does not.
+    """What a run trains on, and what it skips.
 
-    `rows` counts an epoch's over all processes, `batches` those of each of them; `filled` is the share of them that is
-    no padding. `unusable` are the source's rows that are in no split, and `duplicates` says what stands twice.
+    `rows` counts an epoch's rows over all processes, `batches` the batches of each process; `filled` is the share of
+    tokens that are not padding. `unusable` are the source's rows in no split; `duplicates` describes duplicates.
     """
 
     name: str
@@ -62,13 +62,13 @@ class SFTDataModule(lightning.LightningDataModule):
     """Supervised fine-tuning data.
 
     Args:
-        source: where the examples come from.
-        template: how they are written down.
-        context_length: the most tokens of an example, the model's window.
-        batch_size: rows of a batch, for each process.
-        packing: several examples a row; otherwise one, padded to the batch's longest, similar lengths together.
-        row_length: tokens of a packed row, at least `context_length`, which is the default.
-        seed: decides the order of training.
+        source: the source of the examples.
+        template: the chat template that renders them.
+        context_length: the most tokens of an example.
+        batch_size: rows per batch and process.
+        packing: pack several examples into a row; otherwise one per row, grouped by length and padded per batch.
+        row_length: tokens of a packed row; at least `context_length`, the default.
+        seed: of the training order.
     """
 
     def __init__(
@@ -96,9 +96,9 @@ class SFTDataModule(lightning.LightningDataModule):
         self._duplicates = Duplicates((), (), ())
 
     def setup(self, stage: str | None = None) -> None:
-        """Read and tokenise the data; once. Training leaves out what validation or test ask for.
+        """Read and tokenise the data once. Training skips examples whose prompt is in validation or test.
 
-        Raises DataError when no example would train on anything.
+        Raises DataError when no example has anything to train on.
         """
         if self._train is not None:
             return
@@ -121,7 +121,7 @@ class SFTDataModule(lightning.LightningDataModule):
 
     @property
     def splits(self) -> Splits:
-        """The examples themselves."""
+        """The examples."""
         return self.source.splits()
 
     @property
@@ -131,34 +131,34 @@ class SFTDataModule(lightning.LightningDataModule):
 
     @property
     def fingerprint(self) -> str:
-        """The content hash of the data, all splits."""
+        """The content hash of all splits."""
         return self.source.fingerprint()
 
     @property
     def used_tokens(self) -> Tensor:
-        """(U,) int64: every token id that the training data holds, as input or label."""
+        """(U,) int64: all token ids in the training data, as input or label."""
         train, _ = self._tokenized()
         return torch.from_numpy(np.union1d(train.input_ids, train.labels[train.labels != IGNORE]).astype(np.int64))
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest training example, as it is trained on."""
+        """Tokens of the longest training example."""
         train, _ = self._tokenized()
         return int(train.lengths.max())
 
     @property
     def epoch_length(self) -> int:
-        """Batches of an epoch, for each process."""
+        """Batches per epoch and process."""
         if self._row_count is None:
             self._row_count = len(self._rows(self._tokenized()[0], epoch=0))
         return count_batches(self._row_count, self.batch_size, self._process()[1])
 
     @property
     def report(self) -> DataReport:
-        """What was tokenised, skipped and cut, and how an epoch is made up."""
+        """What was tokenised, skipped and cut, and the composition of an epoch."""
         train, validation = self._tokenized()
         rows = self._rows(train, epoch=0)
-        room = (
+        capacity = (
             len(rows) * self._row_length
             if self._row_length is not None
             else sum(
@@ -172,14 +172,14 @@ class SFTDataModule(lightning.LightningDataModule):
             validation=validation.report,
             rows=len(rows),
             batches=self.epoch_length,
-            filled=train.report.tokens / room,
+            filled=train.report.tokens / capacity,
             processes=self._process()[1],
             unusable=self.splits.unusable,
             duplicates=describe(self._duplicates, self.splits.train),
         )
 
     def train_dataloader(self) -> TrainLoader:
-        """Training batches of this process, epoch after epoch without an end, saved with Lightning's checkpoints."""
+        """An endless loader of this process's training batches, whose state is saved in Lightning's checkpoints."""
         train, _ = self._tokenized()
         rank, world_size = self._process()
 
@@ -196,7 +196,7 @@ class SFTDataModule(lightning.LightningDataModule):
             "processes": world_size,
             "seed": self.seed,
         }
-        if self._duplicates.held_out:  # states from before they were left out do not have them
+        if self._duplicates.held_out:  # older states do not have this setting
             settings["held_out"] = len(self._duplicates.held_out)
         return TrainLoader(
             train,
@@ -208,7 +208,7 @@ class SFTDataModule(lightning.LightningDataModule):
         )
 
     def val_dataloader(self) -> FixedLoader:
-        """Validation batches of this process, the same at every validation; none without validation examples."""
+        """The process's validation batches, the same at every validation; none without validation examples."""
         _, validation = self._tokenized()
         rank, world_size = self._process()
         rows = self._rows(validation, epoch=0)
@@ -221,18 +221,18 @@ class SFTDataModule(lightning.LightningDataModule):
         return self._train, self._validation
 
     def _rows(self, data: Tokenized, epoch: int) -> list[RowPlan]:
-        """An epoch's rows; as many in every epoch."""
+        """An epoch's rows; their number is the same in every epoch."""
         lengths = data.lengths.tolist()
         if self._row_length is None:
             return group_by_length(lengths, self.batch_size, f"{self.seed}/{epoch}")
         return pack(lengths, self._row_length, f"{self.seed}/{epoch}")
 
     def _process(self) -> tuple[int, int]:
-        """Rank of this process, and how many processes there are."""
+        """The rank of this process, and the number of processes."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def _trained_batches(self) -> int:
-        """Batches of the run that Lightning has finished: a batch that was interrupted will come again."""
+        """The batches that Lightning has finished; an interrupted batch comes again."""
         assert self.trainer is not None
         progress = cast(Any, self.trainer.fit_loop.epoch_loop.batch_progress.total)  # typed too narrowly there
         return int(progress.processed)

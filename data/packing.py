@@ -1,7 +1,6 @@
-"""Which examples stand in which row of which batch: a pure function of lengths, seed and epoch.
+"""Assigns examples to rows and batches, as a pure function of lengths, seed and epoch.
 
-Knows lengths only. The number of rows and of batches is the same in every epoch, so that an epoch's length is
-known in advance; only the composition changes.
+Knows lengths only. The numbers of rows and of batches are the same in every epoch; only their composition changes.
 """
 
 from __future__ import annotations
@@ -17,17 +16,15 @@ from data import DataError
 RowPlan: TypeAlias = tuple[int, ...]  # indices of the examples in a row
 BatchPlan: TypeAlias = tuple[RowPlan, ...]
 
-# How many batches' worth of examples are sorted by length together: long enough for batches with little padding,
-# short enough that an epoch stays well mixed.
+# Batches of examples that are sorted by length together: enough for little padding, few enough for a well-mixed epoch.
 _GROUPED_BATCHES = 32
 
 
 def pack(lengths: Sequence[int], row_length: int, seed: str) -> list[RowPlan]:
-    """Spread examples over as few rows of `row_length` tokens as will hold them, each exactly once.
+    """Pack each example once into as few rows of `row_length` tokens as possible.
 
-    Worst-fit decreasing: the longest example first, always into the row with the most room, ties at random. All
-    rows come out about equally full, with long and short examples mixed, and how many there are depends on the
-    lengths alone.
+    Worst-fit decreasing: the longest example first, always into the emptiest row, ties at random. All rows are about
+    equally full, with long and short examples mixed, and their number depends on the lengths alone.
 
     Raises:
         DataError: an example is longer than a row.
@@ -42,16 +39,16 @@ def pack(lengths: Sequence[int], row_length: int, seed: str) -> list[RowPlan]:
     rng.shuffle(order)
     order.sort(key=lambda i: -lengths[i])  # stable: equal lengths stay shuffled
     count = -(-sum(lengths) // row_length)
-    while (rows := _spread(order, lengths, row_length, count, rng)) is None:
+    while (rows := _worst_fit(order, lengths, row_length, count, rng)) is None:
         count += max(1, count // 100)
     rng.shuffle(rows)
     return rows
 
 
-def _spread(
+def _worst_fit(
     order: Sequence[int], lengths: Sequence[int], row_length: int, count: int, rng: random.Random
 ) -> list[RowPlan] | None:
-    """Worst fit into `count` rows; None when an example finds no room."""
+    """Pack into `count` rows; None if an example does not fit."""
     rows: list[list[int]] = [[] for _ in range(count)]
     # (tokens used, random tie-breaker, row); the emptiest row is at the top.
     heap = [(0, rng.random(), row) for row in range(count)]
@@ -66,7 +63,7 @@ def _spread(
 
 
 def group_by_length(lengths: Sequence[int], batch_size: int, seed: str) -> list[RowPlan]:
-    """One example a row, shuffled, but such that neighbours have similar lengths and share little padding."""
+    """One example per row, shuffled such that neighbours have similar lengths and need little padding."""
     rng = random.Random(seed)
     order = list(range(len(lengths)))
     rng.shuffle(order)
@@ -77,15 +74,15 @@ def group_by_length(lengths: Sequence[int], batch_size: int, seed: str) -> list[
 
 
 def count_batches(rows: int, batch_size: int, world_size: int = 1) -> int:
-    """How many batches each of `world_size` processes gets in an epoch."""
+    """The number of batches per epoch for each of `world_size` processes."""
     return -(-rows // (batch_size * world_size))
 
 
 def deal(rows: Sequence[RowPlan], batch_size: int, seed: str, *, rank: int = 0, world_size: int = 1) -> list[BatchPlan]:
-    """The batches of one of `world_size` processes, in training order; together they hold every row once.
+    """The batches of process `rank`, in training order; all processes together use each row once.
 
-    Rows that stand together stay together; sizes of batches differ by at most one, and every process gets the
-    same number of them. Where there are fewer rows than batches, some batches are empty.
+    Adjacent rows share a batch. Batch sizes differ by at most one, and every process gets the same number of batches.
+    With fewer rows than batches, some batches are empty.
     """
     if not rows:
         return []

@@ -1,7 +1,7 @@
-"""Where instruction data comes from: files, the Hugging Face Hub, and the built-in generator.
+"""Sources of instruction data: files, the Hugging Face Hub, and the built-in generator.
 
-A source gives its examples in three splits and a fingerprint of them. Nothing here knows tokens or training. To
-add a source, write a class with `read()` and a YAML beside the others in `configs/data/`.
+A source has three splits of examples and their fingerprint. Sources know nothing of tokens and training. To add one,
+write a class with `name` and `read()`, and a YAML in `configs/data/`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from data.formats import read_rows
 
 
 class Source(ABC):
-    """Instruction data in three splits, read once and kept."""
+    """Instruction data in three splits, read once and cached."""
 
     _splits: Splits | None = None
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What the data is called in reports and in a checkpoint's provenance."""
+        """The data's name in reports and in a checkpoint's provenance."""
 
     @abstractmethod
     def read(self) -> Splits:
@@ -83,7 +83,7 @@ class BasicsSource(Source):
 
 
 class _RowSource(Source):
-    """Data that comes as one list of rows and is split here."""
+    """Data in one list of rows, which this class splits."""
 
     def __init__(self, train: float, validation: float, test: float, shuffle: bool, seed: int) -> None:
         shares = {"train": train, "validation": validation, "test": test}
@@ -91,8 +91,8 @@ class _RowSource(Source):
             if not 0 <= share <= 1:
                 raise DataError(f"The {name} share of the data is {share}; it must be between 0 and 1.")
         if abs(sum(shares.values()) - 1) > 1e-6:
-            told = ", ".join(f"{name} {share:g}" for name, share in shares.items())
-            raise DataError(f"The shares of the data ({told}) add up to {sum(shares.values()):g}; they must make 1.")
+            given = ", ".join(f"{name} {share:g}" for name, share in shares.items())
+            raise DataError(f"The shares of the data ({given}) add up to {sum(shares.values()):g}; they must make 1.")
         self._train, self._test, self._shuffle, self._seed = train, test, shuffle, seed
         self._has_validation = validation > 0
 
@@ -101,14 +101,14 @@ class _RowSource(Source):
         """All rows in order, and the names of their columns."""
 
     def read(self) -> Splits:
-        """Read the rows and cut them in the order train, test, validation, shuffled before if so wished."""
+        """Read the rows and split them in the order train, test, validation, after a shuffle if `shuffle`."""
         rows, columns = self.rows()
         if not rows:
             raise DataError(f"{self.name} has no rows; give data with at least one example.")
         examples, unusable = read_rows(rows, columns, self.name)
         if self._shuffle:
             random.Random(self._seed).shuffle(examples)
-        # Counted as in the book: train and test are rounded down and the rest is for validation.
+        # As in the book: train and test are rounded down, and the rest is validation.
         train_end = max(1, int(len(examples) * self._train + 1e-9))
         test_end = train_end + int(len(examples) * self._test + 1e-9)
         if not self._has_validation:
@@ -118,10 +118,10 @@ class _RowSource(Source):
 
 
 class FileSource(_RowSource):
-    """A JSON, JSONL, CSV, TSV or Parquet file, by its path or http(s) URL; columns as `data/formats.py` knows them.
+    """A JSON, JSONL, CSV, TSV or Parquet file at a path or http(s) URL, in a format of `data/formats.py`.
 
-    `train`, `validation` and `test` are shares that add up to 1. With `shuffle` the rows are shuffled by `seed`
-    before they are cut; without, the first rows train, the next test, and the last validate.
+    `train`, `validation` and `test` are shares that add up to 1. With `shuffle`, `seed` shuffles the rows before the
+    split. Without it, the first rows are train, the next ones test, and the last ones validation.
     """
 
     def __init__(
@@ -141,11 +141,11 @@ class FileSource(_RowSource):
 
     @property
     def name(self) -> str:
-        """The path or URL as it was given."""
+        """The path or URL, as configured."""
         return self.path
 
     def rows(self) -> tuple[Sequence[Row], list[str]]:
-        """Read the file; what lies behind a URL is downloaded by `datasets`, which keeps it."""
+        """Read the file; `datasets` downloads and caches a URL."""
         remote = self.path.startswith(("http://", "https://"))
         path = Path(self.path.split("?")[0] if remote else self.path).expanduser()
         if not remote and path.is_dir():
@@ -161,10 +161,10 @@ class FileSource(_RowSource):
 
 
 class HubSource(_RowSource):
-    """A data set of the Hugging Face Hub, for instance `tatsu-lab/alpaca`; downloaded once and cached.
+    """A data set on the Hugging Face Hub, such as `tatsu-lab/alpaca`; downloaded once and cached.
 
-    `config` and `split` choose a part of it as the Hub names them; that part is shuffled by `seed` and cut into
-    our splits by the shares `train`, `validation` and `test`.
+    `config` and `split` select a part of it by the Hub's names; `seed` shuffles that part, and the shares `train`,
+    `validation` and `test` split it.
     """
 
     def __init__(
@@ -187,13 +187,13 @@ class HubSource(_RowSource):
         return self._name
 
     def rows(self) -> tuple[Sequence[Row], list[str]]:
-        """Load the data set by `datasets`."""
+        """Load the data set with `datasets`."""
         return _load(self._name, self._config, self._split)
 
 
 def _download(url: str) -> Path:
-    """The copy on this machine of a file behind a URL; the same copy until the file there has changed."""
-    from datasets import DownloadManager  # takes over a second: only those who download pay it
+    """The cached local copy of a URL; downloaded again when the remote file changes."""
+    from datasets import DownloadManager  # slow to import (over a second)
 
     with _quiet():
         try:
@@ -205,8 +205,8 @@ def _download(url: str) -> Path:
 
 
 def _load(name: str, config: str | None, split: str) -> tuple[Sequence[Row], list[str]]:
-    """Load one split of a data set by the `datasets` library; whatever it raises becomes one sentence."""
-    from datasets import load_dataset  # takes over a second: only those who load data sets pay it
+    """Load one split with `datasets`. Raises DataError for any of its errors."""
+    from datasets import load_dataset  # slow to import (over a second)
 
     with _quiet():
         try:
@@ -229,7 +229,7 @@ def _reason(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Generator[None]:
-    """Keep `datasets` from printing bars and from logging the errors that we raise as sentences."""
+    """Silence the progress bars of `datasets`, and its log of errors that become a DataError."""
     from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from datasets.utils.logging import CRITICAL, get_verbosity, set_verbosity
 

@@ -1,4 +1,4 @@
-"""Conversations become token ids and labels, cut to the context window; what would train on nothing is counted.
+"""Tokenises conversations into input ids and labels that fit the context window, and reports what is skipped.
 
 Knows the chat template and the window, and nothing of batches.
 """
@@ -15,9 +15,9 @@ from data import DataError
 from data.example import Example, UnusableRows, shown_rows
 from resonance.chat_template import ChatTemplate, Message, TemplateError
 
-IGNORE = -100  # the label of positions that are not supervised; torch's cross entropy leaves it out
+IGNORE = -100  # the label of unsupervised positions; torch's cross entropy ignores it
 
-# Why an example is left out: it would train on nothing, or the scores would be worth nothing.
+# Reasons to skip an example: it has nothing to train on, or it would leak into the scores.
 NO_ANSWER = "no assistant message"
 EMPTY_ANSWER = "empty answer"
 EMPTY_QUESTION = "empty question"
@@ -27,11 +27,11 @@ HELD_OUT = "asked by validation or test as well"
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What became of a split's examples when they were tokenised.
+    """The result of tokenising a split.
 
-    `skipped` counts, by reason, examples that would have trained on nothing, and `skipped_rows` says which: by their
-    rows, or where the source has none by their places in the split, counted from 1. Of those used, `shortened` lost
-    whole oldest turns, and `cut` lost the end of their text, to fit into the context window.
+    `skipped` counts skipped examples by reason, and `skipped_rows` lists their rows, or without rows their positions in
+    the split, from 1. To fit the context window, `shortened` examples lost their oldest turns, and `cut` ones the end
+    of their text.
     """
 
     examples: int
@@ -60,17 +60,17 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Tokenized:
-    """Examples as arrays, one behind the other.
+    """Tokenised examples in concatenated arrays.
 
-    input_ids: (tokens,) int32. labels: (tokens,) int32, the target of the input at the same place, IGNORE where
-    there is none. offsets: (n + 1,) int64, where each example begins and the last ends. Every example has at
-    least one label, its last. places: (n,) int64, where each stands among the examples that were tokenised.
+    input_ids: (tokens,) int32. labels: (tokens,) int32, the target at each position, IGNORE without one. offsets:
+    (n + 1,) int64, the start of each example and the end of the last. Every example has at least one label, its last.
+    indices: (n,) int64, each example's index in the split.
     """
 
     input_ids: NDArray[np.int32]
     labels: NDArray[np.int32]
     offsets: NDArray[np.int64]
-    places: NDArray[np.int64]
+    indices: NDArray[np.int64]
     report: Report
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ class Tokenized:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """(n,) tokens of each example."""
+        """(n,) tokens per example."""
         return np.diff(self.offsets)
 
 
@@ -89,21 +89,21 @@ def tokenize(
     *,
     held_out: Container[int] = frozenset(),
 ) -> Tokenized:
-    """Tokenise examples for training; each takes at most `context_length` tokens.
+    """Tokenise examples for training, each into at most `context_length` tokens.
 
-    What stands behind the last supervised token is left off, as nothing is learnt from it. Examples which would
-    train on nothing, and those whose index is in `held_out`, are left out and counted in the report.
+    Tokens after the last supervised one are dropped. Examples without anything to train on, and those whose index is in
+    `held_out`, are skipped and counted in the report.
 
     Raises:
-        DataError: an example cannot be written down in the template.
+        DataError: the template cannot represent an example.
     """
     inputs: list[list[int]] = []
     labels: list[list[int]] = []
-    places: list[int] = []
+    indices: list[int] = []
     skipped: dict[str, list[int]] = {}
     shortened = cut = 0
     for number, example in enumerate(examples, start=1):
-        reason = HELD_OUT if number - 1 in held_out else _trains_on_nothing(example.messages)
+        reason = HELD_OUT if number - 1 in held_out else _reason_to_skip(example.messages)
         if reason is None:
             try:
                 fitted = _fit(example.messages, template, context_length)
@@ -112,7 +112,7 @@ def tokenize(
             if fitted is not None:
                 inputs.append(fitted.input_ids)
                 labels.append(fitted.labels)
-                places.append(number - 1)
+                indices.append(number - 1)
                 shortened += fitted.shortened
                 cut += fitted.cut
                 continue
@@ -131,7 +131,7 @@ def tokenize(
         skipped_rows=skipped,
     )
     flat_inputs = np.fromiter((i for row in inputs for i in row), np.int32)
-    return Tokenized(flat_inputs, flat_labels, offsets, np.asarray(places, np.int64), report)
+    return Tokenized(flat_inputs, flat_labels, offsets, np.asarray(indices, np.int64), report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +142,8 @@ class _Fitted:
     cut: bool
 
 
-def _trains_on_nothing(messages: Sequence[Message]) -> str | None:
-    """The reason why a conversation has nothing to learn from, if so."""
+def _reason_to_skip(messages: Sequence[Message]) -> str | None:
+    """The reason why a conversation has nothing to train on, or None."""
     answers = [message.content for message in messages if message.role == "assistant"]
     questions = [message.content for message in messages if message.role == "user"]
     if not answers:
@@ -156,14 +156,14 @@ def _trains_on_nothing(messages: Sequence[Message]) -> str | None:
 
 
 def _fit(messages: Sequence[Message], template: ChatTemplate, context_length: int) -> _Fitted | None:
-    """Inputs and labels that fit the window: whole oldest turns go first, then the end; None if no label is left."""
-    opening = 1 if messages[0].role == "system" else 0
-    later_turns = [i for i, message in enumerate(messages) if message.role == "user" and i > opening]
+    """Fit a conversation into the window: drop the oldest turns, then cut the end. None if no label is left."""
+    system = 1 if messages[0].role == "system" else 0  # leading messages to keep
+    later_turns = [i for i, message in enumerate(messages) if message.role == "user" and i > system]
     inputs: list[int] = []
     labels: list[int] = []
-    start = opening
-    for start in (opening, *later_turns):
-        inputs, labels = _shifted((*messages[:opening], *messages[start:]), template)
+    start = system
+    for start in (system, *later_turns):
+        inputs, labels = _shifted((*messages[:system], *messages[start:]), template)
         if len(inputs) <= context_length:
             break
     is_cut = len(inputs) > context_length
@@ -171,11 +171,11 @@ def _fit(messages: Sequence[Message], template: ChatTemplate, context_length: in
         inputs, labels = inputs[:context_length], labels[:context_length]
     if all(label == IGNORE for label in labels):
         return None
-    return _Fitted(inputs, labels, shortened=start > opening, cut=is_cut)
+    return _Fitted(inputs, labels, shortened=start > system, cut=is_cut)
 
 
 def _shifted(messages: Sequence[Message], template: ChatTemplate) -> tuple[list[int], list[int]]:
-    """Inputs and, at each input's place, the token that follows it if it is supervised; up to the last such."""
+    """Input ids and labels: at each position the next token if it is supervised; up to the last supervised one."""
     rendered = template.render(messages)
     targets = zip(rendered.input_ids[1:], rendered.loss_mask[1:], strict=True)
     labels = [target if supervised else IGNORE for target, supervised in targets]
