@@ -20,7 +20,7 @@ from serve.api.service import Service, ServiceDep
 from serve.generation.event_stream import EventStream
 from serve.generation.generation import Format, Generation, replay
 from serve.generation.logprobs import token_logprob, write_on_thread
-from serve.generation.prompt import prepare_chat, read_conversation, render_chat, validate_chat
+from serve.generation.prompt import prepare_chat, render_chat, validate_chat
 from serve.generation.responses import STREAMED, LastEventId
 from serve.middleware.content_type import TypedRoute
 from serve.workers.messages import Scored, Token
@@ -70,7 +70,7 @@ async def chat_prompt(body: ChatRequest, service: ServiceDep, caller: CallerDep)
     model = service.model(body.model)
     validate_chat(service, body)
     with service.rate_limiter.admit(caller.client):
-        prompt = await render_chat(service, model, body, await read_conversation(service, caller, body))
+        prompt = await render_chat(service, caller, model, body)
     ids = prompt.fitted.prompt_ids
     return RenderedPrompt(
         text=model.tokenizer.decode(ids),
@@ -111,6 +111,8 @@ class ChatFormat(Format):
     """Writes a generation as a chat completion, or as its chunks and, with `named_events`, our own events."""
 
     def __init__(self, generation: Generation, body: ChatRequest, *, named_events: bool = False) -> None:
+        assert generation.prepared.chat is not None
+        self._chat = generation.prepared.chat
         self._generation, self._body, self._named_events = generation, body, named_events
         include_usage = body.stream_options.include_usage if body.stream_options else None
         self._include_usage = named_events if include_usage is None else include_usage
@@ -164,16 +166,16 @@ class ChatFormat(Format):
 
     def write_start(self, stream: EventStream) -> None:
         """Write what the search found, or why there was none, and each answer's first chunk."""
-        generation, prepared = self._generation, self._generation.prepared
+        generation, chat = self._generation, self._chat
         extra: dict[str, Any] = {}
-        if prepared.grounding is not None:
-            sources = prepared.grounding.sources().model_dump(mode="json", exclude={"supports", "sentences"})
+        if chat.grounding is not None:
+            sources = chat.grounding.sources().model_dump(mode="json", exclude={"supports", "sentences"})
             if self._named_events:
                 stream.add(json.dumps(sources, ensure_ascii=False), event="sources")
             else:  # OpenAI's clients take every event for a chunk
                 extra["sources"] = sources
-        elif prepared.unsearched is not None and self._named_events:
-            stream.add(NotSearched(reason=prepared.unsearched.reason).model_dump_json(), event="search")
+        elif chat.unsearched is not None and self._named_events:
+            stream.add(NotSearched(reason=chat.unsearched.reason).model_dump_json(), event="search")
         if self._body.session_id is not None:
             extra |= {"session_id": self._body.session_id, "parent_id": generation.parent_id}
         for i in range(len(generation.choices)):
@@ -192,7 +194,7 @@ class ChatFormat(Format):
 
     async def write_end(self, stream: EventStream) -> None:
         """Write each answer's citations and last chunk, and the usage."""
-        grounding = self._generation.prepared.grounding
+        grounding = self._chat.grounding
         for index, reason in self._finished:
             extra: dict[str, Any] = {}
             if grounding is not None:

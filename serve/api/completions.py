@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -121,11 +122,8 @@ class CompletionFormat(Format):
         if prompt not in self._echoes:
             ids, scores = self._generation.prepared.inputs[prompt].ids, self._scores.pop(prompt, [])
             tokenizer, logprobs = self._generation.model.tokenizer, self._body.logprobs is not None
-            self._echoes[prompt] = (
-                await write_on_thread(write_echo, ids, scores, tokenizer, logprobs=logprobs)
-                if self._body.echo
-                else Echo()
-            )
+            write = partial(write_echo, ids, scores, tokenizer, logprobs=logprobs)
+            self._echoes[prompt] = await write_on_thread(write) if self._body.echo else Echo()
         return self._echoes[prompt]
 
     async def _write_echo(self, stream: EventStream, index: int) -> None:

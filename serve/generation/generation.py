@@ -8,8 +8,8 @@ import asyncio
 import secrets
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from fastapi import Request
@@ -132,7 +132,10 @@ class Generation:
         with ExitStack() as session, ExitStack() as slot:
             slot.enter_context(service.rate_limiter.admit(caller.client))
             if session_id is not None:
-                session.enter_context(_exclusive(service, caller.owner, session_id))
+                if (key := (caller.owner, session_id)) in service.busy_sessions:  # a check that needs no database
+                    raise session_busy(BUSY, param="session_id")
+                service.busy_sessions.add(key)
+                session.callback(service.busy_sessions.discard, key)
             # Before any await, so that a full server refuses at once.
             handle = _reserve(service, caller, model)
             slot.callback(handle.close)
@@ -149,7 +152,7 @@ class Generation:
             if session_id is not None:
                 parent_id = await _store_messages(service, caller.owner, session_id, prepared, lock)
             service.client.submit(handle, prepared.inputs)
-            grounding = prepared.grounding
+            chat = prepared.chat
             return cls(
                 id=f"{prefix}-{secrets.token_hex(12)}",
                 created=int(time.time()),
@@ -160,9 +163,9 @@ class Generation:
                 prepared=prepared,
                 choices=[
                     Choice(
-                        CitationFilter(None) if grounding is None else grounding.filter(),
-                        "" if prepared.conversation is None else prepared.conversation.prefix,
-                        keeps_text=not stream or prepared.conversation is not None,
+                        CitationFilter(None) if chat is None or chat.grounding is None else chat.grounding.filter(),
+                        "" if chat is None else chat.conversation.prefix,
+                        keeps_text=not stream or chat is not None,
                         keeps_tokens=not stream and prepared.logprobs,
                     )
                     for prompt in prepared.inputs
@@ -191,9 +194,9 @@ class Generation:
                 body = await while_connected(request, collect())
             finally:
                 self._close()
-            return WholeResponse(body, self._release, delivery_seconds(self.service))
+            return WholeResponse(body, self.slot.close, delivery_seconds(self.service))
         except BaseException:
-            self._release()
+            self.slot.close()
             raise
 
     def stream(self, format: Format) -> EventStreamResponse:
@@ -215,7 +218,7 @@ class Generation:
             finally:
                 self._close()
 
-        stream = self.service.streams.start(self.id, self.caller.owner, write, self._release)
+        stream = self.service.streams.start(self.id, self.caller.owner, write, self.slot.close)
         return EventStreamResponse(stream, delivery_seconds(self.service))
 
     async def wait_for_readers(self, stream: EventStream) -> None:
@@ -231,19 +234,21 @@ class Generation:
 
     def sources(self) -> Sources | None:
         """Return the search results, and which sentences of the first answer so far each of them supports."""
-        grounding = self.prepared.grounding
-        return None if grounding is None else grounding.sources(self.choices[0].answer_text())
+        chat = self.prepared.chat
+        if chat is None or chat.grounding is None:
+            return None
+        return chat.grounding.sources(self.choices[0].answer_text())
 
     def usage(self) -> Usage:
         """Return the token counts so far."""
         prompt, generated = self.prepared.prompt_tokens(), self._generated_tokens()
-        fitted = self.prepared.fitted
+        chat = self.prepared.chat
         return Usage(
             prompt_tokens=prompt,
             completion_tokens=generated,
             total_tokens=prompt + generated,
-            messages_kept=None if fitted is None else len(fitted.messages),
-            messages_dropped=None if fitted is None else fitted.dropped,
+            messages_kept=None if chat is None else len(chat.fitted.messages),
+            messages_dropped=None if chat is None else chat.fitted.dropped,
         )
 
     async def _events(self) -> AsyncIterator[Token | Scored | Idle]:
@@ -348,10 +353,6 @@ class Generation:
                 )
             )
 
-    def _release(self) -> None:
-        """Free the slot, the rate limit and the memory: the client has the answer, or has been given up."""
-        self.slot.close()
-
 
 def replay(service: Service, caller: Caller, last_event_id: str) -> EventStreamResponse:
     """Return the events of a stream after the given one. Raises ApiError 404 when they are not kept any more."""
@@ -366,7 +367,7 @@ def delivery_seconds(service: Service) -> float:
 
 def _reserve(service: Service, caller: Caller, model: ServedModel) -> RequestHandle:
     """Reserve a slot. Raises ApiError 503 while no worker is ready, 429 when all slots are in use."""
-    if not service.client.is_ready():
+    if not service.state.ready_workers():
         service.metrics.rejected.labels("not_ready").inc()
         raise ApiError(503, "The model is being loaded.", code="not_ready", retry_after=2)
     try:
@@ -376,19 +377,6 @@ def _reserve(service: Service, caller: Caller, model: ServedModel) -> RequestHan
         raise server_full() from None
     handle.key = caller.key
     return handle
-
-
-@contextmanager
-def _exclusive(service: Service, owner: str, session_id: str) -> Generator[None]:
-    """Hold a conversation within this process: a check that needs no database."""
-    session = (owner, session_id)
-    if session in service.busy_sessions:
-        raise session_busy(BUSY, param="session_id")
-    service.busy_sessions.add(session)
-    try:
-        yield
-    finally:
-        service.busy_sessions.discard(session)
 
 
 async def _lock(service: Service, owner: str, session_id: str) -> SessionLock:
@@ -405,8 +393,8 @@ async def _store_messages(
     service: Service, owner: str, session_id: str, prepared: Prepared, lock: SessionLock | None
 ) -> str | None:
     """Store the request's new messages; return the id of the message that the answer follows."""
-    assert prepared.conversation is not None
-    messages, parent_id = prepared.conversation.new_messages, prepared.conversation.parent_id
+    assert prepared.chat is not None
+    messages, parent_id = prepared.chat.conversation.new_messages, prepared.chat.conversation.parent_id
     if not messages:
         return parent_id
     try:

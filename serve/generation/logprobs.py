@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 from resonance.tokenizer import Tokenizer
 from serve.api.schemas.responses import Alternative, CompletionLogprobs, TokenLogprob
@@ -22,13 +22,12 @@ SLICE = 128  # tokens that are written at a time; other threads wait for that lo
 _WRITER = ThreadPoolExecutor(1, thread_name_prefix="write-logprobs")
 
 Columns = tuple[bytes, ...]  # OpenAI's parallel lists as JSON, without their brackets
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def write_on_thread(write: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def write_on_thread(write: Callable[[], T]) -> T:
     """Write long JSON on the writer's thread."""
-    return await asyncio.get_running_loop().run_in_executor(_WRITER, lambda: write(*args, **kwargs))
+    return await asyncio.get_running_loop().run_in_executor(_WRITER, write)
 
 
 def token_logprob(token: Token, tokenizer: Tokenizer) -> TokenLogprob:

@@ -49,6 +49,7 @@ class Conversation:
 class ChatPrompt:
     """The prompt of a chat, and how much the model may generate."""
 
+    conversation: Conversation
     fitted: Fitted
     grounding: Grounding | None
     unsearched: Unsearched | None
@@ -57,15 +58,12 @@ class ChatPrompt:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request's prompts; `conversation`, `fitted` and the search's outcome are a chat's."""
+    """A request's prompts; `chat` is None for a text completion."""
 
     inputs: list[PromptInput]
     whole_bytes: int  # memory of the answer until it is sent whole
     logprobs: bool
-    conversation: Conversation | None = None
-    fitted: Fitted | None = None
-    grounding: Grounding | None = None
-    unsearched: Unsearched | None = None
+    chat: ChatPrompt | None = None
 
     def prompt_tokens(self) -> int:
         """Return the tokens of all prompts."""
@@ -73,23 +71,13 @@ class Prepared:
 
 
 async def prepare_chat(service: Service, caller: Caller, model: ServedModel, body: ChatRequest) -> Prepared:
-    """Read the conversation, search, render the prompt. Raises ApiError."""
-    conversation = await read_conversation(service, caller, body)
-    prompt = await render_chat(service, model, body, conversation)
+    """Render the prompt and choose the sampling parameters. Raises ApiError."""
+    chat = await render_chat(service, caller, model, body)
+    n, max_new_tokens = body.n or 1, chat.max_new_tokens
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    params = engine_params(
-        body, service.settings.sampling, model, max_new_tokens=prompt.max_new_tokens, logprobs=logprobs
-    )
-    n = body.n or 1
-    return Prepared(
-        [PromptInput(prompt.fitted.prompt_ids, params, n=n)],
-        _whole_bytes(n * prompt.max_new_tokens, logprobs, CHAT_LOGPROB_BYTES),
-        logprobs is not None,
-        conversation,
-        prompt.fitted,
-        prompt.grounding,
-        prompt.unsearched,
-    )
+    params = engine_params(body, service.settings.sampling, model, max_new_tokens=max_new_tokens, logprobs=logprobs)
+    nbytes = _whole_bytes(n * max_new_tokens, logprobs, CHAT_LOGPROB_BYTES)
+    return Prepared([PromptInput(chat.fitted.prompt_ids, params, n=n)], nbytes, logprobs is not None, chat)
 
 
 async def prepare_completion(service: Service, model: ServedModel, body: CompletionRequest) -> Prepared:
@@ -173,23 +161,9 @@ def validate_chat(service: Service, body: ChatRequest) -> None:
         raise ApiError(400, "There is no search on this server.", param="search", code="search_disabled")
 
 
-async def read_conversation(service: Service, caller: Caller, body: ChatRequest) -> Conversation:
-    """Return the request's messages after the stored ones that they follow. Raises ApiError 404 and 503."""
-    history: list[MessageRow] = []
-    if body.session_id is not None:
-        history = await _history(service, caller.owner, body.session_id, body)
-    messages, new = _join(history, body)
-    if messages[-1].role != "user":
-        raise ApiError(400, "There is no question at that place to answer.", param="parent_id", code="invalid_messages")
-    last = body.messages[-1]
-    prefix = last.text() if last.role == "assistant" else ""
-    return Conversation(messages, new, history[-1].id if history else None, prefix)
-
-
-async def render_chat(
-    service: Service, model: ServedModel, body: ChatRequest, conversation: Conversation
-) -> ChatPrompt:
-    """Search if the request or the server wants to, and keep the newest turns that fit. Raises ApiError."""
+async def render_chat(service: Service, caller: Caller, model: ServedModel, body: ChatRequest) -> ChatPrompt:
+    """Read the conversation, search where that is on, and keep the newest turns that fit. Raises ApiError."""
+    conversation = await _read_conversation(service, caller, body)
     messages: Sequence[Message] = conversation.messages
     max_tokens = body.max_completion_tokens or body.max_tokens or service.settings.sampling.max_new_tokens
     found = await ground(service, model, body, messages, max_tokens)
@@ -202,7 +176,21 @@ async def render_chat(
     else:
         fitted = model.fit(messages, max_tokens, prefix)
     unsearched = found if isinstance(found, Unsearched) else None
-    return ChatPrompt(fitted, grounding, unsearched, min(max_tokens, model.context_length - len(fitted.prompt_ids)))
+    max_new_tokens = min(max_tokens, model.context_length - len(fitted.prompt_ids))
+    return ChatPrompt(conversation, fitted, grounding, unsearched, max_new_tokens)
+
+
+async def _read_conversation(service: Service, caller: Caller, body: ChatRequest) -> Conversation:
+    """Return the request's messages after the stored ones that they follow. Raises ApiError 404 and 503."""
+    history: list[MessageRow] = []
+    if body.session_id is not None:
+        history = await _history(service, caller.owner, body.session_id, body)
+    messages, new = _join(history, body)
+    if messages[-1].role != "user":
+        raise ApiError(400, "There is no question at that place to answer.", param="parent_id", code="invalid_messages")
+    last = body.messages[-1]
+    prefix = last.text() if last.role == "assistant" else ""
+    return Conversation(messages, new, history[-1].id if history else None, prefix)
 
 
 async def _history(service: Service, owner: str, session_id: str, body: ChatRequest) -> list[MessageRow]:

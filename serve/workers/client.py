@@ -9,14 +9,23 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 
-from serve.workers.messages import Event, EventBatch, Failure, Finished, Idle, PromptInput, Token, WorkerRequest
+from serve.workers.messages import (
+    TIMED_OUT,
+    Event,
+    EventBatch,
+    Failure,
+    Finished,
+    Idle,
+    PromptInput,
+    Token,
+    WorkerRequest,
+)
 from serve.workers.shared_state import RequestSlot, SharedState
 from serve.workers.transport import RequestQueue
 
 WORKER_LOST = Failure(
     503, "worker_lost", "The model's process died while it was answering; please send the request again."
 )
-TIMED_OUT = Failure(504, "timeout", "The answer took longer than the server allows.")
 SHUTTING_DOWN = Failure(503, "shutting_down", "The server is shutting down, and the answer took longer than it waits.")
 IDLE_AFTER = 15.0  # seconds without an event until an Idle event is added
 TIMEOUT_SLACK = 2.0  # seconds past the deadline in which the worker itself reports the time-out
@@ -90,7 +99,10 @@ class RequestHandle:
 
     def close(self) -> None:
         """Free the slot; unfinished work stops before the worker's next step. A second call does nothing."""
-        self._client.close(self)
+        if self._client.forget(self):
+            self.claimed_at = self.claimed_at or self._client.state.claimed_at(self.slot)
+            self.ended = True
+            self._client.state.release(self.slot)
 
     def _pause(self, paused: bool) -> None:
         self._paused = paused
@@ -120,13 +132,10 @@ class WorkerClient:
         handle.sent_at = time.monotonic()
         self._send(handle)
 
-    def close(self, handle: RequestHandle) -> None:
-        """Free a request's slot; unfinished work stops before the worker's next step. A second call does nothing."""
-        if self.requests.pop(handle.slot.uid, None) is not None:
-            self._unsent.pop(handle.slot.uid, None)
-            handle.claimed_at = handle.claimed_at or self.state.claimed_at(handle.slot)
-            handle.ended = True
-            self.state.release(handle.slot)
+    def forget(self, handle: RequestHandle) -> bool:
+        """Deliver no more events to a request; returns whether it was known."""
+        self._unsent.pop(handle.slot.uid, None)
+        return self.requests.pop(handle.slot.uid, None) is not None
 
     def deliver(self, events: EventBatch) -> None:
         """Hand the events of one worker step to their requests."""
@@ -142,10 +151,6 @@ class WorkerClient:
     def undelivered(self) -> int:
         """Return how many complete answers hold their slots because their clients have not read them yet."""
         return sum(handle.ended for handle in self.requests.values())
-
-    def is_ready(self) -> bool:
-        """Return whether some worker takes requests."""
-        return bool(self.state.ready_workers())
 
     def end_all(self) -> None:
         """End all unfinished requests: the server's grace time is over."""

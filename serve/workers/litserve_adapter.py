@@ -1,11 +1,8 @@
 """Everything that overrides or relies on LitServe's internals; the version is pinned for its sake.
 
-`RELIED_ON` lists the signatures, and a test compares each with the installed LitServe. What LitServe's own parts lack:
-
-- its continuous loop prefills on another thread than it decodes on, spins when idle and never cancels;
-- its queues live in a third process;
-- it starts serving only after all models are loaded, and does not notice workers that hang;
-- its endpoints and its `/health` are not ours.
+A test compares the signatures with the installed LitServe. Its continuous loop prefills on another thread than it
+decodes on, spins when idle and never cancels; its queues live in a third process; it serves only after all models are
+loaded, and does not notice workers that hang.
 """
 
 import asyncio
@@ -38,30 +35,6 @@ STEP = "step"
 """The uid under which the events of a whole step travel in one message."""
 LAST_WORDS = 3  # seconds past the grace time, in which the server tells clients that their answers end here
 HTTP_JOIN_SLACK = 5  # seconds past that until LitServe kills the HTTP process
-
-RELIED_ON: dict[str, str] = {
-    "LitAPI.__init__": "max_batch_size, batch_timeout, api_path, stream, loop, spec, mcp, enable_async",
-    "LitAPI.setup": "device",
-    "LitAPI.decode_request": "request, kwargs",
-    "LitAPI.encode_response": "output, kwargs",
-    "LitSpec.__init__": "",
-    "LitSpec.__getstate__": "",
-    "LitSpec.setup": "server",
-    "LitLoop.run": ("lit_api, device, worker_id, request_queue, transport, workers_setup_status, callback_runner"),
-    "MessageTransport.send": "item, consumer_id",
-    "response_queue_to_buffer": "transport, response_buffer, consumer_id, litapi_connector",
-    "ResponseBufferItem.__init__": "event, response_queue, worker_id, response",
-    "inference_worker": (
-        "lit_api, device, worker_id, request_queue, transport, workers_setup_status, callback_runner, restart_workers"
-    ),
-    "LitServer._register_internal_endpoints": "",
-    "LitServer._init_manager": "num_api_servers",
-    "LitServer.verify_worker_status": "",
-    "LitServer._start_server": "port, num_uvicorn_servers, log_level, sockets, uvicorn_worker_type, kwargs",
-    "LitServer._start_worker_monitoring": "manager, uvicorn_workers",
-    "LitServer.lifespan": "app",
-    "LitServer.launch_single_inference_worker": "lit_api, worker_id",
-}
 
 
 class WorkerSpec(LitSpec):

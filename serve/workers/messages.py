@@ -81,5 +81,6 @@ class Idle:
     """No event has come for a while; the HTTP process adds it so that streams can send a keep-alive."""
 
 
+TIMED_OUT = Failure(504, "timeout", "The answer took longer than the server allows.")
 Event = Token | Scored | Failure | Finished | Idle
 EventBatch = list[tuple[str, Event]]  # the events of one step, each with its request's uid

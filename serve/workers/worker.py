@@ -12,7 +12,7 @@ from resonance.engine import EngineError, Piece, SamplingParams
 from resonance.errors import error_location
 from serve.settings import EngineSettings
 from serve.workers.engines import Engines
-from serve.workers.messages import EventBatch, Failure, Finished, PromptInput, Scored, Token, WorkerRequest
+from serve.workers.messages import TIMED_OUT, EventBatch, Failure, Finished, PromptInput, Scored, Token, WorkerRequest
 from serve.workers.shared_state import CheckpointList, SharedState, WorkerState
 
 log = logging.getLogger("resonance.serve.inference.worker")
@@ -24,7 +24,6 @@ GENERATION_FAILED = Failure(500, "generation_failed", "The model failed on this 
 MODEL_UNAVAILABLE = Failure(
     503, "model_unavailable", "The worker does not hold this model at the moment; its log says why."
 )
-TIMED_OUT = Failure(504, "timeout", "The answer took longer than the server allows.")
 
 
 @dataclass(slots=True)

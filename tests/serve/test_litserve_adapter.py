@@ -14,11 +14,34 @@ from litserve.utils import ResponseBufferItem
 
 from serve.settings import EngineSettings
 from serve.workers.client import WorkerClient
-from serve.workers.litserve_adapter import RELIED_ON, AdaptedServer
+from serve.workers.litserve_adapter import AdaptedServer
 from serve.workers.messages import Event, Finished, PromptInput, Token
 from serve.workers.shared_state import CheckpointList, SharedState
 from serve.workers.worker import EngineWorker
 
+RELIED_ON = {
+    "LitAPI.__init__": "max_batch_size, batch_timeout, api_path, stream, loop, spec, mcp, enable_async",
+    "LitAPI.setup": "device",
+    "LitAPI.decode_request": "request, kwargs",
+    "LitAPI.encode_response": "output, kwargs",
+    "LitSpec.__init__": "",
+    "LitSpec.__getstate__": "",
+    "LitSpec.setup": "server",
+    "LitLoop.run": ("lit_api, device, worker_id, request_queue, transport, workers_setup_status, callback_runner"),
+    "MessageTransport.send": "item, consumer_id",
+    "response_queue_to_buffer": "transport, response_buffer, consumer_id, litapi_connector",
+    "ResponseBufferItem.__init__": "event, response_queue, worker_id, response",
+    "inference_worker": (
+        "lit_api, device, worker_id, request_queue, transport, workers_setup_status, callback_runner, restart_workers"
+    ),
+    "LitServer._register_internal_endpoints": "",
+    "LitServer._init_manager": "num_api_servers",
+    "LitServer.verify_worker_status": "",
+    "LitServer._start_server": "port, num_uvicorn_servers, log_level, sockets, uvicorn_worker_type, kwargs",
+    "LitServer._start_worker_monitoring": "manager, uvicorn_workers",
+    "LitServer.lifespan": "app",
+    "LitServer.launch_single_inference_worker": "lit_api, worker_id",
+}
 OWNERS = {owner.__name__: owner for owner in (LitAPI, LitSpec, LitServer, LitLoop, MessageTransport)} | {
     "ResponseBufferItem": ResponseBufferItem
 }
