@@ -12,7 +12,7 @@ from resonance.engine import Engine
 from serve.settings import EngineSettings
 from serve.workers.shared_state import CheckpointList
 
-log = logging.getLogger("resonance.serve.inference.worker")
+log = logging.getLogger("resonance.serve.worker")
 
 
 class Engines:

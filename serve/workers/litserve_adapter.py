@@ -23,7 +23,6 @@ from fastapi import FastAPI
 from litserve import LitAPI, LitServer
 from litserve.loops.base import LitLoop
 from litserve.specs.base import LitSpec
-from litserve.transport.base import MessageTransport
 from litserve.utils import LitAPIStatus, LoopResponseType, ResponseBufferItem
 
 from serve.workers.client import WorkerClient
@@ -33,8 +32,8 @@ from serve.workers.worker import EngineWorker
 
 STEP = "step"
 """The uid under which the events of a whole step travel in one message."""
-LAST_WORDS = 3  # seconds past the grace time, in which the server tells clients that their answers end here
-HTTP_JOIN_SLACK = 5  # seconds past that until LitServe kills the HTTP process
+SHUTDOWN_EVENT_SECONDS = 3  # past the grace time, to send clients the error event that ends their answers
+HTTP_JOIN_SECONDS = 5  # past that, until LitServe kills the HTTP process
 
 
 class WorkerSpec(LitSpec):
@@ -107,7 +106,7 @@ class EngineLoop(LitLoop):
         device: str,
         worker_id: int,
         request_queue: RequestQueue,
-        transport: MessageTransport,
+        transport: EventChannel,
         workers_setup_status: dict[int, str],
         callback_runner: object,
     ) -> None:
@@ -137,7 +136,7 @@ class AdaptedServer(LitServer):
             restart_workers=True,
         )
         self._client, self._grace_s = client, grace_s
-        self.uvicorn_graceful_timeout = grace_s + LAST_WORDS
+        self.uvicorn_graceful_timeout = grace_s + SHUTDOWN_EVENT_SECONDS
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Return what must be open while the HTTP process serves."""
@@ -185,7 +184,7 @@ class AdaptedServer(LitServer):
         return http
 
     def _start_worker_monitoring(self, manager: Any, uvicorn_workers: dict[str, Any]) -> None:
-        self.uvicorn_graceful_timeout += HTTP_JOIN_SLACK  # from here on LitServe uses it to join the HTTP process
+        self.uvicorn_graceful_timeout += HTTP_JOIN_SECONDS  # from here on LitServe uses it to join the HTTP process
         http = list(uvicorn_workers.values())
         threading.Thread(target=self.supervise, args=(http,), name="supervise", daemon=True).start()
 

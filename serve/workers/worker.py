@@ -15,7 +15,7 @@ from serve.workers.engines import Engines
 from serve.workers.messages import TIMED_OUT, EventBatch, Failure, Finished, PromptInput, Scored, Token, WorkerRequest
 from serve.workers.shared_state import CheckpointList, SharedState, WorkerState
 
-log = logging.getLogger("resonance.serve.inference.worker")
+log = logging.getLogger("resonance.serve.worker")
 
 SCORE = "score"  # suffix of the engine's request ids that score a prompt
 IDLE_WAIT = 0.5  # seconds that an idle worker waits for a request between two heartbeats
