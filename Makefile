@@ -1,5 +1,5 @@
-# Two commands do everything: `make demo` and `make test`. Each sets up what is missing.
-# Needs Python >= 3.11, make and a package registry; Node comes as a wheel where the machine has none.
+# `make demo` and `make test` are the two main commands. Each installs and builds what is missing.
+# Needs Python >= 3.11, make and a package registry; Node comes as a wheel.
 
 PYTHON ?= python3
 VENV := .venv
@@ -26,18 +26,18 @@ ifneq ($(SERVE),0)
 	$(BIN)/resonance serve checkpoint=$(RUN) port=$(PORT)
 endif
 
-test: setup web ## every test but the slow ones, the page's own among them
+test: setup web ## all tests except the slow ones, the page's tests included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not timing" \
 	  --numprocesses=2 --dist=loadfile --no-loadscope-reorder tests/test_notebooks.py tests # the longest file first
 	$(BIN)/python -m pytest -m "timing and not slow"
 	$(NPM) run test
 	$(NPM) run size
 
-test-slow: setup web ## the slow tests
+test-slow: setup web ## ## the slow tests
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lm-eval]'
 	$(BIN)/python -m pytest -m slow
 
-check: setup web-deps ## formatting, lint, types, import rules, and the page's own checks
+check: setup web-deps ## formatting, lint, types, import rules, and the page's checks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
@@ -45,7 +45,7 @@ check: setup web-deps ## formatting, lint, types, import rules, and the page's o
 	$(BIN)/python -m pytest -q tests/test_imports.py
 	$(NPM) run check
 
-format: setup ## put every file into its form
+format: setup ## format every file, and apply the linter's fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -59,7 +59,7 @@ $(STAMPS)/setup: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,web-test,notebook,duckduckgo-search,otel]'
 	@touch $@
 
-# npm in the page's folder, on the Node of the wheel: the same everywhere.
+# npm in the page's folder, with Node from the wheel.
 NPM := PATH="$(abspath $(BIN)):$$PATH" npm --prefix serve/web
 
 web-deps: $(STAMPS)/web-deps
@@ -74,10 +74,10 @@ $(STAMPS)/web: $(STAMPS)/web-deps $(WEB_SOURCES)
 	$(NPM) run build
 	@touch $@
 
-screenshots: setup web ## pictures of the chat page, from a server with the demo's checkpoint, into docs/screenshots
+screenshots: setup web ## take screenshots of the chat page with the demo's checkpoint, into docs/screenshots
 	$(BIN)/resonance serve checkpoint=$(RUN) port=$(PORT) store.url=sqlite:///$(abspath $(STAMPS))/screenshots.sqlite & \
 	server=$$!; trap "kill $$server" EXIT; \
 	$(BIN)/python serve/web/scripts/screenshots.py http://127.0.0.1:$(PORT) docs/screenshots
 
-clean: ## remove what was built; checkpoints stay
+clean: ## remove everything that was built, except checkpoints
 	rm -rf $(VENV) $(STAMPS) build serve/web/node_modules serve/web/dist .pytest_cache .ruff_cache .hypothesis *.egg-info

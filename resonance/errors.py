@@ -1,13 +1,13 @@
-"""The errors a person may see: one sentence that names the bad value, what was expected, and what to do."""
+"""Errors for people: one sentence that names the bad value, what was expected, and what to do."""
 
 import traceback
 from pathlib import Path
 
 
 class ResonanceError(Exception):
-    """Something the user can put right; printed as one line, without a traceback, with exit code 2.
+    """An error that the user can fix; the command line prints one line without a traceback, and exits with code 2.
 
-    A subclass for what went wrong while a command ran, and not with what it was given, sets `exit_code` to 1.
+    A subclass for a failure at run time, as opposed to bad input, sets `exit_code` to 1.
     """
 
     exit_code = 2

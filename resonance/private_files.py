@@ -1,6 +1,6 @@
-"""Files and folders that only their user may open, whatever the umask.
+"""Files and folders that only their owner may open, independent of the umask.
 
-An existing file is never opened here: closing it would release the locks that SQLite holds on it in this process.
+No function opens an existing file: closing it would release the locks that SQLite holds on it in this process.
 """
 
 import os
@@ -13,19 +13,19 @@ SQLITE_SUFFIXES = ("-wal", "-shm", "-journal")
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder, and those above it that are missing, with mode 0700; existing ones stay as they are."""
+    """Create a folder and its missing parents with mode 0700; existing ones keep theirs."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     for folder in reversed(missing):
-        with suppress(FileExistsError):  # another process was faster
+        with suppress(FileExistsError):  # another process created it
             folder.mkdir(mode=FOLDER)
-            folder.chmod(FOLDER)  # a umask may have taken the owner's own rights
+            folder.chmod(FOLDER)  # the umask may have removed rights of the owner
     return path
 
 
 def private_file(path: Path) -> Path:
-    """Make an empty file with mode 0600 where there is none, and close an existing one to others where it is ours.
+    """Create an empty file with mode 0600, or remove other users' rights to an existing file of ours.
 
-    Raises OSError when it cannot be made.
+    Raises OSError when it cannot be created.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE)
@@ -39,7 +39,7 @@ def private_file(path: Path) -> Path:
 
 
 def private_sqlite(path: Path) -> Path:
-    """As `private_file`, for an SQLite database: files beside it get its mode from SQLite, and existing ones here."""
+    """As `private_file`, for an SQLite database and its side files; SQLite gives new ones its mode."""
     for suffix in SQLITE_SUFFIXES:
         with suppress(FileNotFoundError, PermissionError):
             restrict(path.with_name(path.name + suffix))
@@ -47,9 +47,9 @@ def private_sqlite(path: Path) -> Path:
 
 
 def restrict(path: Path) -> int | None:
-    """Take others' rights to a file or folder away; return the mode that it had, or None when there were none.
+    """Remove other users' rights to a file or folder; returns its previous mode, or None if there were no such rights.
 
-    Raises OSError: FileNotFoundError, or PermissionError for what belongs to another user.
+    Raises FileNotFoundError, and PermissionError for a file of another user.
     """
     mode = stat.S_IMODE(path.stat().st_mode)
     if not mode & 0o077:
