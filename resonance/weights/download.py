@@ -90,12 +90,14 @@ def download(
 
 
 def _verified_snapshot(name: str) -> Path | None:
-    """Return the model in the Hub's cache; None where it is missing or its weights lack the hash they are named by."""
+    """Return the model in the Hub's cache; None where it is missing, unreadable, or not what its hash names."""
     if (folder := weights.find_snapshot(name)) is None:
         return None
-    blob = (folder / huggingface.WEIGHTS).resolve()
-    is_named_by_hash = len(blob.name) == 64  # on systems without links there is none
-    return folder if not is_named_by_hash or hash_file(blob, {"sha256"})["sha256"] == blob.name else None
+    blob = (folder / huggingface.WEIGHTS).resolve()  # named by its SHA-256 where the system has links
+    try:
+        return folder if len(blob.name) != 64 or hash_file(blob, {"sha256"})["sha256"] == blob.name else None
+    except OSError:
+        return None
 
 
 def _fetch_all(
