@@ -17,7 +17,7 @@ from torch import Tensor
 
 from data import DataError
 from data.duplicates import Duplicates, describe, find_duplicates
-from data.example import Example, Splits, UnusableRows, shown_rows
+from data.example import Splits, UnusableRows, shown_rows
 from data.loader import FixedLoader, TrainLoader, collate
 from data.packing import BatchPlan, RowPlan, count_batches, deal, group_by_length, pack
 from data.sources import Source
@@ -123,11 +123,6 @@ class SFTDataModule(lightning.LightningDataModule):
     def splits(self) -> Splits:
         """The examples."""
         return self.source.splits()
-
-    @property
-    def test_examples(self) -> Sequence[Example]:
-        """The examples that are held out for scoring."""
-        return self.splits.test
 
     @property
     def fingerprint(self) -> str:

@@ -79,7 +79,7 @@ def start_messages(spec: RunSpec, done: int) -> list[str]:
         f"{key} {format_value(before)} -> {format_value(after)}" for key, (before, after) in spec.changes.items()
     )
     if spec.resumed:
-        start = f"resuming from step {done}" if spec.state else "nothing was saved yet: beginning with step 1"
+        start = f"resuming from step {done}" if spec.state else "no state was saved: starting at step 1"
         return [start + (f" with {changes}" if changes else "")]
     if spec.reproduces is None or spec.recorded is None:
         return []
@@ -87,8 +87,8 @@ def start_messages(spec: RunSpec, done: int) -> list[str]:
     for entry in spec.recorded.resumes:
         if entry.get("changed"):
             lines.append(
-                f"{spec.reproduces} was resumed at step {entry.get('from_step')} with {entry['changed']}; this run has "
-                "that from its first step on"
+                f"{spec.reproduces} was resumed at step {entry.get('from_step')} with {entry['changed']}; this run "
+                "applies it from its first step"
             )
     return [*lines, *_version_changes(spec.recorded.training.get("versions"))]
 
@@ -100,7 +100,7 @@ def _version_changes(recorded: object) -> list[str]:
     changed = [
         f"{name} {recorded[name]} -> {present.get(name)}" for name in recorded if recorded[name] != present.get(name)
     ]
-    return [f"other versions may change its curve: {', '.join(changed)}"] if changed else []
+    return [f"different library versions may change the loss curve: {', '.join(changed)}"] if changed else []
 
 
 def training_record(trainer: Trainer, *, command: str, row_length: int | None) -> dict[str, object]:
