@@ -5,14 +5,9 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def rss_mb() -> int:
-    """What this process holds at present."""
-    return _kilobytes("self/status", "VmRSS") // 1024
-
-
-def peak_rss_mb() -> int:
-    """The most that this process has held; getrusage's figure would include the process that it was forked from."""
-    return _kilobytes("self/status", "VmHWM") // 1024
+def rss_mb(*, peak: bool = False) -> int:
+    """What this process holds, or held at its peak; getrusage's peak would include the process it was forked from."""
+    return _kilobytes("self/status", "VmHWM" if peak else "VmRSS") // 1024
 
 
 def tree_pss_mb(pid: int) -> int:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -20,58 +19,33 @@ from resonance.model_config import GPT2Config
 FILE_WIDTH = 400  # columns of output into a file, so that a table's row stays one line
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One program's measurements of one job, and the machine's ceiling for it."""
-
-    measurements: Measurements
-    ceiling: float | None
-
-    @property
-    def share(self) -> float | None:
-        """The median's share of the ceiling."""
-        return median(self.measurements.rates) / self.ceiling if self.ceiling else None
-
-    @property
-    def more(self) -> dict[str, float]:
-        """Medians of the figures other than the speed."""
-        return {name: median(values) for name, values in self.measurements.more.items()}
-
-    def as_json(self) -> dict[str, object]:
-        """The design's fields, then the job's other figures."""
-        rates = self.measurements.rates
-        return {
-            "what": self.measurements.job.what,
-            "who": self.measurements.program,
-            "batch": self.measurements.job.batch,
-            "precision": self.measurements.precision,
-            "tokens_per_s": {"median": median(rates), "min": min(rates), "max": max(rates)},
-            "ceiling_share": self.share,
-            "peak_rss_mb": self.measurements.peak_rss_mb,
-            "load_seconds": round(self.measurements.load_seconds, 2),
-            **self.more,
-        }
+def write_json(path: Path, machine: Machine, config: GPT2Config, measured: Sequence[Measurements]) -> None:
+    """Write all figures so far, in the design's form; a job's other figures follow the common fields."""
+    rows: list[dict[str, object]] = []
+    for figures in measured:
+        rates, ceiling = figures.rates, _ceiling(figures, config, machine)
+        rows.append(
+            {
+                "what": figures.job.what,
+                "who": figures.program,
+                "batch": figures.job.batch,
+                "precision": figures.precision,
+                "tokens_per_s": {"median": median(rates), "min": min(rates), "max": max(rates)},
+                "ceiling_share": median(rates) / ceiling if ceiling else None,
+                "peak_rss_mb": figures.peak_rss_mb,
+                "load_seconds": round(figures.load_seconds, 2),
+                **{name: median(values) for name, values in figures.more.items()},
+            }
+        )
+    write_text_atomically(path, json.dumps({"machine": machine.as_json(), "rows": rows}, indent=2) + "\n")
 
 
-def rows(measured: Sequence[Measurements], config: GPT2Config, machine: Machine) -> list[Row]:
-    """Measurements with the machine's ceilings, which decoding and prefill have."""
-
-    def ceiling(measurements: Measurements) -> float | None:
-        job, precision = measurements.job, measurements.precision
-        if job.what == "decode":
-            position = job.prompt_tokens + job.new_tokens // 2
-            return limits.decode_ceiling(machine, config, precision, job.batch, position)
-        if job.what == "prefill":
-            return limits.prefill_ceiling(machine, config, precision, job.prompt_tokens)
-        return None
-
-    return [Row(measurements, ceiling(measurements)) for measurements in measured]
-
-
-def write_json(path: Path, machine: Machine, rows: Sequence[Row]) -> None:
-    """Write all figures so far, in the design's form."""
-    figures = {"machine": machine.as_json(), "rows": [row.as_json() for row in rows]}
-    write_text_atomically(path, json.dumps(figures, indent=2) + "\n")
+def _ceiling(measurements: Measurements, config: GPT2Config, machine: Machine) -> float | None:
+    job, precision = measurements.job, measurements.precision
+    if job.what == "decode":
+        position = job.prompt_tokens + job.new_tokens // 2
+        return limits.decode_ceiling(machine, config, precision, job.batch, position)
+    return limits.prefill_ceiling(machine, config, precision, job.prompt_tokens) if job.what == "prefill" else None
 
 
 def make_console() -> Console:
@@ -92,29 +66,24 @@ def print_machine(console: Console, machine: Machine) -> None:
         console.print(f"{what}: " + ", ".join(f"{rate:.0f} {unit} {name}" for name, rate in rates.items()))
 
 
-def print_table(console: Console, rows: Sequence[Row]) -> None:
-    """Print all rows, by workload and batch; as Markdown where the console is no terminal."""
-    order = list(MODULES)
+def print_table(console: Console, machine: Machine, config: GPT2Config, measured: Sequence[Measurements]) -> None:
+    """Print all figures, by workload and batch; as Markdown where the console is no terminal."""
     headings = ("what", "batch", "precision", "who", "tokens/s", "min - max", "ceiling", "share", "peak MB", "load s")
-    table = Table(
-        *headings,
-        Column("", overflow="fold"),
-        box=box.HEAVY_HEAD if console.is_terminal else box.MARKDOWN,
-    )
-    for row in sorted(rows, key=lambda row: (order.index(row.measurements.job.what), row.measurements.job.batch)):
-        measurements = row.measurements
-        rates, job = measurements.rates, measurements.job
+    form = box.HEAVY_HEAD if console.is_terminal else box.MARKDOWN
+    table, order = Table(*headings, Column("", overflow="fold"), box=form), list(MODULES)
+    for figures in sorted(measured, key=lambda figures: (order.index(figures.job.what), figures.job.batch)):
+        rates, ceiling = figures.rates, _ceiling(figures, config, machine)
         table.add_row(
-            job.what,
-            str(job.batch),
-            measurements.precision,
-            measurements.program,
+            figures.job.what,
+            str(figures.job.batch),
+            figures.precision,
+            figures.program,
             f"{median(rates):.0f}",
             f"{min(rates):.0f} - {max(rates):.0f}",
-            f"{row.ceiling:.0f}" if row.ceiling else "",
-            f"{row.share:.0%}" if row.share else "",
-            str(measurements.peak_rss_mb),
-            f"{measurements.load_seconds:.1f}",
-            ", ".join(f"{name} {value:.2f}" for name, value in row.more.items()),
+            f"{ceiling:.0f}" if ceiling else "",
+            f"{median(rates) / ceiling:.0%}" if ceiling else "",
+            str(figures.peak_rss_mb),
+            f"{figures.load_seconds:.1f}",
+            ", ".join(f"{name} {median(values):.2f}" for name, values in figures.more.items()),
         )
     console.print(table)

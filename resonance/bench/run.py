@@ -61,10 +61,10 @@ def main(overrides: list[str]) -> None:
                     measured.append(measurements)
                 progress.advance(task)
                 if config.json is not None:
-                    report.write_json(Path(config.json), machine, report.rows(measured, model_config, machine))
+                    report.write_json(Path(config.json), machine, model_config, measured)
         finally:  # prints what was measured before an interruption, too
             progress.stop()
-            report.print_table(console, report.rows(measured, model_config, machine))
+            report.print_table(console, machine, model_config, measured)
 
 
 def _as_list(value: object) -> list[object]:

@@ -74,10 +74,9 @@ def measure(
         with ExitStack() as stack:
             workers: dict[tuple[str, str], Worker] = {}  # by program and module
             for program in programs:
+                own_jobs = [job for job in jobs if takes_part(program, job.what, precision)]
                 for module in dict.fromkeys(MODULES.values()):
-                    own = [
-                        job for job in jobs if MODULES[job.what] == module and takes_part(program, job.what, precision)
-                    ]
+                    own = [job for job in own_jobs if MODULES[job.what] == module]
                     if not own:
                         continue
                     log(f"Loading {program} in {precision}")
@@ -97,10 +96,8 @@ def measure(
                             log(f"{program} in {precision} is left out from here on: {reason}.")
                             workers.pop((program, MODULES[job.what])).close()
                             continue
-                        log(
-                            f"round {turn + 1} of {settings.rounds}: {job.what}, batch {job.batch}, "
-                            f"{precision}: {program} {measurements.rates[-1]:.0f} tokens/s"
-                        )
+                        what = f"{job.what}, batch {job.batch}, {precision}: {program}"
+                        log(f"round {turn + 1} of {settings.rounds}: {what} {measurements.rates[-1]:.0f} tokens/s")
                         yield measurements
 
 
@@ -125,13 +122,11 @@ class Worker:
         self.measurements = {job: Measurements(job, program, precision) for job in jobs}
 
     def __enter__(self) -> Self:
-        self._start({**self._order, "prepare": True})
         try:
+            self._start({**self._order, "prepare": True})
             self._read(LOAD_TIMEOUT)
-        finally:
             self.close()
-        self._start(self._order)
-        try:
+            self._start(self._order)
             seconds = self._read(LOAD_TIMEOUT)["load_seconds"]
             for measurements in self.measurements.values():
                 measurements.load_seconds = seconds

@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
-from resonance.bench.memory import peak_rss_mb
+from resonance.bench.memory import rss_mb
 from resonance.bench.peers import Unsupported
 from resonance.bench.workloads import Job
 
@@ -38,7 +38,7 @@ def main(argument: str) -> None:
             gc.collect()
             for line in sys.stdin:
                 figures = measure(Job(**json.loads(line)))
-                _write(out, {"peak_rss_mb": peak_rss_mb(), **figures})
+                _write(out, {"peak_rss_mb": rss_mb(peak=True), **figures})
     except Unsupported as reason:
         _write(out, {"unsupported": str(reason)})
 

@@ -32,7 +32,6 @@ class Program(Protocol):
 
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
         """Generate exactly `new_tokens` greedily for each prompt, in one batch."""
-        ...
 
 
 class Peer(Protocol):
@@ -40,11 +39,9 @@ class Peer(Protocol):
 
     def prepare(self, folder: Path, precision: "Precision", /) -> None:
         """Write beside the Hugging Face checkpoint in `folder` what the program reads instead. Raises Unsupported."""
-        ...
 
     def load(self, folder: Path, precision: "Precision", batch: int, threads: int, /) -> Program:
         """Load the program, once prepared. Raises Unsupported."""
-        ...
 
 
 def peer(program: str) -> Peer:
