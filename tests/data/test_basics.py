@@ -1,4 +1,4 @@
-"""The built-in instruction data: deterministic, consistent, and honest about what is held out."""
+"""The built-in instruction data is deterministic and consistent, and its held-out splits are disjoint."""
 
 import random
 import subprocess
@@ -80,13 +80,13 @@ def test_every_content_and_every_wording_of_a_family_is_trained(family, splits):
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_no_two_tasks_of_a_family_ask_the_same_thing(family):
-    asked = defaultdict(set)
+    pairs_by_prompt = defaultdict(set)
     for index, task in enumerate(family.tasks):
         for content in range(len(task.contents)):
             for wording in range(len(task.wordings)):
                 messages = task.make(content, wording, random.Random(0))
-                asked[messages[:-1]].add((index, content, wording))
-    assert all(len(pairs) == 1 for pairs in asked.values())
+                pairs_by_prompt[messages[:-1]].add((index, content, wording))
+    assert all(len(pairs) == 1 for pairs in pairs_by_prompt.values())
 
 
 def test_a_question_has_one_answer_in_all_families(splits):

@@ -1,4 +1,4 @@
-"""Requests that nothing teaches an answer to, and what is answered to them."""
+"""Requests outside the model's skills, and their answers."""
 
 import random
 import re
@@ -33,5 +33,5 @@ def test_the_same_words_are_asked_about_in_other_families() -> None:
 
 def test_the_requests_that_the_demo_is_asked_are_not_among_the_trained_ones() -> None:
     """`haiku`, a sea shanty or autumn stand in no wording and no content: the answer to them is a generalisation."""
-    asked = {str(fields) for task in BEYOND.tasks for fields in task.contents}
-    assert not any(word in text.lower() for text in asked for word in ("haiku", "shanty", "autumn"))
+    requests = {str(fields) for task in BEYOND.tasks for fields in task.contents}
+    assert not any(word in text.lower() for text in requests for word in ("haiku", "shanty", "autumn"))

@@ -1,4 +1,4 @@
-"""The families for mixing in, notes and cited sources: what is asked is in them, or is said not to be."""
+"""The families for mixing in, notes and cited sources: the answer is in the context, or the answer says it is not."""
 
 import random
 import re
@@ -43,7 +43,7 @@ def sources_of(context: str) -> list[Source]:
     ]
 
 
-def asked(question: str) -> tuple[Topic, str]:
+def parse(question: str) -> tuple[Topic, str]:
     """Which kind of fact a whole question asks for, and of whom."""
     (found,) = {
         (topic.name, subject): (topic, subject)
@@ -80,10 +80,10 @@ def test_the_sources_are_said_not_to_tell_exactly_when_they_do_not(from_sources:
             question in {w.format(subject=s) for w in topic.questions} for topic in TOPICS for s in topic.subjects
         ):
             continue
-        topic, subject = asked(question)
-        told = topic.fact.split("{value}")[0].format(subject=subject) in context
-        assert told == (example.answer != MISSING)
-        judged[told] += 1
+        topic, subject = parse(question)
+        answerable = topic.fact.split("{value}")[0].format(subject=subject) in context
+        assert answerable == (example.answer != MISSING)
+        judged[answerable] += 1
     assert min(judged[True], judged[False]) > 50
 
 
@@ -91,9 +91,9 @@ def test_a_source_that_tells_of_the_subject_may_still_not_hold_the_answer() -> N
     example = next(
         example
         for example in made("cited", 900)
-        if example.answer == MISSING and asked(example.prompt[-1].content)[1] in str(example.prompt[-1].context)
+        if example.answer == MISSING and parse(example.prompt[-1].content)[1] in str(example.prompt[-1].context)
     )
-    topic, subject = asked(example.prompt[-1].content)
+    topic, subject = parse(example.prompt[-1].content)
     assert topic.fact.split("{value}")[0].format(subject=subject) not in str(example.prompt[-1].context)
 
 

@@ -1,4 +1,4 @@
-"""Every data config names a source whose arguments it gives in full, with a comment on each key."""
+"""Every data config sets all arguments of its source, with a comment on each key."""
 
 from pathlib import Path
 

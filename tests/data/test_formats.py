@@ -1,4 +1,4 @@
-"""Instruction data of other people's forms is recognised by its columns, and what is wrong is told by its row."""
+"""Columns determine the format of instruction data, and errors name the row."""
 
 import pytest
 
@@ -95,10 +95,10 @@ def test_a_number_as_an_answer_is_read_as_text():
 def test_unknown_columns_are_refused_with_those_found_and_those_wanted():
     with pytest.raises(DataError) as caught:
         read({"question": "Who?", "reply": "Ann."})
-    told = str(caught.value)
-    assert told.startswith("some.json: The data has the columns question, reply")
+    message = str(caught.value)
+    assert message.startswith("some.json: The data has the columns question, reply")
     for wanted in ("instruction output", "instruction response", "messages", "conversations", "prompt completion"):
-        assert wanted in told
+        assert wanted in message
 
 
 def test_further_columns_do_no_harm():
@@ -106,20 +106,20 @@ def test_further_columns_do_no_harm():
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "message"),
     [
         ({"instruction": "Who?", "output": ["Ann"]}, "row 2: `output` is ['Ann']; it must be a text"),
         ({"instruction": {"a": 1}, "output": "Ann"}, "row 2: `instruction` is {'a': 1}; it must be a text"),
     ],
 )
-def test_a_bad_row_is_named(row, told):
+def test_a_bad_row_is_named(row, message):
     with pytest.raises(DataError) as caught:
         read({"instruction": "Who?", "output": "Ann"}, row)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("turns", "told"),
+    ("turns", "message"),
     [
         ("Hello", "`messages` is 'Hello'; it must be a list of turns"),
         ([{"role": "judge", "content": "Yes."}], "turn 1 of `messages` has the role 'judge'"),
@@ -130,10 +130,10 @@ def test_a_bad_row_is_named(row, told):
         ),
     ],
 )
-def test_a_bad_turn_is_named(turns, told):
+def test_a_bad_turn_is_named(turns, message):
     with pytest.raises(DataError) as caught:
         read({"messages": turns})
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "some.json, row 1" in str(caught.value)
 
 

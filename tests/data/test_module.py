@@ -1,4 +1,4 @@
-"""The data module: what a batch holds, in which order batches come, and that a resumed run goes on exactly there."""
+"""The data module: contents and order of batches, and resuming."""
 
 from collections import Counter
 from itertools import islice
@@ -127,17 +127,17 @@ def test_what_validation_or_test_ask_is_left_out_of_training_and_told():
     assert data.report.train.skipped == {"asked by validation or test as well": 2}
     texts = [TEMPLATE.tokenizer.decode(list(ids)) for batch in epoch(data) for ids in documents(batch)]
     assert not [text for text in texts if "Question 2" in text or "Question 4" in text]
-    told = str(data.report)
-    assert "2 skipped: asked by validation or test as well (rows 12 and 14)" in told
-    assert "1 training examples ask what validation asks and are left out of training: row 12 'Question 2?'" in told
-    assert "1 training examples ask what test asks and are left out of training: row 14 'Question 4?'" in told
+    report = str(data.report)
+    assert "2 skipped: asked by validation or test as well (rows 12 and 14)" in report
+    assert "1 training examples ask what validation asks and are left out of training: row 12 'Question 2?'" in report
+    assert "1 training examples ask what test asks and are left out of training: row 14 'Question 4?'" in report
 
 
 def test_training_examples_that_repeat_one_another_are_told_and_kept():
     data = module(ListSource([question(text) for text in ("One?", "Two?", "One? ", "Three?", "one?")]))
     assert data.report.train.used == 5
-    told = "2 training examples repeat an earlier one and are kept: example 3 repeats example 1, example 5 repeats"
-    assert told in str(data.report)
+    report = "2 training examples repeat an earlier one and are kept: example 3 repeats example 1, example 5 repeats"
+    assert report in str(data.report)
 
 
 def test_data_that_is_held_out_altogether_is_refused():

@@ -1,4 +1,4 @@
-"""Rows and batches hold every example exactly once, and depend on lengths, seed and epoch alone."""
+"""Rows and batches contain every example exactly once, and depend on lengths, seed and epoch alone."""
 
 from itertools import chain
 

@@ -1,4 +1,4 @@
-"""Files of every kind give the same examples, splits are reproducible, and failures are one sentence."""
+"""Files of all kinds give the same examples, splits are reproducible, and errors are one sentence."""
 
 import csv
 import functools
@@ -114,14 +114,16 @@ def test_a_hub_that_cannot_be_reached_is_told_with_the_way_out(tmp_path):
         "except DataError as error: print(error)\n"
     )
     offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    told = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True, check=True).stdout
-    assert told.startswith("tatsu-lab/alpaca could not be loaded")
-    assert "data=json data.path=FILE" in told
-    assert len(told.splitlines()) == 1
+    message = subprocess.run(
+        [sys.executable, "-c", code], env=offline, capture_output=True, text=True, check=True
+    ).stdout
+    assert message.startswith("tatsu-lab/alpaca could not be loaded")
+    assert "data=json data.path=FILE" in message
+    assert len(message.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("data.txt", b"hello", "no kind of file"),
         ("data.json", b'[{"instruction": "a", ', "row 1 (line 1): this is no JSON (it ends in the middle of a row)"),
@@ -155,12 +157,12 @@ def test_a_hub_that_cannot_be_reached_is_told_with_the_way_out(tmp_path):
         ("data.parquet", b"PAR1" + b"hello" * 20, "is no whole Parquet file"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_refused_in_one_sentence(tmp_path, name, content, told):
+def test_a_file_that_cannot_be_used_is_refused_in_one_sentence(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
         FileSource(str(path)).splits()
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""What is supervised is the assistant's words and nothing else; what trains on nothing is counted."""
+"""Only the assistant's text is supervised; examples without anything to train on are counted."""
 
 import numpy as np
 import pytest
@@ -102,8 +102,8 @@ def test_examples_that_would_train_on_nothing_are_counted_by_reason():
     assert (report.examples, report.used) == (7, 1)
     assert report.skipped == {EMPTY_ANSWER: 2, EMPTY_QUESTION: 1, NO_ANSWER: 2, TRUNCATED_AWAY: 1}
     assert report.supervised_tokens == 3  # "Ann", "." and the end
-    for told in ("1 of 7 examples", f"2 skipped: {EMPTY_ANSWER}", f"1 skipped: {TRUNCATED_AWAY}"):
-        assert told in str(report)
+    for message in ("1 of 7 examples", f"2 skipped: {EMPTY_ANSWER}", f"1 skipped: {TRUNCATED_AWAY}"):
+        assert message in str(report)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

@@ -1,4 +1,4 @@
-"""A small model that has learned its eight answers by heart, and what it was before."""
+"""A small model that has memorised its eight answers, and the same model before training."""
 
 import json
 from collections.abc import Callable
@@ -101,10 +101,10 @@ def learn(model: GPT2, examples: list[Example], template: ChatTemplate) -> None:
     length = max(len(each.input_ids) for each in rendered)
     ids = torch.tensor([each.input_ids + [0] * (length - len(each.input_ids)) for each in rendered])
     mask = torch.tensor([each.loss_mask + [False] * (length - len(each.loss_mask)) for each in rendered])
-    wanted, targets = mask[:, 1:], ids[:, 1:][mask[:, 1:]]
+    supervised, targets = mask[:, 1:], ids[:, 1:][mask[:, 1:]]
     model.train()
     for _ in range(300):
-        loss = cross_entropy(model.logits(model(ids[:, :-1], return_hidden_states=True)[wanted]), targets)
+        loss = cross_entropy(model.logits(model(ids[:, :-1], return_hidden_states=True)[supervised]), targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

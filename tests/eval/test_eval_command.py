@@ -1,4 +1,4 @@
-"""`resonance eval`, from its line of settings to the files it leaves."""
+"""`resonance eval`, from its overrides to the files it writes."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Scores lined up, and shown to people."""
+"""Comparison of scores, and the report."""
 
 from io import StringIO
 

@@ -1,4 +1,4 @@
-"""The tasks, put to a small real model."""
+"""The tasks on a small real model."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How answers are compared."""
+"""Text metrics: exact match, token F1 and ROUGE-L."""
 
 import pytest
 from hypothesis import given

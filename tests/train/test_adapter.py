@@ -1,4 +1,4 @@
-"""Training an adapter by the command line: what trains, what a run leaves, and how it is taken up again."""
+"""Training an adapter from the command line: trainable weights, the run's files, and resuming."""
 
 import csv
 import json

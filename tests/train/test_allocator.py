@@ -1,4 +1,4 @@
-"""Memory that a training step frees is used again by the next one."""
+"""Memory that a training step frees is reused by the next one."""
 
 import platform
 import subprocess

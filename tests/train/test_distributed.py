@@ -1,4 +1,4 @@
-"""Two processes train what one trains, and one of them speaks for both."""
+"""Training in two processes equals training in one; only rank 0 prints."""
 
 import csv
 import os

@@ -1,4 +1,4 @@
-"""Random weights that begin with induction heads."""
+"""Random weights with initial induction heads."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The chunked objective is the plain one, and a step weighs every supervised token the same."""
+"""The chunked loss equals the plain one, and all supervised tokens of a step have the same weight."""
 
 from pathlib import Path
 

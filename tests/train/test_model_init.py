@@ -1,4 +1,4 @@
-"""What training starts from, and how long a text the weights have learned from already."""
+"""Initial weights, and the longest sequence that they have been trained on."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Muon inside the blocks and AdamW around them, as one optimiser that can be saved and taken up."""
+"""Muon for the blocks and AdamW for the rest, as one optimiser whose state can be saved and loaded."""
 
 from copy import deepcopy
 

@@ -1,4 +1,4 @@
-"""The trainer, the callbacks and the loggers are nodes that Hydra instantiates, and what nothing reads is an error."""
+"""Hydra instantiates the trainer, callbacks and loggers; unknown keys are errors."""
 
 import sys
 from pathlib import Path

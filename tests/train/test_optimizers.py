@@ -1,4 +1,4 @@
-"""What decays, and how the learning rate rises and falls."""
+"""Weight decay and learning-rate schedules."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A run computes in the format that it says, or is refused."""
+"""A run uses the configured precision, or is refused."""
 
 import math
 from pathlib import Path

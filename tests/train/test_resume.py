@@ -1,4 +1,4 @@
-"""A run that is taken up again: what it applies, what it refuses, and what its record says."""
+"""Resuming a run: what it applies, what it refuses, and its record."""
 
 import csv
 import hashlib
@@ -317,8 +317,8 @@ def test_the_record_suffices_to_make_the_run_again(root: Path, capsys: pytest.Ca
     assert training["versions"]["torch"] == torch.__version__
     assert training["hardware"]["processor"] and training["duration_s"] > 0
     card = (root / "run" / "README.md").read_text()
-    for said in (training["precision"], training["command"], f"torch {torch.__version__}", "from_checkpoint=run"):
-        assert said in card
+    for fact in (training["precision"], training["command"], f"torch {torch.__version__}", "from_checkpoint=run"):
+        assert fact in card
 
     main([f"checkpoints_dir={root}", "from_checkpoint=run", "run=again"])
     assert "making run again" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""A run by its command line: what it leaves, how it is killed and taken up again."""
+"""A run from the command line: its files, and resuming after a kill."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Steps, validations and what is left of a run: no step is short, none goes unvalidated at the end, none is lost."""
+"""Steps, validations and saved weights: no step is short, and the last one is validated and saved."""
 
 import csv
 import math
@@ -92,9 +92,9 @@ def test_the_last_step_is_validated_and_its_weights_are_kept_beside_the_best(
     assert torch.equal(
         last.load_model().state_dict()["token_embedding.weight"], trained["model.token_embedding.weight"]
     )
-    said = capsys.readouterr().out
-    assert f"served are the weights of step {expected} (val/loss {losses[expected]:.4f})" in said
-    assert f"last/ holds those of step 9 (val/loss {losses[9]:.4f})" in said
+    output = capsys.readouterr().out
+    assert f"served are the weights of step {expected} (val/loss {losses[expected]:.4f})" in output
+    assert f"last/ holds those of step 9 (val/loss {losses[9]:.4f})" in output
     assert [folder.name for folder in run_folders(tmp_path)] == ["run"]
     assert not list((tmp_path / "run").rglob("*.tmp"))
 

@@ -1,4 +1,4 @@
-"""A run that ends early says what is kept: non-finite numbers, spikes before them, and signals."""
+"""Early ends of a run: non-finite numbers, spikes before them, and signals."""
 
 import csv
 import json
@@ -87,17 +87,17 @@ def strictly(text: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("befalls", "told"),
+    ("befalls", "message"),
     [
         ("weight", "its loss is nan and its gradient's norm is nan"),
         ("gradient", "its gradient's norm is inf"),
     ],
 )
-def test_a_number_that_is_not_finite_stops_the_run_before_its_step(tmp_path, train, befalls, told) -> None:
+def test_a_number_that_is_not_finite_stops_the_run_before_its_step(tmp_path, train, befalls, message) -> None:
     code, _, errors = train(befalls, *NEW)
     assert code == 1
     (error,) = [line for line in errors.splitlines() if line.startswith("Error: ")]
-    assert "Step 7 is not taken" in error and told in error
+    assert "Step 7 is not taken" in error and message in error
     assert "It was made from batch 6, with" in error and "examples: example " in error
     assert f"The last good state is that of step 4, in {tmp_path / 'it' / 'last.ckpt'}" in error
     assert "Traceback" not in errors

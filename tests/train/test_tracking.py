@@ -1,4 +1,4 @@
-"""Tracking never keeps a run from training, and the environment decides where it goes."""
+"""Tracking never blocks training, and the environment sets its mode."""
 
 import socket
 import time
@@ -41,13 +41,13 @@ def test_a_server_that_does_not_answer_costs_seconds_and_the_run_is_tracked_offl
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", silent_server)
     monkeypatch.setattr(tracking, "REACH_TIMEOUT_S", 0.5)
-    began = time.monotonic()
+    started = time.monotonic()
     made = logger(tmp_path)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - started < 20
     assert made.experiment.offline
     assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 1
-    told = capsys.readouterr().out
-    assert f"W&B cannot be used online ({silent_server}: timed out); the run is tracked offline" in told
+    output = capsys.readouterr().out
+    assert f"W&B cannot be used online ({silent_server}: timed out); the run is tracked offline" in output
 
 
 def test_a_server_that_refuses_connections_is_told(tmp_path, monkeypatch, capsys) -> None:
