@@ -1,4 +1,4 @@
-"""What a server keeps on disk, closed to other users of the machine when it starts."""
+"""Permissions of stored files: a server makes them private to its user when it starts."""
 
 import logging
 import stat
@@ -17,7 +17,7 @@ log = logging.getLogger("resonance.serve")
 
 
 def restrict_stored_files(settings: Settings) -> None:
-    """Make RESONANCE_HOME 0700, and databases, caches and keys 0600; one line in the log names what was open before."""
+    """Make RESONANCE_HOME 0700, and databases, caches and keys 0600; log which were readable by others before."""
     folder = private_folder(home())
     restricted: list[str] = []
     failed: list[str] = []
@@ -59,7 +59,7 @@ def _restrict(path: Path, restricted: list[str], failed: list[str]) -> None:
 
 
 def _is_shared(folder: Path) -> bool:
-    """Whether a folder is the machine's or the user's own, whose mode is nobody's business here."""
+    """Whether a folder is a system folder or the user's home, whose mode must not change."""
     folder = folder.resolve()
     sticky = folder.stat().st_mode & stat.S_ISVTX
     return bool(sticky) or folder in (Path(folder.anchor), Path.home().resolve())

@@ -1,4 +1,4 @@
-"""`resonance top`: what a running server does, live in the terminal, read from its /health and /metrics."""
+"""`resonance top`: a live view of a running server in the terminal, from its /health and /metrics."""
 
 import os
 import time
@@ -18,7 +18,7 @@ from resonance.errors import ResonanceError
 from resonance.hydra_config import compose
 from serve.owners import parse_environment_keys
 
-PATIENCE = 5.0  # seconds that an answer may take
+REQUEST_TIMEOUT = 5.0  # seconds
 LATENCIES = {
     "first token": "resonance_time_to_first_token_seconds",
     "whole answer": "resonance_answer_seconds",
@@ -26,19 +26,19 @@ LATENCIES = {
 
 
 class TopError(ResonanceError):
-    """The server cannot be looked at."""
+    """The server does not answer, or requires a key."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """One look at a server: its state, its numbers by name, and its histograms' counts by upper bound."""
+class Snapshot:
+    """The server at one moment: its health, its metrics by name, and its histograms' counts by upper bound."""
 
     health: Mapping[str, Any]
     values: Mapping[str, float]
     buckets: Mapping[str, Mapping[float, float]]
 
     def quantile(self, name: str, share: float) -> float | None:
-        """The least bound under which this share of a histogram's answers lie, in seconds; None without answers."""
+        """The least bucket bound, in seconds, above this share of a histogram's values; None without values."""
         counts = self.buckets.get(name, {})
         total = max(counts.values(), default=0.0)
         if not total:
@@ -47,11 +47,11 @@ class Look:
 
 
 def main(overrides: list[str]) -> None:
-    """Show a server until Ctrl-C. Raises TopError when it cannot be reached or does not let us in."""
+    """Show a server until Ctrl-C. Raises TopError where it does not answer, or requires a key."""
     values = cast("dict[str, Any]", OmegaConf.to_container(compose("top", overrides), resolve=True))
-    every = values["every_s"]
-    if not isinstance(every, int | float) or every < 0.1:
-        raise TopError(f"every_s must be a number from 0.1 up, not {every!r}.")
+    interval = values["every_s"]
+    if not isinstance(interval, int | float) or interval < 0.1:
+        raise TopError(f"every_s must be a number from 0.1 up, not {interval!r}.")
     url = str(values["url"])
     if not url.startswith(("http://", "https://")):
         raise TopError(f"url must be a server's address, http://127.0.0.1:8000 for example, not {url!r}.")
@@ -59,25 +59,25 @@ def main(overrides: list[str]) -> None:
     headers = {"Authorization": f"Bearer {keys[0].key}"} if keys else {}
     console = Console()
     try:
-        client = httpx.Client(base_url=url, headers=headers, timeout=PATIENCE)
+        client = httpx.Client(base_url=url, headers=headers, timeout=REQUEST_TIMEOUT)
     except httpx.InvalidURL as error:
         raise TopError(f"url must be a server's address, http://127.0.0.1:8000 for example ({error}).") from error
     with client:
-        shown = show(look(client))
+        table = show(fetch(client))
         if values["once"]:
-            console.print(shown)
+            console.print(table)
             return
-        with Live(shown, console=console, auto_refresh=False, screen=console.is_terminal) as live:
+        with Live(table, console=console, auto_refresh=False, screen=console.is_terminal) as live:
             while True:
-                time.sleep(every)
+                time.sleep(interval)
                 try:
-                    live.update(show(look(client)), refresh=True)
-                except TopError as error:  # it may be starting again
+                    live.update(show(fetch(client)), refresh=True)
+                except TopError as error:  # it may be restarting
                     live.update(str(error), refresh=True)
 
 
-def look(client: httpx.Client) -> Look:
-    """Ask the server once. Raises TopError."""
+def fetch(client: httpx.Client) -> Snapshot:
+    """Fetch a snapshot. Raises TopError."""
     try:
         health, metrics = client.get("/health"), client.get("/metrics")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -95,20 +95,21 @@ def look(client: httpx.Client) -> Look:
                     buckets.setdefault(family.name, {})[float(sample.labels["le"])] = sample.value
                 else:
                     values[sample.name] = values.get(sample.name, 0.0) + sample.value
-        return Look(health.json(), values, buckets)
+        return Snapshot(health.json(), values, buckets)
     except (ValueError, KeyError) as error:
         raise TopError(f"{client.base_url} answers, but not as a Resonance server does.") from error
 
 
-def show(seen: Look) -> Table:
-    """One look as a table."""
+def show(snapshot: Snapshot) -> Table:
+    """A snapshot as a table."""
 
     def value(name: str) -> float:
-        return seen.values.get(f"resonance_{name}", 0.0)
+        return snapshot.values.get(f"resonance_{name}", 0.0)
 
-    model: Mapping[str, Any] = seen.health["model"]
+    model: Mapping[str, Any] = snapshot.health["model"]
     table = Table(
-        title=f"{model['id']} · {seen.health['status']} · up {_duration(seen.health['uptime_s'])}", show_header=False
+        title=f"{model['id']} · {snapshot.health['status']} · up {_duration(snapshot.health['uptime_s'])}",
+        show_header=False,
     )
     table.add_column(style="dim")
     table.add_column(justify="right")
@@ -126,7 +127,7 @@ def show(seen: Look) -> Table:
         "worker restarts": f"{value('worker_restarts_total'):.0f}",
     }
     for name, metric in LATENCIES.items():
-        rows[f"{name}, half | 95%"] = " | ".join(_bound(seen.quantile(metric, share)) for share in (0.5, 0.95))
+        rows[f"{name}, half | 95%"] = " | ".join(_bound(snapshot.quantile(metric, share)) for share in (0.5, 0.95))
     for name, text in rows.items():
         table.add_row(name, text)
     return table

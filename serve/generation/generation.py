@@ -27,7 +27,7 @@ from serve.storage.errors import StoreUnavailable
 from serve.storage.quota import QuotaExceeded
 from serve.storage.session_locks import SessionBusy, SessionLock
 from serve.storage.store import NewMessage
-from serve.telemetry.tracing import TRACE, Answered
+from serve.telemetry.tracing import CURRENT_TRACE, AnswerRecord
 from serve.workers.client import NoFreeSlot, RequestHandle
 from serve.workers.messages import Failure, Finished, Idle, Scored, Token
 
@@ -335,11 +335,11 @@ class Generation:
         if not handle.ended:
             handle.close()
         self.session.close()
-        trace = TRACE.get()
+        trace = CURRENT_TRACE.get()
         if trace is not None:
             usage = self.usage()
-            trace.answered(
-                Answered(
+            trace.record_answer(
+                AnswerRecord(
                     id=self.id,
                     model=self.model.name,
                     prompt_tokens=usage.prompt_tokens,

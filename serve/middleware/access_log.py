@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.telemetry.metrics import Metrics
-from serve.telemetry.tracing import TRACE, UNTRACED, Trace, Tracing
+from serve.telemetry.tracing import CURRENT_TRACE, UNTRACED, Trace, Tracing
 
 log = logging.getLogger("resonance.serve.access")
 
@@ -62,8 +62,8 @@ class AccessLogMiddleware:
 
     def _start_trace(self, scope: Scope, headers: Headers, request_id: str) -> Trace | None:
         tracing = None if scope["path"] in UNTRACED else self.tracing()
-        trace = None if tracing is None else tracing.begin(scope["method"], headers, request_id)
-        TRACE.set(trace)  # in this request's task, and in the tasks that it starts
+        trace = None if tracing is None else tracing.start_trace(scope["method"], headers, request_id)
+        CURRENT_TRACE.set(trace)  # in this request's task, and in the tasks that it starts
         return trace
 
     def _record(self, scope: Scope, request_id: str, status: int, seconds: float, trace: Trace | None) -> None:

@@ -1,1 +1,1 @@
-"""Conversations and votes in a database."""
+"""The database of conversations and votes."""

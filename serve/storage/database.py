@@ -1,6 +1,6 @@
-"""The connection to any database that SQLAlchemy speaks to without blocking: opened, used in transactions, closed.
+"""The connection to an SQLAlchemy database with an async driver: open, transactions, close.
 
-It knows nothing of what is kept.
+This module knows nothing of the tables' contents.
 """
 
 import asyncio
@@ -24,24 +24,24 @@ from serve.storage.sqlite_file import SQLiteFile
 log = logging.getLogger("resonance.serve")
 
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
-BUSY_SECONDS = 5.0  # how long SQLite waits for another process's lock
+BUSY_SECONDS = 5.0  # that SQLite waits for another process's lock
 CONFLICT_ATTEMPTS = 3
-MIGRATION_LOCK = 7_265_736  # PostgreSQL's advisory lock while the tables are brought to the present form
+MIGRATION_LOCK = 7_265_736  # PostgreSQL's advisory lock during migrations
 
 Result = TypeVar("Result")
 
 
 def default_url() -> str:
-    """The database where none is named: SQLite in RESONANCE_HOME."""
+    """The default database: SQLite in RESONANCE_HOME."""
     return f"sqlite+aiosqlite:///{home() / 'conversations.sqlite'}"
 
 
 class StoreError(ResonanceError):
-    """A `store.url` that cannot be used."""
+    """`store.url` is invalid."""
 
 
 class Database:
-    """A database whose tables are in their present form once it is open; `open` it in the process that uses it."""
+    """A database, migrated when it is opened; open it in the process that uses it."""
 
     def __init__(self, url: str) -> None:
         try:
@@ -53,43 +53,40 @@ class Database:
         self.url = parsed.set(drivername=DRIVERS.get(parsed.drivername, parsed.drivername))
         self._file = SQLiteFile.of(self.url)
         self._engine: AsyncEngine | None = None
-        self._opening = asyncio.Lock()  # Alembic's context is one for the whole process
-        self._making_room = asyncio.Lock()
+        self._opening = asyncio.Lock()  # Alembic has one context for the whole process
+        self._deleting_on_full_disk = asyncio.Lock()
         self._failures = FailureLog()
 
     async def open(self) -> None:
-        """Connect, and bring the tables to the present form. Raises StoreUnavailable."""
+        """Connect and run the migrations. Raises StoreUnavailable."""
         await self._ready()
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         async with self._opening:
             await self._close()
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[AsyncSession]:
-        """A transaction that may write, committed at its end. Raises StoreUnavailable for whatever a database can."""
+        """A transaction that may write, committed at its end. Raises StoreUnavailable for every database error."""
         async with self._transaction(reading=False) as session:
             yield session
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[AsyncSession]:
-        """A transaction that only reads; on SQLite it waits for no writer. Raises StoreUnavailable."""
+        """A read-only transaction; on SQLite it does not wait for writers. Raises StoreUnavailable."""
         async with self._transaction(reading=True) as session:
             yield session
 
     async def deleting(self, work: Callable[[AsyncSession], Awaitable[Result]]) -> Result:
-        """Run a transaction that deletes; on a full disk again, with the room that was kept for it.
-
-        Raises StoreUnavailable.
-        """
+        """Run a transaction that deletes. On a full disk, free the reserve and retry. Raises StoreUnavailable."""
         try:
             async with self.session() as session:
                 return await work(session)
         except StoreUnavailable as error:
             if self._file is None or error.cause != FULL:
                 raise
-        async with self._making_room:
+        async with self._deleting_on_full_disk:
             await asyncio.to_thread(self._file.free_reserve)
             await self._shrink()
             try:
@@ -105,12 +102,12 @@ class Database:
         with self._translated():
             async with (self._readers if reading else self._writers)() as session, session.begin():
                 yield session
-            if self._file is not None and self._file.moved():  # it went while the transaction was under way
+            if self._file is not None and self._file.moved():  # during the transaction
                 raise StoreUnavailable(MOVED)
-        self._failures.worked(wrote=not reading)
+        self._failures.succeeded(wrote=not reading)
 
     async def _ready(self) -> None:
-        """Open the database where it is not open, and anew where its file is not the one that was opened."""
+        """Open the database where it is closed, and reopen it where its file was replaced."""
         if self._engine is not None and (self._file is None or not self._file.moved()):
             return
         async with self._opening:
@@ -118,7 +115,7 @@ class Database:
                 if self._file is None or not self._file.moved():
                     return
                 log.error("%s while the server ran; it is opened anew", MOVED)
-                await self._shrink()  # what stands in the log of a file that was renamed goes with the file
+                await self._shrink()  # writes a renamed file's log into that file
                 await self._close()
             with self._translated():
                 await self._open()
@@ -138,7 +135,7 @@ class Database:
                 self._file.remember()
                 await asyncio.to_thread(self._file.keep_reserve)
             failing.pop_all()
-        self._first = first  # stays open, so that SQLite keeps the log that was remembered
+        self._first = first  # stays open, so that SQLite keeps the remembered log file
         self._writers = async_sessionmaker(engine, expire_on_commit=False)
         self._readers = async_sessionmaker(engine.execution_options(reading=True), expire_on_commit=False)
         self._engine = engine
@@ -152,7 +149,7 @@ class Database:
         self._engine = None
 
     async def _shrink(self) -> None:
-        """Move SQLite's log into its file and give back what both no longer need, as far as it goes."""
+        """Checkpoint SQLite's log into its file, and free unused space of both, as far as possible."""
         with suppress(SQLAlchemyError, OSError):
             raw = await self._first.get_raw_connection()
             driver: Any = raw.driver_connection
@@ -162,7 +159,7 @@ class Database:
 
     @contextmanager
     def _translated(self) -> Generator[None]:
-        """Turn whatever a database can raise into StoreUnavailable, and log why."""
+        """Turn every database error into StoreUnavailable, and log its cause."""
         try:
             yield
         except (SQLAlchemyError, OSError) as error:
@@ -192,7 +189,7 @@ async def retry_conflicts(work: Callable[[], Awaitable[Result]]) -> Result:
 def _engine(url: URL) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
         return create_async_engine(url, pool_pre_ping=True)
-    # Python's sqlite3 begins a transaction when it sees fit, and none for CREATE TABLE; here SQLAlchemy begins it.
+    # Python's sqlite3 does not begin a transaction before every statement, CREATE TABLE for one; SQLAlchemy does.
     engine = create_async_engine(url, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None})
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -204,8 +201,8 @@ def _engine(url: URL) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "begin")
     def _(connection: Connection) -> None:
-        # A transaction that reads before it writes fails at once when another has written meanwhile, unless it is
-        # known as a writer from its beginning.
+        # A transaction that reads before it writes fails at once when another process has written in between, unless
+        # it has the write lock from its start.
         reading = connection.get_execution_options().get("reading")
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 

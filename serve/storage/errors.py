@@ -1,7 +1,4 @@
-"""Why a database fails, in words for a reader and once for the log.
-
-It knows the error codes of SQLite and PostgreSQL, and nothing of what is stored.
-"""
+"""Database errors: their causes in words, by the error codes of SQLite and PostgreSQL, and a log without repetition."""
 
 import errno
 import logging
@@ -63,11 +60,11 @@ ERRNO = {
 }
 
 ONLY_WRITES = frozenset((FULL, LOCKED, READ_ONLY))
-"""Causes that leave reading possible: that a read succeeds does not say that they are over."""
+"""Causes that only affect writes: a successful read does not mean that they are over."""
 
 
 class StoreUnavailable(Exception):
-    """The database does not answer as it should; `cause` says why in words that a client may read."""
+    """The database failed; `cause` is a text that clients may read."""
 
     def __init__(self, cause: str) -> None:
         super().__init__(cause)
@@ -75,14 +72,14 @@ class StoreUnavailable(Exception):
 
 
 class SessionLost(StoreUnavailable):
-    """A conversation was taken over while it was being answered; the database itself is well."""
+    """Another process took the conversation's lock during an answer; the database itself works."""
 
     def __init__(self) -> None:
         super().__init__("the conversation was taken over, or its database replaced, while the answer was written")
 
 
 def cause_of(error: SQLAlchemyError | OSError, disk_is_full: Callable[[], bool]) -> str:
-    """Why a database failed. `disk_is_full` is asked where SQLite only says that reading or writing failed."""
+    """The cause of an error. `disk_is_full` is called where SQLite only reports that an input or output failed."""
     if isinstance(error, PoolTimeout):
         return BUSY
     if isinstance(error, OSError):
@@ -97,7 +94,7 @@ def cause_of(error: SQLAlchemyError | OSError, disk_is_full: Callable[[], bool])
 
 
 def _of_sqlite(error: sqlite3.Error, disk_is_full: Callable[[], bool]) -> str:
-    # Python's own errors (of a closed connection, for example) have no code.
+    # Python's own errors, of a closed connection for example, have no code.
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     if code & 0xFF == sqlite3.SQLITE_IOERR and disk_is_full():
         return FULL
@@ -106,19 +103,19 @@ def _of_sqlite(error: sqlite3.Error, disk_is_full: Callable[[], bool]) -> str:
 
 
 class FailureLog:
-    """Logs a cause when it begins, and when it is over; not for each request that it fails."""
+    """Logs a cause at its first failure and after its last; not for each failed request."""
 
     def __init__(self) -> None:
         self._cause: str | None = None
 
     def failed(self, cause: str) -> None:
-        """Note a failure."""
+        """Record a failure."""
         if cause != self._cause:
             log.error("the conversations cannot be reached: %s", cause)
             self._cause = cause
 
-    def worked(self, *, wrote: bool) -> None:
-        """Note a transaction that was committed."""
+    def succeeded(self, *, wrote: bool) -> None:
+        """Record a committed transaction."""
         if self._cause is not None and (wrote or self._cause not in ONLY_WRITES):
             log.warning("the conversations can be reached again")
             self._cause = None

@@ -1,4 +1,4 @@
-"""From one owner to another: all conversations, messages and votes, none lost where both have the same ids."""
+"""Moves all conversations, messages and votes of one owner to another; equal ids of both lose nothing."""
 
 import secrets
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from serve.storage.quota import recount
 from serve.storage.store import new_message_id
 from serve.storage.tables import ConversationRow, MessageRow, VoteRow
 
-CHUNK = 500  # ids in one statement
+IDS_PER_STATEMENT = 500
 _conversations = cast(Table, ConversationRow.__table__)
 _messages = cast(Table, MessageRow.__table__)
 _votes = cast(Table, VoteRow.__table__)
@@ -22,7 +22,7 @@ _votes = cast(Table, VoteRow.__table__)
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """How much an owner has, or was given."""
+    """How many rows of each table an owner has."""
 
     conversations: int = 0
     messages: int = 0
@@ -34,7 +34,7 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What belongs to an owner, and when a conversation of it was last added to."""
+    """What an owner has, and when one of its conversations was last changed."""
 
     owner: str
     amount: Amount
@@ -42,7 +42,7 @@ class Holding:
 
 
 async def holdings(database: Database) -> list[Holding]:
-    """What each owner has, by id."""
+    """What each owner has, sorted by id."""
     counts: list[dict[str, int]] = []
     async with database.reading() as session:
         for table in (_conversations, _messages, _votes):
@@ -55,11 +55,11 @@ async def holdings(database: Database) -> list[Holding]:
 
 
 async def move(database: Database, source: str, target: str) -> Amount:
-    """Give all that `source` has to `target`, in one transaction; return how much it was. Raises StoreUnavailable.
+    """Move everything of `source` to `target`, in one transaction; return how much it was. Raises StoreUnavailable.
 
-    Where `target` has a conversation, message or vote of the same id, the moved one gets a new id; but a conversation
-    that goes on where the target's ends joins it. A server may run meanwhile: a conversation that it begins during the
-    move stays with `source`, and a message that it adds then is refused.
+    Where `target` has a conversation, message or vote of the same id, the moved one gets a new id. An exception is a
+    conversation that continues the target's: it is appended. A server may run at the same time: a conversation that it
+    creates during the move stays with `source`, and a message that it adds then is refused.
     """
     return await retry_conflicts(lambda: _move(database, source, target))
 
@@ -74,19 +74,19 @@ async def _move(database: Database, source: str, target: str) -> Amount:
             messages += await _move_shared(session, source, target, id)
         shared = set(await session.scalars(mine))
         alone = [id for id in ids if id in shared]
-        for start in range(0, len(alone), CHUNK):
-            messages += await _move_conversations(session, source, target, alone[start : start + CHUNK])
+        for start in range(0, len(alone), IDS_PER_STATEMENT):
+            messages += await _move_conversations(session, source, target, alone[start : start + IDS_PER_STATEMENT])
         for id in await _shared(session, _votes, source, target):
             new = f"vote-{secrets.token_hex(12)}"
             await session.execute(update(_votes).where(_votes.c.owner == source, _votes.c.id == id).values(id=new))
-        votes = await _changed(session, update(_votes).where(_votes.c.owner == source).values(owner=target))
-        for owner in sorted((source, target)):  # in one order, so that two moves never wait for each other
+        votes = await _rowcount(session, update(_votes).where(_votes.c.owner == source).values(owner=target))
+        for owner in sorted((source, target)):  # in one order, so that two moves cannot deadlock
             await recount(session, owner)
         return Amount(len(ids), messages, votes)
 
 
 async def _shared(session: AsyncSession, table: Table, source: str, target: str) -> list[str]:
-    """The ids that both owners have in a table."""
+    """The ids of a table that both owners have."""
     other = table.alias()
     both = select(table.c.id).join(other, other.c.id == table.c.id)
     return list(await session.scalars(both.where(table.c.owner == source, other.c.owner == target)))
@@ -100,14 +100,14 @@ async def _rename_messages(session: AsyncSession, source: str, target: str) -> N
 
 
 async def _move_shared(session: AsyncSession, source: str, target: str, id: str) -> int:
-    """Move a conversation whose id the target has too; return how many messages it has."""
+    """Move a conversation whose id the target has as well; return how many messages it has."""
     mine, theirs = await _parents(session, source, id), await _parents(session, target, id)
     roots = [parent for parent in mine.values() if parent not in mine]
     if not mine or not all(root in theirs for root in roots):
         return await _move_conversations(session, source, target, [id], new_id=f"conv-{secrets.token_hex(12)}")
     of_target = (_messages.c.owner == target, _messages.c.conversation_id == id)
     last = await session.scalar(select(func.max(_messages.c.position)).where(*of_target))
-    moved = await _changed(
+    moved = await _rowcount(
         session,
         update(_messages)
         .where(_messages.c.owner == source, _messages.c.conversation_id == id)
@@ -131,9 +131,9 @@ async def _parents(session: AsyncSession, owner: str, conversation_id: str) -> d
 async def _move_conversations(
     session: AsyncSession, source: str, target: str, ids: Sequence[str], new_id: str | None = None
 ) -> int:
-    """Move conversations; return how many messages they have. The messages' key needs the new row before the old goes.
+    """Move conversations; return how many messages they have. With `new_id`, the only one of `ids` gets that id.
 
-    `new_id` is the id that the one conversation gets.
+    The messages' foreign key needs the new row before the old row is deleted.
     """
     rest = [column for column in _conversations.c if column.name not in ("owner", "id")]
     id = _conversations.c.id if new_id is None else literal(new_id)
@@ -144,11 +144,11 @@ async def _move_conversations(
     )
     values: dict[str, Any] = {"owner": target} | ({} if new_id is None else {"conversation_id": new_id})
     moved = update(_messages).where(_messages.c.owner == source, _messages.c.conversation_id.in_(ids)).values(**values)
-    messages = await _changed(session, moved)
+    messages = await _rowcount(session, moved)
     await session.execute(delete(_conversations).where(*old))
     return messages
 
 
-async def _changed(session: AsyncSession, statement: Executable) -> int:
+async def _rowcount(session: AsyncSession, statement: Executable) -> int:
     """Execute a statement; return how many rows it changed."""
     return cast("CursorResult[Any]", await session.execute(statement)).rowcount

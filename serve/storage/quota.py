@@ -1,6 +1,6 @@
-"""How much of the store an owner fills: counted in the transaction that changes it, and held to a limit.
+"""Storage quotas: the bytes that an owner has stored, counted in the transaction that changes them, and their limit.
 
-What counts is the text as UTF-8 and a flat amount for each row; indexes and the free space of pages do not.
+Text counts as UTF-8, and each row a constant amount. Indexes and free space of pages do not count.
 """
 
 import json
@@ -26,7 +26,7 @@ CONVERSATION_BYTES = 512  # with its title, whose length is bounded
 
 
 class QuotaExceeded(Exception):
-    """What was to be stored does not fit into the owner's share; nothing of it is."""
+    """The new data does not fit into the owner's quota; nothing of it is stored."""
 
     def __init__(self, would_be: int, limit: int) -> None:
         super().__init__(f"{would_be} of {limit} bytes")
@@ -68,9 +68,9 @@ VOTE_BYTES = _size((VoteRow.prompt, VoteRow.a, VoteRow.b))
 
 
 def message_bytes(content: str, *documents: dict[str, Any] | None) -> int:
-    """The bytes of a message that is about to be stored; as `MESSAGE_BYTES` counts it, without a question."""
-    written = len(content.encode()) + 2 * content.count("\x00")  # U+FFFD stands in its place
-    # A document that is None is stored as JSON's null.
+    """The bytes of a message before it is stored, as `MESSAGE_BYTES` counts them, without a query."""
+    written = len(content.encode()) + 2 * content.count("\x00")  # stored as U+FFFD
+    # None is stored as JSON's null.
     return ROW_BYTES + written + sum(len(json.dumps(document)) for document in documents)
 
 
@@ -80,9 +80,9 @@ async def bytes_of(session: AsyncSession, size: ColumnElement[int], *where: Colu
 
 
 async def count(session: AsyncSession, owner: str, change: int, limit: int | None = None) -> None:
-    """Add to what an owner fills, or take away. Raises QuotaExceeded where the sum goes over `limit`.
+    """Add `change` to the owner's stored bytes. Raises QuotaExceeded where an increase exceeds `limit`.
 
-    It comes last in a transaction: on PostgreSQL the owner's other transactions wait here for its end.
+    Call it last in a transaction: on PostgreSQL the owner's other transactions wait from here until its end.
     """
     if not change:
         return
@@ -92,8 +92,8 @@ async def count(session: AsyncSession, owner: str, change: int, limit: int | Non
 
 
 async def recount(session: AsyncSession, owner: str) -> None:
-    """Count anew what an owner fills, for whoever moves rows between owners."""
-    before = await _add(session, owner, 0)  # from here on, others that count this owner wait
+    """Count an owner's stored bytes anew, after rows were moved between owners."""
+    before = await _add(session, owner, 0)  # locks the owner's count
     conversations = await session.scalar(select(func.count()).where(ConversationRow.owner == owner)) or 0
     total = conversations * CONVERSATION_BYTES
     total += await bytes_of(session, MESSAGE_BYTES, MessageRow.owner == owner)
@@ -102,7 +102,7 @@ async def recount(session: AsyncSession, owner: str) -> None:
 
 
 async def _add(session: AsyncSession, owner: str, change: int) -> int:
-    """Change an owner's count, and return what it is then."""
+    """Change an owner's count; return the new count."""
     changed = update(StoredBytesRow).where(StoredBytesRow.owner == owner)
     changed = changed.values(bytes=StoredBytesRow.bytes + change).returning(StoredBytesRow.bytes)
     changed = changed.execution_options(synchronize_session=False)
@@ -115,5 +115,5 @@ async def _add(session: AsyncSession, owner: str, change: int) -> int:
 
 
 async def stored_bytes(session: AsyncSession, owner: str) -> int:
-    """What an owner fills."""
+    """The bytes that an owner has stored."""
     return await session.scalar(select(StoredBytesRow.bytes).where(StoredBytesRow.owner == owner)) or 0

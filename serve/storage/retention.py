@@ -1,4 +1,4 @@
-"""Deletes what nobody has touched for long, a batch in a transaction, so that no answer waits for it."""
+"""Deletes old conversations and votes, a batch in each transaction, so that no request waits for long."""
 
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
@@ -16,16 +16,16 @@ BATCH = 200
 
 
 async def delete_older_than(database: Database, days: int) -> None:
-    """Delete the conversations that nobody has touched for so many days, and votes as old. Raises StoreUnavailable."""
+    """Delete conversations unchanged for so many days, and votes of that age. Raises StoreUnavailable."""
     until = datetime.now(UTC) - timedelta(days=days)
-    while await database.deleting(lambda session: _forget_conversations(session, until)):
+    while await database.deleting(lambda session: _delete_conversations(session, until)):
         pass
-    while await database.deleting(lambda session: _forget_votes(session, until)):
+    while await database.deleting(lambda session: _delete_votes(session, until)):
         pass
     await database.deleting(remove_outdated)
 
 
-async def _forget_conversations(session: AsyncSession, until: datetime) -> int:
+async def _delete_conversations(session: AsyncSession, until: datetime) -> int:
     old = select(ConversationRow.owner, ConversationRow.id).where(ConversationRow.updated_at < until)
     of_owner: defaultdict[str, list[str]] = defaultdict(list)
     for owner, id in await session.execute(old.limit(BATCH)):
@@ -33,7 +33,7 @@ async def _forget_conversations(session: AsyncSession, until: datetime) -> int:
     return sum([await delete_conversations(session, owner, of_owner[owner]) for owner in sorted(of_owner)])
 
 
-async def _forget_votes(session: AsyncSession, until: datetime) -> int:
+async def _delete_votes(session: AsyncSession, until: datetime) -> int:
     old = select(VoteRow.owner, VoteRow.id, quota.VOTE_BYTES).where(VoteRow.created_at < until)
     votes = (await session.execute(old.order_by(VoteRow.owner).limit(BATCH))).all()
     freed: defaultdict[str, int] = defaultdict(int)

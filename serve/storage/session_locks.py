@@ -1,7 +1,7 @@
-"""One answer at a time in a conversation, whatever server on the database writes it.
+"""Locks of conversations: one answer at a time in each, across all servers on one database.
 
-A lock is a row that says which process holds it and until when. It is renewed while its answer is under way; one whose
-process has ended, or did not renew it, is anybody's. Clocks of machines on one database may differ by a few seconds.
+A lock is a row with the process that holds it and its expiry. It is renewed while its answer runs. A lock is free when
+its process has ended or has not renewed it. The clocks of servers on one database may differ by a few seconds.
 """
 
 import asyncio
@@ -28,16 +28,16 @@ from serve.storage.tables import SessionLockRow
 
 LEASE_SECONDS = 30.0
 RENEW_EVERY = 10.0
-OUTDATED_SECONDS = 3600.0  # rows that ended so long ago are removed with what is too old
+OUTDATED_SECONDS = 3600.0  # after its expiry a row is deleted
 
 
 class SessionBusy(Exception):
-    """An answer in the conversation is under way on another server."""
+    """An answer in the conversation is running on another server."""
 
 
 @dataclass(slots=True, eq=False)
 class SessionLock:
-    """The right to write an answer in a conversation; `storing` once the answer's transaction will give it back."""
+    """A lock for one answer in a conversation; `storing` while the answer's transaction is to release it."""
 
     owner: str
     session_id: str
@@ -55,9 +55,9 @@ class SessionLocks:
         self._releases: set[asyncio.Task[None]] = set()
 
     async def acquire(self, owner: str, session_id: str) -> SessionLock:
-        """Lock a conversation. Raises SessionBusy while another process has it, and StoreUnavailable.
+        """Lock a conversation. Raises SessionBusy while another process holds the lock, and StoreUnavailable.
 
-        Whoever calls holds the conversation within this process already.
+        The caller must exclude other answers of this process itself.
         """
         lock = SessionLock(owner, session_id, this_process())
         async with self._database.session() as session:
@@ -66,7 +66,7 @@ class SessionLocks:
         return lock
 
     def release_soon(self, lock: SessionLock) -> None:
-        """Give a lock back without waiting, unless the answer's own transaction does."""
+        """Release a lock without waiting, unless the answer's own transaction does."""
         if lock in self._held and not lock.storing:
             self._held.discard(lock)
             task = asyncio.get_running_loop().create_task(self._release(lock))
@@ -75,7 +75,7 @@ class SessionLocks:
 
     @asynccontextmanager
     async def storing(self, lock: SessionLock) -> AsyncGenerator[None]:
-        """Leave it to the block to give a lock back, in the transaction that stores the answer."""
+        """Let the block release the lock, in the transaction that stores the answer."""
         lock.storing = True
         try:
             yield
@@ -86,7 +86,7 @@ class SessionLocks:
         self._held.discard(lock)
 
     async def renew(self) -> None:
-        """Keep the locks that are held, for as long as it is not cancelled."""
+        """Renew the held locks regularly. Runs until it is cancelled."""
         while True:
             await asyncio.sleep(RENEW_EVERY)
             tokens = [lock.token for lock in self._held]
@@ -97,19 +97,19 @@ class SessionLocks:
                         await session.execute(update(SessionLockRow).where(*mine).values(expires_at=_lease_end()))
 
     async def released(self) -> None:
-        """Wait until what was to be given back soon is."""
+        """Wait until all releases are done."""
         await asyncio.gather(*self._releases, return_exceptions=True)
 
     async def _release(self, lock: SessionLock) -> None:
-        with suppress(StoreUnavailable):  # then it ends by itself
+        with suppress(StoreUnavailable):  # then the lock expires
             async with self._database.session() as session:
                 await session.execute(delete(SessionLockRow).where(*_is(lock)))
 
 
 async def confirm(session: AsyncSession, lock: SessionLock, *, release: bool) -> None:
-    """Renew a lock, or give it back, in the transaction that writes under it. Raises SessionLost when it is not held.
+    """Renew or release a lock in the transaction that it protects. Raises SessionLost when it is not held any more.
 
-    It was lost when this process could not renew it and another took it, or when its database was replaced.
+    A lock is lost when it expired and another process took it, or when the database was replaced.
     """
     if release:
         changed: Any = await session.execute(delete(SessionLockRow).where(*_is(lock)))
@@ -120,7 +120,7 @@ async def confirm(session: AsyncSession, lock: SessionLock, *, release: bool) ->
 
 
 async def refuse_busy(session: AsyncSession, owner: str, session_ids: Iterable[str]) -> None:
-    """Raise SessionBusy when another process answers in one of an owner's conversations."""
+    """Raise SessionBusy where another process holds the lock of one of these conversations."""
     rows = select(SessionLockRow).where(
         SessionLockRow.owner == owner,
         SessionLockRow.session_id.in_(list(session_ids)),
@@ -132,7 +132,7 @@ async def refuse_busy(session: AsyncSession, owner: str, session_ids: Iterable[s
 
 
 async def remove_outdated(session: AsyncSession) -> None:
-    """Remove the rows of servers that went without giving them back."""
+    """Delete the rows of servers that ended without releasing them."""
     await session.execute(delete(SessionLockRow).where(SessionLockRow.expires_at < time.time() - OUTDATED_SECONDS))
 
 
@@ -169,30 +169,30 @@ def _lease_end() -> float:
 
 
 def this_process() -> str:
-    """A name for this process that no other has had: where its id is counted, the id, and when it started."""
+    """A unique name for this process: its PID namespace, its PID, and its start time."""
     pid = os.getpid()
-    return f"{_where_ids_are_counted()}/{pid}/{_started(pid)}"
+    return f"{_pid_namespace()}/{pid}/{_started(pid)}"
 
 
 def has_ended(process: str) -> bool:
-    """Whether a process is known to have ended; of one on another machine nothing is known."""
-    where, pid, started = process.split("/")
-    return bool(started) and where == _where_ids_are_counted() and _started(int(pid)) != started
+    """Whether a process has certainly ended; False for a process on another machine."""
+    namespace, pid, started = process.split("/")
+    return bool(started) and namespace == _pid_namespace() and _started(int(pid)) != started
 
 
 @cache
-def _where_ids_are_counted() -> str:
-    """The machine since its start, and the container."""
+def _pid_namespace() -> str:
+    """A hash of the machine's boot id and the container."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()
         container = Path("/proc/self/ns/pid").readlink()
-    except OSError:  # without /proc, which also keeps `_started` from saying anything
+    except OSError:  # without /proc, where `_started` is empty as well
         boot, container = platform.node(), ""
     return hashlib.sha256(f"{boot}{container}".encode()).hexdigest()[:16]
 
 
 def _started(pid: int) -> str:
-    """When a process started, in ticks since its machine did; empty when there is none."""
+    """When a process started, in clock ticks since boot; empty where there is no such process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):

@@ -1,7 +1,4 @@
-"""SQLite's files on disk: whether they are still those that were opened, a lock while they are made, a reserve.
-
-It knows paths and files, and nothing of tables.
-"""
+"""SQLite's files on disk: whether they were replaced, a lock while they are created, a reserve for full disks."""
 
 import asyncio
 import fcntl
@@ -16,9 +13,9 @@ from sqlalchemy.engine import URL
 from resonance.private_files import private_sqlite
 from serve.storage.errors import LOCKED, StoreUnavailable
 
-RESERVE_BYTES = 1 << 20  # given back to a full disk, so that deleting can write its journal
-LEFT_TO_WRITES = 1 << 20  # bytes that must stay free beside a new reserve
-OPENING_SECONDS = 60.0  # how long one process waits for another that migrates the same database
+RESERVE_BYTES = 1 << 20  # freed on a full disk, so that a deletion can write its journal
+MIN_FREE_BYTES = 1 << 20  # that must stay free beside a new reserve
+OPENING_SECONDS = 60.0  # that a process waits for another that migrates the same database
 POLL_SECONDS = 0.05
 
 Identity = tuple[int, int] | None  # device and inode; None: no such file
@@ -35,29 +32,29 @@ class SQLiteFile:
 
     @classmethod
     def of(cls, url: URL) -> "SQLiteFile | None":
-        """The files behind a URL; None for another database than SQLite, and for one in memory."""
+        """The files of a URL's database; None for a database in memory or other than SQLite."""
         name = url.database
         if url.get_backend_name() != "sqlite" or not name or name == ":memory:" or name.startswith("file:"):
             return None
         return cls(Path(name).absolute())
 
     def remember(self) -> None:
-        """Take the present files for those that are open. A connection must hold them open from here on."""
-        self._opened = self._present()
+        """Remember the files that are open now. A connection must keep them open from here on."""
+        self._opened = self._identities()
 
     def moved(self) -> bool:
-        """Whether the open files were deleted, renamed or replaced: what is written to them would be lost."""
-        return self._opened is not None and self._present() != self._opened
+        """Whether the open files were deleted, renamed or replaced: writes to them would be lost."""
+        return self._opened is not None and self._identities() != self._opened
 
-    def _present(self) -> tuple[Identity, Identity]:
+    def _identities(self) -> tuple[Identity, Identity]:
         return _identity(self.path), _identity(self._log)
 
     @asynccontextmanager
     async def opening(self) -> AsyncGenerator[None]:
-        """Keep other processes from making or migrating a database in this folder for as long as the block lasts.
+        """Lock the folder, so that no other process creates or migrates a database in it until the block ends.
 
-        The file and those beside it are their user's alone, whatever the umask, and where they exist already.
-        The lock is the folder's own: it needs no file, and ends with its process. Raises StoreUnavailable and OSError.
+        The database's files become private to their user, whatever the umask, also where they exist already. The lock
+        is on the folder itself: it needs no file, and ends with its process. Raises StoreUnavailable and OSError.
         """
         folder = os.open(self.path.parent, os.O_RDONLY)
         try:
@@ -74,17 +71,17 @@ class SQLiteFile:
             os.close(folder)
 
     def is_full(self) -> bool:
-        """Whether the disk has next to nothing left."""
+        """Whether the disk has less than 64 KiB left."""
         try:
             return shutil.disk_usage(self.path.parent).free < 1 << 16
         except OSError:
             return False
 
     def keep_reserve(self) -> None:
-        """Take the reserve from the disk where it is not there, and there is room for it."""
+        """Create the reserve where it does not exist and the disk has space for it."""
         with suppress(OSError):
             present = self._reserve.stat().st_size if self._reserve.exists() else 0
-            if present == RESERVE_BYTES or shutil.disk_usage(self.path.parent).free < RESERVE_BYTES + LEFT_TO_WRITES:
+            if present == RESERVE_BYTES or shutil.disk_usage(self.path.parent).free < RESERVE_BYTES + MIN_FREE_BYTES:
                 return
             file = os.open(self._reserve, os.O_CREAT | os.O_WRONLY, 0o600)
             try:
@@ -95,7 +92,7 @@ class SQLiteFile:
                 os.close(file)
 
     def free_reserve(self) -> None:
-        """Give the reserve back to the disk."""
+        """Delete the reserve."""
         self._reserve.unlink(missing_ok=True)
 
 

@@ -1,6 +1,6 @@
-"""Conversations on disk: what is asked of them, in whatever database.
+"""The store of conversations: append, read, list, search, rename, delete and rate.
 
-It knows messages and who owns them, and nothing of HTTP or models.
+It knows owners, conversations and messages, and nothing of HTTP or models.
 """
 
 import secrets
@@ -18,12 +18,12 @@ from serve.storage.search_index import contains, conversation_has
 from serve.storage.session_locks import SessionLock
 from serve.storage.tables import ConversationRow, MessageRow
 
-DELETED_AT_ONCE = 100  # conversations in one transaction, whose journal must fit on a full disk
+DELETE_BATCH = 100  # conversations in one transaction, whose journal must fit on a full disk
 
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message to be stored."""
+    """A message to store."""
 
     role: str
     content: str
@@ -36,12 +36,12 @@ class NewMessage:
 
 
 def new_message_id() -> str:
-    """An id for a message that did not bring one."""
+    """A new message id."""
     return f"msg-{secrets.token_hex(12)}"
 
 
 class Store(Database):
-    """The conversations of all owners, in a database; `max_bytes` is how much each owner may fill."""
+    """The conversations of all owners; `max_bytes` is each owner's quota."""
 
     def __init__(self, url: str, max_bytes: int | None = None) -> None:
         super().__init__(url)
@@ -57,10 +57,10 @@ class Store(Database):
         *,
         answer: bool = False,
     ) -> None:
-        """Store messages one after another behind `parent_id`; the conversation begins with its first message.
+        """Append messages after `parent_id`, each the parent of the next; create the conversation where it is new.
 
-        `lock` must be held. With `answer` it is given back, and what is stored may go over the owner's share: the
-        question was let in. Raises SessionLost and QuotaExceeded.
+        `lock` must be held. With `answer`, the lock is released, and the owner's quota is not checked: it was checked
+        for the question. Raises SessionLost and QuotaExceeded.
         """
         now = datetime.now(UTC)
         async with self.session() as session:
@@ -103,7 +103,7 @@ class Store(Database):
             await quota.count(session, owner, added, None if answer else self.max_bytes)
 
     async def messages(self, owner: str, conversation_id: str) -> list[MessageRow]:
-        """All messages of a conversation in the order of their arrival; none when there is no such conversation."""
+        """All messages of a conversation, oldest first; none where there is no such conversation."""
         async with self.reading() as session:
             rows = await session.scalars(
                 select(MessageRow).where(*_of(owner, conversation_id)).order_by(MessageRow.position)
@@ -111,7 +111,7 @@ class Store(Database):
             return list(rows)
 
     async def conversation(self, owner: str, conversation_id: str) -> tuple[ConversationRow, list[MessageRow]] | None:
-        """A conversation with its messages; None when the owner has none of that id."""
+        """A conversation with its messages; None where the owner has none of that id."""
         async with self.reading() as session:
             conversation = await session.get(ConversationRow, (owner, conversation_id))
             if conversation is None:
@@ -126,7 +126,7 @@ class Store(Database):
     ) -> tuple[list[tuple[ConversationRow, int]], bool]:
         """Conversations with their message counts, newest first, and whether there are more.
 
-        `after` is the last id of the page before; `query` is looked for in titles and messages, in any case of letters.
+        `after` is the last id of the page before; `query` is searched in titles and messages, ignoring case.
         """
         async with self.reading() as session:
             statement = _newest_first(owner)
@@ -144,7 +144,7 @@ class Store(Database):
             return [(row[0], row[1]) for row in rows[:limit]], len(rows) > limit
 
     async def newest_matches(self, owner: str, conversation_ids: Sequence[str], query: str) -> dict[str, MessageRow]:
-        """The newest message of each of these conversations that has the words in it, by the conversation's id."""
+        """The newest message of each of these conversations that contains the query, by the conversation's id."""
         async with self.reading() as session:
             newest = (
                 select(MessageRow.conversation_id, func.max(MessageRow.position).label("position"))
@@ -162,7 +162,7 @@ class Store(Database):
             return {row.conversation_id: row for row in rows}
 
     async def rename(self, owner: str, conversation_id: str, title: str) -> bool:
-        """Give a conversation another title; False when there is none of that id."""
+        """Change a conversation's title; False where there is none of that id."""
         async with self.session() as session:
             conversation = await session.get(ConversationRow, (owner, conversation_id))
             if conversation is None:
@@ -171,13 +171,13 @@ class Store(Database):
             return True
 
     async def delete(self, owner: str, conversation_id: str) -> bool:
-        """Delete a conversation and its messages; False when there is none of that id. Raises SessionBusy."""
+        """Delete a conversation and its messages; False where there is none of that id. Raises SessionBusy."""
         return bool(await self._delete(owner, [conversation_id]))
 
     async def delete_all(self, owner: str) -> int:
         """Delete all of an owner's conversations; return how many there were. Raises SessionBusy."""
         count = 0
-        while ids := await self._some_of(owner):
+        while ids := await self._batch_of(owner):
             count += await self._delete(owner, ids)
         return count
 
@@ -188,13 +188,13 @@ class Store(Database):
 
         return await self.deleting(work)
 
-    async def _some_of(self, owner: str) -> Sequence[str]:
+    async def _batch_of(self, owner: str) -> Sequence[str]:
         async with self.reading() as session:
-            ids = select(ConversationRow.id).where(ConversationRow.owner == owner).limit(DELETED_AT_ONCE)
+            ids = select(ConversationRow.id).where(ConversationRow.owner == owner).limit(DELETE_BATCH)
             return (await session.scalars(ids)).all()
 
     async def delete_message(self, owner: str, conversation_id: str, message_id: str) -> bool:
-        """Delete one message, and let what follows it follow its parent; False when there is no such message.
+        """Delete one message; its parent becomes the parent of the messages after it. False where there is none.
 
         Raises SessionBusy.
         """
@@ -223,7 +223,7 @@ class Store(Database):
         comment: str | None,
         correction: str | None,
     ) -> bool:
-        """Keep what a reader thinks of an answer; False when there is no such answer. Raises QuotaExceeded."""
+        """Store a rating of an answer; False where there is no such answer. Raises QuotaExceeded."""
         async with self.session() as session:
             message = await session.get(MessageRow, (owner, message_id))
             if message is None or message.role != "assistant":
@@ -244,9 +244,9 @@ async def delete_conversations(session: AsyncSession, owner: str, ids: Sequence[
     freed = await quota.bytes_of(session, quota.MESSAGE_BYTES, *messages)
     await session.execute(delete(MessageRow).where(*messages))
     own = (ConversationRow.owner == owner, ConversationRow.id.in_(ids))
-    gone = (await session.scalars(delete(ConversationRow).where(*own).returning(ConversationRow.id))).all()
-    await quota.count(session, owner, -freed - len(gone) * quota.CONVERSATION_BYTES)
-    return len(gone)
+    deleted = (await session.scalars(delete(ConversationRow).where(*own).returning(ConversationRow.id))).all()
+    await quota.count(session, owner, -freed - len(deleted) * quota.CONVERSATION_BYTES)
+    return len(deleted)
 
 
 def _of(owner: str, conversation_id: str) -> tuple[Any, Any]:
@@ -268,7 +268,7 @@ def _newest_first(owner: str) -> Select[ConversationRow, int]:
 
 
 def _title(messages: Sequence[NewMessage]) -> str:
-    """What a user said first makes the title; empty while nobody has said anything."""
+    """The title from the first user message; empty where there is none."""
     return title_of(next((message.content for message in messages if message.role == "user"), ""))
 
 

@@ -1,4 +1,4 @@
-"""The tables in which conversations and votes are kept. An `owner` is the mark of an API key, or empty without keys."""
+"""The tables of conversations, votes, locks and quotas. `owner` is an owner's id, or empty without keys."""
 
 from datetime import datetime
 from typing import Any
@@ -9,23 +9,23 @@ from sqlalchemy.types import TypeDecorator
 
 
 class AnyText(TypeDecorator[str]):
-    """Text from anywhere, kept or looked for. PostgreSQL knows no NUL; U+FFFD stands in its place."""
+    """Text with any characters. PostgreSQL accepts no NUL; it is stored as U+FFFD."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """The text as every database takes it."""
+        """The text as every database accepts it."""
         return None if value is None else value.replace("\x00", "\ufffd")
 
 
 def folded(text: str) -> str:
-    """A text as searches compare it: in lower case, of all languages, whatever a database's own `lower` knows."""
+    """A text in lower case, as searches compare it. A database's own `lower` may know ASCII only."""
     return text.replace("\x00", "\ufffd").lower()
 
 
 class Base(DeclarativeBase):
-    """The base of all tables; constraint names are fixed so that migrations can name them."""
+    """The base of all tables; constraints have fixed names for the migrations."""
 
     metadata = MetaData(
         naming_convention={
@@ -37,7 +37,7 @@ class Base(DeclarativeBase):
 
 
 class ConversationRow(Base):
-    """One conversation. Ids are the clients' own, so they are only unique for one owner."""
+    """One conversation. Clients choose its id, so it is unique for one owner only."""
 
     __tablename__ = "conversations"
     __table_args__ = (Index("ix_conversations_recent", "owner", "updated_at"),)
@@ -56,9 +56,9 @@ class ConversationRow(Base):
 
 
 class MessageRow(Base):
-    """One message; `parent_id` is the message that it follows, `position` the order of arrival.
+    """One message; `parent_id` is the message before it, `position` its number in the conversation.
 
-    SQLite gives it a `search_id`, under which its trigrams are indexed: a rowid would change with VACUUM.
+    `search_id` is its key in SQLite's trigram index: VACUUM would change a rowid.
     """
 
     __tablename__ = "messages"
@@ -96,7 +96,7 @@ class MessageRow(Base):
 
 
 class VoteRow(Base):
-    """Which of two answers to one prompt somebody found better; the sides hold model, checkpoint, settings, content."""
+    """A vote for one of two answers to a prompt; each side has model, checkpoint, settings and content."""
 
     __tablename__ = "votes"
     __table_args__ = (Index("ix_votes_recent", "owner", "created_at"),)
@@ -111,7 +111,7 @@ class VoteRow(Base):
 
 
 class SessionLockRow(Base):
-    """Which process answers in a conversation, until when (seconds since the epoch); `token` is of one answer."""
+    """The lock of a conversation; `expires_at` in seconds since the epoch, `token` identifies one answer."""
 
     __tablename__ = "session_locks"
 
@@ -123,7 +123,7 @@ class SessionLockRow(Base):
 
 
 class StoredBytesRow(Base):
-    """How much of the store an owner fills."""
+    """The bytes that an owner has stored."""
 
     __tablename__ = "stored_bytes"
 

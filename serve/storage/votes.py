@@ -1,4 +1,4 @@
-"""Votes on disk, in the conversations' database."""
+"""Votes in the database of conversations."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from serve.storage.tables import VoteRow
 
 
 async def add_vote(store: Store, vote: VoteRow) -> None:
-    """Keep a vote. Raises QuotaExceeded."""
+    """Store a vote. Raises QuotaExceeded."""
     async with store.session() as session:
         session.add(vote)
         await session.flush()
@@ -29,15 +29,15 @@ async def votes(database: Database, owner: str, *, limit: int, after: str | None
             if last is None:
                 return [], False
             earlier = VoteRow.created_at < last.created_at
-            at_once = and_(VoteRow.created_at == last.created_at, VoteRow.id < last.id)
-            statement = statement.where(or_(earlier, at_once))
+            simultaneous = and_(VoteRow.created_at == last.created_at, VoteRow.id < last.id)
+            statement = statement.where(or_(earlier, simultaneous))
         newest_first = statement.order_by(VoteRow.created_at.desc(), VoteRow.id.desc())
         rows = list(await session.scalars(newest_first.limit(limit + 1)))
         return rows[:limit], len(rows) > limit
 
 
 async def delete_vote(database: Database, owner: str, vote_id: str) -> bool:
-    """Delete a vote; False when there is none of that id."""
+    """Delete a vote; False where there is none of that id."""
 
     async def work(session: AsyncSession) -> bool:
         vote = await session.get(VoteRow, (owner, vote_id))

@@ -1,4 +1,4 @@
-"""What Prometheus sees. Counts of the workers come from the shared state, the rest from the HTTP process."""
+"""Prometheus metrics. The workers' counts come from the shared state, the others from the HTTP process."""
 
 import asyncio
 import time
@@ -11,17 +11,17 @@ from prometheus_client.registry import Collector
 
 from serve.workers.shared_state import SharedState
 
-FIRST_TOKEN = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+FIRST_TOKEN_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 RATE_SECONDS = 10
-WHOLE = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+REQUEST_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 class Metrics:
-    """The server's metrics, and how they are written."""
+    """All metrics of a server."""
 
     def __init__(self, state: SharedState, undelivered: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
-        self._rate = Rate(state)
+        self._rate = TokenRate(state)
         self.registry.register(StateCollector(state, undelivered))
         Gauge(
             "resonance_tokens_per_second",
@@ -38,19 +38,19 @@ class Metrics:
             "resonance_http_request_seconds",
             "Time until a response was complete.",
             ["route"],
-            buckets=WHOLE,
+            buckets=REQUEST_BUCKETS,
             registry=self.registry,
         )
         self.first_token = Histogram(
             "resonance_time_to_first_token_seconds",
             "Time from a request to its first token.",
-            buckets=FIRST_TOKEN,
+            buckets=FIRST_TOKEN_BUCKETS,
             registry=self.registry,
         )
         self.answer_seconds = Histogram(
             "resonance_answer_seconds",
             "Time from a request to its last token.",
-            buckets=WHOLE,
+            buckets=REQUEST_BUCKETS,
             registry=self.registry,
         )
         self.rejected = Counter(
@@ -64,7 +64,7 @@ class Metrics:
         )
 
     async def watch(self) -> None:
-        """Follow what changes with time. Runs for ever."""
+        """Sample the token rate every second. Runs until it is cancelled."""
         while True:
             self._rate.sample()
             await asyncio.sleep(1.0)
@@ -74,19 +74,19 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-class Rate:
-    """How fast tokens are generated, over the last ten seconds."""
+class TokenRate:
+    """Generated tokens a second, over the last ten seconds."""
 
     def __init__(self, state: SharedState) -> None:
         self._state = state
         self._samples: deque[tuple[float, int]] = deque(maxlen=RATE_SECONDS)
 
     def sample(self) -> None:
-        """Look at the count; called once a second."""
+        """Record the count; called once a second."""
         self._samples.append((time.monotonic(), self._state.total("generated_tokens")))
 
     def value(self) -> float:
-        """Tokens a second, up to this moment."""
+        """Tokens a second, up to now."""
         if not self._samples:
             return 0.0
         began, count = self._samples[0]

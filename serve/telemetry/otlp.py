@@ -1,6 +1,6 @@
-"""Traces by OpenTelemetry's protocol, OTLP over HTTP: a span a request, and in it queue, prefill and decode.
+"""Traces in OTLP over HTTP: one span for each request, with child spans for queue, prefill and decode.
 
-Imported only where a collector is named. Names of attributes are those of OpenTelemetry's conventions.
+This module is imported only where a collector is configured. Attributes follow OpenTelemetry's semantic conventions.
 """
 
 import time
@@ -14,31 +14,31 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, format_trace_id, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from serve.telemetry.tracing import Answered
+from serve.telemetry.tracing import AnswerRecord
 
-PATIENCE = 5.0  # seconds that the collector may take
+EXPORT_TIMEOUT = 5.0  # seconds
 
 
 class OtlpTracing:
-    """Sends traces to the collector at `endpoint`; OTEL_* variables say more, as for every program."""
+    """Exports traces to the collector at `endpoint`. OpenTelemetry's OTEL_* variables apply."""
 
     def __init__(self, endpoint: str, version: str) -> None:
         resource = Resource.create({"service.name": "resonance", "service.version": version})
         self._provider = TracerProvider(resource=resource.merge(OTELResourceDetector().detect()))
-        exporter = OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces", timeout=PATIENCE)
+        exporter = OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_TIMEOUT)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("resonance.serve", version)
         self._propagator = TraceContextTextMapPropagator()
 
-    def begin(self, method: str, headers: Mapping[str, str], request_id: str) -> "OtlpTrace":
-        """Begin a request's trace, as a part of the client's where `traceparent` names one."""
+    def start_trace(self, method: str, headers: Mapping[str, str], request_id: str) -> "OtlpTrace":
+        """Start a request's trace, as a part of the client's trace where `traceparent` names one."""
         parent = self._propagator.extract(headers)
         attributes = {"http.request.method": method, "resonance.request_id": request_id}
         span = self._tracer.start_span(method, parent, kind=SpanKind.SERVER, attributes=attributes)
         return OtlpTrace(self._tracer, span, method)
 
     def close(self) -> None:
-        """Send what is still here."""
+        """Export the remaining spans."""
         self._provider.shutdown()
 
 
@@ -52,11 +52,11 @@ class OtlpTrace:
 
     @property
     def id(self) -> str:
-        """Its number, as `traceparent` writes it."""
+        """The trace id in the format of `traceparent`."""
         return format_trace_id(self._span.get_span_context().trace_id)
 
-    def answered(self, answer: Answered) -> None:
-        """Note counts, and a span for each stretch of the way that the answer came."""
+    def record_answer(self, answer: AnswerRecord) -> None:
+        """Add the answer's counts, and a span for each of its phases."""
         self._span.set_attributes(
             {
                 "gen_ai.response.id": answer.id,
@@ -72,16 +72,16 @@ class OtlpTrace:
         times = (answer.sent_at, answer.claimed_at, answer.first_at, answer.ended_at)
         for name, began, ended in zip(("queue", "prefill", "decode"), times, times[1:], strict=False):
             if began is not None:
-                self._stretch(name, began, answer.ended_at if ended is None else ended)
+                self._add_span(name, began, answer.ended_at if ended is None else ended)
 
     def end(self, route: str, status: int) -> None:
-        """Note the response."""
+        """End the span with the response's status."""
         self._span.update_name(f"{self._method} {route}")
         self._span.set_attributes({"http.route": route, "http.response.status_code": status})
         if status >= 500:
             self._span.set_status(Status(StatusCode.ERROR))
         self._span.end()
 
-    def _stretch(self, name: str, began: float, ended: float) -> None:
+    def _add_span(self, name: str, began: float, ended: float) -> None:
         span = self._tracer.start_span(name, self._context, start_time=self._epoch + int(began * 1e9))
         span.end(self._epoch + int(ended * 1e9))

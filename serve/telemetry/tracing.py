@@ -1,16 +1,16 @@
-"""What a trace is told about a request: times and counts, never a word of what was said. `otlp.py` keeps it."""
+"""Traces of requests: times and counts, never content. `otlp.py` exports them."""
 
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
-UNTRACED = frozenset(("/health", "/metrics"))  # asked for every few seconds, by machines
+UNTRACED = frozenset(("/health", "/metrics"))  # requested every few seconds, by machines
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """What became of an answer; times are of the monotonic clock in seconds, None where it did not come so far."""
+class AnswerRecord:
+    """The result of an answer; times are of the monotonic clock in seconds, None where the answer ended before."""
 
     id: str
     model: str
@@ -29,29 +29,29 @@ class Trace(Protocol):
 
     @property
     def id(self) -> str:
-        """Its number, by which a log's lines are found."""
+        """The trace id, which log lines contain."""
         ...
 
-    def answered(self, answer: Answered) -> None:
-        """Note what became of an answer."""
+    def record_answer(self, answer: AnswerRecord) -> None:
+        """Record the result of an answer."""
         ...
 
     def end(self, route: str, status: int) -> None:
-        """Note the response."""
+        """End the trace with the response's status."""
         ...
 
 
 class Tracing(Protocol):
-    """Where traces go."""
+    """Makes traces and exports them."""
 
-    def begin(self, method: str, headers: Mapping[str, str], request_id: str) -> Trace:
-        """Begin a request's trace, as a part of the client's where its headers name one."""
+    def start_trace(self, method: str, headers: Mapping[str, str], request_id: str) -> Trace:
+        """Start a request's trace, as a part of the client's trace where its headers name one."""
         ...
 
     def close(self) -> None:
-        """Send what is still here."""
+        """Export the remaining traces."""
         ...
 
 
-TRACE: ContextVar[Trace | None] = ContextVar("TRACE", default=None)
-"""The trace of the request at hand, where traces are kept."""
+CURRENT_TRACE: ContextVar[Trace | None] = ContextVar("CURRENT_TRACE", default=None)
+"""The trace of the current request, where tracing is configured."""

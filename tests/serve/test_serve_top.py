@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from resonance.errors import ResonanceError
-from serve.top import look, main, show
+from serve.top import fetch, main, show
 
 
 def test_one_look_shows_what_the_server_has_done(server, capsys):
@@ -13,7 +13,7 @@ def test_one_look_shows_what_the_server_has_done(server, capsys):
     main([f"url='{server.base}'", "once=true"])
     shown = capsys.readouterr().out
     assert "tiny · ok" in shown
-    seen = look(server.client)
+    seen = fetch(server.client)
     assert f"{seen.values['resonance_generated_tokens_total']:,.0f}" in shown
     assert seen.values["resonance_generated_tokens_total"] >= 5
     half = seen.quantile("resonance_time_to_first_token_seconds", 0.5)
@@ -33,4 +33,4 @@ def test_a_server_that_is_not_there_is_said_in_one_sentence():
 
 def test_another_program_is_told_apart(server):
     with httpx.Client(base_url=f"{server.base}/docs") as client, pytest.raises(ResonanceError, match="not as a"):
-        look(client)
+        fetch(client)

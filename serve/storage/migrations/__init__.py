@@ -1,4 +1,4 @@
-"""Bring a database to the present form of the tables, step by step, by Alembic."""
+"""Migrations of the database with Alembic."""
 
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,12 @@ from serve.storage.tables import Base
 
 
 def upgrade(connection: Connection) -> None:
-    """Run every migration that this database has not seen, on a connection whose transaction is the caller's."""
+    """Run the migrations that a database lacks, in the caller's transaction."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     script = ScriptDirectory.from_config(config)
-    environment: Any = partial(EnvironmentContext, config, script)  # its types ask for more than what is documented
-    steps = script._upgrade_revs  # pyright: ignore[reportPrivateUsage]  # as Alembic's own commands call it
+    environment: Any = partial(EnvironmentContext, config, script)  # its types require more than its documentation
+    steps = script._upgrade_revs  # pyright: ignore[reportPrivateUsage]  # Alembic's own commands call it
     with environment(fn=lambda revision, _: steps("head", revision)) as context:
         context.configure(connection=connection, target_metadata=Base.metadata)
         with context.begin_transaction():

@@ -1,4 +1,4 @@
-"""How fast an answer was written."""
+"""The timing of answers."""
 
 import sqlalchemy as sa
 from alembic import op

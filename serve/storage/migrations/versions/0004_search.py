@@ -1,4 +1,4 @@
-"""What searches compare: titles and messages in lower case, with an index of the messages' trigrams."""
+"""Titles and messages in lower case for search, with an index of the messages' trigrams."""
 
 from collections.abc import Sequence
 
@@ -73,7 +73,7 @@ def _fold(connection: sa.Connection, name: str, text: str, folded: str) -> None:
 
 
 def _can_index_trigrams(connection: sa.Connection) -> bool:
-    """Whether PostgreSQL has its own module for trigrams and lets us use it; else searches read every message."""
+    """Whether PostgreSQL has pg_trgm and permits its use; without it, searches scan every message."""
     usable = (  # a trusted extension needs no more than the right to create in the database
         "SELECT EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'pg_trgm') OR EXISTS ("
         "SELECT 1 FROM pg_available_extension_versions WHERE name = 'pg_trgm' AND ("

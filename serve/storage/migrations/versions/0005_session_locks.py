@@ -1,4 +1,4 @@
-"""Which process answers in a conversation."""
+"""Locks of conversations."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""How much of the store each owner fills."""
+"""The bytes that each owner has stored."""
 
 from functools import reduce
 from operator import add
@@ -15,11 +15,11 @@ SIZED = {
     "votes": (256, ("prompt", "a", "b")),
     "conversations": (512, ()),
 }
-"""What a row takes beside its texts, and the columns of these."""
+"""The constant bytes of a row, and its columns of text."""
 
 
 def upgrade() -> None:
-    """Make the table, and fill it with what there is."""
+    """Make the table and fill it."""
     connection = op.get_bind()
     stored = op.create_table(
         "stored_bytes",
