@@ -12,7 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from serve.storage.tables import ConversationRow, MessageRow, folded
 
 TRIGRAM = 3
-MAX_TRIGRAMS = 12  # of a long query that the index is asked for; the matches are compared with the whole query
+MAX_TRIGRAMS = 12  # of a long query in the index's query; its matches are compared with the whole query
 RARE = 1000  # matches in the index; a query with more is soon found by scanning the newest conversations
 
 

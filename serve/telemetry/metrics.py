@@ -89,12 +89,12 @@ class TokenRate:
         """Tokens a second, up to now."""
         if not self._samples:
             return 0.0
-        began, count = self._samples[0]
-        return (self._state.total("generated_tokens") - count) / max(time.monotonic() - began, 1.0)
+        started_at, count = self._samples[0]
+        return (self._state.total("generated_tokens") - count) / max(time.monotonic() - started_at, 1.0)
 
 
 class StateCollector(Collector):
-    """Reads the shared table when it is asked; `undelivered` are the answers that nobody has read to the end yet."""
+    """Reads the shared state at each scrape; `undelivered` counts complete answers that are not yet read to the end."""
 
     def __init__(self, state: SharedState, undelivered: Callable[[], int]) -> None:
         self.state, self.undelivered = state, undelivered

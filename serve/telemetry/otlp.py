@@ -70,9 +70,9 @@ class OtlpTrace:
             self._span.set_attribute("error.type", answer.failure)
             self._span.set_status(Status(StatusCode.ERROR))
         times = (answer.sent_at, answer.claimed_at, answer.first_at, answer.ended_at)
-        for name, began, ended in zip(("queue", "prefill", "decode"), times, times[1:], strict=False):
-            if began is not None:
-                self._add_span(name, began, answer.ended_at if ended is None else ended)
+        for name, start, end in zip(("queue", "prefill", "decode"), times, times[1:], strict=False):
+            if start is not None:
+                self._add_span(name, start, answer.ended_at if end is None else end)
 
     def end(self, route: str, status: int) -> None:
         """End the span with the response's status."""
@@ -82,6 +82,6 @@ class OtlpTrace:
             self._span.set_status(Status(StatusCode.ERROR))
         self._span.end()
 
-    def _add_span(self, name: str, began: float, ended: float) -> None:
-        span = self._tracer.start_span(name, self._context, start_time=self._epoch + int(began * 1e9))
-        span.end(self._epoch + int(ended * 1e9))
+    def _add_span(self, name: str, start: float, end: float) -> None:
+        span = self._tracer.start_span(name, self._context, start_time=self._epoch + int(start * 1e9))
+        span.end(self._epoch + int(end * 1e9))
