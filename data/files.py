@@ -104,7 +104,7 @@ def _json_list(text: str, where: str) -> list[Row]:
 
 def _json_object(value: object, where: str) -> Row:
     if not isinstance(value, dict):
-        raise DataError(f"{where}: this is {_shown(value)}; a row must be an object with columns.")
+        raise DataError(f"{where}: this is {preview(value)}; a row must be an object with columns.")
     return value
 
 
@@ -114,7 +114,7 @@ def _refuse_single_value(text: str, where: str) -> None:
         value: object = json.loads(text)
     except JSONDecodeError:
         return
-    what = f"one object with the keys {', '.join(map(repr, value))}" if isinstance(value, dict) else _shown(value)
+    what = f"one object with the keys {', '.join(map(repr, value))}" if isinstance(value, dict) else preview(value)
     raise DataError(f"{where} holds {what}; wanted is a list of rows, or one row a line.")
 
 
@@ -165,7 +165,7 @@ def _parquet_rows(raw: bytes, where: str) -> tuple[list[Row], list[str]]:
     from pyarrow import ArrowException
 
     if not raw.startswith(b"PAR1"):
-        raise DataError(f"{where} is no Parquet file: it begins with {_shown(raw[:8])} and not with b'PAR1'.")
+        raise DataError(f"{where} is no Parquet file: it begins with {preview(raw[:8])} and not with b'PAR1'.")
     try:
         table = pyarrow.parquet.read_table(io.BytesIO(raw))
     except (ArrowException, OSError) as error:
@@ -174,6 +174,7 @@ def _parquet_rows(raw: bytes, where: str) -> tuple[list[Row], list[str]]:
     return table.to_pylist(), table.column_names
 
 
-def _shown(value: object) -> str:
+def preview(value: object) -> str:
+    """A value for an error message, in at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from data import DataError
 from data.example import Example, UnusableRows, shown_rows
-from data.files import Row
+from data.files import Row, preview
 from resonance.chat_template import Message, Role
 
 # Other data sets' names of the three roles.
@@ -114,7 +114,7 @@ def _text(row: Row, column: str, where: str = "") -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
-        raise DataError(f"{where}`{column}` is {_shown(value)}; it must be a text.")
+        raise DataError(f"{where}`{column}` is {preview(value)}; it must be a text.")
     if not value.isascii():
         try:
             value.encode()
@@ -153,7 +153,7 @@ def _turns(column: str) -> Callable[[Row], list[Message]]:
         if _is_missing(turns):
             raise _Unusable(f"`{column}` is null")
         if not isinstance(turns, list | tuple):
-            raise DataError(f"`{column}` is {_shown(turns)}; it must be a list of turns.")
+            raise DataError(f"`{column}` is {preview(turns)}; it must be a list of turns.")
         return [_turn(turn, f"turn {number} of `{column}`") for number, turn in enumerate(turns, start=1)]
 
     return read
@@ -161,7 +161,7 @@ def _turns(column: str) -> Callable[[Row], list[Message]]:
 
 def _turn(turn: object, where: str) -> Message:
     if not isinstance(turn, Mapping):
-        raise DataError(f"{where} is {_shown(turn)}; it must have `role` and `content`, or `from` and `value`.")
+        raise DataError(f"{where} is {preview(turn)}; it must have `role` and `content`, or `from` and `value`.")
     keys = ("from", "value") if turn.get("from") is not None else ("role", "content")
     name = turn.get(keys[0])
     role = _ROLES.get(name.lower()) if isinstance(name, str) else None
@@ -192,11 +192,6 @@ def _family(row: Row) -> str | None:
         if isinstance(value, str) and value:
             return value
     return None
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 FORMATS = (
