@@ -11,6 +11,8 @@ export interface Health {
     context_length: number;
     device: string;
     dtype: string;
+    /** What the engine lacks on its machine, such as compiled kernels. */
+    notes?: string[];
   };
   search?: { enabled: boolean; provider: string | null };
 }
