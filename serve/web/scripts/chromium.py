@@ -1,4 +1,4 @@
-"""The Chromium that the page's tests and pictures run in."""
+"""The Chromium of the page's tests and screenshots."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""Take pictures of the page's main screens from a running server, for the README.
+"""Take screenshots of the page's main screens from a running server, for the README.
 
     python serve/web/scripts/screenshots.py http://127.0.0.1:8000 docs/screenshots
 
@@ -24,7 +24,7 @@ SETTLED = 900  # ms until animations are over
 
 
 def open_page(browser: Browser, base: str, scheme: str, size: tuple[int, int], **settings: object) -> Page:
-    """A reader of their own, with a colour scheme, a window and settings of the page."""
+    """Open a page in a new browser context, with a colour scheme, a window size and the page's settings."""
     width, height = size
     context = browser.new_context(
         base_url=base, color_scheme=scheme, viewport={"width": width, "height": height}, locale="en-US",
@@ -36,13 +36,13 @@ def open_page(browser: Browser, base: str, scheme: str, size: tuple[int, int], *
     return context.new_page()
 
 
-def picture(page: Page, folder: Path, name: str) -> None:
-    """Save what the window shows once it rests."""
+def screenshot(page: Page, folder: Path, name: str) -> None:
+    """Save a screenshot after the animations."""
     page.wait_for_timeout(SETTLED)
     page.screenshot(path=folder / f"{name}.png")
 
 
-def talk(page: Page, questions: list[str]) -> None:
+def chat(page: Page, questions: list[str]) -> None:
     """Ask one question after another in a new chat."""
     page.goto("/")
     answers = page.locator("article[data-role=assistant]")
@@ -53,29 +53,29 @@ def talk(page: Page, questions: list[str]) -> None:
 
 
 def take_all(browser: Browser, base: str, folder: Path) -> None:
-    """Every main screen: light, dark, narrow."""
+    """Take a screenshot of every main screen: light, dark, narrow."""
     for scheme in ("light", "dark"):
         page = open_page(browser, base, scheme, (1280, 800))
         page.goto("/")
-        picture(page, folder, f"new-chat-{scheme}")
-        talk(page, QUESTIONS)
-        picture(page, folder, f"chat-{scheme}")
+        screenshot(page, folder, f"new-chat-{scheme}")
+        chat(page, QUESTIONS)
+        screenshot(page, folder, f"chat-{scheme}")
 
     page = open_page(browser, base, "light", (1280, 800), tokenView=True)
-    talk(page, ["Hello! Who are you?"])
+    chat(page, ["Hello! Who are you?"])
     page.get_by_role("toolbar").get_by_role("button").nth(2).click()
-    picture(page, folder, "tokens")
+    screenshot(page, folder, "tokens")
 
     page = open_page(browser, base, "dark", (1280, 800))
     page.goto("/?mode=compare")
     page.get_by_role("textbox", name="Prompt for both").fill(QUESTIONS[1])
     page.get_by_role("button", name="Run").click()
     page.get_by_role("button", name="A is better").wait_for()
-    picture(page, folder, "compare")
+    screenshot(page, folder, "compare")
 
     page = open_page(browser, base, "dark", (360, 720))
-    talk(page, QUESTIONS[:2])
-    picture(page, folder, "narrow")
+    chat(page, QUESTIONS[:2])
+    screenshot(page, folder, "narrow")
 
 
 def wait_for(base: str, seconds: float = 120) -> None:
@@ -92,7 +92,7 @@ def wait_for(base: str, seconds: float = 120) -> None:
 
 
 def main() -> None:
-    """Read the command line and take the pictures."""
+    """Read the command line and take the screenshots."""
     if len(sys.argv) != 3:
         sys.exit("usage: screenshots.py http://HOST:PORT FOLDER")
     base, folder = sys.argv[1], Path(sys.argv[2])
