@@ -125,23 +125,6 @@ def ndcg_at(k: int, ranking: Sequence[str], relevant: str) -> float:
     return 1.0 / math.log2(ranks.index(relevant) + 2) if relevant in ranks else 0.0
 
 
-def score_retrieval(
-    count_tokens: Callable[[str], int], *, kind: str = "prose", budget_tokens: int = 380
-) -> dict[str, float]:
-    """Mean metrics of the documents provider and of the whole retrieval, over the answerable questions of a corpus.
-
-    `recall@k`, `mrr` and `ndcg@10` score the provider's ranking of documents; `context_recall` is the share of
-    questions whose answer is in the context of `budget_tokens` tokens, `context_tokens` its mean length.
-    """
-    answered = [
-        outcome for outcome in LabelledRetrieval(budget_tokens, (kind,)).outcomes(count_tokens) if outcome.answer
-    ]
-    lengths = [float(count_tokens(outcome.context)) for outcome in answered]
-    return {name: _mean([outcome.ranks[name] for outcome in answered]) for name in answered[0].ranks} | {
-        "context_tokens": _mean(lengths)
-    }
-
-
 def _outcomes(
     kind: str, folder: Path, count_tokens: Callable[[str], int], budget_tokens: int
 ) -> list[RetrievalOutcome]:
@@ -187,7 +170,3 @@ def _sentence(folder: Path, labelled: LabelledQuestion) -> str | None:
     passages = read_passages(path, path.read_bytes())
     candidates = (sentence for passage in passages for sentence in sentences(passage.text))
     return next((sentence for sentence in candidates if labelled.answer in sentence), None)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
