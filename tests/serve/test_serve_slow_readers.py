@@ -123,6 +123,8 @@ def test_an_export_that_nobody_reads_holds_one_of_few_places_until_it_is_given_u
     imported = patient.client.post("/v1/conversations.jsonl", content="\n".join(lines), headers=headers)
     assert imported.json()["imported"] == 15
     unread = [ask(patient, None, "/v1/conversations.jsonl") for _ in range(2)]
+    for connection in unread:
+        connection.recv(1, socket.MSG_PEEK)  # its export has begun
 
     def refused() -> bool:
         with patient.client.stream("GET", "/v1/conversations.jsonl") as answer:
@@ -130,6 +132,7 @@ def test_an_export_that_nobody_reads_holds_one_of_few_places_until_it_is_given_u
 
     assert patient.until(refused, 10)
     assert patient.until(lambda: not refused(), 20)
+    time.sleep(1)  # the other export began a moment later
     assert len(patient.client.get("/v1/conversations.jsonl").text.splitlines()) == 15
     assert all(len(rest(connection)) < 900_000 for connection in unread)
 
