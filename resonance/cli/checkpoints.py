@@ -1,8 +1,8 @@
-"""`resonance checkpoints`: lists the runs, their scores, and broken ones with the reason."""
+"""`resonance checkpoints`: lists the runs, sorted and filtered by their scores, and broken ones with the reason."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,8 +13,15 @@ from rich.text import Text
 
 from resonance import paths
 from resonance.checkpoint import MODEL_FILE, Checkpoint, run_folders
+from resonance.cli.score_selection import (
+    RecordedScore,
+    check_names,
+    parse_conditions,
+    recorded_scores,
+    sorted_by,
+)
 from resonance.errors import ResonanceError
-from resonance.hydra_config import compose
+from resonance.hydra_config import ConfigError, compose
 from resonance.model_config import PRESETS, GPT2Config
 
 
@@ -28,6 +35,7 @@ class Entry:
     changed_at: datetime  # of the weights, or of the folder where there are none
     checkpoint: Checkpoint | None
     problem: str | None = None
+    scores: Mapping[str, RecordedScore] = field(default_factory=dict[str, RecordedScore])  # by dotted name
 
 
 def main(overrides: list[str]) -> None:
@@ -35,14 +43,18 @@ def main(overrides: list[str]) -> None:
     config = compose("checkpoints", overrides)
     root = paths.CHECKPOINTS if config.root is None else Path(str(config.root))
     entries = list_entries(root)
+    there_are_runs = bool(entries)
+    entries, chosen = select(entries, sort=config.sort, order=config.order, where=config.where)
     console = Console()
     if config.json:
         print(json.dumps([as_json(entry) for entry in entries], indent=2, ensure_ascii=False))
     elif entries:
-        console.print(table(entries, now=datetime.now(UTC)))
+        console.print(table(entries, chosen, now=datetime.now(UTC)))
         for entry in entries:
             if entry.problem is not None:
                 console.print(Text(f"{entry.name}: {entry.problem}", style="red"), soft_wrap=True)
+    elif there_are_runs:
+        console.print(f"No run meets where={config.where}.", markup=False, highlight=False, soft_wrap=True)
     else:
         console.print(f"There is no checkpoint in {root} yet; make one with `resonance train`.", soft_wrap=True)
 
@@ -53,16 +65,40 @@ def list_entries(root: Path) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.changed_at, reverse=True)
 
 
-def table(entries: Sequence[Entry], *, now: datetime) -> Table:
-    """The table of runs, without the problems of broken ones."""
+def select(
+    entries: Sequence[Entry], *, sort: str | None, order: str | None, where: object
+) -> tuple[list[Entry], list[str]]:
+    """The entries that meet all conditions of `where`, sorted by a score, and the names of the scores used.
+
+    Broken entries have no score, so conditions leave them out and sorting puts them last. Raises ConfigError for an
+    unknown `order`, and ScoreSelectionError for a score that no entry has.
+    """
+    if order not in (None, "ascending", "descending"):
+        raise ConfigError(f"order must be ascending or descending, not {order!r}.")
+    conditions = parse_conditions(where)
+    chosen: list[str] = [sort] if sort else []
+    chosen += [name for name in dict.fromkeys(condition.score for condition in conditions) if name != sort]
+    if entries:
+        check_names(chosen, [entry.scores for entry in entries])
+    kept = [entry for entry in entries if all(condition.holds(entry.scores) for condition in conditions)]
+    return (sorted_by(kept, sort, lambda entry: entry.scores, order=order) if sort else kept), chosen
+
+
+def table(entries: Sequence[Entry], chosen: Sequence[str] = (), *, now: datetime) -> Table:
+    """The table of runs, without the problems of broken ones.
+
+    Scores that were `chosen` have a column each, with intervals, instead of each task's main score.
+    """
     columns = Table()
-    for heading in ("name", "model", "data", "steps", "scores", "size", "age"):
+    for heading in ("name", "model", "data", "steps", *(chosen or ["scores"]), "size", "age"):
         number = heading in ("steps", "size", "age")
         columns.add_column(heading, justify="right" if number else "left", no_wrap=number, overflow="fold")
     for entry in entries:
         size, age = Text(decimal(entry.bytes)), Text(_age(now, entry.changed_at))
         if entry.checkpoint is None:
-            columns.add_row(Text(entry.name), Text("broken", style="red"), None, None, None, size, age)
+            columns.add_row(
+                Text(entry.name), Text("broken", style="red"), None, None, *([None] * max(1, len(chosen))), size, age
+            )
             continue
         metadata = entry.checkpoint.metadata
         columns.add_row(
@@ -70,7 +106,11 @@ def table(entries: Sequence[Entry], *, now: datetime) -> Table:
             Text(_model(entry.checkpoint)),
             Text(metadata.data or "–"),
             Text(f"{metadata.steps:,}"),
-            Text(_scores(metadata.scores)),
+            *(
+                [Text(str(entry.scores.get(name, "–"))) for name in chosen]
+                if chosen
+                else [Text(_scores(metadata.scores))]
+            ),
             size,
             age,
         )
@@ -119,7 +159,8 @@ def _entry(folder: Path) -> Entry:
         _ = checkpoint.config  # reads the weights' header, so a truncated file fails here
     except ResonanceError as error:
         checkpoint, problem = None, str(error)
-    return Entry(folder.name, folder, size, changed, checkpoint, problem)
+    scores = recorded_scores(checkpoint) if checkpoint is not None else {}
+    return Entry(folder.name, folder, size, changed, checkpoint, problem, scores)
 
 
 def _model(checkpoint: Checkpoint) -> str:
