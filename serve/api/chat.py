@@ -22,7 +22,7 @@ from serve.generation.generation import Format, Generation, replay
 from serve.generation.logprobs import token_logprob, write_on_thread
 from serve.generation.prompt import prepare_chat, render_chat, validate_chat
 from serve.generation.responses import STREAMED, LastEventId
-from serve.middleware.content_type import TypedRoute
+from serve.middleware.cors import TypedRoute
 from serve.workers.messages import Scored, Token
 
 router = APIRouter(tags=["chat"], route_class=TypedRoute)

@@ -16,7 +16,7 @@ from serve.generation.generation import Format, Generation, replay
 from serve.generation.logprobs import COLUMNS, Echo, ParallelLists, to_json, write_echo, write_on_thread
 from serve.generation.prompt import prepare_completion, validate_completion
 from serve.generation.responses import STREAMED, LastEventId
-from serve.middleware.content_type import TypedRoute
+from serve.middleware.cors import TypedRoute
 from serve.workers.messages import Score, Scored, Token
 
 router = APIRouter(tags=["completions"], route_class=TypedRoute)

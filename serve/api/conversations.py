@@ -22,7 +22,7 @@ from serve.api.schemas.conversations import (
 )
 from serve.api.schemas.requests import Rename
 from serve.api.service import Service, ServiceDep
-from serve.middleware.content_type import TypedRoute
+from serve.middleware.cors import TypedRoute
 from serve.storage.tables import ConversationRow, MessageRow
 
 router = APIRouter(prefix="/v1/conversations", tags=["conversations"], route_class=TypedRoute)
@@ -52,7 +52,7 @@ async def list_conversations(
 @router.delete("")
 async def delete_conversations(service: ServiceDep, caller: CallerDep) -> DeletedAll:
     """Delete all of the caller's conversations with all their messages."""
-    if any(owner == caller.owner for owner, _ in service.busy_sessions):
+    if service.locks.is_busy(caller.owner):
         raise session_busy("An answer in one of the conversations is still under way.")
     with store_errors():
         return DeletedAll(deleted=await service.store.delete_all(caller.owner))
@@ -103,7 +103,7 @@ async def delete_message(conversation_id: Id, message_id: Id, service: ServiceDe
 
 
 def _refuse_while_busy(service: Service, caller: Caller, conversation_id: str) -> None:
-    if (caller.owner, conversation_id) in service.busy_sessions:
+    if service.locks.is_busy(caller.owner, conversation_id):
         raise session_busy("An answer in this conversation is still under way.")
 
 

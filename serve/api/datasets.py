@@ -17,7 +17,7 @@ from serve.api.feedback import as_vote
 from serve.api.schemas.conversations import Imported
 from serve.api.service import Service, ServiceDep
 from serve.api.training_data import Which, corrections_of, examples_of, preference_of
-from serve.middleware.content_type import TypedRoute
+from serve.middleware.cors import TypedRoute
 from serve.storage import votes
 from serve.storage.import_export import ConversationWithMessages, add_conversations, export_batches
 

@@ -12,7 +12,7 @@ from serve.api.schemas.conversations import Feedback
 from serve.api.schemas.feedback import Candidate, CheckpointNote, DeletedVote, Vote, VotedAnswer, VotePage, VoteRequest
 from serve.api.schemas.requests import FeedbackRequest
 from serve.api.service import Service, ServiceDep
-from serve.middleware.content_type import TypedRoute
+from serve.middleware.cors import TypedRoute
 from serve.storage import votes
 from serve.storage.tables import VoteRow
 

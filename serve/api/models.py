@@ -8,7 +8,7 @@ from serve.api.auth import AdminDep, CallerDep
 from serve.api.schemas.requests import LoadRequest
 from serve.api.schemas.responses import DeletedModel, Model, ModelList
 from serve.api.service import ServiceDep
-from serve.middleware.content_type import TypedRoute
+from serve.middleware.cors import TypedRoute
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=TypedRoute)
 admin_router = APIRouter(prefix="/v1/models", tags=["models"], route_class=TypedRoute)

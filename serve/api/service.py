@@ -47,7 +47,6 @@ class Service:
     rate_limiter: RateLimiter
     streams: EventStreams
     export_limiter: ExportLimiter
-    busy_sessions: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     locks: SessionLocks = field(init=False)
     tracing: Tracing | None = None
     started: float = field(default_factory=time.monotonic)

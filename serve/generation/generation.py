@@ -8,8 +8,8 @@ import asyncio
 import secrets
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from fastapi import Request
@@ -132,16 +132,15 @@ class Generation:
         with ExitStack() as session, ExitStack() as slot:
             slot.enter_context(service.rate_limiter.admit(caller.client))
             if session_id is not None:
-                if (key := (caller.owner, session_id)) in service.busy_sessions:  # a check that needs no database
-                    raise session_busy(BUSY, param="session_id")
-                service.busy_sessions.add(key)
-                session.callback(service.busy_sessions.discard, key)
+                with _session_errors():
+                    session.enter_context(service.locks.reserved(caller.owner, session_id))
             # Before any await, so that a full server refuses at once.
             handle = _reserve(service, caller, model)
             slot.callback(handle.close)
             lock = None
             if session_id is not None:
-                lock = await _lock(service, caller.owner, session_id)
+                with _session_errors():
+                    lock = await service.locks.acquire(caller.owner, session_id)
                 session.callback(service.locks.release_soon, lock)
             prepared = await prepare()
             slot.enter_context(
@@ -379,10 +378,11 @@ def _reserve(service: Service, caller: Caller, model: ServedModel) -> RequestHan
     return handle
 
 
-async def _lock(service: Service, owner: str, session_id: str) -> SessionLock:
-    """Lock a conversation among all servers on the database."""
+@contextmanager
+def _session_errors() -> Generator[None]:
+    """Turn a conversation lock's exceptions into API errors."""
     try:
-        return await service.locks.acquire(owner, session_id)
+        yield
     except SessionBusy as error:
         raise session_busy(BUSY, param="session_id") from error
     except StoreUnavailable as error:

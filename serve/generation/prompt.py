@@ -231,6 +231,8 @@ def _join(history: Sequence[MessageRow], body: ChatRequest) -> tuple[list[Messag
         if m.role in ("user", "assistant")
     ]
     messages = ([] if system is None else [Message("system", system)]) + past + turns
+    if body.session_id is None:
+        return messages, []
     new = [NewMessage(message.role, message.content, new_message_id()) for message in turns]
     if system_prompts and stored[-1:] != [system] and system is not None:
         new.insert(0, NewMessage("system", system, new_message_id()))

@@ -1,11 +1,16 @@
 """Requests of pages of other origins: CORS for the configured origins, and protection against CSRF from all others.
 
 A browser names the page that sends a state-changing request (Origin, Sec-Fetch-Site). A client that is no browser sends
-neither header, and passes.
+neither header, and passes. Browsers that name no page ask before they send a content type that forms cannot have, so
+the endpoints accept no other (`TypedRoute`).
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Coroutine
+from email.message import Message
+from typing import Any
 
+from fastapi import Request
+from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
@@ -16,6 +21,7 @@ from serve.middleware.host import parse_host
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
+JSON = "application/json"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 FOREIGN_ORIGIN = ApiError(
     403,
@@ -88,3 +94,39 @@ def _is_same_origin(origin: str, hosts: Collection[str]) -> bool:
     if page is None or server is None:
         return False
     return (page.name, page.port or default) == (server.name, server.port or default)
+
+
+class TypedRoute(APIRoute):
+    """A route that answers 415 to a body of another content type than its own.
+
+    Its types are those of its documented request body: application/json, or those of `openapi_extra`. A route without
+    a documented body ignores any body.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's handler after the check."""
+        handle = super().get_route_handler()
+        types = self._types()
+
+        async def checked(request: Request) -> Response:
+            if types and not await _has_type(request, types):
+                message = f"The body needs Content-Type: {' or '.join(types)}."
+                raise ApiError(415, message, param="Content-Type", code="unsupported_media_type")
+            return await handle(request)
+
+        return checked
+
+    def _types(self) -> tuple[str, ...]:
+        if self.body_field is not None:
+            return (JSON,)
+        return tuple((self.openapi_extra or {}).get("requestBody", {}).get("content", {}))
+
+
+async def _has_type(request: Request, types: tuple[str, ...]) -> bool:
+    """Whether the body has one of the types, or there is neither a type nor a body (the endpoint then answers 400)."""
+    values = request.headers.getlist("content-type")
+    if not values:
+        return not await request.body()
+    parsed = Message()
+    parsed["content-type"] = values[0]
+    return len(values) == 1 and parsed.get_content_type() in types

@@ -1,7 +1,8 @@
-"""Locks of conversations: one answer at a time in each, across all servers on one database.
+"""Locks of conversations: one answer at a time in each, in this process and across all servers on one database.
 
-A lock is a row with the process that holds it and its expiry. It is renewed while its answer runs. A lock is free when
-its process has ended or has not renewed it. The clocks of servers on one database may differ by a few seconds.
+Within a process, a set of conversations suffices. Between processes, a lock is a row with the process that holds it
+and its expiry, which is renewed while its answer runs. A lock is free when its process has ended or has not renewed it.
+The clocks of servers on one database may differ by a few seconds.
 """
 
 import asyncio
@@ -10,8 +11,8 @@ import os
 import platform
 import secrets
 import time
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Generator, Iterable
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -32,7 +33,7 @@ OUTDATED_SECONDS = 3600.0  # after its expiry a row is deleted
 
 
 class SessionBusy(Exception):
-    """An answer in the conversation is running on another server."""
+    """An answer in the conversation is running, in this process or on another server."""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,14 +52,32 @@ class SessionLocks:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._busy: set[tuple[str, str]] = set()  # owners and conversations that this process is answering in
         self._held: set[SessionLock] = set()
         self._releases: set[asyncio.Task[None]] = set()
 
-    async def acquire(self, owner: str, session_id: str) -> SessionLock:
-        """Lock a conversation. Raises SessionBusy while another process holds the lock, and StoreUnavailable.
+    @contextmanager
+    def reserved(self, owner: str, session_id: str) -> Generator[None]:
+        """Exclude this process's other answers in a conversation while the block runs. Raises SessionBusy.
 
-        The caller must exclude other answers of this process itself.
+        It neither waits nor needs the database.
         """
+        if self.is_busy(owner, session_id):
+            raise SessionBusy
+        self._busy.add((owner, session_id))
+        try:
+            yield
+        finally:
+            self._busy.discard((owner, session_id))
+
+    def is_busy(self, owner: str, session_id: str | None = None) -> bool:
+        """Return whether this process is answering in a conversation of the owner's: in the named one, or in any."""
+        if session_id is not None:
+            return (owner, session_id) in self._busy
+        return any(busy == owner for busy, _ in self._busy)
+
+    async def acquire(self, owner: str, session_id: str) -> SessionLock:
+        """Lock a reserved conversation. Raises SessionBusy while another process holds it, and StoreUnavailable."""
         lock = SessionLock(owner, session_id, this_process())
         async with self._database.session() as session:
             await _take(session, lock)

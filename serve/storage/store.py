@@ -105,21 +105,13 @@ class Store(Database):
     async def messages(self, owner: str, conversation_id: str) -> list[MessageRow]:
         """All messages of a conversation, oldest first; none where there is no such conversation."""
         async with self.reading() as session:
-            rows = await session.scalars(
-                select(MessageRow).where(*_of(owner, conversation_id)).order_by(MessageRow.position)
-            )
-            return list(rows)
+            return await _messages(session, owner, conversation_id)
 
     async def conversation(self, owner: str, conversation_id: str) -> tuple[ConversationRow, list[MessageRow]] | None:
         """A conversation with its messages; None where the owner has none of that id."""
         async with self.reading() as session:
             conversation = await session.get(ConversationRow, (owner, conversation_id))
-            if conversation is None:
-                return None
-            rows = await session.scalars(
-                select(MessageRow).where(*_of(owner, conversation_id)).order_by(MessageRow.position)
-            )
-            return conversation, list(rows)
+            return None if conversation is None else (conversation, await _messages(session, owner, conversation_id))
 
     async def page(
         self, owner: str, *, limit: int, after: str | None, query: str | None
@@ -247,6 +239,12 @@ async def delete_conversations(session: AsyncSession, owner: str, ids: Sequence[
     deleted = (await session.scalars(delete(ConversationRow).where(*own).returning(ConversationRow.id))).all()
     await quota.count(session, owner, -freed - len(deleted) * quota.CONVERSATION_BYTES)
     return len(deleted)
+
+
+async def _messages(session: AsyncSession, owner: str, conversation_id: str) -> list[MessageRow]:
+    """A conversation's messages, oldest first."""
+    rows = await session.scalars(select(MessageRow).where(*_of(owner, conversation_id)).order_by(MessageRow.position))
+    return list(rows)
 
 
 def _of(owner: str, conversation_id: str) -> tuple[Any, Any]:
