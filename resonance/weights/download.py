@@ -1,11 +1,13 @@
 """Downloads a released GPT-2 to RESONANCE_HOME/weights/<name>, or finds it in the Hugging Face Hub's cache.
 
 `huggingface_hub` finds its cache, endpoint and token (HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE). The bytes come
-through `transfer`, because `hf_hub_download` deletes an interrupted file and does not verify hashes.
+through `transfer`, because `hf_hub_download` deletes an interrupted file and does not verify hashes. They stay in
+RESONANCE_HOME, because the library has no public function that adds a file to the Hub's cache.
 """
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,9 +80,14 @@ def download(
         folder = snapshot
     else:
         try:
-            private_folder(folder)
+            private_folder(folder.parent)
             with FileLock(folder.with_name(f".{name}.lock"), timeout=0):
-                _fetch_all(name, SOURCES[source], folder, policy, listener, base_url)
+                private_folder(folder)
+                try:
+                    _fetch_all(name, SOURCES[source], folder, policy, listener, base_url)
+                finally:
+                    with suppress(OSError):  # it holds files
+                        folder.rmdir()  # an empty folder would look like a download that was interrupted
         except Timeout:
             raise WeightsError(f"{name} is being downloaded by another process; wait for that one.") from None
         except OSError as error:
