@@ -264,11 +264,21 @@ class Engine:
 
     def score(self, pairs: abc.Sequence[Pair]) -> list[list[float]]:
         """Natural log-likelihoods of each continuation's tokens after its prompt, for (prompt, continuation) ids."""
-        return [[token.logprob for token in tokens] for tokens in self._score(pairs, top=0)]
+        return [[token.logprob for token in tokens] for tokens in self.score_tokens(pairs)]
+
+    def score_tokens(self, pairs: abc.Sequence[Pair], top: int = 0) -> list[list[TokenLogprob]]:
+        """Log-probabilities of each continuation's tokens after its prompt, with the `top` likeliest at each position.
+
+        A prompt is computed once where pairs with the same prompt follow each other at a distance of at least
+        `max_batch_size` pairs: the later ones take it from the cache.
+        """
+        sequences = [self._scored_sequence(pair, top) if len(pair[1]) else None for pair in pairs]
+        self._run_to_completion([sequence for sequence in sequences if sequence is not None])
+        return [[] if sequence is None else self._scorer.scores(sequence) for sequence in sequences]
 
     def prompt_logprobs(self, prompt_ids: abc.Sequence[int], top: int = 0) -> list[TokenLogprob]:
         """Log-probabilities of a prompt's tokens from the second on, with the `top` likeliest at their positions."""
-        return self._score([(prompt_ids[:1], prompt_ids[1:])], top)[0]
+        return self.score_tokens([(prompt_ids[:1], prompt_ids[1:])], top)[0]
 
     def embed(self, texts: abc.Sequence[abc.Sequence[int]]) -> Tensor:
         """The mean of each text's hidden states after the final LayerNorm: (texts, n_embd) fp32."""
@@ -329,11 +339,6 @@ class Engine:
             sequence.streaming = False
         for _ in self._run(sequences):
             pass
-
-    def _score(self, pairs: abc.Sequence[Pair], top: int) -> list[list[TokenLogprob]]:
-        sequences = [self._scored_sequence(pair, top) if len(pair[1]) else None for pair in pairs]
-        self._run_to_completion([sequence for sequence in sequences if sequence is not None])
-        return [[] if sequence is None else self._scorer.scores(sequence) for sequence in sequences]
 
     def _scored_sequence(
         self, pair: Pair, top: int, request_id: str | None = None, owner: str | None = None, priority: int = 0
