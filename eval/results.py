@@ -4,9 +4,10 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
-from eval.statistics import Metric, ScoreJson
-from eval.tasks.base import Result
+from eval.evaluate import BY_FAMILY, Result
+from eval.statistics import ScoreJson
 from resonance.atomic_files import write_text_atomically
 
 Scores = dict[str, ScoreJson | dict[str, ScoreJson]]
@@ -19,14 +20,16 @@ def scores_of(result: Result, *, seed: int = 0) -> Scores:
 
     Metrics without any observation (the citation precision of answers that cite nothing) have no score.
     """
-    scores: Scores = {**_scores(result.metrics, seed)}
-    for group, metrics in result.groups.items():
-        scores[group] = _scores(metrics, seed)
+    if result.error is not None:
+        return {}
+    scores: Scores = {}
+    for (group, name), metric in result.metrics().items():
+        if metric.n:
+            target = scores if group is None else scores.setdefault(group, {})
+            cast("dict[str, ScoreJson]", target)[name] = metric.score(seed=seed).as_json()
+    if any(spec.by_group for spec in result.specs.values()):
+        scores.setdefault(BY_FAMILY, {})
     return scores
-
-
-def _scores(metrics: Mapping[str, Metric], seed: int) -> dict[str, ScoreJson]:
-    return {name: metric.score(seed=seed).as_json() for name, metric in metrics.items() if metric.n}
 
 
 def headline_of(scores: Scores) -> dict[str, object]:

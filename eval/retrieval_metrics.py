@@ -27,6 +27,7 @@ from resonance.retrieval.types import Retrieved, SearchError
 CORPORA = Path(__file__).parent / "corpora"
 PROSE, PLAIN, FAMILIAR = CORPORA / "prose", CORPORA / "plain", CORPORA / "familiar"
 RANKED = 20  # passages whose ranking is scored
+RANK_METRICS = ("recall@1", "recall@3", "recall@5", "mrr", "ndcg@10", "context_recall")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +86,12 @@ class LabelledRetrieval:
             if kind not in _FOLDERS:
                 raise SearchError(f"There is no labelled corpus {kind!r}; there are {', '.join(_FOLDERS)}.")
 
-    @property
-    def size(self) -> int:
-        """The number of questions."""
-        return sum(len(labelled_questions(_FOLDERS[kind])) for kind in self.kinds)
+    def questions(self) -> list[tuple[str, LabelledQuestion]]:
+        """Every question after its corpus, in a fixed order."""
+        return [(kind, labelled) for kind in self.kinds for labelled in labelled_questions(_FOLDERS[kind])]
 
     def outcomes(self, count_tokens: Callable[[str], int]) -> list[RetrievalOutcome]:
-        """Every question's outcome, in a fixed order."""
+        """Every question's outcome, in the order of `questions`."""
         return [
             outcome
             for kind in self.kinds

@@ -4,6 +4,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -12,12 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data.example import Example
 from eval import EvalError
 from eval.dataset import load_test_split, subsample
-from eval.evaluate import AddProgress, Evaluation, ScoreRow, compare, evaluate
+from eval.evaluate import AddProgress, Advance, Evaluation, ScoreRow, compare, evaluate
 from eval.evaluated_model import UNTRAINED, EvaluatedModel, untrained
+from eval.records import records_path, write_records
 from eval.report.html import html_report
 from eval.report.table import answer_table, score_table
 from eval.results import REPORT_FILE, headline_of, scores_of, write_eval_json
-from eval.tasks.base import Advance, Task
+from eval.tasks.base import Task
 from resonance.atomic_files import write_text_atomically
 from resonance.checkpoint import METADATA_FILE, Checkpoint
 from resonance.hydra_config import compose, group_options, make, nearest
@@ -52,7 +54,7 @@ def main(overrides: list[str]) -> None:
     _save(console, config, checkpoint, evaluations, rows)
 
 
-def _tasks(config: DictConfig) -> dict[str, Task]:
+def _tasks(config: DictConfig) -> dict[str, Task[Any]]:
     names = _names(config.tasks)
     if not names:
         raise EvalError(f"tasks=[] leaves nothing to do; there are {', '.join(config.task)}.")
@@ -82,7 +84,7 @@ def _evaluate(
     config: DictConfig,
     label: str,
     checkpoint: Checkpoint,
-    tasks: Mapping[str, Task],
+    tasks: Mapping[str, Task[Any]],
     examples: Sequence[Example],
     add_progress: AddProgress,
 ) -> Evaluation:
@@ -110,12 +112,15 @@ def _print(console: Console, evaluations: Sequence[Evaluation], rows: Sequence[S
     if rows:
         console.print(score_table(evaluations, rows))
     for task, result in first.results.items():
-        if not result.metrics:
+        if not result.specs and result.error is None:
             console.print(answer_table(first, task))
     for evaluation in evaluations:
         for result in evaluation.results.values():
             for note in result.notes:
                 console.print(f"{evaluation.label}: {note}", style="yellow", markup=False)
+        for task, result in evaluation.results.items():
+            if result.error is not None:
+                console.print(f"{evaluation.label}: {task} did not run: {result.error}", style="red", markup=False)
 
 
 def _save(
@@ -132,6 +137,8 @@ def _save(
     folder = checkpoint.folder if config.out is None else Path(str(config.out))
     folder.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC)
+    for task, result in evaluations[0].results.items():
+        write_records(records_path(folder, task), result.records)
     scores = {task: scores_of(result, seed=config.seed) for task, result in evaluations[0].results.items()}
     path = write_eval_json(folder, checkpoint.name, now, scores)
     write_text_atomically(

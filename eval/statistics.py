@@ -1,24 +1,29 @@
-"""Confidence intervals and significance tests over per-example observations.
+"""Confidence intervals, paired tests and detectable differences, from per-item observations.
 
-Every metric is a ratio of sums over examples (correct answers per example, nats per token, bits per byte), so one
-class represents them all. It keeps the observations, which paired comparisons need.
+Every metric is a ratio of sums over items (correct answers per item, nats per token, bits per byte), so one class
+represents them all. It keeps the observations, which paired comparisons need. Items that share a cluster (a document, a
+conversation, one question sampled several times) are not independent: clusters are resampled and tested as wholes.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TypedDict
+from dataclasses import dataclass
+from typing import TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.optimize import brentq
+from scipy.stats import binomtest, norm, permutation_test, t
 
 from eval import EvalError
+from eval.tasks.base import MetricSpec, Record
 
 Floats = NDArray[np.float64]
 
 RESAMPLES = 2000
+POWER, LEVEL = 0.8, 0.05  # of the minimum detectable effect: two-sided test at LEVEL
 _BLOCK = 2_000_000  # resampling weights in memory at a time
+_SIGN_FLIPS = 9999
 
 
 class ScoreJson(TypedDict):
@@ -31,7 +36,7 @@ class ScoreJson(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A value measured on `n` examples, with its 95% confidence interval."""
+    """A value measured on `n` items, with its 95% confidence interval."""
 
     value: float
     n: int
@@ -44,98 +49,138 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One score minus another on the same examples: value, 95% interval, two-sided p-value."""
+    """One score minus another on the same `n` items: value, 95% interval, two-sided p-value.
+
+    `detectable` is the minimum detectable effect: the true difference that a test at the 5% level finds with 80% power
+    on these items; None when `n` is too small for any.
+    """
 
     value: float
     ci95: tuple[float, float]
     p: float
+    n: int
+    detectable: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric's per-example observations; its value is sum(numerators) / sum(denominators).
+    """A metric's observations by item; its value is sum(numerators) / sum(denominators), or exp of it.
 
-    A denominator of 0 marks an example without an observation; it is ignored. With `exponentiate` the value is
-    exp(ratio), as for perplexity from nats per token. With `proportion` every observation is 0 or 1 over 1, the
-    interval is Wilson's and the test McNemar's. Otherwise both come from a bootstrap over whole examples, because the
-    tokens of one example are not independent.
+    Arrays and tuples have one entry per observed item; an item without a cluster is one by itself.
     """
 
+    spec: MetricSpec
+    items: tuple[str, ...]
+    clusters: tuple[str, ...]
     numerators: Floats
     denominators: Floats
-    exponentiate: bool = False
-    proportion: bool = False
-    share: bool = False  # in [0, 1], displayed in percent
-    higher_is_better: bool = True
 
     @classmethod
-    def of_matches(cls, matches: Sequence[float]) -> "Metric":
-        """The share of correct examples, from a 0.0 or 1.0 for each."""
-        return cls(np.asarray(matches, float), np.ones(len(matches)), proportion=True, share=True)
+    def of_records(cls, spec: MetricSpec, name: str, records: Sequence[Record]) -> "Metric":
+        """The metric `name` of a task's records."""
+        observed = [record for record in records if record.observations.get(name, (0.0, 0.0))[1] > 0]
+        return cls(
+            spec,
+            tuple(record.item for record in observed),
+            tuple(record.item if record.cluster is None else f"cluster {record.cluster}" for record in observed),
+            np.array([record.observations[name][0] for record in observed], float),
+            np.array([record.observations[name][1] for record in observed], float),
+        )
 
     @classmethod
-    def of_means(cls, values: Sequence[float], *, share: bool = False) -> "Metric":
-        """The mean over examples, from a number for each; `share`: all are in [0, 1]."""
-        return cls(np.asarray(values, float), np.ones(len(values)), share=share)
+    def of_ratios(
+        cls,
+        numerators: Sequence[float] | Floats,
+        denominators: Sequence[float] | Floats | None = None,
+        spec: MetricSpec | None = None,
+        clusters: Sequence[str] | None = None,
+    ) -> "Metric":
+        """A metric over numbered items; denominators default to 1, `spec` to a mean."""
+        denominators = np.ones(len(numerators)) if denominators is None else np.asarray(denominators, float)
+        numerators, items = np.asarray(numerators, float), tuple(str(index) for index in range(len(numerators)))
+        groups = items if clusters is None else tuple(clusters)
+        chosen = np.flatnonzero(denominators > 0)
+        whole = cls(spec or MetricSpec("mean"), items, groups, numerators, denominators)
+        return whole._take(chosen)
 
     @property
     def n(self) -> int:
-        """The number of examples with an observation."""
-        return int((self.denominators > 0).sum())
+        """The number of items with an observation."""
+        return len(self.items)
 
-    def take(self, chosen: Sequence[int] | NDArray[np.bool_]) -> "Metric":
-        """The metric on a subset of the examples, given by indices or a mask."""
-        chosen = np.asarray(chosen)
-        return replace(self, numerators=self.numerators[chosen], denominators=self.denominators[chosen])
+    @property
+    def clustered(self) -> bool:
+        """Whether any two items share a cluster."""
+        return len(set(self.clusters)) < self.n
 
     def score(self, *, seed: int = 0) -> Score:
         """The value with its interval; `seed` draws the bootstrap samples.
 
-        Raises EvalError without any observation, or when an observation is not finite.
+        A proportion's interval is Wilson's, at the effective number of items when there are clusters; any other's is
+        from a bootstrap over clusters. Raises EvalError without any observation, or when one is not finite.
         """
-        observed = self.take(self.denominators > 0)
-        value = observed._value()
-        if self.proportion:
-            return Score(value, self.n, wilson(float(observed.numerators.sum()), self.n))
-        resampled = np.concatenate([observed._ratio(weights) for weights in _resamples(self.n, seed)])
-        return Score(value, self.n, _interval(resampled))
+        value = self._value()
+        if self.spec.kind == "proportion":
+            effective = self._effective_n(self.numerators - value, value * (1 - value)) if self.clustered else self.n
+            return Score(value, self.n, wilson(value * effective, effective))
+        return Score(value, self.n, _interval(self._resampled(seed)))
 
     def minus(self, other: "Metric", *, seed: int = 0) -> Difference:
-        """The value minus another metric's, on the examples that both observed.
+        """The value minus another metric's, on the items that both observed.
 
-        Raises EvalError when the two have different examples, or share no observation.
+        The p-value of proportions is McNemar's; with clusters, that of a test that flips the sign of whole clusters,
+        which is McNemar's where each has one item. Any other's is from the bootstrap. Raises EvalError when the two
+        share no item.
         """
-        if len(self.numerators) != len(other.numerators):
-            raise EvalError(
-                f"A paired comparison needs the same examples on both sides, but there are "
-                f"{len(self.numerators)} and {len(other.numerators)}."
-            )
-        shared = self._shared(other)
-        ours, theirs = self.take(shared), other.take(shared)
+        ours, theirs = self._paired(other)
         value = ours._value() - theirs._value()
-        resampled = np.concatenate(
-            [ours._ratio(weights) - theirs._ratio(weights) for weights in _resamples(ours.n, seed)]
-        )
-        if self.proportion:
-            won = int((ours.numerators > theirs.numerators).sum())
-            lost = int((ours.numerators < theirs.numerators).sum())
-            p = mcnemar(won, lost)
+        resampled = ours._resampled(seed) - theirs._resampled(seed)
+        if self.spec.kind == "proportion":
+            wins = ours.numerators - theirs.numerators
+            discordant, effective = float((wins != 0).mean()), float(ours.n)
+            if ours.clustered:
+                p = sign_flips(ours._by_cluster(wins), seed=seed)
+                effective = ours._effective_n(wins - value, discordant - value**2)
+            else:
+                p = mcnemar(int((wins > 0).sum()), int((wins < 0).sum()))
+            detectable = detectable_difference(effective, discordant)
         else:
             tail = min(int((resampled <= 0).sum()), int((resampled >= 0).sum()))
             p = min(1.0, 2 * (tail + 1) / (len(resampled) + 1))
-        return Difference(value, _interval(resampled), p)
+            detectable = float(resampled.std() * (norm.ppf(1 - LEVEL / 2) + norm.ppf(POWER))) if ours.n > 1 else None
+        return Difference(value, _interval(resampled), p, ours.n, detectable)
 
     def shared_with(self, other: "Metric") -> int:
-        """The number of examples that both metrics observed."""
-        return int(self._shared(other).sum())
+        """The number of items that both metrics observed."""
+        return len(set(self.items) & set(other.items))
 
-    def _shared(self, other: "Metric") -> NDArray[np.bool_]:
-        return (self.denominators > 0) & (other.denominators > 0)
+    def value(self) -> float:
+        """The value without its interval. Raises EvalError as `score` does."""
+        return self._value()
+
+    def _paired(self, other: "Metric") -> tuple["Metric", "Metric"]:
+        """Both metrics on the items that both observed, in the order of ours."""
+        places = {item: place for place, item in enumerate(other.items)}
+        shared = [(place, places[item]) for place, item in enumerate(self.items) if item in places]
+        if not shared:
+            raise EvalError("A paired comparison needs items that both sides have, and there are none.")
+        return self._take([ours for ours, _ in shared]), other._take([theirs for _, theirs in shared])
+
+    def _take(self, chosen: Sequence[int] | NDArray[np.intp]) -> "Metric":
+        chosen = np.asarray(chosen, int)
+        return Metric(
+            self.spec,
+            tuple(self.items[index] for index in chosen),
+            tuple(self.clusters[index] for index in chosen),
+            self.numerators[chosen],
+            self.denominators[chosen],
+        )
 
     def _value(self) -> float:
         if self.n == 0:
             raise EvalError("No example was measured, so there is no score; is the test split empty?")
-        value = float(self._ratio(np.ones((1, self.n)))[0])
+        ratio = self.numerators.sum() / self.denominators.sum()
+        value = float(np.exp(ratio) if self.spec.kind == "perplexity" else ratio)
         if not math.isfinite(value):
             raise EvalError(
                 f"A score came out as {value}: the model's outputs are not finite numbers, "
@@ -143,24 +188,93 @@ class Metric:
             )
         return value
 
-    def _ratio(self, weights: Floats) -> Floats:
-        """The metric for each row of example weights (rows, n)."""
-        ratio = (weights @ self.numerators) / (weights @ self.denominators)
-        return np.exp(ratio) if self.exponentiate else ratio
+    def _by_cluster(self, values: Floats) -> Floats:
+        """The sums of values over each cluster, in the order of the clusters' first items."""
+        places = {name: place for place, name in enumerate(dict.fromkeys(self.clusters))}
+        return np.bincount([places[name] for name in self.clusters], weights=values).astype(float)
+
+    def _resampled(self, seed: int) -> Floats:
+        """The metric on bootstrap samples of whole clusters; the same samples for metrics with the same clusters."""
+        numerators, denominators = self._by_cluster(self.numerators), self._by_cluster(self.denominators)
+        ratios = np.concatenate(
+            [(weights @ numerators) / (weights @ denominators) for weights in _resamples(len(numerators), seed)]
+        )
+        return np.exp(ratios) if self.spec.kind == "perplexity" else ratios
+
+    def _effective_n(self, residuals: Floats, variance: float) -> float:
+        """The number of independent items that would estimate a mean as well as these clustered ones do.
+
+        `residuals` are the items' deviations from the mean, `variance` what it is per item without clusters. As in Korn
+        and Graubard 1998: n over the design effect, scaled by the quantiles of t for the number of clusters.
+        """
+        clusters = len(set(self.clusters))
+        if clusters < 2 or variance <= 0:
+            return float(clusters)
+        sums = self._by_cluster(residuals)
+        clustered = float((sums**2).sum()) * clusters / (clusters - 1) / self.n**2
+        few = float((t.ppf(0.975, self.n - 1) / t.ppf(0.975, clusters - 1)) ** 2)
+        return min(float(self.n), few * variance / clustered) if clustered else float(self.n)
 
 
-def wilson(successes: float, n: int) -> tuple[float, float]:
-    """Wilson's 95% score interval of a proportion (Wilson 1927); valid at 0, at n and for small n."""
-    interval = binomtest(int(successes), n).proportion_ci(confidence_level=0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+def wilson(successes: float, n: float) -> tuple[float, float]:
+    """Wilson's 95% score interval of a proportion (Wilson 1927); valid at 0, at n and for small n.
+
+    `n` need not be whole: with clusters it is the effective number of items.
+    """
+    if float(n).is_integer() and float(successes).is_integer():
+        interval = binomtest(int(successes), int(n)).proportion_ci(confidence_level=0.95, method="wilson")
+        return float(interval.low), float(interval.high)
+    z, share = float(norm.ppf(0.975)), successes / n
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    return max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share))
 
 
 def mcnemar(won: int, lost: int) -> float:
     """p-value of McNemar's exact two-sided test (McNemar 1947).
 
-    `won` and `lost` count the examples that only the one model, or only the other, answered correctly.
+    `won` and `lost` count the items that only the one model, or only the other, answered correctly.
     """
     return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
+
+
+def sign_flips(differences: Floats, *, seed: int = 0) -> float:
+    """Two-sided p-value of paired differences of clusters: under the null, each has either sign equally often.
+
+    Exact for few clusters, else from 9,999 random flips (Fisher 1935, Dwass 1957).
+    """
+    moved = differences[differences != 0]
+    if len(moved) == 0:
+        return 1.0
+    if len(moved) == 1:
+        return 1.0
+    result = permutation_test(
+        (moved,),
+        lambda values, axis: np.sum(values, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=_SIGN_FLIPS,
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.pvalue)
+
+
+def detectable_difference(n: float, discordant: float) -> float | None:
+    """The difference of two paired proportions that McNemar's test finds with 80% power (Connor 1987).
+
+    `discordant` is the share of the `n` pairs in which exactly one side is right. Half a pair is added to each cell
+    (Agresti and Min 2005), so that a sample without any discordant pair does not promise to see everything. None when
+    even a difference of 1 would be missed.
+    """
+    level, power = float(norm.ppf(1 - LEVEL / 2)), float(norm.ppf(POWER))
+    smoothed = (discordant * n + 1) / (n + 2)
+
+    def excess(difference: float) -> float:
+        share = max(smoothed, difference)
+        needed = level * math.sqrt(share) + power * math.sqrt(max(0.0, share - difference**2))
+        return difference * math.sqrt(n) - needed
+
+    return cast("float", brentq(excess, 0.0, 1.0)) if n > 0 and excess(1.0) > 0 else None
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -174,7 +288,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _resamples(n: int, seed: int) -> Iterator[Floats]:
-    """RESAMPLES bootstrap samples of n examples, as weights (rows, n), in blocks that fit into memory."""
+    """RESAMPLES bootstrap samples of n clusters, as weights (rows, n), in blocks that fit into memory."""
     rng = np.random.default_rng(seed)
     rows = max(1, _BLOCK // n)
     shares = np.full(n, 1 / n)

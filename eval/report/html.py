@@ -6,7 +6,7 @@ from html import escape
 from eval.evaluate import Evaluation, ScoreRow
 from eval.report.charts import bar_chart
 from eval.report.table import format_difference, format_score, row_texts, section_title, title, verdict
-from eval.tasks.base import Answer
+from eval.tasks.base import Record
 
 _MISTAKES_PER_FAMILY = 3
 
@@ -47,6 +47,11 @@ def html_report(facts: Mapping[str, str], evaluations: Sequence[Evaluation], row
         for evaluation in evaluations
         for result in evaluation.results.values()
         for note in result.notes
+    ] + [
+        f"{evaluation.label}: {task} did not run: {result.error}"
+        for evaluation in evaluations
+        for task, result in evaluation.results.items()
+        if result.error is not None
     ]
     body = [
         f"<h1>{escape(heading)}</h1>",
@@ -84,8 +89,8 @@ def _score_table(labels: Sequence[str], rows: Sequence[ScoreRow]) -> str:
             cells.append(_cell(format_difference(difference, share=row.share), f"number {verdict(row, difference)}"))
         lines.append(cells)
     note = (
-        "In brackets: 95% intervals (Wilson for exact matches, else a bootstrap over examples). Leads are "
-        "paired by example, with McNemar's or the bootstrap's p-value; families' are adjusted (Holm)."
+        "In brackets: 95% intervals (Wilson for exact matches, else a bootstrap over items). Leads are "
+        "paired by item, with McNemar's or the bootstrap's p-value; families' are adjusted (Holm)."
     )
     return _table(heads, lines) + f'<p class="note">{note}</p>'
 
@@ -105,15 +110,14 @@ def _samples(evaluations: Sequence[Evaluation]) -> list[str]:
     """All checkpoints' answers to prompts without an expected answer, side by side."""
     parts: list[str] = []
     for task, result in evaluations[0].results.items():
-        if not any(answer.correct is None for answer in result.answers):
+        asked = [record for record in result.records if record.answer is not None and record.expected is None]
+        if not asked:
             continue
         heads = [_cell("prompt", tag="th"), *(_cell(each.label, tag="th") for each in evaluations)]
+        answers = [{record.item: record.answer for record in each.results[task].records} for each in evaluations]
         lines = [
-            [
-                _cell(answer.question, "text"),
-                *(_cell(each.results[task].answers[i].answer, "text") for each in evaluations),
-            ]
-            for i, answer in enumerate(result.answers)
+            [_cell(record.question, "text"), *(_cell(given.get(record.item) or "", "text") for given in answers)]
+            for record in asked
         ]
         parts.append(f"<h2>{escape(title(task))}</h2>\n" + _table(heads, lines))
     return parts
@@ -123,12 +127,12 @@ def _mistakes(evaluation: Evaluation) -> list[str]:
     """A few wrong answers per family."""
     parts: list[str] = []
     for task, result in evaluation.results.items():
-        chosen = list(_first_mistakes(result.answers))
+        chosen = list(_first_mistakes(result.records))
         if chosen:
             heads = [_cell(head, tag="th") for head in ("family", "question", "answer", "expected")]
             lines = [
                 [
-                    _cell(each.family or ""),
+                    _cell(each.group or ""),
                     *(_cell(text or "", "text") for text in (each.question, each.answer, each.expected)),
                 ]
                 for each in chosen
@@ -137,12 +141,12 @@ def _mistakes(evaluation: Evaluation) -> list[str]:
     return parts
 
 
-def _first_mistakes(answers: Iterable[Answer]) -> Iterable[Answer]:
+def _first_mistakes(records: Iterable[Record]) -> Iterable[Record]:
     seen: dict[str | None, int] = {}
-    wrong = sorted((each for each in answers if each.correct is False), key=lambda each: each.family or "")
+    wrong = sorted((each for each in records if each.correct is False), key=lambda each: each.group or "")
     for each in wrong:
-        seen[each.family] = seen.get(each.family, 0) + 1
-        if seen[each.family] <= _MISTAKES_PER_FAMILY:
+        seen[each.group] = seen.get(each.group, 0) + 1
+        if seen[each.group] <= _MISTAKES_PER_FAMILY:
             yield each
 
 

@@ -48,10 +48,10 @@ def answer_table(evaluation: Evaluation, task: str) -> Table:
     table = Table(title=f"{evaluation.label}: {task}", title_justify="left", show_lines=True)
     table.add_column("question", overflow="fold", ratio=1)
     table.add_column("answer", overflow="fold", ratio=1)
-    for answer in evaluation.results[task].answers:
-        text = printable(answer.answer)
+    for record in evaluation.results[task].records:
+        text = printable(record.answer or "")
         shortened = text if len(text) <= _MAX_ANSWER_CHARS else text[:_MAX_ANSWER_CHARS] + "…"
-        table.add_row(Text(answer.question), Text(shortened))
+        table.add_row(Text(record.question), Text(shortened))
     return table
 
 
@@ -61,7 +61,7 @@ def section_title(row: ScoreRow) -> str:
 
 
 def row_texts(row: ScoreRow) -> tuple[str, str, str]:
-    """A row's first cells: the metric, the number of examples, and the first evaluation's score."""
+    """A row's first cells: the metric, the number of items, and the first evaluation's score."""
     first = row.scores[0]
     name = title(row.name) if row.group is None else row.name
     return name, str(first.n) if first else "–", format_score(first, share=row.share)

@@ -1,58 +1,127 @@
-"""The interface of tasks, their result, and how an example fits into a model's context window."""
+"""The interface of tasks: items, records, metric specifications; and how an example fits into a context window."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, Generic, Literal, Protocol, TypeVar
+
+import numpy as np
 
 from data.example import Example
 from eval.evaluated_model import EvaluatedModel
-from eval.statistics import Metric
 from resonance.chat_template import ContextOverflow, Fitted, Message
 
 T = TypeVar("T")
-Advance = Callable[[int], None]  # reports a number of finished steps
+ContentT = TypeVar("ContentT")
+
+DOES_NOT_FIT = "does_not_fit"  # in a record's details: the item is longer than the context window
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One answer for the report; `correct` is None without an expected answer."""
+class MetricSpec:
+    """How the observations of a metric become a score.
 
-    question: str
-    answer: str
+    - `proportion`: each is 0 or 1 over 1; Wilson's interval, McNemar's test.
+    - `mean`: each is a number over 1.
+    - `ratio`: sum of numerators over sum of denominators, such as bits per byte.
+    - `perplexity`: exp of that ratio; numerators in nats, denominators in tokens.
+
+    `share`: the score is in [0, 1] and displayed in percent. `by_group`: there is also one score per group. A dot in a
+    metric's name nests it in `eval.json`: `retrieval.mrr` is `{"retrieval": {"mrr": ...}}`.
+    """
+
+    kind: Literal["proportion", "mean", "ratio", "perplexity"]
+    share: bool = False
+    higher_is_better: bool = True
+    by_group: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Item(Generic[ContentT]):
+    """One item of a task, the same for every model.
+
+    `id` (see `item_id`) pairs the item across models and runs. `text` is the question and the expected answer, for the
+    contamination check. `group` is the family; `cluster` names what several items share (a document, a conversation):
+    their errors are correlated, and intervals take that into account.
+    """
+
+    id: str
+    content: ContentT
+    text: str
+    group: str | None = None
+    cluster: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The outcome of one item, one line of `eval/<task>.jsonl`; scores are computed from records alone.
+
+    `observations` has a numerator and a denominator per metric; a metric that was not observed is absent. `correct` is
+    None without an expected answer. `prompt_sha256` is `prompt_hash` of the prompt. `details` is what else the task
+    keeps, in JSON types.
+    """
+
+    item: str
+    observations: Mapping[str, tuple[float, float]]
+    group: str | None = None
+    cluster: str | None = None
+    question: str = ""
+    answer: str | None = None
     expected: str | None = None
-    family: str | None = None
     correct: bool | None = None
+    prompt_sha256: str | None = None
+    details: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """A task's result for one model.
+class Task(Protocol[ContentT]):
+    """A task. To add one, write such a class, and `configs/task/<name>.yaml` with its `_target_` and settings."""
 
-    `metrics` are the task's metrics by name, `groups` further ones by group (`by_family`). `notes` are sentences that
-    readers of the scores need.
-    """
-
-    metrics: Mapping[str, Metric] = field(default_factory=dict)
-    groups: Mapping[str, Mapping[str, Metric]] = field(default_factory=dict)
-    answers: tuple[Answer, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-class Task(Protocol):
-    """A task; `run` is called once per model, with the same examples in the same order.
-
-    To add a task, write such a class, and `configs/task/<name>.yaml` with its `_target_` and settings.
-    """
-
+    version: ClassVar[int]  # raised whenever the scores of the same answers could change
     needs_examples: ClassVar[bool]  # False: the task does not use the test split
 
-    def size(self, examples: Sequence[Example]) -> int:
-        """The number of steps that `run` reports to `advance`."""
+    @property
+    def metrics(self) -> Mapping[str, MetricSpec]:
+        """The metrics by name, in the order of reports."""
         ...
 
-    def run(self, model: EvaluatedModel, examples: Sequence[Example], advance: Advance) -> Result:
-        """Evaluate the model. Observations are in the order of the examples."""
+    def items(self, examples: Sequence[Example]) -> Sequence[Item[ContentT]]:
+        """The items, without a model: cheap and deterministic. Raises EvalError when there is nothing to ask."""
         ...
+
+    def run(self, model: EvaluatedModel, items: Sequence[Item[ContentT]]) -> Iterator[Record]:
+        """Yield one record per item, in order, as soon as they are known.
+
+        The items may be a part of all items: the others' records are known from an interrupted evaluation.
+        """
+        ...
+
+    def notes(self, records: Sequence[Record]) -> Sequence[str]:
+        """Sentences that readers of the scores need."""
+        ...
+
+
+def item_id(*parts: object) -> str:
+    """A stable id of an item: 16 hex digits of SHA-256 over what defines it, given as JSON values."""
+    text = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def prompt_hash(ids: Sequence[int]) -> str:
+    """SHA-256 of a prompt's token ids as little-endian int32."""
+    return hashlib.sha256(np.asarray(ids, "<i4").tobytes()).hexdigest()
+
+
+def example_items(examples: Sequence[Example]) -> list[Item[Example]]:
+    """One item per example; equal examples are numbered, so that ids are unique."""
+    seen: dict[str, int] = {}
+    items: list[Item[Example]] = []
+    for example in examples:
+        turns = [[message.role, message.content, message.context] for message in example.messages]
+        same = seen[key] = seen.get(key := item_id(turns), -1) + 1
+        text = "\n".join(part for _, *parts in turns for part in parts if part)
+        items.append(Item(item_id(turns, same) if same else key, example, text, example.family))
+    return items
 
 
 def fit(example: Example, model: EvaluatedModel) -> Fitted | None:
@@ -78,6 +147,12 @@ def question(messages: Sequence[Message]) -> str:
         if message.role != "system"
     ]
     return "\n→ ".join(lines)
+
+
+def overflow_note(records: Sequence[Record], what: str, consequence: str) -> tuple[str, ...]:
+    """A note about the items that do not fit into the context window, if any."""
+    missing = sum(bool(record.details.get(DOES_NOT_FIT)) for record in records)
+    return (f"{missing} of {len(records)} {what} do not fit into the context and {consequence}.",) if missing else ()
 
 
 def in_chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -1,17 +1,13 @@
 """Perplexity and bits per byte of the expected answers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from data.example import Example
-from eval import EvalError
 from eval.evaluated_model import EvaluatedModel
-from eval.statistics import Metric
-from eval.tasks.base import Advance, Result, fit, in_chunks
+from eval.tasks.base import DOES_NOT_FIT, Item, MetricSpec, Record, example_items, fit, in_chunks, prompt_hash, question
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +18,7 @@ class AnswerNLL:
     tokens: int
     text_nats: float
     text_bytes: int
-
-
-_UNOBSERVED = AnswerNLL(nats=0.0, tokens=0, text_nats=0.0, text_bytes=0)
+    prompt_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +30,32 @@ class Perplexity:
     window are excluded for all models; a note says how many.
     """
 
+    version: ClassVar[int] = 1
     needs_examples: ClassVar[bool] = True
 
-    def size(self, examples: Sequence[Example]) -> int:
-        """One step per example."""
-        return len(examples)
+    @property
+    def metrics(self) -> Mapping[str, MetricSpec]:
+        """Perplexity and bits per byte."""
+        return {
+            "perplexity": MetricSpec("perplexity", higher_is_better=False),
+            "bits_per_byte": MetricSpec("ratio", higher_is_better=False),
+        }
 
-    def run(self, model: EvaluatedModel, examples: Sequence[Example], advance: Advance) -> Result:
-        """Score the expected answers. Raises EvalError when no example can be scored."""
-        nlls: list[AnswerNLL | None] = []
-        for chunk in in_chunks(examples, model.batch_size):
-            nlls.extend(_score(chunk, model))
-            advance(len(chunk))
-        return _result(nlls, model.context_length)
+    def items(self, examples: Sequence[Example]) -> Sequence[Item[Example]]:
+        """One item per example."""
+        return example_items(examples)
+
+    def run(self, model: EvaluatedModel, items: Sequence[Item[Example]]) -> Iterator[Record]:
+        """Score the expected answers."""
+        for chunk in in_chunks(items, model.batch_size):
+            nlls = _score([item.content for item in chunk], model)
+            yield from (_record(item, nll) for item, nll in zip(chunk, nlls, strict=True))
+
+    def notes(self, records: Sequence[Record]) -> Sequence[str]:
+        """The number of examples that are left out."""
+        missing = sum(not record.observations for record in records)
+        note = f"{missing} examples do not fit into the context, or have no answer, and are left out."
+        return (note,) if missing else ()
 
 
 def _score(examples: Sequence[Example], model: EvaluatedModel) -> list[AnswerNLL | None]:
@@ -70,14 +77,15 @@ def _score(examples: Sequence[Example], model: EvaluatedModel) -> list[AnswerNLL
         if mask is None:
             nlls.append(None)
             continue
-        (_, ids), log_likelihoods = next(scored)
-        nlls.append(_answer_nll(ids, mask, log_likelihoods, model))
+        pair, log_likelihoods = next(scored)
+        nlls.append(_answer_nll(pair, mask, log_likelihoods, model))
     return nlls
 
 
 def _answer_nll(
-    ids: Sequence[int], mask: Sequence[bool], log_likelihoods: Sequence[float], model: EvaluatedModel
+    pair: tuple[list[int], list[int]], mask: Sequence[bool], log_likelihoods: Sequence[float], model: EvaluatedModel
 ) -> AnswerNLL | None:
+    prompt, ids = pair
     supervised = [(i, -ll) for i, is_supervised, ll in zip(ids, mask, log_likelihoods, strict=True) if is_supervised]
     text = [(i, nats) for i, nats in supervised if i != model.template.end_id]
     text_bytes = sum(len(model.tokenizer.token_bytes(i)) for i, _ in text)
@@ -88,30 +96,25 @@ def _answer_nll(
         tokens=len(supervised),
         text_nats=sum(nats for _, nats in text),
         text_bytes=text_bytes,
+        prompt_sha256=prompt_hash(prompt),
     )
 
 
-def _result(nlls: Sequence[AnswerNLL | None], context_length: int) -> Result:
-    known = [nll or _UNOBSERVED for nll in nlls]
-    perplexity = Metric(
-        np.array([nll.nats for nll in known]),
-        np.array([float(nll.tokens) for nll in known]),
-        exponentiate=True,
-        higher_is_better=False,
-    )
-    bits_per_byte = Metric(
-        np.array([nll.text_nats for nll in known]) / math.log(2),
-        np.array([float(nll.text_bytes) for nll in known]),
-        higher_is_better=False,
-    )
-    missing = nlls.count(None)
-    if missing == len(nlls):
-        raise EvalError(
-            f"None of the {missing} test examples can be scored in a context of {context_length} tokens; "
-            "evaluate on data with shorter examples."
-        )
-    note = f"{missing} examples do not fit into {context_length} tokens, or have no answer, and are left out."
-    return Result(
-        metrics={"perplexity": perplexity, "bits_per_byte": bits_per_byte},
-        notes=(note,) if missing else (),
+def _record(item: Item[Example], nll: AnswerNLL | None) -> Record:
+    """The likelihoods as observations; None if the example does not fit or has no supervised text."""
+    example = item.content
+    return Record(
+        item=item.id,
+        observations={}
+        if nll is None
+        else {
+            "perplexity": (nll.nats, float(nll.tokens)),
+            "bits_per_byte": (nll.text_nats / math.log(2), float(nll.text_bytes)),
+        },
+        group=item.group,
+        cluster=item.cluster,
+        question=question(example.prompt),
+        expected=example.answer,
+        prompt_sha256=nll and nll.prompt_sha256,
+        details={} if nll else {DOES_NOT_FIT: True},
     )

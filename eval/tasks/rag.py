@@ -1,22 +1,19 @@
 """Retrieval-augmented answers: with and without sources, their citations, and questions that no document answers."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from data.example import Example
 from eval.evaluated_model import EvaluatedModel
-from eval.retrieval_metrics import LabelledRetrieval, RetrievalOutcome
-from eval.statistics import Metric
-from eval.tasks.base import Advance, Answer, Result, in_chunks
+from eval.retrieval_metrics import RANK_METRICS, LabelledQuestion, LabelledRetrieval, RetrievalOutcome
+from eval.tasks.base import DOES_NOT_FIT, Item, MetricSpec, Record, in_chunks, item_id, overflow_note, prompt_hash
 from eval.text_metrics import words
 from resonance.chat_template import ContextOverflow, Message
 from resonance.engine import SamplingParams
 
-_BATCHES_PER_CALL = 4  # large enough for the engine to refill free slots, small enough for a moving progress bar
+_BATCHES_PER_CALL = 4  # large enough for the engine to refill free slots, small enough to save records often
 _CITATION = re.compile(r"\s?\[[\d,\s]+\]")
 _SOURCE_NOUN = r"(?:sources?|documents?|texts?|context|passages?|notes?|results?|information)"
 _DECLINES = re.compile(
@@ -31,6 +28,8 @@ _DECLINES = re.compile(
 class Rag:
     """Greedy answers to questions about documents, with retrieved sources and without.
 
+    - `correct` (overall, and by corpus with the absent ones apart): the answer contains the expected one, or says that
+      the sources do not contain it when they do not.
     - `contains`, `contains_without_sources`: the model's answer contains the words of the expected answer.
     - `exact_match`: with sources, the answer is the expected one, or the sentence that contains it, and nothing else.
     - `says_when_absent`: the model says that the sources do not contain the answer, when they do not;
@@ -38,40 +37,71 @@ class Rag:
     - `citation_precision`: the share of citations whose source supports the citing sentence.
     - `retrieval`: recall@k, MRR and nDCG of the ranking of documents, and `context_recall`, the share of questions
       whose answer is in the retrieved context, an upper bound for `contains`.
+
+    Questions about one document are a cluster.
     """
 
     retrieval: LabelledRetrieval
     max_new_tokens: int
+    version: ClassVar[int] = 1
     needs_examples: ClassVar[bool] = False
 
-    def size(self, examples: Sequence[Example]) -> int:
-        """Two steps per question: with sources and without."""
-        return 2 * self.retrieval.size
+    @property
+    def metrics(self) -> Mapping[str, MetricSpec]:
+        """The metrics above."""
+        share = MetricSpec("proportion", share=True)
+        return {
+            "contains": share,
+            "exact_match": share,
+            "contains_without_sources": share,
+            "says_when_absent": share,
+            "says_so_wrongly": MetricSpec("proportion", share=True, higher_is_better=False),
+            "citation_precision": MetricSpec("ratio", share=True),
+            "correct": MetricSpec("proportion", share=True, by_group=True),
+            **{f"retrieval.{name}": MetricSpec("mean", share=True) for name in RANK_METRICS},
+        }
 
-    def run(self, model: EvaluatedModel, examples: Sequence[Example], advance: Advance) -> Result:
-        """Retrieve, answer and score. `examples` is not used."""
-        outcomes = self.retrieval.outcomes(lambda text: len(model.tokenizer.encode(text)))
-        with_sources = [Message("user", outcome.question, outcome.context or None) for outcome in outcomes]
-        without = [Message("user", outcome.question) for outcome in outcomes]
-        answers = self._answers(model, with_sources, advance)
-        baselines = self._answers(model, without, advance)
-        graded = [
-            _GradedAnswer(outcome, answer or "", baseline or "")
-            for outcome, answer, baseline in zip(outcomes, answers, baselines, strict=True)
+    def items(self, examples: Sequence[Example]) -> Sequence[Item[LabelledQuestion]]:
+        """One item per labelled question; `examples` is not used."""
+        return [
+            Item(
+                id=_id(kind, labelled),
+                content=labelled,
+                text="\n".join(part for part in (labelled.question, labelled.answer) if part),
+                group=kind if labelled.answer is not None else "absent",
+                cluster=labelled.document and f"{kind}/{labelled.document}",
+            )
+            for kind, labelled in self.retrieval.questions()
         ]
-        return _result(graded, missing=answers.count(None))
 
-    def _answers(self, model: EvaluatedModel, messages: Sequence[Message], advance: Advance) -> list[str | None]:
-        """The answer to each message in a conversation of its own; None if it does not fit into the context window."""
+    def run(self, model: EvaluatedModel, items: Sequence[Item[LabelledQuestion]]) -> Iterator[Record]:
+        """Retrieve, answer and score."""
+        outcomes = {
+            _id(kind, labelled): outcome
+            for (kind, labelled), outcome in zip(
+                self.retrieval.questions(),
+                self.retrieval.outcomes(lambda text: len(model.tokenizer.encode(text))),
+                strict=True,
+            )
+        }
+        for chunk in in_chunks(items, model.batch_size * _BATCHES_PER_CALL):
+            found = [outcomes[item.id] for item in chunk]
+            sourced = [self._prompt(model, Message("user", each.question, each.context or None)) for each in found]
+            bare = [self._prompt(model, Message("user", each.question)) for each in found]
+            answers, baselines = self._answers(model, sourced), self._answers(model, bare)
+            for item, outcome, prompt, answer, baseline in zip(chunk, found, sourced, answers, baselines, strict=True):
+                yield _record(item, _GradedAnswer(outcome, answer or "", baseline or ""), prompt)
+
+    def notes(self, records: Sequence[Record]) -> Sequence[str]:
+        """The number of questions that do not fit with their sources."""
+        return overflow_note(records, "questions with their sources", "count as wrong")
+
+    def _answers(self, model: EvaluatedModel, prompts: Sequence[list[int] | None]) -> list[str | None]:
+        """The answer to each prompt; None for a prompt that does not fit."""
         params = SamplingParams(max_new_tokens=self.max_new_tokens, temperature=0.0)
-        texts: list[str | None] = []
-        for chunk in in_chunks(messages, model.batch_size * _BATCHES_PER_CALL):
-            prompts = [self._prompt(model, message) for message in chunk]
-            fitting = [prompt for prompt in prompts if prompt is not None]
-            completions = iter(model.engine.generate(fitting, params) if fitting else ())
-            texts.extend(None if prompt is None else next(completions).text.strip() for prompt in prompts)
-            advance(len(chunk))
-        return texts
+        fitting = [prompt for prompt in prompts if prompt is not None]
+        completions = iter(model.engine.generate(fitting, params) if fitting else ())
+        return [None if prompt is None else next(completions).text.strip() for prompt in prompts]
 
     def _prompt(self, model: EvaluatedModel, message: Message) -> list[int] | None:
         try:
@@ -110,10 +140,6 @@ class _GradedAnswer:
         return not self.answerable and bool(self.outcome.context)
 
     @property
-    def kind(self) -> str:
-        return self.outcome.kind if self.answerable else "absent"
-
-    @property
     def right(self) -> bool:
         if self.outcome.answer is None:
             return declines(self.answer)
@@ -126,65 +152,37 @@ class _GradedAnswer:
         return any(given == words(form) for form in (self.outcome.answer, self.outcome.sentence) if form is not None)
 
 
-def _result(graded: Sequence[_GradedAnswer], missing: int) -> Result:
-    answerable, absent = [each.answerable for each in graded], [each.absent for each in graded]
-    scored = [each.answerable or each.absent for each in graded]
-    baselines = [contains(each.baseline, each.outcome.answer or "") for each in graded]
-    citations = [each.outcome.citations(each.answer) for each in graded]
-    note = f"{missing} of {len(graded)} questions do not fit into the context with their sources and count as wrong."
-    return Result(
-        metrics={
-            "contains": _share((each.right for each in graded), answerable),
-            "exact_match": _share((each.exact for each in graded), answerable),
-            "contains_without_sources": _share(baselines, answerable),
-            "says_when_absent": _share((each.right for each in graded), absent),
-            "says_so_wrongly": _share((declines(each.answer) for each in graded), answerable, higher_is_better=False),
-            "citation_precision": Metric(
-                np.array([supported for supported, _ in citations], float),
-                np.array([made for _, made in citations], float),
-                share=True,
-            ),
-        },
-        groups={
-            "by_kind": {
-                kind: _share(
-                    (each.right for each in graded),
-                    [each.kind == kind and counted for each, counted in zip(graded, scored, strict=True)],
-                )
-                for kind in sorted({each.kind for each in graded})
-            },
-            "retrieval": {name: _rank(graded, name) for name in graded[answerable.index(True)].outcome.ranks},
-        },
-        answers=tuple(
-            Answer(
-                question="\n".join(part for part in (each.outcome.question, each.outcome.context) if part),
-                answer=each.answer,
-                expected=each.outcome.answer or "(that the sources do not say)",
-                family=each.kind,
-                correct=each.right,
-            )
-            for each, counted in zip(graded, scored, strict=True)
-            if counted
-        ),
-        notes=(note,) if missing else (),
-    )
+def _id(kind: str, labelled: LabelledQuestion) -> str:
+    return item_id(kind, labelled.question, labelled.document, labelled.answer)
 
 
-def _share(values: Iterable[bool], observed: Sequence[bool], *, higher_is_better: bool = True) -> Metric:
-    """The share of true values among those observed."""
-    return Metric(
-        np.array([*values], float),
-        np.array(observed, float),
-        proportion=True,
-        share=True,
-        higher_is_better=higher_is_better,
-    )
-
-
-def _rank(graded: Sequence[_GradedAnswer], name: str) -> Metric:
-    """The mean of one retrieval metric over the questions that have it."""
-    return Metric(
-        np.array([each.outcome.ranks.get(name, 0.0) for each in graded]),
-        np.array([float(name in each.outcome.ranks) for each in graded]),
-        share=True,
+def _record(item: Item[LabelledQuestion], graded: _GradedAnswer, prompt: Sequence[int] | None) -> Record:
+    outcome = graded.outcome
+    observations: dict[str, tuple[float, float]] = {}
+    if graded.answerable:
+        observations |= {
+            "contains": (float(graded.right), 1.0),
+            "exact_match": (float(graded.exact), 1.0),
+            "contains_without_sources": (float(contains(graded.baseline, outcome.answer or "")), 1.0),
+            "says_so_wrongly": (float(declines(graded.answer)), 1.0),
+        }
+    if graded.absent:
+        observations["says_when_absent"] = (float(graded.right), 1.0)
+    if graded.answerable or graded.absent:
+        observations["correct"] = (float(graded.right), 1.0)
+    supported, cited = outcome.citations(graded.answer)
+    if cited:
+        observations["citation_precision"] = (float(supported), float(cited))
+    observations |= {f"retrieval.{name}": (value, 1.0) for name, value in outcome.ranks.items()}
+    return Record(
+        item=item.id,
+        observations=observations,
+        group=item.group,
+        cluster=item.cluster,
+        question="\n".join(part for part in (outcome.question, outcome.context) if part),
+        answer=graded.answer,
+        expected=outcome.answer or "(that the sources do not say)",
+        correct=graded.right if "correct" in observations else None,
+        prompt_sha256=None if prompt is None else prompt_hash(prompt),
+        details={"without_sources": graded.baseline} | ({DOES_NOT_FIT: True} if prompt is None else {}),
     )

@@ -4,13 +4,16 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
 from data.example import Example
+from eval.evaluate import Result, evaluate
 from eval.evaluated_model import EvaluatedModel
+from eval.tasks.base import Task
 from resonance.chat_template import ChatTemplate, Message
 from resonance.checkpoint import Checkpoint
 from resonance.metadata import Metadata
@@ -92,6 +95,18 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[Example]]
         return EvaluatedModel.load("taught", saved, batch_size=4, dtype="fp32", quantize=None)
 
     return teach
+
+
+def run_task(task: Task[Any], model: EvaluatedModel, examples: list[Example]) -> Result:
+    """The result of one task, which must run."""
+    result = evaluate(model, {"task": task}, examples).results["task"]
+    assert result.error is None
+    return result
+
+
+def values(result: Result, group: str | None = None) -> dict[str, float]:
+    """The values of a group's metrics that were observed."""
+    return {name: metric.value() for (of, name), metric in result.metrics().items() if of == group and metric.n}
 
 
 def learn(model: GPT2, examples: list[Example], template: ChatTemplate) -> None:

@@ -62,7 +62,7 @@ def test_retrieval_is_scored_beside_the_answers_drawn_from_it(learned: Path) -> 
     assert "citation_precision" not in rag  # it cites nothing
     for name in ("exact_match", "contains", "contains_without_sources", "says_when_absent", "says_so_wrongly"):
         assert_score(rag[name])
-    assert set(rag["by_kind"]) == {"absent", "plain"}
+    assert set(rag["by_family"]) == {"absent", "plain"}
     assert set(rag["retrieval"]) == {"recall@1", "recall@3", "recall@5", "mrr", "ndcg@10", "context_recall"}
     assert rag["retrieval"]["recall@3"]["value"] >= 0.9
     report = (learned / "report.html").read_text(encoding="utf-8")

@@ -5,18 +5,25 @@ from io import StringIO
 import numpy as np
 from rich.console import Console
 
-from eval.evaluate import Evaluation, compare
+from eval.evaluate import Evaluation, Result, compare
 from eval.report.html import html_report
 from eval.report.table import answer_table, score_table, verdict
-from eval.statistics import Metric
-from eval.tasks.base import Answer, Result
+from eval.tasks.base import MetricSpec, Record
 
 
-def evaluation(label: str, matches: list[float], answers: tuple[Answer, ...] = ()) -> Evaluation:
-    metric = Metric.of_matches(matches)
-    half = len(matches) // 2
-    groups = {"by_family": {"one": metric.take(range(half)), "two": metric.take(range(half, len(matches)))}}
-    return Evaluation(label, "fp32", {"quiz": Result({"exact_match": metric}, groups, answers)})
+def record(place: int, match: float, half: int) -> Record:
+    return Record(str(place), {"exact_match": (match, 1.0)}, group="one" if place < half else "two")
+
+
+def evaluation(label: str, matches: list[float], records: tuple[Record, ...] = ()) -> Evaluation:
+    records = records or tuple(record(place, match, len(matches) // 2) for place, match in enumerate(matches))
+    specs = {"exact_match": MetricSpec("proportion", share=True, by_group=True)}
+    return Evaluation(label, "fp32", {"quiz": Result(specs, records)})
+
+
+def with_metric(label: str, spec: MetricSpec, pairs: list[tuple[float, float]]) -> Evaluation:
+    records = tuple(Record(str(place), {"m": pair} if pair[1] else {}) for place, pair in enumerate(pairs))
+    return Evaluation(label, "fp32", {"t": Result({"m": spec}, records)})
 
 
 def shown(*renderables: object) -> str:
@@ -47,9 +54,8 @@ def test_families_p_values_are_adjusted_for_their_number() -> None:
 
 
 def test_what_one_side_could_not_observe_is_a_dash() -> None:
-    seen = Metric(np.array([1.0, 2.0]), np.array([1.0, 1.0]))
-    unseen = Metric(np.array([0.0, 0.0]), np.array([0.0, 0.0]))
-    both = [Evaluation("a", "fp32", {"t": Result({"m": seen})}), Evaluation("b", "fp32", {"t": Result({"m": unseen})})]
+    spec = MetricSpec("ratio")
+    both = [with_metric("a", spec, [(1.0, 1.0), (2.0, 1.0)]), with_metric("b", spec, [(0.0, 0.0), (0.0, 0.0)])]
     (row,) = compare(both)
     assert row.scores[1] is None
     assert row.differences == (None,)
@@ -69,18 +75,23 @@ def test_only_what_is_significant_is_better_or_worse() -> None:
 
 def test_less_perplexity_is_better() -> None:
     rng = np.random.default_rng(0)
-    nats, tokens = rng.uniform(1, 2, 50), np.ones(50)
-    low = Metric(nats, tokens, exponentiate=True, higher_is_better=False)
-    high = Metric(nats + 1, tokens, exponentiate=True, higher_is_better=False)
-    (row,) = compare(
-        [Evaluation("a", "fp32", {"t": Result({"m": low})}), Evaluation("b", "fp32", {"t": Result({"m": high})})]
-    )
+    nats, spec = rng.uniform(1, 2, 50), MetricSpec("perplexity", higher_is_better=False)
+    low, high = ([(float(value) + more, 1.0) for value in nats] for more in (0, 1))
+    (row,) = compare([with_metric("a", spec, low), with_metric("b", spec, high)])
     assert verdict(row, row.differences[0]) == "better"
 
 
 def test_a_models_text_is_never_markup_nor_a_terminal_command() -> None:
-    attack = Answer("<b>ask</b>", "<script>alert(1)</script>\x1b[2J[red]x", "<i>", "<family>", correct=False)
-    one = evaluation("<label>", [0.0, 0.0], (attack,))
+    attack = Record(
+        "1",
+        {"exact_match": (0.0, 1.0)},
+        group="<family>",
+        question="<b>ask</b>",
+        answer="<script>alert(1)</script>\x1b[2J[red]x",
+        expected="<i>",
+        correct=False,
+    )
+    one = evaluation("<label>", [], (attack,))
     page = html_report({"Data": "<data>"}, [one], compare([one]))
     for tag in ("<script", "<b>", "<i>", "<family>", "<label>", "<data>"):
         assert tag not in page

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 import pytest
 
 from data.example import Example
+from eval.evaluate import Result
 from eval.evaluated_model import EvaluatedModel
 from eval.results import scores_of
-from eval.retrieval_metrics import RetrievalOutcome
-from eval.statistics import Metric
+from eval.retrieval_metrics import LabelledQuestion, RetrievalOutcome
 from eval.tasks.rag import Rag, contains, declines
 from resonance.chat_template import Message
 from resonance.retrieval.ranking import context_of
 from resonance.retrieval.types import Retrieved, Source
+from tests.eval.conftest import run_task
 
 Taught = Callable[[list[Example]], EvaluatedModel]
 OPENS = "The bakery opens at six."
@@ -35,9 +36,11 @@ class Few:
 
     asked: Sequence[RetrievalOutcome]
 
-    @property
-    def size(self) -> int:
-        return len(self.asked)
+    def questions(self) -> list[tuple[str, LabelledQuestion]]:
+        return [
+            (each.kind, LabelledQuestion(each.question, "town.md" if each.answer else None, each.answer))
+            for each in self.asked
+        ]
 
     def outcomes(self, count_tokens: Callable[[str], int]) -> Sequence[RetrievalOutcome]:
         return self.asked
@@ -62,16 +65,18 @@ def teach(taught: Taught, said: Mapping[int, str], alone: str = "No idea") -> Ev
     )
 
 
-def values(metrics: Mapping[str, Metric]) -> dict[str, tuple[float, int]]:
-    return {name: (metric.score().value, metric.n) for name, metric in metrics.items() if metric.n}
+def counted(result: Result, group: str | None = None) -> dict[str, tuple[float, int]]:
+    return {
+        name: (metric.value(), metric.n) for (of, name), metric in result.metrics().items() if of == group and metric.n
+    }
 
 
 def test_answers_from_the_sources_are_told_from_answers_out_of_the_head(taught: Taught) -> None:
     model = teach(taught, {0: f"{OPENS[:-1]} [1].", 1: "It eats at noon [1].", 2: "The sources do not say."})
-    done: list[int] = []
     task = Rag(Few(ASKED), max_new_tokens=16)
-    result = task.run(model, [], done.append)
-    assert values(result.metrics) == {
+    result = run_task(task, model, [])
+    assert counted(result) == {
+        "correct": (1.0, 3),
         "exact_match": (0.5, 2),  # the source's own sentence counts, a number of it or none; other words do not
         "contains": (1.0, 2),
         "contains_without_sources": (0.0, 2),
@@ -79,17 +84,16 @@ def test_answers_from_the_sources_are_told_from_answers_out_of_the_head(taught: 
         "says_so_wrongly": (0.0, 2),
         "citation_precision": (0.5, 2),  # "It eats" is not what the source says
     }
-    assert values(result.groups["by_kind"]) == {"absent": (1.0, 1), "plain": (1.0, 2)}
-    assert values(result.groups["retrieval"]) == {"recall@1": (1.0, 2), "mrr": (0.5, 2)}
-    assert sum(done) == task.size([]) == 8
-    assert [answer.correct for answer in result.answers] == [True, True, True]
-    assert ASKED[0].context in result.answers[0].question
+    assert counted(result, "by_family") == {"absent": (1.0, 1), "plain": (1.0, 2)}
+    assert counted(result, "retrieval") == {"recall@1": (1.0, 2), "mrr": (0.5, 2)}
+    assert [record.correct for record in result.records] == [True, True, True, None]
+    assert ASKED[0].context in result.records[0].question
 
 
 def test_an_answer_where_there_is_none_and_none_where_there_is_one_are_wrong(taught: Taught) -> None:
     model = teach(taught, {0: "The sources do not say.", 1: "Noon", 2: "It belongs to six"}, alone="six")
-    result = Rag(Few(ASKED), max_new_tokens=16).run(model, [], lambda _: None)
-    found = values(result.metrics)
+    result = run_task(Rag(Few(ASKED), max_new_tokens=16), model, [])
+    found = counted(result)
     assert found["contains"] == found["exact_match"] == (0.5, 2)
     assert found["contains_without_sources"] == (0.5, 2)
     assert found["says_when_absent"] == (0.0, 1)
@@ -101,9 +105,9 @@ def test_a_question_that_does_not_fit_with_its_sources_is_wrong_and_told(
     model: Callable[[str], EvaluatedModel],
 ) -> None:
     long = outcome("When does the bakery open?", "six", OPENS, passage=f"{OPENS} {'word ' * 200}")
-    result = Rag(Few((long,)), max_new_tokens=4).run(model("fresh"), [], lambda _: None)
-    assert values(result.metrics)["contains"] == (0.0, 1)
-    assert result.notes == ("1 of 1 questions do not fit into the context with their sources and count as wrong.",)
+    result = run_task(Rag(Few((long, ASKED[3])), max_new_tokens=4), model("fresh"), [])
+    assert counted(result)["contains"] == (0.0, 1)
+    assert result.notes == ("1 of 2 questions with their sources do not fit into the context and count as wrong.",)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_what_no_document_answers_has_sources_that_do_not_hold_it():
     """Else a model could not show whether it says so."""
     outcomes = LabelledRetrieval().outcomes(count_tokens)
     absent = [outcome for outcome in outcomes if outcome.answer is None]
-    assert len(outcomes) == LabelledRetrieval().size
+    assert len(outcomes) == len(LabelledRetrieval().questions())
     assert sum(bool(outcome.context) for outcome in absent) >= 0.9 * len(absent)
     assert all(outcome.ranks == {} for outcome in absent)
     assert [outcome.sentence for outcome in outcomes if outcome.question == "When does the library open?"] == [

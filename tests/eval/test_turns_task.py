@@ -7,17 +7,14 @@ from data.example import Example
 from eval.evaluated_model import EvaluatedModel
 from eval.tasks.turns import Turns
 from resonance.chat_template import Message, Window
+from tests.eval.conftest import run_task, values
 
 Models = Callable[[str], EvaluatedModel]
 TASK = Turns(turns=(0, 2, 40), questions=6, max_new_tokens=4, seed=0)
 
 
-def ignore(_done: int) -> None:
-    """For tests that do not watch the progress."""
-
-
 def scores(task: Turns, model: EvaluatedModel, examples: list[Example]) -> dict[str, float]:
-    return {name: metric.score().value for name, metric in task.run(model, examples, ignore).metrics.items()}
+    return values(run_task(task, model, examples))
 
 
 def test_a_model_that_knows_single_turns_only_answers_at_first_and_no_longer_later(
@@ -40,19 +37,14 @@ def test_history_is_kept_as_far_as_the_server_keeps_it(model: Models, examples: 
 
 
 def test_the_same_questions_are_asked_after_each_number_of_turns(model: Models, examples: list[Example]) -> None:
-    done: list[int] = []
-    result = TASK.run(model("fresh"), examples, done.append)
-    asked = [[a.question for a in result.answers if a.family == f"after {count} turns"] for count in (0, 2, 40)]
+    records = run_task(TASK, model("fresh"), examples).records
+    asked = [[r.question for r in records if r.group == f"after {count} turns"] for count in (0, 2, 40)]
     assert asked[0] == asked[1] == asked[2]
     assert len(set(asked[0])) == 6
-    assert sum(done) == TASK.size(examples) == 18
 
 
-def test_conversations_of_several_turns_and_those_with_a_text_are_not_asked(
-    model: Models, examples: list[Example]
-) -> None:
+def test_conversations_of_several_turns_and_those_with_a_text_are_not_asked(examples: list[Example]) -> None:
     longer = Example((*examples[0].messages, *examples[1].messages))
     reading = Example((Message("user", "What colour is it?", "It is red."), Message("assistant", "red")))
-    result = TASK.run(model("fresh"), [longer, reading, examples[0]], ignore)
-    assert {metric.n for metric in result.metrics.values()} == {0}
-    assert "1 of 3 test examples have one turn" in result.notes[0]
+    questions = {item.text for item in TASK.items([longer, reading, *examples[:2]])}
+    assert questions == {f"{example.prompt[-1].content}\n{example.answer}" for example in examples[:2]}
