@@ -27,6 +27,7 @@ NULLABLE = (
     "trainer.gradient_clip_val",
     "callbacks.early_stopping.patience",
 )
+NEWER = {"model": ("induction_heads",), "save": ("monitor", "mode")}  # keys that older runs lack, by section
 RANGES = {
     "seed": _SEED,
     "batch.size": _COUNT,
@@ -67,6 +68,9 @@ def check_ranges(config: DictConfig) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not is_valid(value):
             raise ConfigError(f"{key} must be {description}, not {'null' if value is None else repr(value)}.")
+    mode = config.save.get("mode", "min")
+    if mode not in ("min", "max"):
+        raise ConfigError(f"save.mode must be min or max, not {mode!r}.")
     name = config.run
     if name is not None and (not str(name).strip(".") or any(mark in str(name) for mark in "/\\\0")):
         raise ConfigError(f"run must be the name of a folder, without slashes, not {name!r}.")
@@ -80,9 +84,8 @@ def check_keys(config: DictConfig) -> None:
     known = compose("train")
     _check_known(config, known, "", optional=("adapter", "callbacks", "logger", "loss"))
     for section in ("batch", "loss", "save", "model", "template"):
-        if section in config:  # older runs lack newer keys
-            newer = ("induction_heads",) if section == "model" else ()
-            _check_known(config[section], known[section], f"{section}.", optional=newer)
+        if section in config:
+            _check_known(config[section], known[section], f"{section}.", optional=NEWER.get(section, ()))
 
 
 def _check_known(node: DictConfig, known: DictConfig, prefix: str, *, optional: tuple[str, ...]) -> None:

@@ -21,6 +21,7 @@ from train.allocator import keep_freed_memory
 from train.callbacks.graceful_stop import GracefulStop, StoppedBySignal, explain_stop
 from train.callbacks.metrics_csv import MetricsCSV
 from train.callbacks.run_folder import RunFolder
+from train.callbacks.scores import VALIDATION_LOSS, check_monitor
 from train.checkpointing import saved_step
 from train.folder_lock import disk_errors, locked_folder
 from train.losses import SampledSoftmax
@@ -87,6 +88,7 @@ def train(spec: RunSpec) -> None:
     data.setup()
     train_yaml = OmegaConf.to_yaml(config)
     metadata = with_history(_metadata(config, initial, data, train_yaml), spec)
+    monitor = str(config.save.get("monitor", VALIDATION_LOSS))  # older runs have no such key
     writer = RunFolder(
         folder,
         template.tokenizer,
@@ -94,8 +96,11 @@ def train(spec: RunSpec) -> None:
         train_yaml,
         every_n_steps=config.save.every_n_steps,
         best=config.save.best,
+        monitor=monitor,
+        mode=config.save.get("mode", "min"),
     )
     callbacks = [MetricsCSV(folder), *make_callbacks(config), writer, GracefulStop(writer.interrupt)]
+    check_monitor(monitor, callbacks)
     settings = recorded_settings(spec)
     trainer: Trainer = complete(config, "trainer", folder=folder, callbacks=callbacks, data=data, **settings)
     if spec.state is not None and (reason := nothing_to_do(spec, done, trainer.max_steps)) is not None:
@@ -130,7 +135,10 @@ def train(spec: RunSpec) -> None:
             trainer.fit(module, datamodule=data, ckpt_path=spec.state, weights_only=True)
         if trainer.is_global_zero:
             console.print(f"[bold]{folder}[/]  {trainer.global_step} steps, {module.tokens_seen:,} tokens")
-            console.print(_served_weights(Checkpoint.open(folder).metadata), highlight=False, markup=False)
+            served = Checkpoint.open(folder).metadata
+            console.print(_served_weights(served), highlight=False, markup=False)
+            if config.save.best and served.weights != "best":
+                console.print(f"{monitor} was never measured, so these are the newest.", highlight=False, markup=False)
 
 
 def _softmax(config: DictConfig, data: SFTDataModule, model: GPT2) -> SampledSoftmax | None:
@@ -140,9 +148,10 @@ def _softmax(config: DictConfig, data: SFTDataModule, model: GPT2) -> SampledSof
 
 def _served_weights(metadata: Metadata) -> str:
     """A sentence on which weights the run's folder serves, and which are in `last/`."""
+    name = VALIDATION_LOSS if metadata.monitor is None else metadata.monitor.name
 
     def describe(step: int, value: float | None) -> str:
-        return f"step {step}" + ("" if value is None else f" (val/loss {value:.4f})")
+        return f"step {step}" + ("" if value is None else f" ({name} {value:.4f})")
 
     best = ", the best" if metadata.weights == "best" else ""
     served = describe(metadata.steps, metadata.monitor and metadata.monitor.value)

@@ -2,9 +2,9 @@
 
 from lightning.pytorch.callbacks import EarlyStopping
 
-from train.callbacks.run_folder import MONITOR
+from train.callbacks.scores import VALIDATION_LOSS
 
 
 def early_stopping(*, patience: int | None, min_delta: float) -> EarlyStopping | None:
-    """Lightning's callback on the run's monitored score; None without a patience."""
-    return None if patience is None else EarlyStopping(MONITOR, patience=patience, min_delta=min_delta)
+    """Lightning's callback on the validation loss; None without a patience."""
+    return None if patience is None else EarlyStopping(VALIDATION_LOSS, patience=patience, min_delta=min_delta)

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 
 from resonance.atomic_files import write_text_atomically
 from train.callbacks.samples import data_of
+from train.callbacks.scores import callbacks_of, declared_names, scores_at_this_step
 from train.callbacks.throughput import Throughput, logged_every
 from train.sft_module import Batch, SFTModule
 
@@ -20,11 +21,13 @@ class MetricsCSV(Callback):
 
     `epoch` is that of the step's last micro-batch, from 0; `train/loss` is the step's mean over supervised tokens;
     `grad_norm` is before clipping; `tokens_per_s` counts tokens without padding since the previous row; `seconds`
-    counts from the start of this process's training. A resumed run replaces the rows after its checkpoint's step.
+    counts from the start of this process's training; the scores of callbacks follow. A resumed run replaces the rows
+    after its checkpoint's step.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "metrics.csv"
+        self._columns: Sequence[str] = COLUMNS
         self._pending: dict[str, float | int] | None = None
         self._throughput = Throughput()
         self._logged_step = 0
@@ -37,7 +40,11 @@ class MetricsCSV(Callback):
         self._epoch_length = data_of(trainer).epoch_length
         if trainer.is_global_zero:
             kept = [row for row in read_metrics(self._path) if int(row["step"]) <= trainer.global_step]
-            lines = [",".join(COLUMNS), *(",".join(row[name] for name in COLUMNS) for row in kept)]
+            earlier = [name for row in kept[:1] for name in row]
+            names = declared_names(callbacks_of(trainer))
+            self._columns = tuple(dict.fromkeys((*COLUMNS, *earlier, *names)))
+            rows = ([row.get(name, "") for name in self._columns] for row in kept)
+            lines = [",".join(self._columns), *(",".join(row) for row in rows)]
             write_text_atomically(self._path, "\n".join(lines) + "\n")
 
     def on_train_batch_end(
@@ -52,10 +59,10 @@ class MetricsCSV(Callback):
         self._row(trainer, pl_module)["val/loss"] = float(trainer.callback_metrics["val/loss"])
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
-        self._flush(trainer)  # the last step's validation, if any, is over
+        self._flush(trainer, pl_module)  # the last step's validation and evaluation, if any, are over
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._flush(trainer)
+        self._flush(trainer, pl_module)
 
     def _row(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | int]:
         """The row of the present step; it stays pending until the step's validation is over."""
@@ -74,7 +81,10 @@ class MetricsCSV(Callback):
             }
         return self._pending
 
-    def _flush(self, trainer: Trainer) -> None:
+    def _flush(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        scores = scores_at_this_step(trainer)
+        if scores and (self._pending is not None or trainer.global_step > self._logged_step):
+            self._row(trainer, pl_module).update(scores)
         row, self._pending = self._pending, None
         if row is None:
             return
@@ -84,7 +94,7 @@ class MetricsCSV(Callback):
         if trainer.is_global_zero:
             with self._path.open("a", newline="", encoding="utf-8") as file:
                 csv.writer(file, lineterminator="\n").writerow(
-                    [repr(row[name]) if name in row else "" for name in COLUMNS]
+                    [repr(row[name]) if name in row else "" for name in self._columns]
                 )
 
 
@@ -94,4 +104,4 @@ def read_metrics(path: Path) -> Sequence[Mapping[str, str]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if None not in row.values()]
-    return rows if all(name in COLUMNS for row in rows[:1] for name in row) else []
+    return rows if rows and all(name in rows[0] for name in COLUMNS) else []

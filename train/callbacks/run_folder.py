@@ -11,18 +11,18 @@ from lightning.pytorch.callbacks import Callback
 
 from resonance.atomic_files import replace_folder, write_text_atomically
 from resonance.checkpoint import METADATA_FILE, MODEL_FILE, STATE_FILE, TRAIN_FILE, Checkpoint
+from resonance.hydra_config import ConfigError, nearest
 from resonance.metadata import LAST_FOLDER, LastWeights, Metadata, Monitor
 from resonance.tokenizer import Tokenizer
+from train.callbacks.scores import VALIDATION_LOSS, callbacks_of, declared_names, scores_at_this_step
 from train.checkpointing import align_to_step
 from train.non_finite import check_weights
 from train.sft_module import Batch, SFTModule
 
-MONITOR = "val/loss"  # selects the best weights of a run, and the best run
-
 
 @dataclass(frozen=True, slots=True)
-class Validation:
-    """A validation's step and its monitored score."""
+class Measured:
+    """A monitored score and its step."""
 
     step: int
     value: float
@@ -31,8 +31,9 @@ class Validation:
 class RunFolder(Callback):
     """Saves the config when training starts, `last.ckpt` every `every_n_steps`, and the best (or newest) weights.
 
-    The newest weights go into `last/` when the run ends or is interrupted. All writes are atomic. States are saved
-    between two steps, after the validation of a step if any, so that a resumed run neither repeats nor skips anything.
+    `monitor` names the score that selects the best weights; `mode` says whether less (min) or more (max) is better. The
+    newest weights go into `last/` when the run ends or is interrupted. All writes are atomic. States are saved between
+    two steps, after the validation of a step if any, so that a resumed run neither repeats nor skips anything.
     """
 
     def __init__(
@@ -44,15 +45,18 @@ class RunFolder(Callback):
         *,
         every_n_steps: int,
         best: bool,
+        monitor: str = VALIDATION_LOSS,
+        mode: str = "min",
     ) -> None:
         self._folder, self._tokenizer, self._metadata = folder, tokenizer, metadata
         self._train_yaml = train_yaml
         self._every, self._best = every_n_steps, best
+        self._monitor, self._mode = monitor, mode
         self._resume: Mapping[str, object] | None = None
         self._started = time.perf_counter()
         self._saved_step = 0
-        self._served: Validation | None = None  # of the weights on disk
-        self._validated: Validation | None = None  # the newest one
+        self._served: Measured | None = None  # of the weights on disk
+        self._measured: Measured | None = None  # the newest one
         self._served_step = -1  # of the weights on disk, if this process wrote them
         self._last = metadata.last  # the weights in last/
 
@@ -81,18 +85,24 @@ class RunFolder(Callback):
             )
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        self._select_by_callbacks_score(trainer, pl_module)  # the last step's evaluation, if any, is over
         if trainer.global_step > self._saved_step and trainer.global_step % self._every == 0:
             self.save(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if MONITOR not in trainer.callback_metrics:
+        declared = declared_names(callbacks_of(trainer))
+        if self._monitor in declared:
             return
-        self._validated = Validation(trainer.global_step, float(trainer.callback_metrics[MONITOR]))
-        if not self._best or self._served is None or self._validated.value < self._served.value:
-            self._served = self._validated
-            self._save_weights(trainer, pl_module)
+        if self._monitor not in trainer.callback_metrics:
+            names = sorted({*trainer.callback_metrics, *declared})
+            raise ConfigError(
+                f"save.monitor is {self._monitor!r}, which was not logged by the first validation; "
+                f"{nearest(self._monitor, names)}"
+            )
+        self._select(trainer, pl_module, float(trainer.callback_metrics[self._monitor]))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._select_by_callbacks_score(trainer, pl_module)
         # For Lightning the epoch is the run. If a callback stops it within a step, the earlier state stays.
         if (trainer.fit_loop.total_batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             self.save(trainer, pl_module)
@@ -102,11 +112,13 @@ class RunFolder(Callback):
         align_to_step(checkpoint["loops"]["fit_loop"])
 
     def state_dict(self) -> dict[str, object]:
-        return {"served": self._served and [self._served.step, self._served.value]}
+        served = self._served and [self._served.step, self._served.value]
+        return {"served": served, "monitor": [self._monitor, self._mode]}
 
     def load_state_dict(self, state_dict: dict[str, object]) -> None:
         served = state_dict["served"]
-        self._served = Validation(*served) if isinstance(served, list) else None
+        same = state_dict.get("monitor", [VALIDATION_LOSS, "min"]) == [self._monitor, self._mode]
+        self._served = Measured(*served) if same and isinstance(served, list) else None
 
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the state, and the weights unless validation selects them. Call it between two steps."""
@@ -120,6 +132,20 @@ class RunFolder(Callback):
         self.save(trainer, pl_module)
         self._save_last(trainer, pl_module, "interrupted")
 
+    def _select_by_callbacks_score(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Select by the monitored score if a callback measured it after the last step."""
+        value = scores_at_this_step(trainer).get(self._monitor)
+        if value is not None and self._present_score(trainer) is None:
+            self._select(trainer, pl_module, value)
+
+    def _select(self, trainer: Trainer, pl_module: LightningModule, value: float) -> None:
+        """Save the present weights if their score is the best so far, or if the newest weights are served."""
+        self._measured = Measured(trainer.global_step, value)
+        best = None if self._served is None else Monitor(self._monitor, self._served.value, self._mode)
+        if not self._best or Monitor(self._monitor, value, self._mode).better_than(best):
+            self._served = self._measured
+            self._save_weights(trainer, pl_module)
+
     def _save_last(self, trainer: Trainer, pl_module: LightningModule, ended: str) -> None:
         """Write the newest weights into `last/`, and record them beside the served weights."""
         assert isinstance(pl_module, SFTModule)
@@ -131,7 +157,7 @@ class RunFolder(Callback):
             self._metadata,
             steps=trainer.global_step,
             tokens_seen=pl_module.tokens_seen,
-            monitor=None if value is None else Monitor(MONITOR, value),
+            monitor=None if value is None else Monitor(self._monitor, value, self._mode),
             weights="last",
             training=self._training(ended),
         )
@@ -156,9 +182,9 @@ class RunFolder(Callback):
         return {**self._metadata.training, "duration_s": duration, "ended": ended}
 
     def _present_score(self, trainer: Trainer) -> float | None:
-        """The monitored score of the present weights; None if they were not validated."""
-        validated = self._validated
-        return validated.value if validated is not None and validated.step == trainer.global_step else None
+        """The monitored score of the present weights; None if it was not measured."""
+        measured = self._measured
+        return measured.value if measured is not None and measured.step == trainer.global_step else None
 
     def _save_weights(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, SFTModule)
@@ -170,7 +196,7 @@ class RunFolder(Callback):
                 self._metadata,
                 steps=trainer.global_step,
                 tokens_seen=pl_module.tokens_seen,
-                monitor=None if value is None else Monitor(MONITOR, value),
+                monitor=None if value is None else Monitor(self._monitor, value, self._mode),
                 weights="best" if self._best and value is not None else "last",
                 last=self._last,
                 training=self._training("unfinished"),

@@ -1,0 +1,66 @@
+"""Scores that callbacks measure during training, for `metrics.csv`, the loggers and the choice of the best weights."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, cast, runtime_checkable
+
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
+
+from resonance.hydra_config import ConfigError, nearest
+
+VALIDATION_LOSS = "val/loss"
+DECLARED_PREFIXES = ("val", "eval")  # names with other prefixes may be logged by a callback that declares nothing
+
+
+@runtime_checkable
+class ScoreSource(Protocol):
+    """A callback that measures scores of the present weights on its own schedule, the same on all ranks.
+
+    It measures after a step and before the next one begins, so that a score belongs to the weights of its step.
+    """
+
+    @property
+    def score_names(self) -> Sequence[str]:
+        """The names of all scores that it may measure, such as `eval/instruct.exact_match`."""
+        ...
+
+    @property
+    def score_step(self) -> int:
+        """The step of `scores`; 0 before the first."""
+        ...
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """The scores at `score_step`; a name is absent where there was nothing to measure."""
+        ...
+
+
+def declared_names(callbacks: Sequence[Callback]) -> list[str]:
+    """The names of the scores that the callbacks declare."""
+    return [name for callback in callbacks if isinstance(callback, ScoreSource) for name in callback.score_names]
+
+
+def callbacks_of(trainer: Trainer) -> Sequence[Callback]:
+    """The run's callbacks."""
+    return cast(Sequence[Callback], trainer.callbacks)  # pyright: ignore[reportAttributeAccessIssue]  # set by Lightning
+
+
+def scores_at_this_step(trainer: Trainer) -> dict[str, float]:
+    """The scores that were measured after the last step."""
+    sources = [callback for callback in callbacks_of(trainer) if isinstance(callback, ScoreSource)]
+    current = [source.scores for source in sources if source.score_step == trainer.global_step]
+    return {name: value for scores in current for name, value in scores.items()}
+
+
+def check_monitor(monitor: str, callbacks: Sequence[Callback]) -> None:
+    """Raise ConfigError for a `save.monitor` that no callback can measure."""
+    names = [VALIDATION_LOSS, *declared_names(callbacks)]
+    if monitor in names or monitor.partition("/")[0] not in DECLARED_PREFIXES:
+        return
+    raise ConfigError(f"save.monitor is {monitor!r}, which nothing in this run measures; {_suggestion(monitor, names)}")
+
+
+def _suggestion(monitor: str, names: Sequence[str]) -> str:
+    if monitor.startswith("eval/") and len(names) == 1:
+        return "callbacks=evaluate measures scores of tasks, such as eval/instruct.exact_match."
+    return nearest(monitor, names)
