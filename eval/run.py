@@ -1,5 +1,6 @@
 """The entry point of `resonance eval`."""
 
+import logging
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from eval import EvalError
 from eval.dataset import load_test_split, subsample
 from eval.evaluate import AddProgress, Advance, Evaluation, ScoreRow, compare, evaluate
 from eval.evaluated_model import UNTRAINED, EvaluatedModel, untrained
+from eval.paired import with_pairs
 from eval.records import records_path, write_records
 from eval.report.html import html_report
 from eval.report.table import answer_table, score_table
@@ -29,6 +31,7 @@ _PIPED_WIDTH = 160  # columns, where the output is no terminal
 
 def main(overrides: list[str]) -> None:
     """Evaluate a checkpoint and those to compare it with; `configs/eval.yaml` has the keys."""
+    logging.getLogger("stamina").setLevel(logging.ERROR)  # its warnings of repeated requests break the progress bars
     console = Console()
     if not console.is_terminal:
         console = Console(width=_PIPED_WIDTH)
@@ -48,6 +51,7 @@ def main(overrides: list[str]) -> None:
         for other in others:
             with _open(other, checkpoint) as (label, opened):
                 evaluations.append(_evaluate(config, label, opened, tasks, examples, add_progress))
+        evaluations = with_pairs(evaluations, tasks, add_progress)
 
     rows = compare(evaluations, seed=config.seed)
     _print(console, evaluations, rows)
