@@ -12,7 +12,7 @@ from resonance.atomic_files import write_text_atomically
 
 Scores = dict[str, ScoreJson | dict[str, ScoreJson]]
 
-EVAL_FILE, REPORT_FILE = "eval.json", "report.html"
+EVAL_FILE, REPORT_FILE, MARKDOWN_FILE = "eval.json", "report.html", "report.md"
 
 
 def scores_of(result: Result, *, seed: int = 0) -> Scores:

@@ -18,9 +18,12 @@ from eval.evaluate import AddProgress, Advance, Evaluation, ScoreRow, compare, e
 from eval.evaluated_model import UNTRAINED, EvaluatedModel, untrained
 from eval.paired import with_pairs
 from eval.records import records_path, write_records
+from eval.report.contents import Report
 from eval.report.html import html_report
+from eval.report.markdown import markdown_report
 from eval.report.table import answer_table, score_table
-from eval.results import REPORT_FILE, headline_of, scores_of, write_eval_json
+from eval.report.training import read_curves
+from eval.results import MARKDOWN_FILE, REPORT_FILE, headline_of, scores_of, write_eval_json
 from eval.tasks.base import Task
 from resonance.atomic_files import write_text_atomically
 from resonance.checkpoint import METADATA_FILE, Checkpoint
@@ -134,7 +137,7 @@ def _save(
     evaluations: Sequence[Evaluation],
     rows: Sequence[ScoreRow],
 ) -> None:
-    """Write `eval.json` and `report.html`; without `out`, record the scores in the checkpoint too."""
+    """Write `eval.json` and the reports; without `out`, record the scores in the checkpoint too."""
     if config.out is None and not (checkpoint.folder / METADATA_FILE).is_file():
         console.print(f"{checkpoint.name} is not a run of ours, so nothing was written; out=FOLDER keeps the scores.")
         return
@@ -145,9 +148,18 @@ def _save(
         write_records(records_path(folder, task), result.records)
     scores = {task: scores_of(result, seed=config.seed) for task, result in evaluations[0].results.items()}
     path = write_eval_json(folder, checkpoint.name, now, scores)
-    write_text_atomically(
-        folder / REPORT_FILE, html_report(_facts(checkpoint, evaluations[0].precision, now), evaluations, rows)
+    report = Report(
+        checkpoint.name,
+        now,
+        _facts(checkpoint, evaluations[0].precision, now),
+        evaluations,
+        rows,
+        seed=config.seed,
+        data=checkpoint.metadata.data,
+        curves=read_curves(checkpoint.folder),
     )
+    write_text_atomically(folder / REPORT_FILE, html_report(report))
+    write_text_atomically(folder / MARKDOWN_FILE, markdown_report(report))
     if config.out is None:
         checkpoint.record_scores({task: headline_of(scores) for task, scores in scores.items() if scores})
     console.print(f"Scores: {path}\nReport: {folder / REPORT_FILE}", soft_wrap=True, highlight=False)

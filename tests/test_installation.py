@@ -78,6 +78,7 @@ def test_the_wheel_holds_configs_corpora_kernels_and_the_page(wheel: Path) -> No
     for pattern in (
         "configs/**/*.yaml",
         "eval/corpora/**/*.*",
+        "eval/report/templates/*",
         "resonance/engine/kernels/csrc/*",
         "serve/web/dist/**/*.*",
     ):

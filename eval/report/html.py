@@ -1,165 +1,218 @@
-"""`report.html`: the scores as one self-contained page."""
+"""The report: one HTML page without further files, so that it can be sent or archived.
 
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+The page carries a policy that forbids everything but its own style and script, so that nothing in a model's answer can
+load or run anything. `templates/` holds the page, its style and its script.
+"""
 
-from eval.evaluate import Evaluation, ScoreRow
-from eval.report.charts import bar_chart
-from eval.report.table import format_difference, format_score, row_texts, section_title, title, verdict
-from eval.tasks.base import Record
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 
-_MISTAKES_PER_FAMILY = 3
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1d2433; --soft: #667085; --line: #d9dee7; --page: #fff;
-        --a: #3b6fd8; --b: #a9b4c6; --c: #d8963b; --d: #5aa17f; --e: #8a63c9; --f: #c75b7a;
-        --good: #1a7f4b; --bad: #b93a32; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e7eaf0; --soft: #98a2b3; --line: #333c4d; --page: #151a23; --a: #7aa2f7; --b: #5c6880;
-          --good: #5fc18f; --bad: #ef7f76; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
-       max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-th { color: var(--soft); font-weight: 600; }
-td.number, th.number { text-align: right; white-space: nowrap; }
-td.text { white-space: pre-wrap; overflow-wrap: anywhere; }
-tr.group th { color: var(--ink); padding-top: 1rem; }
-.better { color: var(--good); } .worse { color: var(--bad); } .even, p.note { color: var(--soft); }
-svg { width: 100%; height: auto; font-size: 12px; } svg text { fill: var(--ink); }
-svg .tick { fill: var(--soft); font-size: 10px; }
-.grid { stroke: var(--line); } .whisker { stroke: var(--ink); opacity: .6; }
-.series-0 { fill: var(--a); background: var(--a); } .series-1 { fill: var(--b); background: var(--b); }
-.series-2 { fill: var(--c); background: var(--c); } .series-3 { fill: var(--d); background: var(--d); }
-.series-4 { fill: var(--e); background: var(--e); } .series-5 { fill: var(--f); background: var(--f); }
-.key { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px; margin: 0 .3rem 0 1rem; }
-""".strip()
+from eval.anchors import anchors_for
+from eval.report import views
+from eval.report.breakdowns import Breakdown, by_length, by_turns, paired_outcomes
+from eval.report.charts import SERIES, Line, Point, key_mark, line_chart, nice_ticks
+from eval.report.contents import Report
+from eval.report.items import item_list
+from eval.report.table import format_score, format_value
+from eval.report.training import Curve
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_LOG_FROM = 10.0  # the ratio of a curve's extremes from which its axis is logarithmic
 
 
-def html_report(facts: Mapping[str, str], evaluations: Sequence[Evaluation], rows: Sequence[ScoreRow]) -> str:
-    """The page: `facts` about the evaluation, scores, bars by family, answers and mistakes."""
-    heading = f"Evaluation of {evaluations[0].label}"
-    labels = [evaluation.label for evaluation in evaluations]
-    notes = [
-        f"{evaluation.label}: {note}"
-        for evaluation in evaluations
-        for result in evaluation.results.values()
-        for note in result.notes
-    ] + [
-        f"{evaluation.label}: {task} did not run: {result.error}"
-        for evaluation in evaluations
-        for task, result in evaluation.results.items()
-        if result.error is not None
-    ]
-    body = [
-        f"<h1>{escape(heading)}</h1>",
-        _table((), ([_cell(name), _cell(value)] for name, value in facts.items())),
-        *(f'<p class="note">{escape(note)}</p>' for note in notes),
-        "<h2>Scores</h2>",
-        _score_table(labels, rows),
-        *_charts(labels, rows),
-        *_samples(evaluations),
-        *_mistakes(evaluations[0]),
-    ]
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(heading)}</title>\n<style>\n{_STYLE}\n</style></head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body>\n</html>\n"
+def html_report(report: Report) -> str:
+    """The page's text."""
+    outcomes = paired_outcomes(report.evaluations)
+    items = item_list(report.evaluations, outcomes)
+    indices = {task: index for index, task in enumerate(items.tasks)}
+    style, script = _file("report.css"), _file("report.js")
+    view: dict[str, object] = {
+        "heading": f"Evaluation of {report.checkpoint}",
+        "lead": f"{report.created_at:%Y-%m-%d %H:%M} UTC · " + " · ".join(report.evaluations[0].results),
+        "policy": f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; "
+        "form-action 'none'",
+        "style": Markup(style),
+        "script": Markup(script),
+        "labels": report.labels,
+        "marks": [key_mark(series) for series in range(len(report.labels))],
+        "marks_all": [key_mark(series) for series in range(SERIES)],
+        "tiles": views.tiles(report),
+        "notes": report.notes,
+        "failures": report.failures,
+        "scores": views.score_tables(report, parts=False),
+        "parts": views.score_tables(report, parts=True),
+        "figures": [
+            _figure(breakdown, report.labels)
+            for breakdown in (*by_turns(report.rows), *by_length(report.evaluations, seed=report.seed))
+        ],
+        "pairs": views.pair_tables(report, outcomes, indices),
+        "pair_items": views.pair_items(report, outcomes),
+        "extremes": views.extremes(report),
+        "samples": views.samples(report),
+        "items": items,
+        "curves": _curves(report.curves),
+        "contamination": None,
+        "anchors": _anchors(report),
+        "facts": [*report.facts.items(), *_common_provenance(report)],
+        "provenance": _provenance(report),
+        "settings": _settings(report),
+    }
+    return _environment().get_template("report.html").render(view | {"sections": _sections(view)})
+
+
+def _sections(view: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Anchor and name of each section that the page has."""
+    has_items = bool(getattr(view["items"], "count", 0))
+    there: Sequence[tuple[str, str, object]] = (
+        ("scores", "Scores", True),
+        ("parts", "Families", view["parts"]),
+        ("lengths", "Turns and lengths", view["figures"]),
+        ("pairs", "Wins and losses", view["pairs"]),
+        ("answers", "Answers", view["extremes"] or view["samples"]),
+        ("items", "All items", has_items),
+        ("training", "Training", view["curves"]),
+        ("contamination", "Contamination", view["contamination"]),
+        ("published", "Published", view["anchors"]),
+        ("provenance", "Provenance", True),
     )
+    return [(anchor, name) for anchor, name, present in there if present]
 
 
-def _score_table(labels: Sequence[str], rows: Sequence[ScoreRow]) -> str:
-    heads = [_cell("score", tag="th"), _cell("n", "number", tag="th"), _cell(labels[0], "number", tag="th")]
-    for label in labels[1:]:
-        heads += [_cell(label, "number", tag="th"), _cell("lead over it", "number", tag="th")]
-    lines: list[list[str]] = []
-    section = None
-    for row in rows:
-        if (row.task, row.group) != section:
-            section = (row.task, row.group)
-            lines.append([f'<th colspan="{len(heads)}">{escape(section_title(row))}</th>'])
-        name, *numbers = row_texts(row)
-        cells = [_cell(name), *(_cell(number, "number") for number in numbers)]
-        for score, difference in zip(row.scores[1:], row.differences, strict=True):
-            cells.append(_cell(format_score(score, share=row.share), "number"))
-            cells.append(_cell(format_difference(difference, share=row.share), f"number {verdict(row, difference)}"))
-        lines.append(cells)
-    note = (
-        "In brackets: 95% intervals (Wilson for exact matches, else a bootstrap over items). Leads are "
-        "paired by item, with McNemar's or the bootstrap's p-value; families' are adjusted (Holm)."
-    )
-    return _table(heads, lines) + f'<p class="note">{note}</p>'
-
-
-def _charts(labels: Sequence[str], rows: Sequence[ScoreRow]) -> list[str]:
-    """One chart per group of shares."""
-    parts: list[str] = []
-    groups = {(row.task, row.group): section_title(row) for row in rows if row.group is not None and row.share}
-    keys = "".join(f'<span class="key series-{i}"></span>{escape(label)}' for i, label in enumerate(labels))
-    for group in sorted(groups, key=str):
-        chart = bar_chart([row for row in rows if (row.task, row.group) == group], labels, title=groups[group])
-        parts.append(f"<h2>{escape(groups[group])}</h2>\n<p>{keys}</p>\n{chart}")
-    return parts
-
-
-def _samples(evaluations: Sequence[Evaluation]) -> list[str]:
-    """All checkpoints' answers to prompts without an expected answer, side by side."""
-    parts: list[str] = []
-    for task, result in evaluations[0].results.items():
-        asked = [record for record in result.records if record.answer is not None and record.expected is None]
-        if not asked:
-            continue
-        heads = [_cell("prompt", tag="th"), *(_cell(each.label, tag="th") for each in evaluations)]
-        answers = [{record.item: record.answer for record in each.results[task].records} for each in evaluations]
-        lines = [
-            [_cell(record.question, "text"), *(_cell(given.get(record.item) or "", "text") for given in answers)]
-            for record in asked
+def _figure(breakdown: Breakdown, labels: Sequence[str]) -> dict[str, object]:
+    lines: list[Line] = []
+    for series, label in enumerate(labels):
+        points = [
+            Point(x, score.value, *score.ci95, f"{label}, {text}: {format_score(score, share=True)}, n = {score.n}")
+            for x, text, scores in breakdown.points
+            if (score := scores[series]) is not None
         ]
-        parts.append(f"<h2>{escape(title(task))}</h2>\n" + _table(heads, lines))
-    return parts
+        lines.append(Line(label, points, series, markers=True))
+    described = "; ".join(
+        f"{text}: " + ", ".join(format_score(score, share=True) for score in scores)
+        for _, text, scores in breakdown.points
+    )
+    chart = line_chart(
+        lines,
+        description=f"{breakdown.title}. {described}",
+        x_ticks=[(x, text) for x, text, _ in breakdown.points],
+        y_range=(0.0, 1.0),
+        y_text=lambda value: f"{100 * value:.0f}%",
+    )
+    return {"title": breakdown.title, "subtitle": breakdown.subtitle, "chart": chart}
 
 
-def _mistakes(evaluation: Evaluation) -> list[str]:
-    """A few wrong answers per family."""
-    parts: list[str] = []
-    for task, result in evaluation.results.items():
-        chosen = list(_first_mistakes(result.records))
-        if chosen:
-            heads = [_cell(head, tag="th") for head in ("family", "question", "answer", "expected")]
-            lines = [
-                [
-                    _cell(each.group or ""),
-                    *(_cell(text or "", "text") for text in (each.question, each.answer, each.expected)),
-                ]
-                for each in chosen
-            ]
-            parts.append(f"<h2>{escape(title(task))}: some mistakes</h2>\n" + _table(heads, lines))
-    return parts
+def _curves(curves: Sequence[Curve]) -> list[dict[str, object]]:
+    """Charts of losses, of the learning rate, and of each score measured during training."""
+    by_name = {curve.name: curve for curve in curves}
+    groups = [
+        ("Loss", [by_name[name] for name in ("train/loss", "val/loss") if name in by_name]),
+        ("Learning rate", [by_name["lr"]] if "lr" in by_name else []),
+        *((name.removeprefix("eval/"), [curve]) for name, curve in by_name.items() if name.startswith("eval/")),
+    ]
+    return [_curve_chart(title, [curve for curve in group if curve.points]) for title, group in groups if group]
 
 
-def _first_mistakes(records: Iterable[Record]) -> Iterable[Record]:
-    seen: dict[str | None, int] = {}
-    wrong = sorted((each for each in records if each.correct is False), key=lambda each: each.group or "")
-    for each in wrong:
-        seen[each.group] = seen.get(each.group, 0) + 1
-        if seen[each.group] <= _MISTAKES_PER_FAMILY:
-            yield each
+def _curve_chart(title: str, curves: Sequence[Curve]) -> dict[str, object]:
+    values = [value for curve in curves for _, value in curve.points]
+    steps = [step for curve in curves for step, _ in curve.points]
+    low, high = min(values), max(values)
+    logarithmic = low > 0 and high / low >= _LOG_FROM and title == "Loss"
+    last = ", ".join(f"{curve.name} {curve.points[-1][1]:.4g}" for curve in curves)
+    ticks = [(float(step), f"{step:,.0f}") for step in nice_ticks(min(steps), max(steps), 5)]
+    chart = line_chart(
+        [
+            Line(curve.name, [Point(float(step), value) for step, value in curve.points], series)
+            for series, curve in enumerate(curves)
+        ],
+        description=f"{title} over {len(set(steps))} logged steps; at the end {last}",
+        x_ticks=ticks,
+        y_range=(low if logarithmic else min(0.0, low), high if high > low else low + 1),
+        y_text=lambda value: f"{value:.4g}",
+        logarithmic=logarithmic,
+    )
+    scale = ", logarithmic" if logarithmic else ""
+    subtitle = f"by optimiser step{scale}; at the end {last}"
+    return {"title": title, "subtitle": subtitle, "chart": chart, "labels": [curve.name for curve in curves]}
 
 
-def _table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    head = f"<thead><tr>{''.join(heads)}</tr></thead>" if heads else ""
-    body = "\n".join(f"<tr{_group(cells)}>{''.join(cells)}</tr>" for cells in lines)
-    return f'<div class="scroll"><table>{head}<tbody>\n{body}\n</tbody></table></div>'
+def _anchors(report: Report) -> dict[str, object] | None:
+    """The published figures of the scores that were measured."""
+    rows: list[list[str]] = []
+    for row in report.rows:
+        for anchor in anchors_for(row.task, row.name, report.data) if row.group is None else ():
+            value = format_value(anchor.value, share=anchor.share)
+            if anchor.high is not None:
+                value += f" to {format_value(anchor.high, share=anchor.share)}"
+            rows.append([row.task, anchor.model, f"{anchor.metric}: {value}", anchor.protocol, anchor.source])
+    return _table("Published figures", ("benchmark", "model", "published", "protocol", "source"), rows)
 
 
-def _group(cells: Sequence[str]) -> str:
-    return ' class="group"' if len(cells) == 1 else ""
+def _common_provenance(report: Report) -> list[tuple[str, str]]:
+    """The fields of provenance that all tasks share."""
+    entries = [*report.provenance.values()]
+    return [
+        (_field(name), _text(value))
+        for name, value in (entries[0] if entries else {}).items()
+        if name != "settings" and all(entry.get(name) == value for entry in entries)
+    ]
 
 
-def _cell(text: str, classes: str = "", *, tag: str = "td") -> str:
-    attribute = f' class="{classes}"' if classes else ""
-    return f"<{tag}{attribute}>{escape(text)}</{tag}>"
+def _provenance(report: Report) -> dict[str, object] | None:
+    """The fields of provenance that differ by task."""
+    common = {name for name, _ in _common_provenance(report)}
+    names = dict.fromkeys(name for entry in report.provenance.values() for name in entry)
+    own = [name for name in names if _field(name) not in common and name != "settings"]
+    rows = [[task, *(_text(entry.get(name)) for name in own)] for task, entry in report.provenance.items()]
+    return _table("By task", ("task", *map(_field, own)), rows) if own else None
+
+
+def _settings(report: Report) -> dict[str, object] | None:
+    rows = [[task, _text(entry["settings"])] for task, entry in report.provenance.items() if entry.get("settings")]
+    return _table("Settings", ("task", "settings"), rows)
+
+
+def _field(name: str) -> str:
+    words = name.replace("sha256", "SHA-256").replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_text, value)) or "none"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, object] | None:
+    return {"title": title, "heads": heads, "rows": rows} if rows else None
+
+
+def _hash(text: str) -> str:
+    """The source expression of a Content-Security-Policy for an inline element with this text."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+@cache
+def _file(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
