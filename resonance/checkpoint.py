@@ -5,14 +5,14 @@ It knows files and their names; `resonance.weights` knows the tensors in them.
 
 import errno
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -20,16 +20,19 @@ from resonance import lora, paths, weights
 from resonance.atomic_files import link_or_copy, write_atomically, write_text_atomically
 from resonance.chat_template import ChatTemplate, Window
 from resonance.errors import ResonanceError
+from resonance.fingerprint import WEIGHTS_FILE, Fingerprint, PromptLogits, conversation_ids, file_sha256, prompt_logits
 from resonance.metadata import LAST_FOLDER, Metadata
 from resonance.model import GPT2
 from resonance.model_card import model_card
 from resonance.model_config import PRESETS, GPT2Config
 from resonance.tokenizer import Tokenizer
-from resonance.weights.huggingface import to_huggingface
+from resonance.weights.checksum import checksum, checksum_of_file, stamped_checksum
+from resonance.weights.huggingface import from_huggingface, to_huggingface
 
-MODEL_FILE, METADATA_FILE, TRAIN_FILE, STATE_FILE = ("model.safetensors", "resonance.json", "train.yaml", "last.ckpt")
+MODEL_FILE, METADATA_FILE, TRAIN_FILE, STATE_FILE = (WEIGHTS_FILE, "resonance.json", "train.yaml", "last.ckpt")
+NEXT_METADATA_FILE = ".resonance.json.next"  # of the weights that are about to replace the present ones
+TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
 ADAPTER_FOLDER = "adapter"
-READ_AT_ONCE = 4 << 20  # bytes
 
 
 class CheckpointError(ResonanceError):
@@ -75,8 +78,8 @@ class Checkpoint:
         if missing:
             raise CheckpointError(f"The checkpoint {path} is not whole: {', '.join(missing)} is missing.")
         try:
-            metadata = Metadata.from_json((path / METADATA_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError, TypeError) as error:
+            metadata = _next_metadata(path) or Metadata.from_json((path / METADATA_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path / METADATA_FILE} cannot be read ({error}).") from error
         return cls(path, metadata)
 
@@ -142,35 +145,55 @@ class Checkpoint:
         same_as: Path | None = None,
         name: str | None = None,
     ) -> "Checkpoint":
-        """Write a model, its tokenizer and its metadata, each file atomically.
+        """Write a model, its tokenizer and its metadata with the fingerprint of all that, each file atomically.
 
         transformers opens the folder. An adapter is merged into the weights, and also saved alone in `adapter/`, which
         peft opens. `same_as` is a file that already holds these tensors and is linked instead of written; `name`
         replaces the folder's name in the model card. A previous file is replaced only once the new one is on disk.
         Raises OSError when the disk is full or cannot be written.
         """
-        folder, metadata = Path(folder), metadata or Metadata()
+        folder, described = Path(folder), metadata or Metadata()
         folder.mkdir(parents=True, exist_ok=True)
-        template = ChatTemplate.named(metadata.template, tokenizer)
+        template = ChatTemplate.named(described.template, tokenizer)
         config, state = to_huggingface(model.config, lora.MergedState(model), eos_token_id=template.end_id)
         tokenizer.save(folder, chat_template=template.jinja)
         if lora.config_of(model) is not None:
-            adapter = lora.save(model, folder / ADAPTER_FOLDER, base=metadata.base)
-            metadata = replace(metadata, adapter={**adapter, "base": metadata.base})
+            adapter = lora.save(model, folder / ADAPTER_FOLDER, base=described.base)
+            described = replace(described, adapter={**adapter, "base": described.base})
             tokenizer.save(folder / ADAPTER_FOLDER, chat_template=template.jinja)
         write_text_atomically(folder / "config.json", json.dumps(config, indent=2) + "\n")
         if train_yaml is not None:
             write_text_atomically(folder / TRAIN_FILE, train_yaml)
+        files = _hashes(folder, adapter=described.adapter is not None)
+        known = None if same_as is None else cls.open(same_as.parent).metadata.fingerprint
+
+        def announced(path: Path) -> Metadata:
+            # Written before the weights are replaced, so that a kill in between leaves no weights of another record.
+            logits = known.logits if known else _logits(config, state)
+            hashes = {MODEL_FILE: file_sha256(path), **files}
+            fingerprint = Fingerprint(hashes, stamped_checksum(path), conversation_ids(template), logits)
+            record = replace(described, fingerprint=fingerprint, verified=None)
+            write_text_atomically(folder / NEXT_METADATA_FILE, record.to_json())
+            return record
+
         if same_as is None:
-            tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
-            stamp = {"format": "pt", "crc32": _checksum(tensors)}
+            state = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+            stamp = {"format": "pt", "crc32": checksum(state)}
+            records: list[Metadata] = []
+
+            def write(path: Path) -> None:
+                save_file(state, path, stamp)
+                records.append(announced(path))
+
             try:
-                write_atomically(folder / MODEL_FILE, lambda path: save_file(tensors, path, stamp))
+                write_atomically(folder / MODEL_FILE, write)
             except SafetensorError as error:  # which safetensors raises for a full disk
                 raise OSError(errno.EIO, str(error), str(folder / MODEL_FILE)) from error
+            (record,) = records
         else:
+            record = announced(same_as)
             link_or_copy(same_as, folder / MODEL_FILE)
-        checkpoint = cls(folder, metadata)
+        checkpoint = cls(folder, record)
         checkpoint._write_metadata(name)
         return checkpoint
 
@@ -219,15 +242,15 @@ class Checkpoint:
 
     def _write_metadata(self, name: str | None = None) -> None:
         write_text_atomically(self.folder / METADATA_FILE, self.metadata.to_json())
+        (self.folder / NEXT_METADATA_FILE).unlink(missing_ok=True)
         card = model_card(name or self.name, self.config, self.metadata)
         write_text_atomically(self.folder / "README.md", card)
 
     def _verify(self) -> None:
         path = self.folder / MODEL_FILE
         try:
-            with safe_open(path, "pt") as file:  # also checks that the file is whole
-                expected = (file.metadata() or {}).get("crc32")
-            actual = _checksum_of_file(path)
+            expected = stamped_checksum(path)  # also checks that the file is whole
+            actual = checksum_of_file(path)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} is damaged and cannot be read ({error}).") from error
         if expected is not None and expected != actual:
@@ -246,6 +269,30 @@ def run_folders(root: Path | None = None) -> list[Path]:
     return sorted(folder for folder in root.iterdir() if any((folder / file).is_file() for file in files))
 
 
+def _next_metadata(folder: Path) -> Metadata | None:
+    """The record of the present weights where a process was killed between replacing them and their record."""
+    try:
+        metadata = Metadata.from_json((folder / NEXT_METADATA_FILE).read_text(encoding="utf-8"))
+        crc32 = stamped_checksum(folder / MODEL_FILE)
+    except (FileNotFoundError, SafetensorError):
+        return None
+    return metadata if metadata.fingerprint and metadata.fingerprint.crc32 == crc32 else None
+
+
+def _hashes(folder: Path, *, adapter: bool) -> dict[str, str]:
+    """The SHA-256 of every file of a checkpoint but its weights, its record and its card."""
+    names = ["config.json", *TOKENIZER_FILES]
+    if adapter:
+        names += sorted(f"{ADAPTER_FOLDER}/{path.name}" for path in (folder / ADAPTER_FOLDER).iterdir())
+    return {name: file_sha256(folder / name) for name in names}
+
+
+def _logits(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[PromptLogits]:
+    """The logits on fixed prompts of Hugging Face's tensors, in float32 on the CPU."""
+    sizes, state = from_huggingface(config, tensors)
+    return prompt_logits(GPT2.from_state(sizes, {name: tensor.cpu().float() for name, tensor in state.items()}))
+
+
 def _best(runs: list[Checkpoint]) -> Checkpoint:
     monitored = [run for run in runs if run.metadata.monitor is not None]
     if not monitored:
@@ -256,25 +303,3 @@ def _best(runs: list[Checkpoint]) -> Checkpoint:
         if run.metadata.monitor.better_than(best.metadata.monitor):
             best = run
     return best
-
-
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    """Compute the CRC-32 over the bytes of all tensors, in the order of their names."""
-    crc = 0
-    for name in sorted(tensors):
-        crc = zlib.crc32(tensors[name].contiguous().view(torch.uint8).numpy().data, crc)
-    return f"{crc:08x}"
-
-
-def _checksum_of_file(path: Path) -> str:
-    """Compute the same of a safetensors file, read in pieces: mapped pages would count as memory in use."""
-    crc = 0
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        for name in sorted(header.keys() - {"__metadata__"}):
-            first, last = header[name]["data_offsets"]
-            file.seek(8 + size + first)
-            for position in range(first, last, READ_AT_ONCE):
-                crc = zlib.crc32(file.read(min(READ_AT_ONCE, last - position)), crc)
-    return f"{crc:08x}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from resonance.metadata import Metadata
+from resonance.metadata import Metadata, Verified
 from resonance.model_config import GPT2Config
 
 
@@ -34,6 +34,8 @@ def model_card(name: str, config: GPT2Config, metadata: Metadata) -> str:
         facts["These weights"] = f"{which}, of step {metadata.steps:,}"
     if metadata.last:
         facts["Newest weights"] = f"of step {metadata.last.steps:,}, in `{metadata.last.folder}/`"
+    if metadata.is_verified and metadata.verified:
+        facts["Verified"] = _verified(metadata.verified)
     facts |= _training_facts(metadata.training)
     if metadata.resumes:
         facts["Resumed"] = "; ".join(map(_resume, metadata.resumes))
@@ -55,8 +57,29 @@ and `resonance train from_checkpoint={name.removesuffix("/last")}` makes it agai
 
 ## Scores
 
-{_score_table(metadata)}
+{score_table(metadata)}
 """
+
+
+def score_table(metadata: Metadata) -> str:
+    """Write the recorded scores as a table, or the sentence that says that there are none."""
+    rows: list[str] = []
+    for task, scores in metadata.scores.items():
+        for score, entry in scores.items():
+            if isinstance(entry, dict) and "value" in entry:
+                low, high = entry.get("ci95") or (None, None)
+                spread = "" if low is None else f"{low:.4g} to {high:.4g}"
+                rows.append(f"| {task} | {score} | {entry['value']:.4g} | {spread} | {entry.get('n', '')} |")
+    if not rows:
+        return "None yet: `resonance eval checkpoint=...` measures and records them."
+    return "| task | score | value | 95% interval | n |\n|---|---|---|---|---|\n" + "\n".join(rows)
+
+
+def _verified(verified: Verified) -> str:
+    return (
+        f"at {verified.at} by {verified.by}: {', '.join(verified.claims)}; "
+        f"weights with the SHA-256 `{verified.weights_sha256}`"
+    )
 
 
 def _tokens(count: int | None) -> str:
@@ -103,16 +126,3 @@ def _adapter(adapter: Mapping[str, object]) -> str:
         f"low-rank (LoRA), rank {adapter.get('rank')}, alpha {adapter.get('alpha')}, dropout {adapter.get('dropout')}, "
         f"on {matrices}; merged into these weights, by itself in `adapter/`"
     )
-
-
-def _score_table(metadata: Metadata) -> str:
-    rows: list[str] = []
-    for task, scores in metadata.scores.items():
-        for score, entry in scores.items():
-            if isinstance(entry, dict) and "value" in entry:
-                low, high = entry.get("ci95") or (None, None)
-                spread = "" if low is None else f"{low:.4g} to {high:.4g}"
-                rows.append(f"| {task} | {score} | {entry['value']:.4g} | {spread} | {entry.get('n', '')} |")
-    if not rows:
-        return "None yet: `resonance eval checkpoint=...` measures and records them."
-    return "| task | score | value | 95% interval | n |\n|---|---|---|---|---|\n" + "\n".join(rows)
