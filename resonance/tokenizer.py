@@ -73,6 +73,13 @@ class Tokenizer:
             raise TokenizerError(f"Token id {token_id} is not in the vocabulary of {self.vocab_size}.")
         return self._encoding.decode_single_token_bytes(token_id)
 
+    def id_of(self, token: bytes) -> int:
+        """Return the id of the token with these bytes. Raises TokenizerError when no token has them."""
+        try:
+            return self._encoding.encode_single_token(token)
+        except KeyError:
+            raise TokenizerError(f"No token of the vocabulary of {self.vocab_size} has the bytes {token!r}.") from None
+
     def save(self, folder: str | Path, chat_template: str | None = None) -> None:
         """Write `vocab.json`, `merges.txt` and `tokenizer_config.json`, which transformers reads.
 

@@ -103,7 +103,7 @@ def export(
 
 
 def _write_gguf(path: Path, model: ExportedModel, kind: str) -> None:
-    gguf.write(path, model.name, model.config, model.state, _vocabulary(model), kind)
+    gguf.write(path, model.name, model.config, model.state, vocabulary(model.checkpoint), kind)
 
 
 def _write_huggingface(folder: Path, model: ExportedModel, kind: str | None) -> None:
@@ -124,10 +124,11 @@ def _write_openai(folder: Path, model: ExportedModel, shards: int) -> None:
         (folder / "tokenizer_config.json").unlink()
 
 
-def _vocabulary(model: ExportedModel) -> gguf.Vocabulary:
-    tokenizer, template = model.checkpoint.load_tokenizer(), model.checkpoint.template()
+def vocabulary(checkpoint: Checkpoint) -> gguf.Vocabulary:
+    """A checkpoint's tokens, merges and template in the form of a GGUF file."""
+    tokenizer, template = checkpoint.load_tokenizer(), checkpoint.template()
     with tempfile.TemporaryDirectory() as folder:
-        model.write_tokenizer(Path(folder))
+        tokenizer.save(folder, chat_template=template.jinja)
         ids: dict[str, int] = json.loads((Path(folder) / "vocab.json").read_text(encoding="utf-8"))
         merges = (Path(folder) / "merges.txt").read_text(encoding="utf-8").splitlines()
     return gguf.Vocabulary(

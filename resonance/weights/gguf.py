@@ -13,6 +13,7 @@ from gguf import (
     GGML_QUANT_VERSION,
     MODEL_ARCH,
     GGMLQuantizationType,
+    GGUFReader,
     GGUFWriter,
     LlamaFileType,
     TokenType,
@@ -78,6 +79,43 @@ def write(
             writer.write_tensor_data(quantize(tensor.detach().float().numpy(), kind))
     finally:
         writer.close()
+
+
+def difference(path: Path, config: GPT2Config, state: Mapping[str, Tensor], vocabulary: Vocabulary) -> str | None:
+    """Say where a GGUF file is not this model, in whatever format its tensors are; None where it is.
+
+    Compares sizes, tokens, merges, template and, after the same quantisation, every byte of every tensor. Raises
+    WeightsError when the file cannot be read.
+    """
+    try:
+        reader = GGUFReader(path)
+        fields = {name: field.contents() for name, field in reader.fields.items()}
+    except (OSError, ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{path} cannot be read as a GGUF file ({error}).") from None
+    unused = range(len(vocabulary.tokens), config.vocab_size)
+    for key, value in {
+        "general.architecture": "gpt2",
+        "gpt2.context_length": config.context_length,
+        "gpt2.embedding_length": config.n_embd,
+        "gpt2.block_count": config.n_layer,
+        "gpt2.attention.head_count": config.n_head,
+        "tokenizer.ggml.tokens": [*vocabulary.tokens, *(f"[PAD{i}]" for i in unused)],
+        "tokenizer.ggml.merges": list(vocabulary.merges),
+        "tokenizer.ggml.eos_token_id": vocabulary.eos_id,
+        "tokenizer.chat_template": vocabulary.chat_template,
+    }.items():
+        if fields.get(key) != value:
+            return f"its {key} is another one"
+    stored = {tensor.name: tensor for tensor in reader.tensors}
+    expected = {name: state[our] for our, name in tensor_names(config).items()}
+    expected.setdefault("output.weight", expected["token_embd.weight"])
+    for name in sorted(stored.keys() ^ expected.keys()):
+        return f"it {'lacks' if name in expected else 'has'} the tensor {name}"
+    for name, tensor in expected.items():
+        data = quantize(tensor.detach().float().numpy(), stored[name].tensor_type)
+        if data.tobytes() != stored[name].data.tobytes():
+            return f"its tensor {name} holds other numbers"
+    return None
 
 
 def tensor_names(config: GPT2Config) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""What `resonance verify` derives again, one module per kind of claim."""
