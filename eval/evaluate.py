@@ -138,7 +138,8 @@ def _row(task: str, name: str, group: str | None, ours: Metric, others: Sequence
         group=group,
         scores=tuple(metric.score(seed=seed) if metric and metric.n else None for metric in (ours, *others)),
         differences=tuple(
-            ours.minus(other, seed=seed) if other and ours.shared_with(other) else None for other in others
+            ours.minus(other, seed=seed) if other and ours.shared_with(other) and not ours.spec.measured else None
+            for other in others
         ),
         share=ours.spec.share,
         higher_is_better=ours.spec.higher_is_better,

@@ -27,14 +27,16 @@ class MetricSpec:
     - `ratio`: sum of numerators over sum of denominators, such as bits per byte.
     - `perplexity`: exp of that ratio; numerators in nats, denominators in tokens.
 
-    `share`: the score is in [0, 1] and displayed in percent. `by_group`: there is also one score per group. A dot in a
-    metric's name nests it in `eval.json`: `retrieval.mrr` is `{"retrieval": {"mrr": ...}}`.
+    `share`: the score is in [0, 1] and displayed in percent. `by_group`: there is also one score per group. `measured`:
+    a measurement of the machine, such as a speed, which comes out differently each time; differences between models are
+    not tested. A dot in a metric's name nests it in `eval.json`: `retrieval.mrr` is `{"retrieval": {"mrr": ...}}`.
     """
 
     kind: Literal["proportion", "mean", "ratio", "perplexity"]
     share: bool = False
     higher_is_better: bool = True
     by_group: bool = False
+    measured: bool = False
 
 
 @dataclass(frozen=True, slots=True)
