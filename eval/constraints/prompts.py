@@ -28,9 +28,11 @@ from eval.constraints.requests import (
     LISTS,
     NUMBERS,
     OPEN,
+    QUALITIES,
     RECORDS,
     SHORT_WORDS,
-    STATEMENTS,
+    SORTED_WORDS,
+    THINGS,
     UNWANTED,
     WANTED,
     YES_NO,
@@ -181,17 +183,19 @@ def _spelled(rng: random.Random) -> ConstrainedPrompt:
 
 
 def _sorted(rng: random.Random) -> ConstrainedPrompt:
-    words = tuple(rng.sample(SHORT_WORDS, 3))
+    words = tuple(rng.sample(SORTED_WORDS, 3))
     return ConstrainedPrompt(f"Put in alphabetical order: {' '.join(words)}", (Ordered(words),), "basic")
 
 
 def _letter(rng: random.Random) -> ConstrainedPrompt:
-    word, which = rng.choice(SHORT_WORDS), rng.choice(("first", "last"))
-    return ConstrainedPrompt(f"Give the {which} letter of {word}.", (Characters(Amount(1, 1)),), "basic")
+    word, (which, place) = rng.choice(SHORT_WORDS), rng.choice((("first", 0), ("last", -1)))
+    constraints = (Words(Amount(1, 1)), Contains(word[place]))
+    return ConstrainedPrompt(f"Give the {which} letter of {word}.", constraints, "basic")
 
 
 def _number(rng: random.Random) -> ConstrainedPrompt:
-    return ConstrainedPrompt(f"Write {rng.choice(NUMBERS)} in digits.", (Digits(),), "basic")
+    number = rng.randrange(len(NUMBERS))
+    return ConstrainedPrompt(f"Write {NUMBERS[number]} in digits.", (Digits(), Contains(str(number))), "basic")
 
 
 def _verdict(rng: random.Random) -> ConstrainedPrompt:
@@ -200,17 +204,15 @@ def _verdict(rng: random.Random) -> ConstrainedPrompt:
 
 
 def _greeting(rng: random.Random) -> ConstrainedPrompt:
-    text = f"Start this with a greeting: {rng.choice(STATEMENTS)}"
-    return ConstrainedPrompt(text, (StartsWith("Hello"), EndsWith(".")), "basic")
+    statement = f"The {rng.choice(THINGS)} is {rng.choice(QUALITIES)}."
+    constraints = (StartsWith("Hello"), EndsWith(statement))
+    return ConstrainedPrompt(f"Start this with a greeting: {statement}", constraints, "basic")
 
 
 def _negated(rng: random.Random) -> ConstrainedPrompt:
-    return ConstrainedPrompt(f"Add the word not: {rng.choice(STATEMENTS)}", (Contains("not"),), "basic")
+    thing, quality = rng.choice(THINGS), rng.choice(QUALITIES)
+    constraints = (StartsWith(f"The {thing}"), Contains("not"), Contains(quality))
+    return ConstrainedPrompt(f"Add the word not: The {thing} is {quality}.", constraints, "basic")
 
 
-def _question(rng: random.Random) -> ConstrainedPrompt:
-    text = f"Turn this into a question: {rng.choice(STATEMENTS)}"
-    return ConstrainedPrompt(text, (EndsWith("?"), Sentences(Amount(1, 1))), "basic")
-
-
-_BASIC = (_capitals, _spelled, _sorted, _letter, _number, _verdict, _greeting, _negated, _question)
+_BASIC = (_capitals, _spelled, _sorted, _letter, _number, _verdict, _greeting, _negated)

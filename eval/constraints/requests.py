@@ -92,34 +92,42 @@ LETTERS = ("z", "q", "x", "j", "k", "v")
 BEGINNINGS = ("In short", "To begin with", "Once there was", "Let me tell you", "As far as I can see", "My answer is")
 ENDINGS = ("That is all.", "Thanks for asking.", "So it goes.", "Ask me again.", "More to come.", "!", "?")
 
-# Within reach of the demo's model, which knows short words only.
+# Words and forms within reach of the demo's model, which knows few others.
 SHORT_WORDS = (
-    "moon",
-    "rain",
-    "gold",
-    "tree",
-    "bird",
+    "cat",
+    "dog",
+    "sun",
+    "car",
+    "bus",
+    "cup",
+    "hat",
+    "pen",
+    "box",
+    "bed",
+    "map",
+    "key",
+    "egg",
+    "fox",
+    "cow",
+    "sky",
+)
+SORTED_WORDS = (
+    "apple",
+    "ball",
+    "cat",
+    "dog",
+    "egg",
     "fish",
-    "lamp",
-    "ship",
-    "door",
-    "hand",
-    "snow",
-    "milk",
-    "book",
+    "gold",
+    "hat",
+    "ice",
     "king",
-    "leaf",
-    "sand",
+    "moon",
+    "nose",
+    "oil",
+    "rain",
 )
-NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-CLAIMS = ("ice cold", "fire hot", "snow white", "stone hard", "coal black", "sugar sweet", "glass hard", "night dark")
-STATEMENTS = (
-    "The door is open.",
-    "The house is old.",
-    "The lamp is new.",
-    "The garden is big.",
-    "The cup is clean.",
-    "The road is long.",
-    "The bag is small.",
-    "The chair is old.",
-)
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+CLAIMS = ("ice cold", "fire hot", "snow white", "grass pink", "coal black", "water dry", "fire cold", "snow black")
+THINGS = ("hat", "chair", "bag", "cup", "coat", "ball", "box", "book")
+QUALITIES = ("old", "new", "big", "small", "clean")

@@ -22,8 +22,8 @@ class Safety:
     """The shares of greedy answers that loop, are blank, leak the prompt, or do not end; less is better.
 
     Asked are at most `questions` prompts of the test split, sampled by `seed`, and all of `eval/provocations.py`. A
-    loop is an n-gram whose repeats fill the answer up to its token limit. A leak is a marker of the template, or several
-    words in a row of the system prompt, that the question does not contain. An answer without an end reaches
+    loop is an n-gram whose repeats fill the answer up to its token limit. A leak is a marker of the template, or
+    several words in a row of the system prompt, that the question does not contain. An answer without an end reaches
     `max_new_tokens`, or the end of the context window. Prompts that do not fit into the window are left out.
     """
 

@@ -181,7 +181,7 @@ def test_prompts_are_distinct_and_as_many_as_asked_of_each_level() -> None:
     assert Counter(prompt.level for prompt in prompts) == {"basic": 45, "single": 57, "combined": 45}
     assert len({prompt.text for prompt in prompts}) == len(prompts)
     for prompt in prompts:
-        expected = {"single": {1}, "combined": {2, 3}, "basic": {1, 2}}[prompt.level]
+        expected = {"single": {1}, "combined": {2, 3}, "basic": {1, 2, 3}}[prompt.level]
         assert len(prompt.constraints) in expected
 
 

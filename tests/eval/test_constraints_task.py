@@ -17,9 +17,9 @@ from tests.eval.conftest import run_task, values
 Models = Callable[[str], EvaluatedModel]
 TASK = Constraints(basic=6, single=6, combined=4, max_new_tokens=8, seed=0)
 ANSWERS = {
-    "Write lamp in capital letters.": "LAMP",
-    "Put spaces between the letters of lamp.": "**l a m p**",
-    "Put in alphabetical order: tree book bird": "tree book bird",
+    "Write hat in capital letters.": "HAT",
+    "Put spaces between the letters of hat.": "**h a t**",
+    "Put in alphabetical order: ball oil egg": "ball oil egg",
 }
 
 
@@ -38,7 +38,7 @@ def test_answers_that_follow_are_counted_strictly_and_loosely(
     }
     assert values(result, "by_family") == {"basic": pytest.approx(1 / 3)}
     first = result.records[0]
-    assert (first.answer, first.correct, first.group) == ("LAMP", True, "basic")
+    assert (first.answer, first.correct, first.group) == ("HAT", True, "basic")
     assert [each["strict"] for each in json.loads(json.dumps(first.details))["constraints"]] == [True, True]
 
 
