@@ -16,6 +16,7 @@ from eval import EvalError
 from eval.dataset import load_test_split, subsample
 from eval.evaluate import AddProgress, Advance, Evaluation, ScoreRow, compare, evaluate
 from eval.evaluated_model import UNTRAINED, EvaluatedModel, untrained
+from eval.harness.task import harness_tasks
 from eval.paired import with_pairs
 from eval.records import records_path, write_records
 from eval.report.contents import Report
@@ -63,12 +64,27 @@ def main(overrides: list[str]) -> None:
 
 def _tasks(config: DictConfig) -> dict[str, Task[Any]]:
     names = _names(config.tasks)
-    if not names:
+    harness = _harness_tasks(config)
+    if not names and not harness:
         raise EvalError(f"tasks=[] leaves nothing to do; there are {', '.join(config.task)}.")
     for name in names:
         if name not in config.task:
             raise EvalError(f"There is no task {name!r}; {nearest(name, [str(there) for there in config.task])}")
-    return {name: make(config.task[name], _convert_="all") for name in names}
+    return {name: make(config.task[name], _convert_="all") for name in names} | harness
+
+
+def _harness_tasks(config: DictConfig) -> dict[str, Task[Any]]:
+    """The tasks of lm-evaluation-harness in `harness=`, set by the keys that begin with `harness_`."""
+    settings = {
+        str(key).removeprefix("harness_"): OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+        for key, value in config.items()
+        if str(key).startswith("harness_")
+    }
+    tasks: dict[str, Task[Any]] = {**harness_tasks(_names(config.harness), settings)}
+    for name in tasks:
+        if name in config.task:
+            raise EvalError(f"The harness's {name!r} has the name of a task of ours, so the two cannot be told apart.")
+    return tasks
 
 
 def _names(value: object) -> list[str]:

@@ -193,7 +193,7 @@ class EngineLM(TemplateLM):  # pyright: ignore[reportUntypedBaseClass]
             if room < 1:
                 raise EvalError(
                     f"max_gen_toks={params[-1].max_new_tokens} leaves no room for the question in a context of "
-                    f"{self.max_length} tokens; give fewer with harness_gen_kwargs.max_gen_toks=N."
+                    f"{self.max_length} tokens; give fewer with harness_gen_kwargs={{max_gen_toks: N}}."
                 )
             prompts.append((self.tok_encode(context) or [self.eot_token_id])[-room:])
         order = sorted(range(len(requests)), key=lambda i: -len(prompts[i]))
