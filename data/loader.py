@@ -97,9 +97,10 @@ class TrainLoader:
         self._yielded = self._start
         while True:
             number, first = divmod(self._yielded, self.epoch_length)
-            for plan in self._plan(number)[first:]:
+            batches = self._plan(number)
+            for i in range(first, len(batches)):
                 self._yielded += 1
-                yield collate(self._data, plan, self._row_length)
+                yield collate(self._data, batches[i], self._row_length)
 
     def state_dict(self) -> dict[str, Any]:
         """The number of trained batches, and the settings that determine their order."""

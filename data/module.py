@@ -19,10 +19,12 @@ from data import DataError
 from data.duplicates import Duplicates, describe, find_duplicates
 from data.example import Splits, UnusableRows, shown_rows
 from data.loader import FixedLoader, TrainLoader, collate
-from data.packing import BatchPlan, RowPlan, count_batches, deal, group_by_length, pack
+from data.packing import Batches, Rows, count_batches, group_by_length, pack
 from data.sources import Source
 from data.tokenize import IGNORE, Report, Tokenized, tokenize
 from resonance.chat_template import ChatTemplate
+
+PACKING = "best-fit"  # the algorithm, which the order of batches depends on
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class SFTDataModule(lightning.LightningDataModule):
         self._row_length = (row_length or context_length) if packing else None
         self._train: Tokenized | None = None
         self._validation: Tokenized | None = None
-        self._row_count: int | None = None  # of an epoch
+        self._epoch: tuple[int, Rows] | None = None  # the last epoch that was packed
         self._duplicates = Duplicates((), (), ())
 
     def setup(self, stage: str | None = None) -> None:
@@ -144,21 +146,20 @@ class SFTDataModule(lightning.LightningDataModule):
     @property
     def epoch_length(self) -> int:
         """Batches per epoch and process."""
-        if self._row_count is None:
-            self._row_count = len(self._rows(self._tokenized()[0], epoch=0))
-        return count_batches(self._row_count, self.batch_size, self._process()[1])
+        rows = self._epoch[1] if self._epoch else self._train_rows(0)
+        return count_batches(len(rows), self.batch_size, self._process()[1])
 
     @property
     def report(self) -> DataReport:
         """What was tokenised, skipped and cut, and the composition of an epoch."""
         train, validation = self._tokenized()
-        rows = self._rows(train, epoch=0)
+        rows, lengths = self._train_rows(0), train.lengths
         capacity = (
             len(rows) * self._row_length
             if self._row_length is not None
             else sum(
-                len(batch) * max(int(train.lengths[i]) for row in batch for i in row)
-                for batch in deal(rows, self.batch_size, "")
+                len(batch) * max(int(lengths[i]) for row in batch for i in row)
+                for batch in Batches(rows, self.batch_size, "")
             )
         )
         return DataReport(
@@ -178,9 +179,9 @@ class SFTDataModule(lightning.LightningDataModule):
         train, _ = self._tokenized()
         rank, world_size = self._process()
 
-        def plan(epoch: int) -> list[BatchPlan]:
+        def plan(epoch: int) -> Batches:
             seed = f"{self.seed}/{epoch}"
-            return deal(self._rows(train, epoch), self.batch_size, seed, rank=rank, world_size=world_size)
+            return Batches(self._train_rows(epoch), self.batch_size, seed, rank=rank, world_size=world_size)
 
         settings: dict[str, object] = {
             "data": self.fingerprint[:16],
@@ -191,6 +192,8 @@ class SFTDataModule(lightning.LightningDataModule):
             "processes": world_size,
             "seed": self.seed,
         }
+        if self._row_length is not None:  # older states were packed otherwise and do not have this setting
+            settings["packing"] = PACKING
         if self._duplicates.held_out:  # older states do not have this setting
             settings["held_out"] = len(self._duplicates.held_out)
         return TrainLoader(
@@ -207,20 +210,24 @@ class SFTDataModule(lightning.LightningDataModule):
         _, validation = self._tokenized()
         rank, world_size = self._process()
         rows = self._rows(validation, epoch=0)
-        plan = deal(rows, self.batch_size, "", rank=rank, world_size=world_size)
-        return FixedLoader([collate(validation, batch, self._row_length) for batch in plan])
+        batches = Batches(rows, self.batch_size, "", rank=rank, world_size=world_size)
+        return FixedLoader([collate(validation, batch, self._row_length) for batch in batches])
 
     def _tokenized(self) -> tuple[Tokenized, Tokenized]:
         self.setup()
         assert self._train is not None and self._validation is not None
         return self._train, self._validation
 
-    def _rows(self, data: Tokenized, epoch: int) -> list[RowPlan]:
-        """An epoch's rows; their number is the same in every epoch."""
-        lengths = data.lengths.tolist()
+    def _train_rows(self, epoch: int) -> Rows:
+        """A training epoch's rows, packed once; their number is the same in every epoch."""
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = epoch, self._rows(self._tokenized()[0], epoch)
+        return self._epoch[1]
+
+    def _rows(self, data: Tokenized, epoch: int) -> Rows:
         if self._row_length is None:
-            return group_by_length(lengths, self.batch_size, f"{self.seed}/{epoch}")
-        return pack(lengths, self._row_length, f"{self.seed}/{epoch}")
+            return group_by_length(data.lengths, self.batch_size, f"{self.seed}/{epoch}")
+        return pack(data.lengths, self._row_length, f"{self.seed}/{epoch}")
 
     def _process(self) -> tuple[int, int]:
         """The rank of this process, and the number of processes."""

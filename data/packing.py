@@ -5,11 +5,13 @@ Knows lengths only. The numbers of rows and of batches are the same in every epo
 
 from __future__ import annotations
 
-import heapq
+import hashlib
 import random
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import TypeAlias
+from typing import TypeAlias, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from data import DataError
 
@@ -18,59 +20,175 @@ BatchPlan: TypeAlias = tuple[RowPlan, ...]
 
 # Batches of examples that are sorted by length together: enough for little padding, few enough for a well-mixed epoch.
 _GROUPED_BATCHES = 32
+_MORE_ROWS = 0.01  # than the fewest possible, at most, so that examples of different lengths share rows
 
 
-def pack(lengths: Sequence[int], row_length: int, seed: str) -> list[RowPlan]:
-    """Pack each example once into as few rows of `row_length` tokens as possible.
+class Rows(Sequence[RowPlan]):
+    """The rows of an epoch, in two arrays: millions of tuples would take far more memory.
 
-    Worst-fit decreasing: the longest example first, always into the emptiest row, ties at random. All rows are about
-    equally full, with long and short examples mixed, and their number depends on the lengths alone.
+    examples: (n,) int64, the indices of the examples, row by row. ends: (rows,) int64, where each row ends in it.
+    """
+
+    def __init__(self, examples: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
+        self.examples, self.ends = examples, ends
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @overload
+    def __getitem__(self, index: int) -> RowPlan: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[RowPlan]: ...
+    def __getitem__(self, index: int | slice) -> RowPlan | Sequence[RowPlan]:
+        """Return a row, or a tuple of rows."""
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self))))
+        row = range(len(self))[index]
+        start = int(self.ends[row - 1]) if row else 0
+        return tuple(self.examples[start : int(self.ends[row])].tolist())
+
+
+def pack(lengths: ArrayLike, row_length: int, seed: str) -> Rows:
+    """Pack each example once into hardly more rows of `row_length` tokens than necessary, in random order.
+
+    Best-fit decreasing, the longest example first and always into the fullest row that has space for it, makes almost
+    the fewest rows. But it gives a row examples of similar lengths, and often of similar contents. So the shorter ones
+    are packed worst-fit, always into the emptiest row, as far as the rows suffice.
 
     Raises:
         DataError: an example is longer than a row.
     """
-    if not lengths:
-        return []
-    longest = max(lengths)
+    tokens = np.asarray(lengths, np.int64)
+    longest = int(tokens.max(initial=0))
     if longest > row_length:
         raise DataError(f"An example of {longest} tokens does not fit into rows of {row_length}; make them longer.")
-    rng = random.Random(seed)
-    order = list(range(len(lengths)))
-    rng.shuffle(order)
-    order.sort(key=lambda i: -lengths[i])  # stable: equal lengths stay shuffled
-    count = -(-sum(lengths) // row_length)
-    while (rows := _worst_fit(order, lengths, row_length, count, rng)) is None:
-        count += max(1, count // 100)
-    rng.shuffle(rows)
-    return rows
+    # RandomState's numbers are the same in every version of NumPy.
+    rng = np.random.RandomState(np.frombuffer(hashlib.sha256(seed.encode()).digest(), np.uint32))
+    shuffled = rng.permutation(len(tokens))
+    order = shuffled[np.argsort(-tokens[shuffled], kind="stable")]  # equal lengths stay shuffled
+    counts = np.bincount(tokens, minlength=row_length + 1).tolist()
+    row_of, row_count = _best_fit(counts, row_length)
+    attempts = [(row_count, row_length + 1)]  # rows, and the length from which on the fit is the best
+    while attempts[-1][1] > 1:
+        attempts.append((int(row_count * (1 + _MORE_ROWS)), attempts[-1][1] // 2))
+    for more_rows, best_fit_from in attempts:
+        mixed = _best_then_worst_fit(counts, row_length, more_rows, best_fit_from, rng)
+        if mixed is not None:
+            row_of, row_count = mixed, more_rows
+            break
+    row_of = rng.permutation(row_count)[row_of]
+    by_row = np.argsort(row_of, kind="stable")
+    return Rows(order[by_row], np.cumsum(np.bincount(row_of, minlength=row_count)))
 
 
-def _worst_fit(
-    order: Sequence[int], lengths: Sequence[int], row_length: int, count: int, rng: random.Random
-) -> list[RowPlan] | None:
-    """Pack into `count` rows; None if an example does not fit."""
-    rows: list[list[int]] = [[] for _ in range(count)]
-    # (tokens used, random tie-breaker, row); the emptiest row is at the top.
-    heap = [(0, rng.random(), row) for row in range(count)]
-    heapq.heapify(heap)
-    for i in order:
-        used, _, row = heap[0]
-        if used + lengths[i] > row_length:
-            return None
-        rows[row].append(i)
-        heapq.heapreplace(heap, (used + lengths[i], rng.random(), row))
-    return [tuple(row) for row in rows if row]
+class _OpenRows:
+    """Rows by the number of tokens that they have space for. Rows with equal space are interchangeable."""
+
+    def __init__(self, row_length: int) -> None:
+        self.count = 0
+        self._row_length = row_length
+        self._by_space: list[list[int]] = [[] for _ in range(row_length + 1)]
+        self._spaces = 0  # bit n is set where a row has space for n tokens
+
+    def open(self, count: int) -> None:
+        """Add empty rows."""
+        self.put(range(self.count, self.count + count), self._row_length)
+        self.count += count
+
+    def put(self, rows: Sequence[int], space: int) -> None:
+        """Add rows that have this space."""
+        self._by_space[space] += rows
+        self._spaces |= 1 << space
+
+    def take(self, space: int, count: int, start: int = 0) -> list[int]:
+        """Remove and return up to `count` rows that have this space; `start` selects among more."""
+        rows = self._by_space[space]
+        start = start % (len(rows) - count + 1) if count < len(rows) else 0
+        taken = rows[start : start + count]
+        del rows[start : start + count]
+        if not rows:
+            self._spaces &= ~(1 << space)
+        return taken
+
+    def least_space(self, at_least: int) -> int | None:
+        """Return the space of the fullest rows that have space for `at_least` tokens; None without such rows."""
+        found = self._spaces >> at_least
+        return at_least + (found & -found).bit_length() - 1 if found else None
+
+    def most_space(self) -> int:
+        """Return the space of the emptiest rows; -1 without rows."""
+        return self._spaces.bit_length() - 1
 
 
-def group_by_length(lengths: Sequence[int], batch_size: int, seed: str) -> list[RowPlan]:
+def _best_fit(counts: Sequence[int], row_length: int) -> tuple[NDArray[np.int64], int]:
+    """Pack best-fit decreasing; return each example's row, the longest example's first, and the number of rows."""
+    rows, placed = _OpenRows(row_length), _Placed(sum(counts))
+    for length in range(row_length, 0, -1):
+        _place_best_fit(rows, placed, length, counts[length], row_length)
+    return placed.row_of, rows.count
+
+
+def _best_then_worst_fit(
+    counts: Sequence[int], row_length: int, row_count: int, best_fit_from: int, rng: np.random.RandomState
+) -> NDArray[np.int64] | None:
+    """Pack best-fit down to `best_fit_from` tokens, the rest worst-fit; None where the rows are too few or too many."""
+    rows, placed = _OpenRows(row_length), _Placed(sum(counts))
+    for length in range(row_length, best_fit_from - 1, -1):
+        _place_best_fit(rows, placed, length, counts[length], row_length)
+    rows.open(row_count - rows.count)
+    for length in range(min(row_length, best_fit_from - 1), 0, -1):
+        left = counts[length]
+        while left:
+            space = rows.most_space()
+            if space < length:
+                return None
+            taken = rows.take(space, left, start=int(rng.randint(1 << 30, dtype=np.int64)))
+            placed.add(taken)
+            rows.put(taken, space - length)
+            left -= len(taken)
+    return None if rows.most_space() == row_length else placed.row_of  # no row stays empty
+
+
+def _place_best_fit(rows: _OpenRows, placed: _Placed, length: int, count: int, row_length: int) -> None:
+    """Place `count` examples of one length, many at a time: the fullest row stays it until it is too full."""
+    while count:
+        space = rows.least_space(length)
+        if space is None:
+            rows.open(-(-count // (row_length // length)))
+            space = row_length
+        each = min(count, space // length)
+        taken = rows.take(space, count // each)
+        placed.add(taken, each)
+        rows.put(taken, space - each * length)
+        count -= each * len(taken)
+
+
+class _Placed:
+    """The rows of the examples that are placed so far."""
+
+    def __init__(self, count: int) -> None:
+        self.row_of = np.empty(count, np.int64)
+        self._count = 0
+
+    def add(self, rows: Sequence[int], each: int = 1) -> None:
+        """Place the next `each` examples in the first of these rows, as many in the second, and so on."""
+        end = self._count + each * len(rows)
+        self.row_of[self._count : end] = np.repeat(rows, each)
+        self._count = end
+
+
+def group_by_length(lengths: ArrayLike, batch_size: int, seed: str) -> Rows:
     """One example per row, shuffled such that neighbours have similar lengths and need little padding."""
+    tokens = np.asarray(lengths, np.int64)
     rng = random.Random(seed)
-    order = list(range(len(lengths)))
-    rng.shuffle(order)
+    shuffled = list(range(len(tokens)))
+    rng.shuffle(shuffled)
+    order = np.array(shuffled, np.int64)
     window = batch_size * _GROUPED_BATCHES
     for start in range(0, len(order), window):
-        order[start : start + window] = sorted(order[start : start + window], key=lambda i: lengths[i])
-    return [(i,) for i in order]
+        group = order[start : start + window]
+        order[start : start + window] = group[np.argsort(tokens[group], kind="stable")]
+    return Rows(order, np.arange(1, len(order) + 1))
 
 
 def count_batches(rows: int, batch_size: int, world_size: int = 1) -> int:
@@ -78,17 +196,31 @@ def count_batches(rows: int, batch_size: int, world_size: int = 1) -> int:
     return -(-rows // (batch_size * world_size))
 
 
-def deal(rows: Sequence[RowPlan], batch_size: int, seed: str, *, rank: int = 0, world_size: int = 1) -> list[BatchPlan]:
-    """The batches of process `rank`, in training order; all processes together use each row once.
+class Batches(Sequence[BatchPlan]):
+    """An epoch's batches of process `rank`, in training order; all processes together use each row once.
 
     Adjacent rows share a batch. Batch sizes differ by at most one, and every process gets the same number of batches.
     With fewer rows than batches, some batches are empty.
     """
-    if not rows:
-        return []
-    steps = count_batches(len(rows), batch_size, world_size)
-    ends = [len(rows) * i // (steps * world_size) for i in range(steps * world_size + 1)]
-    batches = [tuple(rows[start:end]) for start, end in pairwise(ends)]
-    order = list(range(steps))
-    random.Random(seed).shuffle(order)
-    return [batches[step * world_size + rank] for step in order]
+
+    def __init__(
+        self, rows: Sequence[RowPlan], batch_size: int, seed: str, *, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self._rows, self._rank, self._world_size = rows, rank, world_size
+        self._order = list(range(count_batches(len(rows), batch_size, world_size)))
+        random.Random(seed).shuffle(self._order)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @overload
+    def __getitem__(self, index: int) -> BatchPlan: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[BatchPlan]: ...
+    def __getitem__(self, index: int | slice) -> BatchPlan | Sequence[BatchPlan]:
+        """Return a batch, or a tuple of batches."""
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self))))
+        number = self._order[index] * self._world_size + self._rank
+        start, end = (len(self._rows) * i // (len(self) * self._world_size) for i in (number, number + 1))
+        return tuple(self._rows[start:end])

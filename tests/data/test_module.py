@@ -153,6 +153,14 @@ def test_a_state_from_before_held_out_examples_were_left_out_is_not_continued():
         data.train_dataloader().load_state_dict(state)
 
 
+def test_a_state_from_before_rows_were_packed_best_fit_is_not_continued():
+    state = module().train_dataloader().state_dict()
+    assert state["settings"].pop("packing") == "best-fit"
+    with pytest.raises(DataError, match="packing was None and is best-fit"):
+        module().train_dataloader().load_state_dict(state)
+    assert "packing" not in module(packing=False).train_dataloader().state_dict()["settings"]
+
+
 def test_a_batch_tells_which_examples_it_holds():
     train = [question("Who?", " "), *(question(f"Question {i}?") for i in range(9))]
     for packing in (True, False):
