@@ -19,6 +19,7 @@ MAY_NAME = {  # import-linter holds this table for imports
     "eval": {"resonance", "data", "eval"},
     "serve": {"resonance", "serve"},
 }
+AT_RUN_TIME = {"callbacks/evaluate.yaml": "eval"}  # configs that compose another room's object, and that room
 COMPOSED_IN_CODE = {"task": "eval"}  # groups that stand in no defaults list, by the room that adds them
 NAME = re.compile(rf"({'|'.join(MAY_NAME)})(\.\w+)+")
 
@@ -69,6 +70,8 @@ def test_targets_in_configs_point_along_the_arrows(command_modules: dict[str, st
         config = path.name if path.parent == CONFIGS else f"{path.parent.relative_to(CONFIGS)}/"
         for target in targets(yaml.safe_load(path.read_text())):
             name = target.split(".")[0]
+            if AT_RUN_TIME.get(path.relative_to(CONFIGS).as_posix()) == name:
+                continue
             for room in composed[config]:
                 assert name not in MAY_NAME or name in MAY_NAME[room], f"{room} composes {path}, which names {target}"
 

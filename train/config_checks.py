@@ -26,6 +26,7 @@ NULLABLE = (
     "trainer.limit_val_batches",
     "trainer.gradient_clip_val",
     "callbacks.early_stopping.patience",
+    "callbacks.evaluate.limit",
 )
 NEWER = {"model": ("induction_heads",), "save": ("monitor", "mode")}  # keys that older runs lack, by section
 RANGES = {
@@ -55,6 +56,9 @@ RANGES = {
     "callbacks.samples.every_n_steps": _NOT_NEGATIVE,
     "callbacks.samples.count": _NOT_NEGATIVE,
     "callbacks.samples.max_new_tokens": _COUNT,
+    "callbacks.evaluate.every_n_steps": _COUNT,
+    "callbacks.evaluate.limit": _COUNT,
+    "callbacks.evaluate.batch_size": _COUNT,
     "callbacks.early_stopping.patience": _COUNT,
     "callbacks.early_stopping.min_delta": _NOT_NEGATIVE,
 }

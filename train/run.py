@@ -88,7 +88,8 @@ def train(spec: RunSpec) -> None:
     data.setup()
     train_yaml = OmegaConf.to_yaml(config)
     metadata = with_history(_metadata(config, initial, data, train_yaml), spec)
-    monitor = str(config.save.get("monitor", VALIDATION_LOSS))  # older runs have no such key
+    # Older runs have no such keys.
+    monitor, mode = str(config.save.get("monitor", VALIDATION_LOSS)), str(config.save.get("mode", "min"))
     writer = RunFolder(
         folder,
         template.tokenizer,
@@ -97,10 +98,10 @@ def train(spec: RunSpec) -> None:
         every_n_steps=config.save.every_n_steps,
         best=config.save.best,
         monitor=monitor,
-        mode=config.save.get("mode", "min"),
+        mode=mode,
     )
     callbacks = [MetricsCSV(folder), *make_callbacks(config), writer, GracefulStop(writer.interrupt)]
-    check_monitor(monitor, callbacks)
+    check_monitor(monitor, mode, callbacks)
     settings = recorded_settings(spec)
     trainer: Trainer = complete(config, "trainer", folder=folder, callbacks=callbacks, data=data, **settings)
     if spec.state is not None and (reason := nothing_to_do(spec, done, trainer.max_steps)) is not None:
@@ -117,6 +118,7 @@ def train(spec: RunSpec) -> None:
         make(config.scheduler),
         config.seed,
         _softmax(config, data, initial.model),
+        trained_length=metadata.trained_length,
     )
     with locked_folder(spec):
         trainer.loggers = make_loggers(config, folder, str(config.run))

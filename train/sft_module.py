@@ -27,7 +27,8 @@ class SFTModule(LightningModule):
     A step's loss is the mean over the supervised tokens of all its micro-batches on all ranks. Micro-batches accumulate
     sums, and the gradient is divided by the number of tokens before the step, so the split into micro-batches does not
     change the result. `softmax` samples the tokens of training's softmax (None: all); validation uses all. With an
-    adapter, only the adapter trains and is saved in Lightning's state.
+    adapter, only the adapter trains and is saved in Lightning's state. `trained_length` is the longest conversation in
+    training, for callbacks that ask the model.
     """
 
     def __init__(
@@ -37,9 +38,11 @@ class SFTModule(LightningModule):
         make_schedule: Callable[[Optimizer, int], LRScheduler],
         seed: int,
         softmax: SampledSoftmax | None = None,
+        *,
+        trained_length: int | None = None,
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.trained_length = model, trained_length
         self._adapter = lora.describe(model)
         self.strict_loading = self._adapter is None  # with an adapter, the state omits frozen weights
         self._make_optimizer, self._make_schedule = make_optimizer, make_schedule

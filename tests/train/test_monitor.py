@@ -34,7 +34,7 @@ CALLBACK = """
 from lightning.pytorch.callbacks import Callback
 
 class Mine(Callback):
-    score_names = ("eval/mine.score",)
+    score_modes = {"eval/mine.score": "max", "eval/mine.cost": "min"}
     values = {2: 0.25, 4: 0.75, 6: 0.5}
 
     def __init__(self, every):
@@ -43,7 +43,7 @@ class Mine(Callback):
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         if trainer.global_step % self.every == 0 and self.every < 10:
             self.score_step = trainer.global_step
-            self.scores = {"eval/mine.score": self.values[trainer.global_step]}
+            self.scores = dict.fromkeys(self.score_modes, self.values[trainer.global_step])
 
 class Logs(Callback):
     def on_validation_epoch_end(self, trainer, module):
@@ -69,17 +69,19 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize(("mode", "best", "value"), [("max", 4, 0.75), ("min", 2, 0.25)])
+@pytest.mark.parametrize(
+    ("name", "mode", "best", "value"), [("eval/mine.score", "max", 4, 0.75), ("eval/mine.cost", "min", 2, 0.25)]
+)
 def test_the_weights_served_are_those_with_the_best_monitored_score(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: str, best: int, value: float
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, mode: str, best: int, value: float
 ) -> None:
-    folder = train(tmp_path, *SOURCE, "save.monitor=eval/mine.score", f"save.mode={mode}")
+    folder = train(tmp_path, *SOURCE, f"save.monitor={name}", f"save.mode={mode}")
     served, last = Checkpoint.open(folder).metadata, Checkpoint.open(folder / "last").metadata
     assert served.monitor is not None and served.last is not None and last.monitor is not None
     assert (served.steps, served.weights) == (best, "best")
-    assert (served.monitor.name, served.monitor.value, served.monitor.mode) == ("eval/mine.score", value, mode)
+    assert (served.monitor.name, served.monitor.value, served.monitor.mode) == (name, value, mode)
     assert (served.last.steps, served.last.value, last.monitor.value) == (6, 0.5, 0.5)
-    assert f"step {best} (eval/mine.score {value:.4f}), the best" in capsys.readouterr().out
+    assert f"step {best} ({name} {value:.4f}), the best" in capsys.readouterr().out
 
 
 def test_scores_stand_in_metrics_csv_at_their_steps(tmp_path: Path) -> None:
@@ -119,7 +121,15 @@ def test_a_resumed_run_keeps_the_best_and_the_columns(tmp_path: Path) -> None:
 
 def test_another_monitor_in_a_resumed_run_selects_anew(tmp_path: Path) -> None:
     folder = train(tmp_path, *SOURCE, "save.monitor=eval/mine.score", "save.mode=max", "trainer.max_steps=4")
-    main([f"checkpoints_dir={folder.parent}", "resume=run", "trainer.max_steps=6", "save.mode=min"])
+    main(
+        [
+            f"checkpoints_dir={folder.parent}",
+            "resume=run",
+            "trainer.max_steps=6",
+            "save.monitor=eval/mine.cost",
+            "save.mode=min",
+        ]
+    )
     served = Checkpoint.open(folder).metadata
     assert served.monitor is not None
     assert (served.steps, served.monitor.value, served.monitor.mode) == (6, 0.5, "min")
@@ -143,7 +153,8 @@ def test_a_score_that_lightning_logs_can_be_monitored_too(tmp_path: Path) -> Non
         ),
         (["save.monitor=eval/instruct.exact_match"], "callbacks=evaluate measures scores of tasks"),
         ([*SOURCE, "save.monitor=eval/mine.scores"], "did you mean 'eval/mine.score'"),
-        ([*SOURCE, "save.monitor=eval/x"], "there are eval/mine.score, val/loss"),
+        ([*SOURCE, "save.monitor=eval/x"], "there are eval/mine.cost, eval/mine.score, val/loss"),
+        (["save.mode=max"], "val/loss is better when it is lower; set save.mode=min, not max"),
         (["save.mode=maximum"], "save.mode must be min or max, not 'maximum'"),
     ],
 )

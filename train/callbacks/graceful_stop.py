@@ -22,8 +22,11 @@ class StoppedBySignal(Exception):
     """A first signal stopped the run, after it saved its state."""
 
 
-class StoppedAtOnce(Exception):
-    """A second signal stopped the run; progress since the last save is lost."""
+class StoppedAtOnce(BaseException):
+    """A second signal stopped the run; progress since the last save is lost.
+
+    Raised at any place, so that code which outlives its own errors must not take it for one of them.
+    """
 
 
 class GracefulStop(Callback):

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback
 
 from resonance.atomic_files import write_text_atomically
 from train.callbacks.samples import data_of
-from train.callbacks.scores import callbacks_of, declared_names, scores_at_this_step
+from train.callbacks.scores import callbacks_of, declared_scores, scores_at_this_step
 from train.callbacks.throughput import Throughput, logged_every
 from train.sft_module import Batch, SFTModule
 
@@ -41,8 +41,8 @@ class MetricsCSV(Callback):
         if trainer.is_global_zero:
             kept = [row for row in read_metrics(self._path) if int(row["step"]) <= trainer.global_step]
             earlier = [name for row in kept[:1] for name in row]
-            names = declared_names(callbacks_of(trainer))
-            self._columns = tuple(dict.fromkeys((*COLUMNS, *earlier, *names)))
+            declared = declared_scores(callbacks_of(trainer))
+            self._columns = tuple(dict.fromkeys((*COLUMNS, *earlier, *declared)))
             rows = ([row.get(name, "") for name in self._columns] for row in kept)
             lines = [",".join(self._columns), *(",".join(row) for row in rows)]
             write_text_atomically(self._path, "\n".join(lines) + "\n")

@@ -14,7 +14,7 @@ from resonance.checkpoint import METADATA_FILE, MODEL_FILE, STATE_FILE, TRAIN_FI
 from resonance.hydra_config import ConfigError, nearest
 from resonance.metadata import LAST_FOLDER, LastWeights, Metadata, Monitor
 from resonance.tokenizer import Tokenizer
-from train.callbacks.scores import VALIDATION_LOSS, callbacks_of, declared_names, scores_at_this_step
+from train.callbacks.scores import VALIDATION_LOSS, callbacks_of, declared_scores, scores_at_this_step
 from train.checkpointing import align_to_step
 from train.non_finite import check_weights
 from train.sft_module import Batch, SFTModule
@@ -90,7 +90,7 @@ class RunFolder(Callback):
             self.save(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        declared = declared_names(callbacks_of(trainer))
+        declared = declared_scores(callbacks_of(trainer))
         if self._monitor in declared:
             return
         if self._monitor not in trainer.callback_metrics:

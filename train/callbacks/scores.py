@@ -20,8 +20,8 @@ class ScoreSource(Protocol):
     """
 
     @property
-    def score_names(self) -> Sequence[str]:
-        """The names of all scores that it may measure, such as `eval/instruct.exact_match`."""
+    def score_modes(self) -> Mapping[str, str]:
+        """Its scores, such as `eval/instruct.exact_match`, each with `max` where more is better, else `min`."""
         ...
 
     @property
@@ -35,9 +35,10 @@ class ScoreSource(Protocol):
         ...
 
 
-def declared_names(callbacks: Sequence[Callback]) -> list[str]:
-    """The names of the scores that the callbacks declare."""
-    return [name for callback in callbacks if isinstance(callback, ScoreSource) for name in callback.score_names]
+def declared_scores(callbacks: Sequence[Callback]) -> dict[str, str]:
+    """The scores that the callbacks declare, each with its mode."""
+    sources = [callback.score_modes for callback in callbacks if isinstance(callback, ScoreSource)]
+    return {name: mode for scores in sources for name, mode in scores.items()}
 
 
 def callbacks_of(trainer: Trainer) -> Sequence[Callback]:
@@ -52,12 +53,16 @@ def scores_at_this_step(trainer: Trainer) -> dict[str, float]:
     return {name: value for scores in current for name, value in scores.items()}
 
 
-def check_monitor(monitor: str, callbacks: Sequence[Callback]) -> None:
-    """Raise ConfigError for a `save.monitor` that no callback can measure."""
-    names = [VALIDATION_LOSS, *declared_names(callbacks)]
-    if monitor in names or monitor.partition("/")[0] not in DECLARED_PREFIXES:
+def check_monitor(monitor: str, mode: str, callbacks: Sequence[Callback]) -> None:
+    """Raise ConfigError for a `save.monitor` that nothing measures, and for a `save.mode` that would keep the worst."""
+    known = {VALIDATION_LOSS: "min", **declared_scores(callbacks)}
+    if monitor in known and known[monitor] != mode:
+        better = "higher" if known[monitor] == "max" else "lower"
+        raise ConfigError(f"{monitor} is better when it is {better}; set save.mode={known[monitor]}, not {mode}.")
+    if monitor in known or monitor.partition("/")[0] not in DECLARED_PREFIXES:
         return
-    raise ConfigError(f"save.monitor is {monitor!r}, which nothing in this run measures; {_suggestion(monitor, names)}")
+    suggestion = _suggestion(monitor, list(known))
+    raise ConfigError(f"save.monitor is {monitor!r}, which nothing in this run measures; {suggestion}")
 
 
 def _suggestion(monitor: str, names: Sequence[str]) -> str:
