@@ -16,9 +16,11 @@ from resonance.hydra_config import group_options, make
 
 @dataclass(frozen=True, slots=True)
 class TestSplit:
-    """A test split, with a `note` that readers of its scores need, if any."""
+    """A test split, its data's name and fingerprint, and a `note` that its scores' readers need."""
 
     examples: Sequence[Example]
+    source: str | None
+    fingerprint: str | None
     note: str | None = None
 
 
@@ -31,11 +33,11 @@ def load_test_split(data: DictConfig | None, checkpoint: Checkpoint) -> TestSpli
     test: Sequence[Example] = source.splits().test
     if not test:
         raise EvalError("The data has no test split to evaluate on; choose other data with data=NAME.")
-    trained_on = checkpoint.metadata.data_fingerprint
-    if data is None and trained_on is not None and trained_on != source.fingerprint():
+    trained_on, fingerprint = checkpoint.metadata.data_fingerprint, source.fingerprint()
+    if data is None and trained_on is not None and trained_on != fingerprint:
         note = f"The data has changed since {checkpoint.name} was trained, so it may have seen some of the test split."
-        return TestSplit(test, note)
-    return TestSplit(test)
+        return TestSplit(test, source.name, fingerprint, note)
+    return TestSplit(test, source.name, fingerprint)
 
 
 def subsample(examples: Sequence[Example], limit: int | None, seed: int) -> Sequence[Example]:

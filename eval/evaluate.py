@@ -7,46 +7,14 @@ from typing import Any
 from data.example import Example
 from eval import EvalError
 from eval.evaluated_model import EvaluatedModel
+from eval.results import Result
 from eval.statistics import Difference, Metric, Score, holm
-from eval.tasks.base import DOES_NOT_FIT, MetricSpec, Record, Task
+from eval.store import Store
+from eval.tasks.base import DOES_NOT_FIT, Item, Record, Task
 from resonance.errors import ResonanceError
-
-BY_FAMILY = "by_family"
 
 Advance = Callable[[int], None]  # reports a number of finished items
 AddProgress = Callable[[str, int], Advance]  # (description, number of items) -> callback that reports finished items
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """A task's outcome for one model: metric specifications and records by item, in the items' order.
-
-    `notes` are sentences that readers of the scores need. With an `error` the task did not run, and has no records.
-    """
-
-    specs: Mapping[str, MetricSpec]
-    records: tuple[Record, ...] = ()
-    notes: tuple[str, ...] = ()
-    error: str | None = None
-
-    def metrics(self) -> dict[tuple[str | None, str], Metric]:
-        """All metrics by (group, name): the task's own, those nested by a dot in their name, and those by family.
-
-        The first metric with `by_group` is in `by_family`, a further one in `<metric>_by_family`.
-        """
-        found: dict[tuple[str | None, str], Metric] = {}
-        for name, spec in self.specs.items():
-            group, _, inner = name.rpartition(".")
-            found[group or None, inner] = Metric.of_records(spec, name, self.records)
-        grouped = [name for name, spec in self.specs.items() if spec.by_group]
-        families = sorted({record.group for record in self.records if record.group is not None})
-        for place, name in enumerate(grouped):
-            group = BY_FAMILY if place == 0 else f"{name}_{BY_FAMILY}"
-            for family in families:
-                members = [record for record in self.records if record.group == family]
-                found[group, family] = Metric.of_records(self.specs[name], name, members)
-        own_first = sorted(found, key=lambda key: key[0] is not None)  # stable
-        return {key: found[key] for key in own_first}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,29 +48,68 @@ def evaluate(
     tasks: Mapping[str, Task[Any]],
     examples: Sequence[Example],
     add_progress: AddProgress = lambda _description, _size: lambda _done: None,
+    store: Store | None = None,
 ) -> Evaluation:
-    """Run all tasks on one model, in order. A task that cannot run says why in its result, and the rest goes on."""
+    """Run all tasks on one model, in order; with a `store`, keep records and scores, and go on where it stopped.
+
+    A task that cannot run says why in its result, and the rest goes on.
+    """
     results: dict[str, Result] = {}
     for name, task in tasks.items():
         try:
-            results[name] = _run(model, name, task, examples, add_progress)
+            results[name] = _run(model, name, task, examples, add_progress, store)
         except ResonanceError as error:
             results[name] = Result(task.metrics, error=str(error))
+            if store is not None:
+                store.fail(name, str(error))
     return Evaluation(model.label, model.engine.stats().precision, results)
 
 
 def _run(
-    model: EvaluatedModel, name: str, task: Task[Any], examples: Sequence[Example], add_progress: AddProgress
+    model: EvaluatedModel,
+    name: str,
+    task: Task[Any],
+    examples: Sequence[Example],
+    add_progress: AddProgress,
+    store: Store | None,
 ) -> Result:
     items = task.items(examples)
     if not items:
         raise EvalError("There is nothing to ask: the task has no items.")
     advance = add_progress(f"{model.label}: {name}", len(items))
-    records: list[Record] = []
-    for item, record in zip(items, task.run(model, items), strict=True):
-        assert record.item == item.id
-        records.append(record)
-        advance(1)
+    if store is None:
+        return _result(task, _records(model, task, items, {}, lambda _record: advance(1)), model)
+    with store.open(name, task, items) as opened:
+        advance(len(opened.records))
+
+        def keep(record: Record) -> None:
+            opened.append(record)
+            advance(1)
+
+        result = _result(task, _records(model, task, items, opened.records, keep), model)
+        store.finish(opened, result)
+    return result
+
+
+def _records(
+    model: EvaluatedModel,
+    task: Task[Any],
+    items: Sequence[Item[Any]],
+    known: Mapping[str, Record],
+    keep: Callable[[Record], None],
+) -> list[Record]:
+    """All items' records in their order: the known ones, and the rest as the task yields them."""
+    rest = [item for item in items if item.id not in known]
+    found = dict(known)
+    if rest:
+        for item, record in zip(rest, task.run(model, rest), strict=True):
+            assert record.item == item.id, f"{type(task).__name__} yields records in another order than its items"
+            found[item.id] = record
+            keep(record)
+    return [found[item.id] for item in items]
+
+
+def _result(task: Task[Any], records: Sequence[Record], model: EvaluatedModel) -> Result:
     if all(record.details.get(DOES_NOT_FIT) for record in records):
         raise EvalError(
             f"None of the {len(records)} test examples fits into a context of {model.context_length} tokens; "
@@ -129,6 +136,17 @@ def compare(evaluations: Sequence[Evaluation], *, seed: int = 0) -> list[ScoreRo
         for group, members in by_group.items():
             rows.extend(members if group is None else _adjusted(members))
     return rows
+
+
+def comparisons_of(labels: Sequence[str], rows: Sequence[ScoreRow]) -> dict[str, dict[str, dict[str, object]]]:
+    """The differences by label, task and metric (`by_family.capitals`), as `eval.json` stores them."""
+    found: dict[str, dict[str, dict[str, object]]] = {label: {} for label in labels[1:]}
+    for row in rows:
+        name = row.name if row.group is None else f"{row.group}.{row.name}"
+        for label, difference in zip(labels[1:], row.differences, strict=True):
+            if difference is not None:
+                found[label].setdefault(row.task, {})[name] = difference.as_json()
+    return found
 
 
 def _row(task: str, name: str, group: str | None, ours: Metric, others: Sequence[Metric | None], seed: int) -> ScoreRow:

@@ -1,34 +1,40 @@
 """The entry point of `resonance eval`."""
 
 import logging
+import shlex
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data.example import Example
 from eval import EvalError
-from eval.dataset import load_test_split, subsample
-from eval.evaluate import AddProgress, Advance, Evaluation, ScoreRow, compare, evaluate
+from eval.dataset import TestSplit, load_test_split, subsample
+from eval.eval_json import EvalJson
+from eval.evaluate import AddProgress, Advance, Evaluation, ScoreRow, compare, comparisons_of, evaluate
 from eval.evaluated_model import UNTRAINED, EvaluatedModel, untrained
-from eval.harness.task import harness_tasks
+from eval.harness.task import HarnessTask, harness_tasks
 from eval.paired import with_pairs
-from eval.records import records_path, write_records
+from eval.provenance import provenance_of
+from eval.records import RECORDS_FOLDER
 from eval.report.contents import Report
 from eval.report.html import html_report
 from eval.report.markdown import markdown_report
 from eval.report.table import answer_table, score_table
 from eval.report.training import read_curves
-from eval.results import MARKDOWN_FILE, REPORT_FILE, headline_of, scores_of, write_eval_json
+from eval.store import Store
 from eval.tasks.base import Task
 from resonance.atomic_files import write_text_atomically
 from resonance.checkpoint import METADATA_FILE, Checkpoint
 from resonance.hydra_config import compose, group_options, make, nearest
+
+REPORT_FILE, MARKDOWN_FILE = "report.html", "report.md"
+COMPARE_FOLDER = "compare"
 
 _PIPED_WIDTH = 160  # columns, where the output is no terminal
 
@@ -43,23 +49,35 @@ def main(overrides: list[str]) -> None:
     tasks = _tasks(config)
     checkpoint = Checkpoint.find(str(config.checkpoint))
     others = [name if name == UNTRAINED else Checkpoint.find(name) for name in _names(config.compare)]
-    examples: Sequence[Example] = []
+    split = TestSplit([], None, None)
     if any(task.needs_examples for task in tasks.values()):
         split = load_test_split(config.get("data"), checkpoint)
-        examples = subsample(split.examples, config.limit, config.seed)
+        split = replace(split, examples=subsample(split.examples, config.limit, config.seed))
         if split.note:
             console.print(split.note, style="yellow", markup=False)
 
-    with _progress(console) as add_progress:
-        evaluations = [_evaluate(config, checkpoint.name, checkpoint, tasks, examples, add_progress)]
+    folder = _folder(config, checkpoint)
+    command = shlex.join(["resonance", "eval", *overrides])
+    with _progress(console) as add_progress, _said_how_to_go_on(folder):
+        run = _Run(config, command, tasks, split, console, add_progress)
+        first, store = run.evaluate(checkpoint.name, checkpoint, folder)
+        evaluations = [first]
         for other in others:
             with _open(other, checkpoint) as (label, opened):
-                evaluations.append(_evaluate(config, label, opened, tasks, examples, add_progress))
+                within = folder and folder / RECORDS_FOLDER / COMPARE_FOLDER / label.replace("/", "-")
+                evaluations.append(run.evaluate(label, opened, within)[0])
         evaluations = with_pairs(evaluations, tasks, add_progress)
+        if store is not None:
+            store.amend(first.results, evaluations[0].results)
 
     rows = compare(evaluations, seed=config.seed)
     _print(console, evaluations, rows)
-    _save(console, config, checkpoint, evaluations, rows)
+    if folder is None or store is None:
+        console.print(f"{checkpoint.name} is not a run of ours, so nothing was written; out=FOLDER keeps the scores.")
+    else:
+        _save(
+            console, folder, store.document, checkpoint, evaluations, rows, seed=config.seed, record=config.out is None
+        )
 
 
 def _tasks(config: DictConfig) -> dict[str, Task[Any]]:
@@ -103,18 +121,73 @@ def _open(other: Checkpoint | str, trained: Checkpoint) -> Generator[tuple[str, 
             yield labelled
 
 
-def _evaluate(
-    config: DictConfig,
-    label: str,
-    checkpoint: Checkpoint,
-    tasks: Mapping[str, Task[Any]],
-    examples: Sequence[Example],
-    add_progress: AddProgress,
-) -> Evaluation:
-    model = EvaluatedModel.load(
-        label, checkpoint, batch_size=config.batch_size, dtype=config.dtype, quantize=config.quantize
-    )
-    return evaluate(model, tasks, examples, add_progress)
+def _folder(config: DictConfig, checkpoint: Checkpoint) -> Path | None:
+    """Where the scores are kept; None for the folder of a base model, which is not ours to write into."""
+    if config.out is not None:
+        return Path(str(config.out))
+    return checkpoint.folder if (checkpoint.folder / METADATA_FILE).is_file() else None
+
+
+@contextmanager
+def _said_how_to_go_on(folder: Path | None) -> Generator[None]:
+    """Ctrl-C ends with a sentence."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = "the same command goes on where it stopped" if folder else "nothing was kept; out=FOLDER keeps records"
+        raise KeyboardInterrupt(f"Interrupted; {kept}.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the evaluations of one command have in common."""
+
+    config: DictConfig
+    command: str
+    tasks: Mapping[str, Task[Any]]
+    split: TestSplit
+    console: Console
+    add_progress: AddProgress
+
+    def evaluate(self, label: str, checkpoint: Checkpoint, folder: Path | None) -> tuple[Evaluation, Store | None]:
+        """Evaluate one checkpoint, and keep its records and scores in `folder`."""
+        config = self.config
+        model = EvaluatedModel.load(
+            label, checkpoint, batch_size=config.batch_size, dtype=config.dtype, quantize=config.quantize
+        )
+        store = None if folder is None else self._store(folder, label, checkpoint, model)
+        return evaluate(model, self.tasks, self.split.examples, self.add_progress, store), store
+
+    def _settings(self, name: str, task: Task[Any]) -> Mapping[str, object]:
+        """A task's YAML; what a task of the harness says of itself."""
+        if isinstance(task, HarnessTask):
+            return task.settings
+        return cast("dict[str, object]", OmegaConf.to_container(self.config.task[name]))
+
+    def _store(self, folder: Path, label: str, checkpoint: Checkpoint, model: EvaluatedModel) -> Store:
+        config = self.config
+        provenance = provenance_of(
+            checkpoint,
+            model,
+            dtype=config.dtype,
+            quantize=config.quantize,
+            seed=config.seed,
+            command=self.command,
+            data={
+                "data": self.split.source,
+                "data_config": OmegaConf.to_container(config.data) if config.get("data") else None,
+                "data_fingerprint": self.split.fingerprint,
+                "limit": config.limit,
+            },
+        )
+        return Store(
+            folder,
+            label,
+            provenance,
+            self._settings,
+            fresh=config.fresh,
+            say=lambda sentence: self.console.print(f"{label}: {sentence}", style="dim", markup=False),
+        )
 
 
 @contextmanager
@@ -148,37 +221,34 @@ def _print(console: Console, evaluations: Sequence[Evaluation], rows: Sequence[S
 
 def _save(
     console: Console,
-    config: DictConfig,
+    folder: Path,
+    document: EvalJson,
     checkpoint: Checkpoint,
     evaluations: Sequence[Evaluation],
     rows: Sequence[ScoreRow],
+    *,
+    seed: int,
+    record: bool,
 ) -> None:
-    """Write `eval.json` and the reports; without `out`, record the scores in the checkpoint too."""
-    if config.out is None and not (checkpoint.folder / METADATA_FILE).is_file():
-        console.print(f"{checkpoint.name} is not a run of ours, so nothing was written; out=FOLDER keeps the scores.")
-        return
-    folder = checkpoint.folder if config.out is None else Path(str(config.out))
-    folder.mkdir(parents=True, exist_ok=True)
-    now = datetime.now(UTC)
-    for task, result in evaluations[0].results.items():
-        write_records(records_path(folder, task), result.records)
-    scores = {task: scores_of(result, seed=config.seed) for task, result in evaluations[0].results.items()}
-    path = write_eval_json(folder, checkpoint.name, now, scores)
+    """Write the comparisons and the reports; `record` puts the scores into the checkpoint's own metadata too."""
+    document.record_comparisons(comparisons_of([each.label for each in evaluations], rows))
+    found, now = document.read(), datetime.now(UTC)
     report = Report(
         checkpoint.name,
         now,
         _facts(checkpoint, evaluations[0].precision, now),
         evaluations,
         rows,
-        seed=config.seed,
+        seed=seed,
         data=checkpoint.metadata.data,
         curves=read_curves(checkpoint.folder),
+        provenance={name: entry for name, entry in found["provenance"].items() if name in evaluations[0].results},
     )
     write_text_atomically(folder / REPORT_FILE, html_report(report))
     write_text_atomically(folder / MARKDOWN_FILE, markdown_report(report))
-    if config.out is None:
-        checkpoint.record_scores({task: headline_of(scores) for task, scores in scores.items() if scores})
-    console.print(f"Scores: {path}\nReport: {folder / REPORT_FILE}", soft_wrap=True, highlight=False)
+    if record:
+        checkpoint.record(scores=document.headlines())
+    console.print(f"Scores: {document.path}\nReport: {folder / REPORT_FILE}", soft_wrap=True, highlight=False)
 
 
 def _facts(checkpoint: Checkpoint, precision: str, now: datetime) -> dict[str, str]:

@@ -61,6 +61,16 @@ class Difference:
     n: int
     detectable: float | None
 
+    def as_json(self) -> dict[str, object]:
+        """The difference as `eval.json` stores it."""
+        return {
+            "difference": self.value,
+            "ci95": list(self.ci95),
+            "p": self.p,
+            "n": self.n,
+            "minimum_detectable_effect": self.detectable,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:

@@ -22,7 +22,7 @@ from resonance.checkpoint import Checkpoint
 from resonance.hydra_config import ConfigError
 from resonance.model import GPT2, TransformerBlock
 from resonance.model_config import GPT2Config
-from train.provenance import sha256_of_weights
+from resonance.provenance import sha256_of_weights
 
 _FREQUENCIES = 12  # of the sinusoidal positions; each takes two dimensions of the embedding
 _MAX_FREQUENCY = 0.5  # radians per token: a head attends about equally to some five neighbouring tokens

@@ -1,24 +1,15 @@
 """Provenance: what a run's record says of its origin, so that the run can be reproduced."""
 
-import hashlib
-import os
-import platform
-import subprocess
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
-import torch
 from lightning import Trainer
 
 from resonance.hydra_config import ConfigError
 from resonance.metadata import Metadata
-from resonance.paths import PROJECT_ROOT
+from resonance.provenance import git_commit, hardware, library_versions, now
 from train.run_config import RunSpec, format_value
 
 LIBRARIES = ("resonance", "torch", "lightning", "numpy", "safetensors", "tiktoken", "datasets", "hydra-core")
-WEIGHT_PATTERNS = ("*.safetensors", "*.pth", "*.pt", "*.ckpt.*")
 
 
 def with_history(metadata: Metadata, spec: RunSpec) -> Metadata:
@@ -96,7 +87,7 @@ def start_messages(spec: RunSpec, done: int) -> list[str]:
 def _version_changes(recorded: object) -> list[str]:
     if not isinstance(recorded, dict):
         return []
-    present = library_versions()
+    present = library_versions(LIBRARIES)
     changed = [
         f"{name} {recorded[name]} -> {present.get(name)}" for name in recorded if recorded[name] != present.get(name)
     ]
@@ -113,67 +104,6 @@ def training_record(trainer: Trainer, *, command: str, row_length: int | None) -
         "devices": trainer.num_devices,
         "world_size": trainer.world_size,
         "row_length": row_length,
-        "hardware": {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-            "system": platform.platform(),
-        },
-        "versions": library_versions(),
+        "hardware": hardware(),
+        "versions": library_versions(LIBRARIES),
     }
-
-
-def now() -> str:
-    """The time, in the format of `resonance.json`."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def library_versions() -> dict[str, str]:
-    """The versions of Python and of the libraries that affect the loss curve."""
-    versions = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
-
-
-def git_commit() -> str | None:
-    """The checkout's commit, with `-dirty` if it has changes; None without git."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-            cwd=PROJECT_ROOT,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return described.stdout.strip()
-
-
-def sha256_of_weights(path: Path) -> str:
-    """SHA-256 over the weight files of a folder in the order of their names, or of a single file."""
-    files = [path] if path.is_file() else sorted({file for pattern in WEIGHT_PATTERNS for file in path.glob(pattern)})
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 24):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def sha256_of_text(text: str) -> str:
-    """SHA-256 of a text in UTF-8."""
-    return hashlib.sha256(text.encode()).hexdigest()

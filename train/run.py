@@ -17,6 +17,7 @@ from resonance.hydra_config import make
 from resonance.metadata import Metadata
 from resonance.model import GPT2
 from resonance.model_config import GPT2Config
+from resonance.provenance import git_commit, sha256_of_text
 from train.allocator import keep_freed_memory
 from train.callbacks.graceful_stop import GracefulStop, StoppedBySignal, explain_stop
 from train.callbacks.metrics_csv import MetricsCSV
@@ -27,11 +28,9 @@ from train.folder_lock import disk_errors, locked_folder
 from train.losses import SampledSoftmax
 from train.model_init import InitialModel, init_model
 from train.provenance import (
-    git_commit,
     nothing_to_do,
     recorded_settings,
     resume_entry,
-    sha256_of_text,
     start_messages,
     training_record,
     with_history,

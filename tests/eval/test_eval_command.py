@@ -1,5 +1,6 @@
 """`resonance eval`, from its overrides to the files it writes."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -8,13 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from data.sources import FileSource
 from eval import EvalError
+from eval.records import read_records
+from eval.results import Result, scores_of
 from eval.run import main
+from eval.tasks.instruct import Instruct
+from eval.tasks.perplexity import Perplexity
 from resonance.checkpoint import Checkpoint, CheckpointError
 from resonance.hydra_config import ConfigError
 from resonance.metadata import Metadata
 
 Runs = dict[str, Checkpoint]
+SECTIONS = ("tasks", "provenance", "comparisons", "not_run")
 
 
 @pytest.fixture
@@ -39,7 +46,7 @@ def assert_score(score: object) -> None:
 def test_eval_json_has_the_form_of_the_design(learned: Path) -> None:
     evaluate(learned)
     document = json.loads((learned / "eval.json").read_text(encoding="utf-8"))
-    assert list(document) == ["checkpoint", "created_at", "tasks"]
+    assert list(document) == ["checkpoint", "weights_sha256", "created_at", *SECTIONS]
     assert document["checkpoint"] == "learned"
     assert datetime.fromisoformat(document["created_at"]).utcoffset() is not None
     assert set(document["tasks"]) == {"instruct", "turns", "perplexity"}
@@ -53,6 +60,54 @@ def test_eval_json_has_the_form_of_the_design(learned: Path) -> None:
     assert instruct["exact_match"]["value"] == 1.0
     assert instruct["exact_match"]["n"] == 8
     assert [path.name for path in learned.iterdir() if "tmp" in path.name] == []
+
+
+def test_every_score_has_its_provenance(learned: Path, colour_file: Path) -> None:
+    evaluate(learned, "tasks=[instruct]", "limit=6", "batch_size=5", "compare=[untrained]")
+    entry = json.loads((learned / "eval.json").read_text(encoding="utf-8"))["provenance"]["instruct"]
+    assert entry["weights_sha256"] == hashlib.sha256((learned / "model.safetensors").read_bytes()).hexdigest()
+    assert entry["records_sha256"] == hashlib.sha256((learned / "eval" / "instruct.jsonl").read_bytes()).hexdigest()
+    settings = {"_target_": "eval.tasks.instruct.Instruct", "max_new_tokens": 8}
+    assert {name: entry["settings"][name] for name in settings} == settings
+    expected = {"version": Instruct.version, "dtype": "fp32", "quantize": None, "seed": 0, "limit": 6, "items": 6}
+    assert {name: entry[name] for name in expected} == expected
+    source = FileSource(path=str(colour_file), train=0.1, test=0.9, validation=0.0, shuffle=False)
+    assert entry["data_fingerprint"] == source.fingerprint()
+    assert entry["command"].startswith(f"resonance eval checkpoint={learned}")
+    assert entry["commit"] is None or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", entry["commit"])
+    assert {"python", "torch", "resonance"} <= set(entry["versions"])
+    assert {"processor", "cores", "gpus"} <= set(entry["hardware"])
+    assert entry["duration_s"] > 0
+    assert (learned / "eval" / "compare" / "untrained" / "eval" / "instruct.jsonl").is_file()
+
+
+def test_a_score_can_be_computed_again_from_the_records_alone(learned: Path) -> None:
+    evaluate(learned, "tasks=[instruct,perplexity]")
+    tasks = json.loads((learned / "eval.json").read_text(encoding="utf-8"))["tasks"]
+    for name, specs in (("instruct", Instruct(8).metrics), ("perplexity", Perplexity().metrics)):
+        result = Result(specs, tuple(read_records(learned / "eval" / f"{name}.jsonl")))
+        assert scores_of(result) == tasks[name]
+
+
+def test_scores_of_the_same_weights_stay_and_those_of_others_go(learned: Path, runs: Runs) -> None:
+    evaluate(learned, "tasks=[perplexity]")
+    evaluate(learned, "tasks=[instruct]")
+    document = json.loads((learned / "eval.json").read_text(encoding="utf-8"))
+    assert set(document["tasks"]) == set(document["provenance"]) == {"instruct", "perplexity"}
+    shutil.copy(runs["fresh"].folder / "model.safetensors", learned / "model.safetensors")
+    evaluate(learned, "tasks=[instruct]")
+    document = json.loads((learned / "eval.json").read_text(encoding="utf-8"))
+    assert set(document["tasks"]) == set(document["provenance"]) == {"instruct"}
+    assert [path.name for path in (learned / "eval").glob("*.jsonl")] == ["instruct.jsonl"]
+    assert set(Checkpoint.open(learned).metadata.scores) == {"instruct"}
+
+
+def test_what_did_not_run_is_said_and_recorded(learned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate(learned, "tasks=[turns,perplexity]", "limit=1")
+    assert "turns did not run: 1 of 1 test examples have one turn" in " ".join(capsys.readouterr().out.split())
+    document = json.loads((learned / "eval.json").read_text(encoding="utf-8"))
+    assert set(document["tasks"]) == {"perplexity"}
+    assert list(document["not_run"]) == ["turns"]
 
 
 def test_retrieval_is_scored_beside_the_answers_drawn_from_it(learned: Path) -> None:
