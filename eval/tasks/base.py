@@ -121,8 +121,7 @@ def example_items(examples: Sequence[Example]) -> list[Item[Example]]:
     for example in examples:
         turns = [[message.role, message.content, message.context] for message in example.messages]
         same = seen[key] = seen.get(key := item_id(turns), -1) + 1
-        text = "\n".join(part for _, *parts in turns for part in parts if part)
-        items.append(Item(item_id(turns, same) if same else key, example, text, example.family))
+        items.append(Item(item_id(turns, same) if same else key, example, question(example.messages), example.family))
     return items
 
 
