@@ -17,6 +17,10 @@ class PairedTask(Protocol):
         """The metrics that `pair` adds."""
         ...
 
+    def unpaired(self, records: Sequence[Record]) -> Sequence[Record]:
+        """The records without what `pair` added earlier."""
+        ...
+
     def pair(self, records: Sequence[Record], label: str, others: Sequence[Record]) -> Iterator[Record]:
         """The first model's records with further observations, in order; `others` are those of the model `label`."""
         ...
@@ -37,8 +41,9 @@ def with_pairs(
     """
     first, *others = evaluations
     results = dict(first.results)
-    for name, task in tasks.items():
+    for name, task in tasks.items() if others else ():
         if isinstance(task, PairedTask):
+            results[name] = replace(results[name], records=tuple(task.unpaired(results[name].records)))
             for other in others:
                 results[name] = _paired(task, name, results[name], other, add_progress)
     return [replace(first, results=results), *others]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from data.example import Example
+from eval import EvalError
 from eval.evaluated_model import EvaluatedModel
 from eval.judge.client import JudgeClient, JudgeUnavailable, Reply
 from eval.judge.endpoint import Endpoint, read_api_key, require_at_least, text_setting
@@ -98,8 +99,14 @@ class Judge:
                 expected = {record.item: record.expected for record in graded if record.expected}
                 yield from self._compared(client, graded, EXPECTED, expected) if self.against_expected else graded
 
+    def unpaired(self, records: Sequence[Record]) -> list[Record]:
+        """The records without verdicts against other models, such as those of an earlier comparison."""
+        return [_without_pairs(record) for record in records]
+
     def pair(self, records: Sequence[Record], label: str, others: Sequence[Record]) -> Iterator[Record]:
         """The records with the verdicts on their answers against another model's to the same items, named `label`."""
+        if label == EXPECTED:
+            raise EvalError(f"a checkpoint named {label!r} cannot be told from the expected answers; rename it")
         answers = {record.item: record.answer or "" for record in others}
         with self._client() as client:
             for chunk in in_chunks(records, _PAIRS_PER_SLOT * self.concurrency):
@@ -208,6 +215,19 @@ def _with_pair(record: Record, label: str, known: float | None, replies: Sequenc
         observations[f"{name}.win_rate"] = (verdict.won, 1.0)
         observations[f"{name}.flip_rate"] = (float(bool(verdict.flipped)), 1.0)
     return _with_replies(replace(record, observations=observations), name, replies)
+
+
+def _without_pairs(record: Record) -> Record:
+    def stays(group: str) -> bool:
+        return group == _against(EXPECTED) or not group.startswith(_against(""))
+
+    told = record.details.get("judge")
+    kept = {name: replies for name, replies in told.items() if stays(name)} if isinstance(told, dict) else {}
+    return replace(
+        record,
+        observations={name: pair for name, pair in record.observations.items() if stays(name.rpartition(".")[0])},
+        details={**record.details, "judge": kept} if kept else record.details,
+    )
 
 
 def _with_replies(record: Record, name: str, replies: Sequence[Reply]) -> Record:

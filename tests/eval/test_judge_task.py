@@ -211,6 +211,20 @@ def test_a_pair_with_an_unreadable_verdict_is_left_out(judge: FakeJudge) -> None
     assert dict(found.observations) == {"against_other.unreadable": (1.0, 1.0)}
 
 
+def test_a_comparison_replaces_an_earlier_one(judge: FakeJudge) -> None:
+    judged = task(judge.url)
+    earlier = paired(judged, [record("a", "a longer answer")], [record("a", "short")], "old")
+    assert "against_old.win_rate" in earlier.records[0].observations
+    later = paired(judged, earlier.records, [record("a", "short")], "new")
+    assert set(later.records[0].observations) == {f"against_new.{n}" for n in ("win_rate", "flip_rate", "unreadable")}
+    assert not any("against old" in note for note in later.notes)
+
+
+def test_a_checkpoint_named_like_the_expected_answers_is_not_compared(judge: FakeJudge) -> None:
+    result = paired(task(judge.url), [record("a", "ours")], [record("a", "theirs")], "expected")
+    assert "cannot be told from the expected answers; rename it" in result.notes[-1]
+
+
 def test_pairs_that_cannot_be_compared_leave_the_grades(judge: FakeJudge) -> None:
     judge.close()
     ours = [Record("a", {"grade": (50, 1)}, question="What?", answer="ours", expected="x")]
