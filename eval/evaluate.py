@@ -10,7 +10,7 @@ from eval.evaluated_model import EvaluatedModel
 from eval.results import Result
 from eval.statistics import Difference, Metric, Score, holm
 from eval.store import Store
-from eval.tasks.base import DOES_NOT_FIT, Item, Record, Task
+from eval.tasks.base import DOES_NOT_FIT, Item, Record, Task, WithProvenance
 from resonance.errors import ResonanceError
 
 Advance = Callable[[int], None]  # reports a number of finished items
@@ -115,7 +115,8 @@ def _result(task: Task[Any], records: Sequence[Record], model: EvaluatedModel) -
             f"None of the {len(records)} test examples fits into a context of {model.context_length} tokens; "
             "evaluate on data with shorter examples."
         )
-    result = Result(task.metrics, tuple(records), tuple(task.notes(records)))
+    provenance = task.provenance(records) if isinstance(task, WithProvenance) else {}
+    result = Result(task.metrics, tuple(records), tuple(task.notes(records)), provenance=provenance)
     for metric in result.metrics().values():
         if metric.n:
             metric.value()  # raises EvalError for a model whose outputs are not finite

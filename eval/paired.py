@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 from eval.evaluate import AddProgress, Evaluation, Result
-from eval.tasks.base import MetricSpec, Record, Task
+from eval.tasks.base import MetricSpec, Record, Task, WithProvenance
 from resonance.errors import ResonanceError
 
 
@@ -62,4 +62,5 @@ def _paired(task: PairedTask, name: str, ours: Result, other: Evaluation, add_pr
     except ResonanceError as error:
         return replace(ours, notes=(*ours.notes, f"{name} against {other.label} did not run: {error}"))
     specs = {**ours.specs, **task.pair_metrics(other.label)}
-    return replace(ours, specs=specs, records=tuple(records), notes=tuple(task.notes(records)))
+    provenance = task.provenance(records) if isinstance(task, WithProvenance) else ours.provenance
+    return replace(ours, specs=specs, records=tuple(records), notes=tuple(task.notes(records)), provenance=provenance)

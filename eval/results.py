@@ -1,7 +1,7 @@
 """A task's result for one model, and its scores in the form of `eval.json`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from eval.statistics import Metric, ScoreJson
@@ -16,13 +16,15 @@ BY_FAMILY = "by_family"
 class Result:
     """A task's outcome for one model: metric specifications and records by item, in the items' order.
 
-    `notes` are sentences that readers of the scores need. With an `error` the task did not run, and has no records.
+    `notes` are sentences that readers of the scores need, `provenance` is what the task adds to the scores' provenance.
+    With an `error` the task did not run, and has no records.
     """
 
     specs: Mapping[str, MetricSpec]
     records: tuple[Record, ...] = ()
     notes: tuple[str, ...] = ()
     error: str | None = None
+    provenance: Mapping[str, object] = field(default_factory=dict[str, object])
 
     def metrics(self) -> dict[tuple[str | None, str], Metric]:
         """All metrics by (group, name): the task's own, those nested by a dot in their name, and those by family.

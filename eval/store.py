@@ -89,6 +89,7 @@ class Store:
             "duration_s": round(opened.seconds, 3),
             "records_sha256": records_sha256(path),
             "metrics": _metrics(result),
+            **result.provenance,
         }
         with self.document.change() as document:
             if scores := scores_of(result, seed=self._provenance.seed):
@@ -107,7 +108,8 @@ class Store:
             path = records_path(self._folder, name)
             with self.document.change() as document:
                 write_records(path, result.records)
-                document["provenance"][name] |= {"records_sha256": records_sha256(path), "metrics": _metrics(result)}
+                changed = {"records_sha256": records_sha256(path), "metrics": _metrics(result), **result.provenance}
+                document["provenance"][name] |= changed
                 document["tasks"][name] = scores_of(result, seed=self._provenance.seed)
 
     def fail(self, name: str, reason: str) -> None:

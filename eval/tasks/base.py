@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -100,6 +100,15 @@ class Task(Protocol[ContentT]):
 
     def notes(self, records: Sequence[Record]) -> Sequence[str]:
         """Sentences that readers of the scores need."""
+        ...
+
+
+@runtime_checkable
+class WithProvenance(Protocol):
+    """A task whose scores depend on something outside, such as a judge, which stands in their provenance."""
+
+    def provenance(self, records: Sequence[Record]) -> Mapping[str, object]:
+        """Further entries of the task's provenance in `eval.json`, in JSON types."""
         ...
 
 

@@ -245,11 +245,14 @@ def test_scores_against_each_other_checkpoint_stand_in_eval_json_and_the_report(
     monkeypatch.setenv("MY_KEY", KEY)
     learned = Path(shutil.copytree(runs["learned"].folder, tmp_path / "learned"))
     settings = [f"task.judge.url={judge.url}/", "task.judge.model=rule", "task.judge.api_key_env=MY_KEY"]
-    main([f"checkpoint={learned}", "tasks=[judge]", "task.judge.max_new_tokens=8", *settings,
-          f"compare=[untrained,{runs['fresh'].folder}]"])  # fmt: skip
-    scores = json.loads((learned / "eval.json").read_text(encoding="utf-8"))["tasks"]["judge"]
+    settings += [f"checkpoint={learned}", "tasks=[judge]", "task.judge.max_new_tokens=8", "task.judge.attempts=1"]
+    main([*settings, f"compare=[untrained,{runs['fresh'].folder}]"])
+    document = json.loads((learned / "eval.json").read_text(encoding="utf-8"))
+    scores = document["tasks"]["judge"]
     assert set(scores) == {"grade", "unreadable", "by_family", "against_expected", "against_untrained", "against_fresh"}
     assert set(scores["against_fresh"]) == {"win_rate", "flip_rate", "unreadable"}
+    told = document["provenance"]["judge"]["judge"]
+    assert (told["url"], told["models"], len(told["rubric_sha256"])) == (judge.url, ["rule-1-2026"], 64)
     low, high = scores["grade"]["ci95"]
     assert low < scores["grade"]["value"] < high
     out = capsys.readouterr().out
@@ -259,6 +262,31 @@ def test_scores_against_each_other_checkpoint_stand_in_eval_json_and_the_report(
     kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".safetensors"]
     assert judge.headers[0]["Authorization"] == f"Bearer {KEY}"
     assert not any(KEY.encode() in content for content in [*kept, out.encode()])
+
+    judge.dies_after = 0  # the same again, from what was kept, and another comparison from the cache
+    main([*settings, f"compare=[{runs['fresh'].folder}]"])
+    del scores["against_untrained"]
+    assert json.loads((learned / "eval.json").read_text(encoding="utf-8"))["tasks"]["judge"] == scores
+
+
+def test_a_judge_that_is_gone_is_not_run_in_eval_json_until_it_is_back(
+    judge: FakeJudge, runs: dict[str, Checkpoint], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learned = Path(shutil.copytree(runs["learned"].folder, tmp_path / "learned"))
+    settings = [f"checkpoint={learned}", "tasks=[judge,perplexity]", "batch_size=1", f"task.judge.url={judge.url}",
+                "task.judge.model=rule", "task.judge.attempts=1", "task.judge.concurrency=1"]  # fmt: skip
+    judge.dies_after = 5
+    main(settings)
+    document = json.loads((learned / "eval.json").read_text(encoding="utf-8"))
+    assert set(document["tasks"]) == {"perplexity"}
+    assert "did not answer in one attempt" in document["not_run"]["judge"]
+    assert "judge did not run" in capsys.readouterr().out
+    judge.dies_after, asked = None, len(judge.requests)
+    main(settings)
+    document = json.loads((learned / "eval.json").read_text(encoding="utf-8"))
+    assert document["tasks"]["judge"]["grade"]["n"] == 8
+    assert document["not_run"] == {}
+    assert len(judge.requests) - asked == 8 - 5
 
 
 @pytest.mark.parametrize(
