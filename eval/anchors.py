@@ -116,7 +116,7 @@ _BOOK_FILE = "instruction-data"  # data=book, from its URL or a copy
 _BOOK_JUDGE = (
     Anchor(
         "gpt2-medium (355M), fine-tuned",
-        "mean judgement",
+        "mean grade",
         49.45,
         "0-100 by Llama 3 8B over the book's 110 test items, the range of the book's own runs, without intervals",
         _BOOK,
@@ -145,6 +145,6 @@ _ANCHORS: Mapping[tuple[str, str], tuple[Anchor, ...]] = {
     ("wikitext", "word_perplexity"): _WIKITEXT2,
     ("hellaswag", "acc_norm"): _HELLASWAG,
     ("piqa", "acc_norm"): _PIQA,
-    ("judge", "score"): _BOOK_JUDGE,
+    ("judge", "grade"): _BOOK_JUDGE,
     ("perplexity", "perplexity"): _BOOK_LOSS,
 }

@@ -14,6 +14,16 @@ from eval.text_metrics import normalise
 WIN, TIE, LOSS = 1.0, 0.5, 0.0
 
 
+def against(label: str) -> str:
+    """The group of the metrics of answers against those of `label`."""
+    return f"against_{label}"
+
+
+def win_rate(label: str) -> str:
+    """The metric of the verdicts against the answers of `label`."""
+    return f"{against(label)}.win_rate"
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """Our answer beside the other side's, to the same question; `expected` is the reference that the judge sees."""

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from eval.evaluate import Evaluation, Result, ScoreRow
+from eval.judge.pairwise import TIE, win_rate
 from eval.statistics import Metric, Score
 from eval.tasks.base import MetricSpec, Record
 
@@ -121,14 +122,20 @@ def _scores(
 
 
 def quality(record: Record, specs: Mapping[str, MetricSpec]) -> float:
-    """A number to rank one task's answers by: the mean of its shares, else its first metric; higher is better."""
+    """A number to rank one task's answers by: its first metric if that is no share, else the mean of its shares.
+
+    Higher is better; 0 without observations.
+    """
     shares, others = list[float](), list[float]()
-    for name, (numerator, denominator) in record.observations.items():
-        spec = specs.get(name)
-        if spec is not None and denominator > 0:
+    for name, spec in specs.items():
+        numerator, denominator = record.observations.get(name, (0.0, 0.0))
+        if denominator > 0:
             value = numerator / denominator
             (shares if spec.share else others).append(value if spec.higher_is_better else -value)
-    return sum(shares) / len(shares) if shares else others[0] if others else 0.0
+    first = next(iter(specs.values()), None)
+    if shares and (first is None or first.share or not others):
+        return sum(shares) / len(shares)
+    return others[0] if others else 0.0
 
 
 def paired_outcomes(evaluations: Sequence[Evaluation]) -> list[PairedOutcomes]:
@@ -138,25 +145,31 @@ def paired_outcomes(evaluations: Sequence[Evaluation]) -> list[PairedOutcomes]:
         for task, ours in evaluations[0].results.items():
             theirs = evaluations[other].results.get(task)
             if theirs is not None and ours.records and theirs.records and ours.specs:
-                outcomes = _paired(ours, theirs)
+                outcomes = _paired(ours, theirs, win_rate(evaluations[other].label))
                 graded = any(record.correct is not None for record in ours.records)
                 if outcomes:
                     found.append(PairedOutcomes(task, other, outcomes, graded))
     return found
 
 
-def _paired(ours: Result, theirs: Result) -> dict[str, Outcome]:
+def _paired(ours: Result, theirs: Result, verdicts: str) -> dict[str, Outcome]:
+    """The outcomes by item; `verdicts` is the metric of a judge that has seen both answers."""
     known = {record.item: record for record in theirs.records}
     outcomes: dict[str, Outcome] = {}
     for record in ours.records:
         other = known.get(record.item)
         if other is None:
             continue
-        if record.correct is not None and other.correct is not None:
+        if verdicts in record.observations:
+            won, _ = record.observations[verdicts]
+            outcomes[record.item] = "won" if won > TIE else "lost" if won < TIE else "neither"
+        elif record.correct is not None and other.correct is not None:
             first, second = record.correct, other.correct
             outcomes[record.item] = ("both" if second else "won") if first else ("lost" if second else "neither")
         elif record.observations and other.observations:
-            first, second = quality(record, ours.specs), quality(other, ours.specs)
+            common = record.observations.keys() & other.observations.keys()
+            specs = {name: spec for name, spec in ours.specs.items() if name in common}
+            first, second = quality(record, specs), quality(other, specs)
             outcomes[record.item] = "won" if first > second else "lost" if first < second else "neither"
     return outcomes
 

@@ -12,7 +12,7 @@ from eval.evaluated_model import EvaluatedModel
 from eval.judge.client import JudgeClient, JudgeUnavailable, Reply
 from eval.judge.endpoint import Endpoint, read_api_key, require_at_least, text_setting
 from eval.judge.notes import judge_notes, reported_models
-from eval.judge.pairwise import Pair, pair_verdict
+from eval.judge.pairwise import Pair, against, pair_verdict, win_rate
 from eval.judge.prompts import Rubric
 from eval.judge.verdicts import read_grade
 from eval.tasks.base import Item, MetricSpec, Record, example_items, in_chunks, overflow_note
@@ -77,9 +77,9 @@ class Judge:
     def pair_metrics(self, label: str) -> Mapping[str, MetricSpec]:
         """The metrics of the answers against those of `label`."""
         return {
-            f"{_against(label)}.win_rate": MetricSpec("mean", share=True),
-            f"{_against(label)}.flip_rate": MetricSpec("proportion", share=True, higher_is_better=False),
-            f"{_against(label)}.unreadable": MetricSpec("proportion", share=True, higher_is_better=False),
+            win_rate(label): MetricSpec("mean", share=True),
+            f"{against(label)}.flip_rate": MetricSpec("proportion", share=True, higher_is_better=False),
+            f"{against(label)}.unreadable": MetricSpec("proportion", share=True, higher_is_better=False),
         }
 
     def items(self, examples: Sequence[Example]) -> Sequence[Item[Example]]:
@@ -179,10 +179,6 @@ class Judge:
         )
 
 
-def _against(label: str) -> str:
-    return f"against_{label}"
-
-
 def _ask(client: JudgeClient, prompts: Sequence[str]) -> list[Reply]:
     """The replies. Raises JudgeUnavailable when all requests are refused, for the settings are wrong then."""
     replies = client.ask(prompts)
@@ -204,22 +200,22 @@ def _with_grade(record: Record, reply: Reply | None) -> Record:
 
 def _with_pair(record: Record, label: str, known: float | None, replies: Sequence[Reply] | None) -> Record:
     """The record with the pair's outcome, `known` or from the replies in both orders."""
-    name = _against(label)
+    name = against(label)
     kept = {key: value for key, value in record.observations.items() if not key.startswith(f"{name}.")}
     if replies is None:
         assert known is not None
-        return replace(record, observations={**kept, f"{name}.win_rate": (known, 1.0)})
+        return replace(record, observations={**kept, win_rate(label): (known, 1.0)})
     verdict = pair_verdict(replies)
     observations = {**kept, f"{name}.unreadable": (float(verdict.won is None), 1.0)}
     if verdict.won is not None:
-        observations[f"{name}.win_rate"] = (verdict.won, 1.0)
+        observations[win_rate(label)] = (verdict.won, 1.0)
         observations[f"{name}.flip_rate"] = (float(bool(verdict.flipped)), 1.0)
     return _with_replies(replace(record, observations=observations), name, replies)
 
 
 def _without_pairs(record: Record) -> Record:
     def stays(group: str) -> bool:
-        return group == _against(EXPECTED) or not group.startswith(_against(""))
+        return group == against(EXPECTED) or not group.startswith(against(""))
 
     told = record.details.get("judge")
     kept = {name: replies for name, replies in told.items() if stays(name)} if isinstance(told, dict) else {}

@@ -22,9 +22,9 @@ def test_a_published_figure_stands_only_beside_its_own_benchmark(task: str, metr
 
 
 def test_the_books_figures_stand_only_beside_models_trained_on_its_data() -> None:
-    assert anchors_for("judge", "score", "basics") == ()
-    assert anchors_for("judge", "score") == ()
-    (judged,) = anchors_for("judge", "score", "https://host/instruction-data.json")
+    assert anchors_for("judge", "grade", "basics") == ()
+    assert anchors_for("judge", "grade") == ()
+    (judged,) = anchors_for("judge", "grade", "https://host/instruction-data.json")
     assert (judged.value, judged.high) == (49.45, 51.75)
     (loss,) = anchors_for("perplexity", "perplexity", "/data/instruction-data.json")
     assert (loss.metric, loss.value) == ("validation loss", 0.66)

@@ -14,6 +14,7 @@ from eval import EvalError
 from eval.evaluate import Evaluation, Result, evaluate
 from eval.evaluated_model import EvaluatedModel
 from eval.paired import with_pairs
+from eval.report.breakdowns import paired_outcomes
 from eval.run import main
 from eval.tasks.base import Record
 from eval.tasks.judge import Judge
@@ -185,6 +186,15 @@ def test_both_orders_are_asked_and_the_better_answer_wins(judge: FakeJudge) -> N
         text = f"[answer A]\n{first}\n[end of answer A]\n\n[answer B]\n{second}\n[end of answer B]"
         assert any(text in prompt for prompt in prompts)
     assert all("[reference answer" in prompt for prompt in prompts)
+
+
+def test_the_reports_wins_and_losses_are_the_pairs_verdicts(judge: FakeJudge) -> None:
+    ours = [record("a", "a longer answer"), record("b", "short"), record("c", "12345")]
+    theirs = [record("a", "answer"), record("b", "much longer"), record("c", "abcde")]
+    result, other = paired(task(judge.url), ours, theirs), Result(task(judge.url).metrics, tuple(theirs))
+    both = [Evaluation("ours", "fp32", {"judge": result}), Evaluation("other", "fp32", {"judge": other})]
+    (found,) = paired_outcomes(both)
+    assert found.outcomes == {"a": "won", "b": "lost", "c": "neither"}
 
 
 @pytest.mark.parametrize("place", ["A", "B"])
