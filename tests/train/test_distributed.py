@@ -99,3 +99,23 @@ def test_under_torchrun_two_processes_do_the_same(runs) -> None:
     run = train(root, torchrun, "run=launched", *TWO)
     assert run.returncode == 0, run.stderr
     assert_same_run(root, "launched", run.stdout)
+
+
+def test_one_process_evaluates_while_the_other_waits_and_both_keep_the_same_best(runs) -> None:
+    root, _ = runs
+    settings = [
+        "callbacks=evaluate",
+        "callbacks.evaluate.every_n_steps=4",
+        "callbacks.evaluate.limit=4",
+        "callbacks.evaluate.tasks.instruct.max_new_tokens=4",
+        "save.monitor=eval/perplexity.perplexity",
+        "logger=none",
+    ]
+    run = train(root, [], "run=evaluated", *settings, *TWO)
+    assert run.returncode == 0, run.stderr
+    scores = {row["step"]: row["eval/perplexity.perplexity"] for row in rows(root, "evaluated")}
+    assert [step for step, value in scores.items() if value] == ["4", "8"]
+    assert len([line for line in run.stdout.splitlines() if "eval/instruct.exact_match" in line]) == 2
+    assert_same_run(root, "evaluated", run.stdout)
+    monitor = Checkpoint.find("evaluated", root).metadata.monitor
+    assert monitor is not None and repr(monitor.value) == min(filter(None, scores.values()), key=float)
