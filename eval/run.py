@@ -27,8 +27,10 @@ from eval.report.html import html_report
 from eval.report.markdown import markdown_report
 from eval.report.table import answer_table, score_table
 from eval.report.training import read_curves
+from eval.results import scores_of
 from eval.store import Store
 from eval.tasks.base import Task
+from eval.tracking import check_setting, send_scores
 from resonance.atomic_files import write_text_atomically
 from resonance.checkpoint import METADATA_FILE, Checkpoint
 from resonance.hydra_config import compose, group_options, make, nearest
@@ -48,6 +50,7 @@ def main(overrides: list[str]) -> None:
     config = compose("eval", [*(f"+task@task.{name}={name}" for name in group_options("task")), *overrides])
     tasks = _tasks(config)
     checkpoint = Checkpoint.find(str(config.checkpoint))
+    check_setting(checkpoint, config.wandb)
     others = [name if name == UNTRAINED else Checkpoint.find(name) for name in _names(config.compare)]
     split = TestSplit([], None, None)
     if any(task.needs_examples for task in tasks.values()):
@@ -78,6 +81,10 @@ def main(overrides: list[str]) -> None:
         _save(
             console, folder, store.document, checkpoint, evaluations, rows, seed=config.seed, record=config.out is None
         )
+        if config.out is None or config.wandb is True:
+            scores = {name: scores_of(each, seed=config.seed) for name, each in evaluations[0].results.items()}
+            if sentence := send_scores(checkpoint, scores, config.wandb):
+                console.print(sentence, soft_wrap=True, highlight=False, markup=False)
 
 
 def _tasks(config: DictConfig) -> dict[str, Task[Any]]:

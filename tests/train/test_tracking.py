@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import wandb
 
+from resonance import wandb_run
 from resonance.hydra_config import ConfigError
-from train import tracking
 from train.tracking import wandb_logger
 
 KEY = "0" * 40
@@ -40,7 +40,7 @@ def test_a_server_that_does_not_answer_costs_seconds_and_the_run_is_tracked_offl
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", silent_server)
-    monkeypatch.setattr(tracking, "REACH_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(wandb_run, "REACH_TIMEOUT_S", 0.5)
     started = time.monotonic()
     made = logger(tmp_path)
     assert time.monotonic() - started < 20
