@@ -21,14 +21,17 @@ UNTRAINED = "untrained"
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedModel:
-    """A model under evaluation; `label` is its column header in tables."""
+    """A model under evaluation; `label` is its column header in tables. `dtype` and `quantize` are as requested."""
 
     label: str
+    checkpoint: Checkpoint
     engine: Engine
     template: ChatTemplate
     tokenizer: Tokenizer
     window: Window
     batch_size: int
+    dtype: str
+    quantize: str | None
 
     @property
     def context_length(self) -> int:
@@ -40,11 +43,14 @@ class EvaluatedModel:
         """Load a checkpoint; `dtype` and `quantize` configure the engine."""
         return cls(
             label=label,
+            checkpoint=checkpoint,
             engine=Engine.from_checkpoint(checkpoint, dtype=dtype, quantize=quantize, max_batch_size=batch_size),
             template=checkpoint.template(),
             tokenizer=checkpoint.load_tokenizer(),
             window=checkpoint.window,
             batch_size=batch_size,
+            dtype=dtype,
+            quantize=quantize,
         )
 
 

@@ -1,5 +1,6 @@
 """Language modelling: perplexity and bits per byte of any text."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from eval.rolling import TEXT_METRICS, Rolling, SegmentLoss, TextSegment, text_i
 from eval.tasks.base import Item, MetricSpec, Record
 
 PROSE = Path(__file__).parents[1] / "corpora" / "prose"  # the text that is scored unless a file is given
+
+_GPT2_VOCABULARY = 50_257
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,18 @@ class TextTask:
         """Yield each item's loss, in order. Raises EvalError when the windows do not fit the model."""
         return Rolling(self.window, self.stride, self.bos).losses(model, [item.content for item in items])
 
+    def notes(self, records: Sequence[Record]) -> Sequence[str]:
+        """Whether the model is worse than guessing."""
+        nats, tokens = (
+            sum(pair) for pair in zip(*(r.observations.get("perplexity", (0, 0)) for r in records), strict=True)
+        )
+        if not tokens or nats / tokens <= math.log(_GPT2_VOCABULARY):
+            return ()
+        return (
+            f"A perplexity above {_GPT2_VOCABULARY:,}, the size of GPT-2's vocabulary, is worse than guessing: the "
+            "model was trained on no text of this kind.",
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Text(TextTask):
@@ -83,7 +98,3 @@ class Text(TextTask):
                 question=item.text,
                 details={"document": item.content.document.name},
             )
-
-    def notes(self, records: Sequence[Record]) -> Sequence[str]:
-        """None."""
-        return ()
