@@ -138,7 +138,7 @@ _BOOK_LOSS = (
 )
 
 _ANCHORS: Mapping[tuple[str, str], tuple[Anchor, ...]] = {
-    ("lambada", "accuracy"): _LAMBADA,
+    ("lambada", "accuracy_without_stop_words"): _LAMBADA,
     ("lambada_openai", "acc"): _LAMBADA,
     ("wikitext2", "perplexity"): _WIKITEXT2,
     ("wikitext2", "word_perplexity"): _WIKITEXT2,

@@ -1,7 +1,7 @@
 """Cloze: the last word of a passage, predicted from everything before it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from data.example import Example
@@ -22,6 +22,10 @@ from eval.tasks.base import (
     prompt_hash,
     question,
 )
+from resonance.engine import SamplingParams
+from resonance.retrieval.text import STOPWORDS
+
+FILTERED = "accuracy_without_stop_words"
 
 _BATCHES_PER_CHUNK = 4  # more lets the engine refill free slots; fewer saves records more often
 
@@ -51,10 +55,13 @@ class Cloze:
             `target` (`answer`, `completion`); or a text file with one passage per line. None: the answers of the test
             split, whose last word is the target, after the conversation in the model's chat template.
         detokenizer: `wikitext` or `treebank`, undone before the target is split off; None: the text as it is.
+        stop_word_filter: also score greedy decoding in which no stop word may begin (`accuracy_without_stop_words`):
+            a passage rarely ends with one (Radford et al. 2019, section 3.3).
     """
 
     path: str | None = None
     detokenizer: str | None = None
+    stop_word_filter: bool = False
     version: ClassVar[int] = 1
 
     @property
@@ -65,8 +72,10 @@ class Cloze:
     @property
     def metrics(self) -> Mapping[str, MetricSpec]:
         """Accuracy and perplexity of the targets."""
+        filtered = {FILTERED: MetricSpec("proportion", share=True)} if self.stop_word_filter else {}
         return {
             "accuracy": MetricSpec("proportion", share=True, by_group=True),
+            **filtered,
             "perplexity": MetricSpec("perplexity", higher_is_better=False),
         }
 
@@ -86,9 +95,15 @@ class Cloze:
         """Score the targets."""
         for chunk in in_chunks(items, model.batch_size * _BATCHES_PER_CHUNK):
             pairs = [_pair(model, item.content) for item in chunk]
-            scored = iter(likelihoods(model.engine, [pair for pair in pairs if pair is not None]))
+            fitting = [pair for pair in pairs if pair is not None]
+            scored = iter(likelihoods(model.engine, fitting))
+            filtered = iter(_without_stop_words(model, fitting) if self.stop_word_filter else ())
             for item, pair in zip(chunk, pairs, strict=True):
-                yield _record(model, item, pair, None if pair is None else next(scored))
+                record = _record(model, item, pair, None if pair is None else next(scored))
+                if self.stop_word_filter:
+                    right = pair is not None and next(filtered)
+                    record = replace(record, observations={**record.observations, FILTERED: (float(right), 1.0)})
+                yield record
 
     def notes(self, records: Sequence[Record]) -> Sequence[str]:
         """The number of passages that do not fit."""
@@ -159,6 +174,18 @@ def _pair(model: EvaluatedModel, passage: Passage) -> Pair | None:
     if room < 1:
         return None
     return prompt[-room:] or [model.tokenizer.eot_id], target
+
+
+def _without_stop_words(model: EvaluatedModel, pairs: Sequence[Pair]) -> list[bool]:
+    """Whether greedy decoding generates each target if it must not begin with a stop word."""
+    encoded = [model.tokenizer.encode(f" {word}") for word in STOPWORDS]  # as written inside a sentence
+    banned = tuple(ids[0] for ids in encoded if len(ids) == 1)
+    params = [
+        SamplingParams(max_new_tokens=len(target), temperature=0.0, banned_token_ids=banned, ignore_eos=True)
+        for _, target in pairs
+    ]
+    completions = model.engine.generate([prompt for prompt, _ in pairs], params) if pairs else []
+    return [done.token_ids == [*target] for done, (_, target) in zip(completions, pairs, strict=True)]
 
 
 def _record(model: EvaluatedModel, item: Item[Passage], pair: Pair | None, found: Likelihood | None) -> Record:

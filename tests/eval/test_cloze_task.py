@@ -114,3 +114,17 @@ def test_a_passage_that_does_not_fit_counts_as_wrong(model: Callable[[str], Eval
     (record,) = task.run(model("fresh"), task.items([long]))
     assert record.observations == {"accuracy": (0.0, 1.0)}
     assert task.notes([record]) == ("1 of 1 passages do not fit into the context and count as wrong.",)
+
+
+def test_a_stop_word_may_not_begin_where_they_are_filtered(
+    taught: Callable[[list[Example]], EvaluatedModel],
+) -> None:
+    examples = [
+        Example((Message("user", f"What does {name} want?"), Message("assistant", answer)))
+        for name, answer in (("Ann", "She wants the"), ("Ben", "He wants bread"))
+    ]
+    task = Cloze(stop_word_filter=True)
+    assert list(task.metrics) == ["accuracy", "accuracy_without_stop_words", "perplexity"]
+    records = list(task.run(taught(examples), task.items(examples)))
+    assert [record.observations["accuracy"][0] for record in records] == [1.0, 1.0]
+    assert [record.observations["accuracy_without_stop_words"][0] for record in records] == [0.0, 1.0]
