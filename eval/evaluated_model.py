@@ -21,17 +21,20 @@ UNTRAINED = "untrained"
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedModel:
-    """A model under evaluation; `label` is its column header in tables. `dtype` and `quantize` are as requested."""
+    """A model under evaluation; `label` is its column header in tables.
+
+    `checkpoint` is what it was loaded from with this `dtype` and `quantize`; None for a model in training.
+    """
 
     label: str
-    checkpoint: Checkpoint
     engine: Engine
     template: ChatTemplate
     tokenizer: Tokenizer
     window: Window
     batch_size: int
-    dtype: str
-    quantize: str | None
+    checkpoint: Checkpoint | None = None
+    dtype: str = "fp32"
+    quantize: str | None = None
 
     @property
     def context_length(self) -> int:
@@ -43,12 +46,12 @@ class EvaluatedModel:
         """Load a checkpoint; `dtype` and `quantize` configure the engine."""
         return cls(
             label=label,
-            checkpoint=checkpoint,
             engine=Engine.from_checkpoint(checkpoint, dtype=dtype, quantize=quantize, max_batch_size=batch_size),
             template=checkpoint.template(),
             tokenizer=checkpoint.load_tokenizer(),
             window=checkpoint.window,
             batch_size=batch_size,
+            checkpoint=checkpoint,
             dtype=dtype,
             quantize=quantize,
         )

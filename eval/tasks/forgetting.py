@@ -54,14 +54,17 @@ def base_of(model: EvaluatedModel) -> EvaluatedModel:
 
     Raises EvalError when there are none on record or they have changed, WeightsError when they are not on this machine.
     """
-    metadata = model.checkpoint.metadata
+    checkpoint = model.checkpoint
+    if checkpoint is None:
+        raise EvalError(f"{model.label} is not saved yet; evaluate its checkpoint for what it has forgotten.")
+    metadata = checkpoint.metadata
     if metadata.base is None:
         raise EvalError(
-            f"{model.checkpoint.name} was not fine-tuned from other weights, so there is nothing that it could forget."
+            f"{checkpoint.name} was not fine-tuned from other weights, so there is nothing that it could forget."
         )
     path = weights.resolve(metadata.base)
     if metadata.base_sha256 is not None and sha256_of_weights(path) != metadata.base_sha256:
-        raise EvalError(f"{path} no longer has the weights that {model.checkpoint.name} was trained from.")
+        raise EvalError(f"{path} no longer has the weights that {checkpoint.name} was trained from.")
     return EvaluatedModel.load(
         "base", Checkpoint.open(path), batch_size=model.batch_size, dtype=model.dtype, quantize=model.quantize
     )
