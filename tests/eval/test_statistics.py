@@ -81,6 +81,13 @@ def test_a_paired_difference_sees_what_two_intervals_hide() -> None:
     assert difference.p < 0.01
 
 
+@pytest.mark.parametrize(("n", "p"), [(1, 1.0), (2, 0.5), (5, 0.0625), (20, 0.001)])
+def test_a_few_items_are_no_proof_of_a_difference(n: int, p: float) -> None:
+    grades = [50.0 + place for place in range(n)]
+    difference = Metric.of_ratios(grades).minus(Metric.of_ratios([grade - 10 for grade in grades]))
+    assert difference.p == pytest.approx(p, rel=0.01)  # the bootstrap alone says .001 for each
+
+
 def test_equal_answers_differ_by_nothing() -> None:
     matches = Metric.of_ratios([1.0, 0.0, 1.0], spec=MATCHES)
     difference = matches.minus(matches)
