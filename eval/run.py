@@ -2,12 +2,12 @@
 
 import logging
 import shlex
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -16,19 +16,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from eval import EvalError
 from eval.dataset import TestSplit, load_test_split, subsample
 from eval.eval_json import EvalJson
-from eval.evaluate import AddProgress, Advance, Evaluation, ScoreRow, compare, comparisons_of, evaluate
-from eval.evaluated_model import UNTRAINED, EvaluatedModel, untrained
-from eval.harness.task import HarnessTask, harness_tasks
+from eval.evaluate import AddProgress, Advance, Evaluation, ScoreRow, compare, comparisons_of
+from eval.evaluated_model import UNTRAINED
+from eval.harness.task import harness_tasks
 from eval.paired import with_pairs
-from eval.provenance import provenance_of
 from eval.records import RECORDS_FOLDER
 from eval.report.contents import Report
 from eval.report.html import html_report
 from eval.report.markdown import markdown_report
 from eval.report.table import answer_table, score_table
 from eval.report.training import read_curves
+from eval.requirements import Outcome, check_requirements, families_of, not_met, outcomes, parse_requirements
 from eval.results import scores_of
-from eval.store import Store
+from eval.session import Session, opened_for_comparison
 from eval.tasks.base import Task
 from eval.tracking import check_setting, send_scores
 from resonance.atomic_files import write_text_atomically
@@ -41,6 +41,12 @@ COMPARE_FOLDER = "compare"
 _PIPED_WIDTH = 160  # columns, where the output is no terminal
 
 
+class NothingRan(EvalError):
+    """An evaluation of which every task failed."""
+
+    exit_code = 1
+
+
 def main(overrides: list[str]) -> None:
     """Evaluate a checkpoint and those to compare it with; `configs/eval.yaml` has the keys."""
     logging.getLogger("stamina").setLevel(logging.ERROR)  # its warnings of repeated requests break the progress bars
@@ -51,7 +57,9 @@ def main(overrides: list[str]) -> None:
     tasks = _tasks(config)
     checkpoint = Checkpoint.find(str(config.checkpoint))
     check_setting(checkpoint, config.wandb)
-    others = [name if name == UNTRAINED else Checkpoint.find(name) for name in _names(config.compare)]
+    requirements = parse_requirements(_requirements(config))
+    compared = [*dict.fromkeys([*_names(config.compare), *(each.other for each in requirements if each.other)])]
+    others = [name if name == UNTRAINED else Checkpoint.find(name) for name in compared]
     split = TestSplit([], None, None)
     if any(task.needs_examples for task in tasks.values()):
         split = load_test_split(config.get("data"), checkpoint)
@@ -59,16 +67,18 @@ def main(overrides: list[str]) -> None:
         if split.note:
             console.print(split.note, style="yellow", markup=False)
 
+    if requirements:
+        check_requirements(requirements, tasks, families_of(tasks, split.examples))
     folder = _folder(config, checkpoint)
     command = shlex.join(["resonance", "eval", *overrides])
     with _progress(console) as add_progress, _said_how_to_go_on(folder):
-        run = _Run(config, command, tasks, split, console, add_progress)
-        first, store = run.evaluate(checkpoint.name, checkpoint, folder)
+        session = Session(config, command, tasks, split, console, add_progress)
+        first, store = session.evaluate(checkpoint.name, checkpoint, folder)
         evaluations = [first]
         for other in others:
-            with _open(other, checkpoint) as (label, opened):
+            with opened_for_comparison(other, checkpoint) as (label, opened):
                 within = folder and folder / RECORDS_FOLDER / COMPARE_FOLDER / label.replace("/", "-")
-                evaluations.append(run.evaluate(label, opened, within)[0])
+                evaluations.append(session.evaluate(label, opened, within)[0])
         evaluations = with_pairs(evaluations, tasks, add_progress)
         if store is not None:
             store.amend(first.results, evaluations[0].results)
@@ -85,6 +95,28 @@ def main(overrides: list[str]) -> None:
             scores = {name: scores_of(each, seed=config.seed) for name, each in evaluations[0].results.items()}
             if sentence := send_scores(checkpoint, scores, config.wandb):
                 console.print(sentence, soft_wrap=True, highlight=False, markup=False)
+
+    places = {name: place for place, name in enumerate(compared, 1)}
+    _end(console, evaluations[0], outcomes(requirements, evaluations, rows, places))
+
+
+def _end(console: Console, evaluation: Evaluation, found: Sequence[Outcome]) -> None:
+    """Say what `require=` found. Raises RequirementsNotMet, and EvalError when no task ran."""
+    for outcome in found:
+        style = "green" if outcome.met else "red"
+        console.print(f"{'met' if outcome.met else 'NOT MET'}: {outcome.sentence}", style=style, markup=False)
+    if failure := not_met(found):
+        raise failure
+    if all(result.error is not None for result in evaluation.results.values()):
+        raise NothingRan(f"None of the tasks ran: {', '.join(evaluation.results)}; the lines above say why.")
+
+
+def _requirements(config: DictConfig) -> list[str]:
+    """The texts of `require=`; a list without quotes is outside Hydra's grammar, and arrives as one text."""
+    texts = _names(config.require) if config.require else []
+    if len(texts) == 1 and texts[0].startswith("[") and texts[0].endswith("]"):
+        texts = [text.strip().strip("'\"") for text in texts[0][1:-1].split(",")]
+    return [text for text in texts if text]
 
 
 def _tasks(config: DictConfig) -> dict[str, Task[Any]]:
@@ -118,16 +150,6 @@ def _names(value: object) -> list[str]:
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
-@contextmanager
-def _open(other: Checkpoint | str, trained: Checkpoint) -> Generator[tuple[str, Checkpoint]]:
-    """The label and checkpoint to compare with."""
-    if isinstance(other, Checkpoint):
-        yield other.name, other
-    else:
-        with untrained(trained) as labelled:
-            yield labelled
-
-
 def _folder(config: DictConfig, checkpoint: Checkpoint) -> Path | None:
     """Where the scores are kept; None for the folder of a base model, which is not ours to write into."""
     if config.out is not None:
@@ -143,58 +165,6 @@ def _said_how_to_go_on(folder: Path | None) -> Generator[None]:
     except KeyboardInterrupt:
         kept = "the same command goes on where it stopped" if folder else "nothing was kept; out=FOLDER keeps records"
         raise KeyboardInterrupt(f"Interrupted; {kept}.") from None
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What the evaluations of one command have in common."""
-
-    config: DictConfig
-    command: str
-    tasks: Mapping[str, Task[Any]]
-    split: TestSplit
-    console: Console
-    add_progress: AddProgress
-
-    def evaluate(self, label: str, checkpoint: Checkpoint, folder: Path | None) -> tuple[Evaluation, Store | None]:
-        """Evaluate one checkpoint, and keep its records and scores in `folder`."""
-        config = self.config
-        model = EvaluatedModel.load(
-            label, checkpoint, batch_size=config.batch_size, dtype=config.dtype, quantize=config.quantize
-        )
-        store = None if folder is None else self._store(folder, label, checkpoint, model)
-        return evaluate(model, self.tasks, self.split.examples, self.add_progress, store), store
-
-    def _settings(self, name: str, task: Task[Any]) -> Mapping[str, object]:
-        """A task's YAML; what a task of the harness says of itself."""
-        if isinstance(task, HarnessTask):
-            return task.settings
-        return cast("dict[str, object]", OmegaConf.to_container(self.config.task[name]))
-
-    def _store(self, folder: Path, label: str, checkpoint: Checkpoint, model: EvaluatedModel) -> Store:
-        config = self.config
-        provenance = provenance_of(
-            checkpoint,
-            model,
-            dtype=config.dtype,
-            quantize=config.quantize,
-            seed=config.seed,
-            command=self.command,
-            data={
-                "data": self.split.source,
-                "data_config": OmegaConf.to_container(config.data) if config.get("data") else None,
-                "data_fingerprint": self.split.fingerprint,
-                "limit": config.limit,
-            },
-        )
-        return Store(
-            folder,
-            label,
-            provenance,
-            self._settings,
-            fresh=config.fresh,
-            say=lambda sentence: self.console.print(f"{label}: {sentence}", style="dim", markup=False),
-        )
 
 
 @contextmanager

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 RESAMPLES = 2000
 POWER, LEVEL = 0.8, 0.05  # of the minimum detectable effect: two-sided test at LEVEL
-_BLOCK = 2_000_000  # resampling weights in memory at a time
+_BLOCK = 2_000_000  # indices in memory at a time
 _SIGN_FLIPS = 9999
 
 
@@ -129,7 +129,7 @@ class Metric:
         A proportion's interval is Wilson's, at the effective number of items when there are clusters; any other's is
         from a bootstrap over clusters. Raises EvalError without any observation, or when one is not finite.
         """
-        value = self._value()
+        value = self.value()
         if self.spec.kind == "proportion":
             effective = self._effective_n(self.numerators - value, value * (1 - value)) if self.clustered else self.n
             return Score(value, self.n, wilson(value * effective, effective))
@@ -143,16 +143,13 @@ class Metric:
         items, so it is at least that of a sign test on as many. Raises EvalError when the two share no item.
         """
         ours, theirs = self._paired(other)
-        value = ours._value() - theirs._value()
+        value = ours.value() - theirs.value()
         resampled = ours._resampled(seed) - theirs._resampled(seed)
         if self.spec.kind == "proportion":
+            p = ours.p_value(theirs, seed=seed)
             wins = ours.numerators - theirs.numerators
-            discordant, effective = float((wins != 0).mean()), float(ours.n)
-            if ours.clustered:
-                p = sign_flips(ours._by_cluster(wins), seed=seed)
-                effective = ours._effective_n(wins - value, discordant - value**2)
-            else:
-                p = mcnemar(int((wins > 0).sum()), int((wins < 0).sum()))
+            discordant = float((wins != 0).mean())
+            effective = ours._effective_n(wins - value, discordant - value**2) if ours.clustered else float(ours.n)
             detectable = detectable_difference(effective, discordant)
         else:
             tail = min(int((resampled <= 0).sum()), int((resampled >= 0).sum()))
@@ -161,13 +158,17 @@ class Metric:
             detectable = float(resampled.std() * (norm.ppf(1 - LEVEL / 2) + norm.ppf(POWER))) if ours.n > 1 else None
         return Difference(value, _interval(resampled), p, ours.n, detectable)
 
+    def p_value(self, other: "Metric", *, seed: int = 0) -> float:
+        """The two-sided p-value of the difference of two proportions on the items that both observed."""
+        ours, theirs = self._paired(other)
+        wins = ours.numerators - theirs.numerators
+        if ours.clustered:
+            return sign_flips(ours._by_cluster(wins), seed=seed)
+        return mcnemar(int((wins > 0).sum()), int((wins < 0).sum()))
+
     def shared_with(self, other: "Metric") -> int:
         """The number of items that both metrics observed."""
         return len(set(self.items) & set(other.items))
-
-    def value(self) -> float:
-        """The value without its interval. Raises EvalError as `score` does."""
-        return self._value()
 
     def _paired(self, other: "Metric") -> tuple["Metric", "Metric"]:
         """Both metrics on the items that both observed, in the order of ours."""
@@ -187,7 +188,8 @@ class Metric:
             self.denominators[chosen],
         )
 
-    def _value(self) -> float:
+    def value(self) -> float:
+        """The value without its interval. Raises EvalError as `score` does."""
         if self.n == 0:
             raise EvalError("No example was measured, so there is no score; is the test split empty?")
         ratio = self.numerators.sum() / self.denominators.sum()
@@ -208,7 +210,10 @@ class Metric:
         """The metric on bootstrap samples of whole clusters; the same samples for metrics with the same clusters."""
         numerators, denominators = self._by_cluster(self.numerators), self._by_cluster(self.denominators)
         ratios = np.concatenate(
-            [(weights @ numerators) / (weights @ denominators) for weights in _resamples(len(numerators), seed)]
+            [
+                numerators[drawn].sum(axis=1) / denominators[drawn].sum(axis=1)
+                for drawn in _resamples(len(numerators), seed)
+            ]
         )
         return np.exp(ratios) if self.spec.kind == "perplexity" else ratios
 
@@ -298,13 +303,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _resamples(n: int, seed: int) -> Iterator[Floats]:
-    """RESAMPLES bootstrap samples of n clusters, as weights (rows, n), in blocks that fit into memory."""
+def _resamples(n: int, seed: int) -> Iterator[NDArray[np.intp]]:
+    """RESAMPLES bootstrap samples of n clusters, as indices (rows, n), in blocks that fit into memory."""
     rng = np.random.default_rng(seed)
     rows = max(1, _BLOCK // n)
-    shares = np.full(n, 1 / n)
     for start in range(0, RESAMPLES, rows):
-        yield rng.multinomial(n, shares, size=min(rows, RESAMPLES - start)).astype(float)
+        yield rng.integers(n, size=(min(rows, RESAMPLES - start), n))
 
 
 def _interval(resampled: Floats) -> tuple[float, float]:

@@ -19,9 +19,13 @@ _STYLES = {"better": "green", "worse": "red", "even": "dim"}
 def score_table(evaluations: Sequence[Evaluation], rows: Sequence[ScoreRow]) -> Table:
     """One row per score, groups below their task's scores; one column per checkpoint.
 
-    Beside each other checkpoint is the first one's lead over it, green or red if significant.
+    Beside each other checkpoint is the first one's lead over it, green or red if significant, and the smallest lead
+    that these items would show.
     """
     table = Table(title="Scores (95% intervals)", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    if len(evaluations) > 1:
+        table.caption = "lead: paired difference, its p-value, and the difference found with 80% power on these items"
+        table.caption_justify = "left"
     table.add_column("score")
     table.add_column("n", justify="right")
     table.add_column(evaluations[0].label, justify="right", overflow="fold")
@@ -38,7 +42,8 @@ def score_table(evaluations: Sequence[Evaluation], rows: Sequence[ScoreRow]) -> 
         for score, difference in zip(row.scores[1:], row.differences, strict=True):
             cells.append(Text(format_score(score, share=row.share)))
             style = _STYLES[verdict(row, difference)]
-            cells.append(Text(format_difference(difference, share=row.share), style=style))
+            sees = "" if difference is None else f" {format_detectable(difference, share=row.share)}"
+            cells.append(Text(format_difference(difference, share=row.share) + sees, style=style))
         table.add_row(*cells)
     return table
 
@@ -94,6 +99,11 @@ def format_difference(difference: Difference | None, *, share: bool) -> str:
     sign = "-" if difference.value < 0 else "+"
     p = "p<.001" if difference.p < 0.001 else f"p={difference.p:.3f}".replace("=0.", "=.")
     return f"{sign}{_number(abs(difference.value), share)} {p}"
+
+
+def format_detectable(difference: Difference, *, share: bool) -> str:
+    """The minimum detectable effect: `sees 3.2`."""
+    return "sees none" if difference.detectable is None else f"sees {_number(difference.detectable, share)}"
 
 
 def format_value(value: float, *, share: bool) -> str:
