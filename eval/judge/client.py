@@ -63,14 +63,16 @@ class JudgeClient:
         self._cache = cache
         self._api_key = api_key
 
-    def ask(self, prompts: Sequence[str]) -> list[Reply]:
+    def ask(self, prompts: Sequence[str], repetition: int = 0) -> list[Reply]:
         """The replies, in the prompts' order; each one is in the cache as soon as it is there.
+
+        Each `repetition` of the same prompts has another seed.
 
         Raises JudgeUnavailable when a request fails for good; requests in flight are completed and their replies kept.
         """
-        return asyncio.run(self._ask_all(prompts))
+        return asyncio.run(self._ask_all(prompts, repetition))
 
-    async def _ask_all(self, prompts: Sequence[str]) -> list[Reply]:
+    async def _ask_all(self, prompts: Sequence[str], repetition: int) -> list[Reply]:
         slots = asyncio.Semaphore(self._endpoint.concurrency)
         failed = asyncio.Event()
         headers = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
@@ -81,7 +83,7 @@ class JudgeClient:
                     if failed.is_set():
                         raise JudgeUnavailable("An earlier request failed.")
                     try:
-                        return await self._ask(client, prompt)
+                        return await self._ask(client, self._endpoint.body(prompt, repetition))
                     except JudgeUnavailable:
                         failed.set()
                         raise
@@ -94,8 +96,7 @@ class JudgeClient:
         replies = dict(zip(unique, (outcome for outcome in outcomes if isinstance(outcome, Reply)), strict=True))
         return [replies[prompt] for prompt in prompts]
 
-    async def _ask(self, client: httpx.AsyncClient, prompt: str) -> Reply:
-        body = self._endpoint.body(prompt)
+    async def _ask(self, client: httpx.AsyncClient, body: Mapping[str, object]) -> Reply:
         key = json.dumps([self._endpoint.url, body], sort_keys=True)
         entry = self._cache.get("judge", key, max_age=float("inf"))
         if entry is not None and isinstance(entry.value, dict):

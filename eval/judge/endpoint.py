@@ -54,13 +54,13 @@ class Endpoint:
             if name in self.extra:
                 raise EvalError(f"task.judge.extra cannot set {name!r}, which the judge sets itself.")
 
-    def body(self, prompt: str) -> dict[str, object]:
-        """The request for one prompt."""
+    def body(self, prompt: str, repetition: int = 0) -> dict[str, object]:
+        """The request for one prompt; each repetition has its own seed."""
         fields: dict[str, object] = {
             "model": self.model,
             "messages": [{"role": "user", "content": prompt}],
             "temperature": self.temperature,
-            "seed": self.seed,
+            "seed": self.seed + repetition,
             "max_tokens": self.max_tokens,
             **self.extra,
         }

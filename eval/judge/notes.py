@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 
 from eval.judge.endpoint import Endpoint
+from eval.judge.verdicts import read_grade
 from eval.statistics import mcnemar
 from eval.tasks.base import Record
 
@@ -19,6 +21,7 @@ def judge_notes(records: Sequence[Record], endpoint: Endpoint) -> list[str]:
         *_identity(replies, reported_models(records), endpoint),
         *_unread(records, replies),
         *_same_grades(records),
+        *_agreement(records),
         *(note for label in _labels(records) for note in _pairs(records, label)),
     ]
 
@@ -86,6 +89,22 @@ def _same_grades(records: Sequence[Record]) -> list[str]:
     return [
         f"The judge gave the grade {grade:g} to {count} of {grades.total()} answers: it does not tell answers apart, "
         "so the grades carry no information."
+    ]
+
+
+def _agreement(records: Sequence[Record]) -> list[str]:
+    """How far the grades of one answer are apart, where the judge was asked several times."""
+    graded: list[list[float]] = []
+    for record in records:
+        texts = [str(reply.get("text", "")) for name, reply in _replies([record]) if name == "grade"]
+        graded.append([grade for text in texts if (grade := read_grade(text)) is not None])
+    spreads = [max(grades) - min(grades) for grades in graded if len(grades) > 1]
+    if not spreads:
+        return []
+    times = max(map(len, graded))
+    return [
+        f"Asked {times} times, the judge's grades of the same answer lie {fmean(spreads):.1f} points apart on average, "
+        f"and are the same for {spreads.count(0)} of {len(spreads)} answers."
     ]
 
 

@@ -33,9 +33,9 @@ class Judge:
     """Grades of greedy answers, and win rates in pairs, by a model behind an OpenAI-compatible endpoint.
 
     At most `questions` of the test split are asked, sampled by `seed`. An empty answer, and a question that does not
-    fit into the context window, get grade 0 without asking. A reply without a clear verdict gives no score;
-    `unreadable` is the share of such. Without the endpoint the task does not run. `Endpoint` describes the settings
-    not described here. Raises EvalError for a setting that cannot be.
+    fit into the context window, get grade 0 without asking. Each grade is the mean of `repeat` ones. A reply without a
+    clear verdict gives no score; `unreadable` is the share of such. Without the endpoint the task does not run.
+    `Endpoint` describes the settings not described here. Raises EvalError for a setting that cannot be.
     """
 
     url: str | None
@@ -45,6 +45,7 @@ class Judge:
     questions: int | None = None
     max_new_tokens: int = 96
     against_expected: bool = True
+    repeat: int = 1
     temperature: float = 0.0
     seed: int = 0
     max_tokens: int = 64
@@ -61,6 +62,7 @@ class Judge:
         self._endpoint()
         read_api_key(self.api_key_env)
         require_at_least("max_new_tokens", self.max_new_tokens, 1)
+        require_at_least("repeat", self.repeat, 1)
         if self.questions is not None:
             require_at_least("questions", self.questions, 1)
         text_setting("criteria", self.criteria, "say what a good answer is")
@@ -130,7 +132,8 @@ class Judge:
         rubric = Rubric(self.criteria)
         asked = [record for record in records if normalise(record.answer or "")]
         prompts = [rubric.grade(record.question, record.answer or "", record.expected) for record in asked]
-        replies = dict(zip((record.item for record in asked), _ask(client, prompts), strict=True))
+        rounds = [_ask(client, prompts, repetition) for repetition in range(self.repeat)]
+        replies = dict(zip((record.item for record in asked), zip(*rounds, strict=True), strict=True))
         return [_with_grade(record, replies.get(record.item)) for record in records]
 
     def _compared(
@@ -179,23 +182,23 @@ class Judge:
         )
 
 
-def _ask(client: JudgeClient, prompts: Sequence[str]) -> list[Reply]:
+def _ask(client: JudgeClient, prompts: Sequence[str], repetition: int = 0) -> list[Reply]:
     """The replies. Raises JudgeUnavailable when all requests are refused, for the settings are wrong then."""
-    replies = client.ask(prompts)
+    replies = client.ask(prompts, repetition)
     if replies and all(reply.refusal is not None for reply in replies):
         raise JudgeUnavailable(f"The judge refuses all of {len(replies)} requests: {replies[0].refusal}")
     return replies
 
 
-def _with_grade(record: Record, reply: Reply | None) -> Record:
-    """The record with its grade; without a reply there is no answer to grade."""
-    if reply is None:
+def _with_grade(record: Record, replies: Sequence[Reply] | None) -> Record:
+    """The record with the mean of its grades; without replies there is no answer to grade."""
+    if replies is None:
         return replace(record, observations={**record.observations, "grade": (0.0, 1.0)})
-    grade = read_grade(reply.text)
-    observations = {**record.observations, "unreadable": (float(grade is None), 1.0)}
-    if grade is not None:
-        observations["grade"] = (grade, 1.0)
-    return _with_replies(replace(record, observations=observations), "grade", [reply])
+    grades = [grade for reply in replies if (grade := read_grade(reply.text)) is not None]
+    observations = {**record.observations, "unreadable": (float(not grades), 1.0)}
+    if grades:
+        observations["grade"] = (sum(grades) / len(grades), 1.0)
+    return _with_replies(replace(record, observations=observations), "grade", replies)
 
 
 def _with_pair(record: Record, label: str, known: float | None, replies: Sequence[Reply] | None) -> Record:

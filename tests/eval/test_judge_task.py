@@ -165,6 +165,19 @@ def test_a_judge_that_gives_one_grade_to_everything_is_told(
     assert any("gave the grade 85 to 16 of 16 answers: it does not tell answers apart" in note for note in result.notes)
 
 
+def test_a_grade_asked_several_times_is_the_mean_and_its_spread_is_told(
+    judge: FakeJudge, model: Callable[[str], EvaluatedModel], examples: list[Example]
+) -> None:
+    judge.rule = lambda _: ("70", "80", "no grade")[judge.requests[-1]["seed"]]
+    result = run(task(judge.url, repeat=3, concurrency=1), model("learned"), examples)
+    assert score(result, "grade") == 75
+    assert score(result, "unreadable") == 0
+    assert sorted({request["seed"] for request in judge.requests}) == [0, 1, 2]
+    assert any(
+        "the same answer lie 10.0 points apart on average, and are the same for 0 of 8" in n for n in result.notes
+    )
+
+
 def test_an_empty_answer_loses_without_asking(judge: FakeJudge) -> None:
     ours = [record("a", ""), record("b", ""), record("c", "yes")]
     theirs = [record("a", "no"), record("b", " "), record("c", "")]
@@ -316,6 +329,7 @@ def test_a_judge_that_is_gone_is_not_run_in_eval_json_until_it_is_back(
         ({"attempts": 0}, "task.judge.attempts must be at least 1, not 0"),
         ({"concurrency": -1}, "task.judge.concurrency must be at least 1, not -1"),
         ({"max_tokens": 0}, "task.judge.max_tokens must be at least 1, not 0"),
+        ({"repeat": 0}, "task.judge.repeat must be at least 1, not 0"),
         ({"questions": 0}, "task.judge.questions must be at least 1, not 0"),
         ({"temperature": -0.1}, "task.judge.temperature must be at least 0, not -0.1"),
         ({"criteria": " "}, "task.judge.criteria is not set: say what a good answer is"),
