@@ -2,12 +2,13 @@
 
 Exact match requires the same words in the same case with the same punctuation: the tasks have definite answers, and
 their form is part of what is trained. It ignores only invisible differences (Unicode normalisation forms and white
-space). Token F1 and ROUGE-L compare words and give partial credit.
+space). Token F1 and ROUGE-L compare words, chrF runs of characters, and give partial credit.
 """
 
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from typing import Protocol
 
@@ -51,6 +52,17 @@ def rouge_l(answer: str, expected: str) -> float:
     return _rouge_scorer().score(expected, answer)["rougeL"].fmeasure
 
 
+def chrf(answer: str, expected: str) -> float:
+    """F-score (beta 2) of character n-grams up to 6 of one answer, in [0, 1] (Popović 2015); white space is ignored.
+
+    Computed by sacreBLEU with its defaults, on texts in NFC. An empty text scores by exact match.
+    """
+    answer, expected = normalise(answer), normalise(expected)
+    if not answer or not expected:
+        return exact_match(answer, expected)
+    return _chrf_scorer().sentence_score(answer, [expected]).score / 100
+
+
 class _RougeScore(Protocol):
     fmeasure: float
 
@@ -64,6 +76,21 @@ class _Words:
 
     def tokenize(self, text: str) -> list[str]:
         return words(text)
+
+
+class _Score(Protocol):
+    score: float
+
+
+class _ChrfScorer(Protocol):
+    def sentence_score(self, hypothesis: str, references: Sequence[str]) -> _Score: ...
+
+
+@cache
+def _chrf_scorer() -> _ChrfScorer:
+    from sacrebleu.metrics.chrf import CHRF  # imports lxml, and other packages that only evaluation needs
+
+    return CHRF()
 
 
 @cache

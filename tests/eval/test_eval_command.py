@@ -51,9 +51,9 @@ def test_eval_json_has_the_form_of_the_design(learned: Path) -> None:
     assert datetime.fromisoformat(document["created_at"]).utcoffset() is not None
     assert set(document["tasks"]) == {"instruct", "turns", "perplexity"}
     instruct, perplexity = document["tasks"]["instruct"], document["tasks"]["perplexity"]
-    assert set(instruct) == {"exact_match", "token_f1", "rouge_l", "by_family"}
+    assert set(instruct) == {"exact_match", "token_f1", "rouge_l", "chrf", "by_family"}
     assert set(perplexity) == {"perplexity", "bits_per_byte"}
-    for name in ("exact_match", "token_f1", "rouge_l"):
+    for name in ("exact_match", "token_f1", "rouge_l", "chrf"):
         assert_score(instruct[name])
     for score in [*perplexity.values(), *instruct["by_family"].values()]:
         assert_score(score)

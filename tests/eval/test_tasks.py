@@ -2,14 +2,17 @@
 
 import hashlib
 import math
+import re
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
 from data.example import Example
+from eval import EvalError
 from eval.evaluate import evaluate
 from eval.evaluated_model import EvaluatedModel
 from eval.tasks.instruct import Instruct
@@ -31,7 +34,7 @@ def long_example() -> Example:
 
 def test_a_model_that_knows_the_answers_gets_all_of_them(model: Models, examples: list[Example]) -> None:
     result = run_task(INSTRUCT, model("learned"), examples)
-    assert values(result) == {"exact_match": 1.0, "token_f1": 1.0, "rouge_l": 1.0}
+    assert values(result) == {"exact_match": 1.0, "token_f1": 1.0, "rouge_l": 1.0, "chrf": 1.0}
     families = {name: metric.n for (group, name), metric in result.metrics().items() if group == "by_family"}
     assert families == {"bright": 4, "dull": 4}
     assert [record.answer for record in result.records] == [example.answer for example in examples]
@@ -156,3 +159,34 @@ def test_samples_are_answers_without_scores(model: Models) -> None:
     result = run_task(task, model("learned"), [])
     assert [record.answer for record in result.records] == ["white", "black"]
     assert not result.metrics()
+
+
+def test_sampled_answers_are_asked_once_a_seed_and_clustered_by_question(
+    model: Models, examples: list[Example]
+) -> None:
+    task = Instruct(max_new_tokens=4, temperature=2.0, seeds=(0, 1, 2))
+    result, again = (run_task(task, model("learned"), examples) for _ in range(2))
+    assert result.records == again.records
+    assert len({record.item for record in result.records}) == 24
+    assert len({record.cluster for record in result.records}) == 8
+    assert any(
+        len({r.answer for r in result.records if r.cluster == c}) > 1 for c in {r.cluster for r in result.records}
+    )
+    match = result.metrics()[None, "exact_match"]
+    assert (match.n, match.clustered) == (24, True)
+    one_seed = run_task(Instruct(max_new_tokens=4, temperature=2.0, seeds=(1,)), model("learned"), examples)
+    assert [r.answer for r in one_seed.records] == [r.answer for r in result.records[8:16]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"seeds": (0, 1)}, "seeds=[0, 1] has no effect on greedy answers"),
+        ({"temperature": 0.5, "seeds": (1, 1)}, "different whole numbers, and at least one, not [1, 1]"),
+        ({"temperature": 0.5, "seeds": ()}, "different whole numbers, and at least one, not []"),
+        ({"temperature": -1.0}, "temperature must be 0 (greedy) or more, not -1"),
+    ],
+)
+def test_seeds_that_change_nothing_are_refused(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(EvalError, match=re.escape(sentence)):
+        Instruct(max_new_tokens=4, **settings)
