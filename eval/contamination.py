@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from data.example import Example
 from eval import EvalError
-from eval.evaluate import Result
-from eval.results import headline_of, scores_of
-from eval.tasks.base import Item, question
+from eval.results import Result, headline_of, scores_of
+from eval.tasks.base import Item, Task, question
 from eval.text_metrics import words
 
 Hashes = NDArray[np.uint64]
@@ -28,7 +27,7 @@ _BASE = np.uint64(0x9E3779B97F4A7C15)  # an odd multiplier of the rolling hash, 
 
 @dataclass(frozen=True, slots=True)
 class Contamination:
-    """A task's touched items, of `items`, and its scores without them (none if no item is left)."""
+    """A task's touched items, of `items`, and its scores without them; none if none or all are touched."""
 
     ngram: int
     items: int
@@ -47,14 +46,14 @@ class Contamination:
             "items": self.items,
             "touched": len(self.touched),
             "share": self.share,
-            "untouched": dict(self.untouched_scores),
+            **({"untouched": dict(self.untouched_scores)} if self.touched else {}),
         }
 
-    def note(self) -> str | None:
-        """A sentence for readers of the scores; None where no item is touched."""
+    def note(self, task: str) -> str | None:
+        """A sentence for readers of the task's scores; None where no item is touched."""
         if not self.touched:
             return None
-        found = f"{len(self.touched)} of {self.items} items ({self.share:.1%}) overlap with the training data"
+        found = f"{task}: {len(self.touched)} of {self.items} items ({self.share:.1%}) overlap with the training data"
         how = f"by {self.ngram}-grams of words, or as a whole if shorter"
         if len(self.touched) == self.items:
             return f"{found} ({how})."
@@ -70,8 +69,7 @@ class TrainingNgrams:
     """
 
     def __init__(self, examples: Sequence[Example], ngram: int) -> None:
-        if ngram < 1:
-            raise EvalError(f"contamination.ngram must be at least 1, not {ngram}; contamination=null switches it off.")
+        check_ngram(ngram)
         self.ngram = ngram
         self._ids: dict[str, int] = {}
         texts = [self._hashes(question(example.messages)) for example in examples]
@@ -115,14 +113,46 @@ class TrainingNgrams:
         return self._sorted[length]
 
 
+def check_ngram(ngram: int) -> None:
+    """Raise EvalError for an n below 1."""
+    if ngram < 1:
+        raise EvalError(f"contamination.ngram must be at least 1, not {ngram}; contamination=null switches it off.")
+
+
+def contaminations(
+    tasks: Mapping[str, Task[Any]],
+    examples: Sequence[Example],
+    results: Mapping[str, Result],
+    training: TrainingNgrams,
+    *,
+    seed: int = 0,
+) -> dict[str, Contamination]:
+    """Check all tasks that have run and have scores; `examples` is the test split that they were given."""
+    return {
+        name: contamination_of(tasks[name].items(examples), result, training, seed=seed)
+        for name, result in results.items()
+        if result.error is None and result.specs
+    }
+
+
 def contamination_of(
     items: Sequence[Item[Any]], result: Result, training: TrainingNgrams, *, seed: int = 0
 ) -> Contamination:
     """Compare a task's items with the training data, and score the result again without those that overlap."""
     touched = training.touched(items)
     untouched = tuple(record for record in result.records if record.item not in touched)
-    scores = headline_of(scores_of(replace(result, records=untouched), seed=seed)) if untouched else {}
+    scores = headline_of(scores_of(replace(result, records=untouched), seed=seed)) if touched and untouched else {}
     return Contamination(training.ngram, len(items), touched, scores)
+
+
+def with_notes(results: Mapping[str, Result], found: Mapping[str, Contamination]) -> dict[str, Result]:
+    """The results, with a note on each task that has touched items."""
+    return {
+        name: replace(result, notes=(*result.notes, note))
+        if name in found and (note := found[name].note(name))
+        else result
+        for name, result in results.items()
+    }
 
 
 def _roll(hashes: Hashes, length: int) -> Hashes:

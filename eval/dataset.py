@@ -8,7 +8,8 @@ import yaml
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from data.example import Example
+from data.duplicates import find_duplicates
+from data.example import Example, Splits
 from eval import EvalError
 from resonance.checkpoint import Checkpoint
 from resonance.hydra_config import group_options, make
@@ -38,6 +39,20 @@ def load_test_split(data: DictConfig | None, checkpoint: Checkpoint) -> TestSpli
         note = f"The data has changed since {checkpoint.name} was trained, so it may have seen some of the test split."
         return TestSplit(test, source.name, fingerprint, note)
     return TestSplit(test, source.name, fingerprint)
+
+
+def load_training_examples(checkpoint: Checkpoint) -> list[Example]:
+    """Load what a checkpoint was trained on, by its `train.yaml`, without the examples that training leaves out.
+
+    Raises EvalError when the checkpoint names no data, or the data has changed since.
+    """
+    source = make(_training_data(checkpoint), _convert_="all")
+    splits: Splits = source.splits()
+    trained_on = checkpoint.metadata.data_fingerprint
+    if trained_on is not None and trained_on != source.fingerprint():
+        raise EvalError(f"The data has changed since {checkpoint.name} was trained.")
+    left_out = find_duplicates(splits).held_out
+    return [example for i, example in enumerate(splits.train) if i not in left_out]
 
 
 def subsample(examples: Sequence[Example], limit: int | None, seed: int) -> Sequence[Example]:

@@ -13,7 +13,7 @@ from resonance.atomic_files import write_text_atomically
 from resonance.provenance import now
 
 EVAL_FILE = "eval.json"
-_SECTIONS = ("tasks", "provenance", "comparisons", "not_run")
+_SECTIONS = ("tasks", "provenance", "comparisons", "contamination", "not_run")
 
 Json = dict[str, Any]
 
@@ -66,6 +66,11 @@ class EvalJson:
         with self.change() as document:
             for label, by_task in comparisons.items():
                 document["comparisons"].setdefault(label, {}).update(by_task)
+
+    def record_contamination(self, found: Mapping[str, Mapping[str, object]]) -> None:
+        """Replace the overlap of tasks' items with the training data, by task."""
+        with self.change() as document:
+            document["contamination"].update(found)
 
     def _found(self) -> Json:
         """The document as it stands in the file, with empty sections where there is none, or none of ours."""

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from eval import EvalError
+from eval.contamination import check_ngram
 from eval.dataset import TestSplit, load_test_split, subsample
 from eval.eval_json import EvalJson
 from eval.evaluate import AddProgress, Advance, Evaluation, ScoreRow, compare, comparisons_of
@@ -55,6 +56,8 @@ def main(overrides: list[str]) -> None:
         console = Console(width=_PIPED_WIDTH)
     config = compose("eval", [*(f"+task@task.{name}={name}" for name in group_options("task")), *overrides])
     tasks = _tasks(config)
+    if config.contamination is not None:
+        check_ngram(config.contamination.ngram)
     checkpoint = Checkpoint.find(str(config.checkpoint))
     check_setting(checkpoint, config.wandb)
     requirements = parse_requirements(_requirements(config))
@@ -82,6 +85,8 @@ def main(overrides: list[str]) -> None:
         evaluations = with_pairs(evaluations, tasks, add_progress)
         if store is not None:
             store.amend(first.results, evaluations[0].results)
+    if config.contamination is not None:
+        evaluations[0] = session.with_contamination(checkpoint, evaluations[0], store)
 
     rows = compare(evaluations, seed=config.seed)
     _print(console, evaluations, rows)

@@ -2,14 +2,15 @@
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from eval.dataset import TestSplit
+from eval.contamination import TrainingNgrams, contaminations, with_notes
+from eval.dataset import TestSplit, load_training_examples
 from eval.evaluate import AddProgress, Evaluation, evaluate
 from eval.evaluated_model import EvaluatedModel, untrained
 from eval.harness.task import HarnessTask
@@ -17,6 +18,7 @@ from eval.provenance import provenance_of
 from eval.store import Store
 from eval.tasks.base import Task
 from resonance.checkpoint import Checkpoint
+from resonance.errors import ResonanceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,18 @@ class Session:
         )
         store = None if folder is None else self._store(folder, label, checkpoint, model)
         return evaluate(model, self.tasks, self.split.examples, self.add_progress, store), store
+
+    def with_contamination(self, checkpoint: Checkpoint, evaluation: Evaluation, store: Store | None) -> Evaluation:
+        """Compare the items with the checkpoint's training data; the outcome goes into notes, and into `eval.json`."""
+        try:
+            training = TrainingNgrams(load_training_examples(checkpoint), self.config.contamination.ngram)
+        except ResonanceError as error:
+            self.console.print(f"Overlap with the training data was not checked: {error}", style="dim", markup=False)
+            return evaluation
+        found = contaminations(self.tasks, self.split.examples, evaluation.results, training, seed=self.config.seed)
+        if store is not None:
+            store.document.record_contamination({name: each.as_json() for name, each in found.items()})
+        return replace(evaluation, results=with_notes(evaluation.results, found))
 
     def _settings(self, name: str, task: Task[Any]) -> Mapping[str, object]:
         """A task's YAML; what a task of the harness says of itself."""

@@ -96,6 +96,7 @@ class Store:
                 document["tasks"][name] = scores
             document["provenance"][name] = entry
             document["not_run"].pop(name, None)
+            document["contamination"].pop(name, None)
             for by_task in document["comparisons"].values():
                 by_task.pop(name, None)
         _partial(self._folder, name).unlink(missing_ok=True)

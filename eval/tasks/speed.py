@@ -48,7 +48,7 @@ class Speed:
 
     def items(self, examples: Sequence[Example]) -> Sequence[Item[int]]:
         """One item per round."""
-        return [Item(item_id("speed", self.seed, i), i, f"round {i + 1}") for i in range(self.rounds)]
+        return [Item(item_id("speed", self.seed, i), i, "") for i in range(self.rounds)]
 
     def run(self, model: EvaluatedModel, items: Sequence[Item[int]]) -> Iterator[Record]:
         """Warm up, then measure each round."""

@@ -21,7 +21,7 @@ from resonance.hydra_config import ConfigError
 from resonance.metadata import Metadata
 
 Runs = dict[str, Checkpoint]
-SECTIONS = ("tasks", "provenance", "comparisons", "not_run")
+SECTIONS = ("tasks", "provenance", "comparisons", "contamination", "not_run")
 
 
 @pytest.fixture
