@@ -80,23 +80,28 @@ def _training_data(checkpoint: Checkpoint) -> DictConfig:
             f"{checkpoint.name} does not say what data it was trained on; name some with data=NAME, "
             f"of {', '.join(group_options('data'))}."
         )
-    for target in _targets(node):
-        if not _is_data_class(target):
-            raise EvalError(
-                f"The train.yaml of {checkpoint.name} would call {target}, which is none of this project's data "
-                "sources; if you trust it, name the data yourself with data=NAME."
-            )
+    target = foreign_target(node, "data")
+    if target is not None:
+        raise EvalError(
+            f"The train.yaml of {checkpoint.name} would call {target}, which is none of this project's data "
+            "sources; if you trust it, name the data yourself with data=NAME."
+        )
     return OmegaConf.create(node)
 
 
-def _is_data_class(target: str) -> bool:
-    if not target.startswith("data."):
+def foreign_target(node: object, package: str) -> str | None:
+    """The first `_target_` of a config, at any depth, that is not a class of this package of ours; None without one."""
+    return next((target for target in _targets(node) if not _is_class_of(target, package)), None)
+
+
+def _is_class_of(target: str, package: str) -> bool:
+    if not target.startswith(f"{package}."):
         return False
     try:
         found = get_object(target)
     except (ImportError, AttributeError, ValueError):
         return False
-    return isinstance(found, type) and found.__module__.startswith("data.")
+    return isinstance(found, type) and found.__module__.startswith(f"{package}.")
 
 
 def _targets(node: object) -> Iterator[str]:

@@ -20,7 +20,10 @@ from eval import EvalError
 from eval.verification.claims import Claim
 from eval.verification.exports import GGUF, HUGGINGFACE, gguf_claim, gguf_files, huggingface_claim
 from eval.verification.files import card_claim, file_claims, logits_claim, template_claim, tokenizer_claim
+from eval.verification.items import item_claim
 from eval.verification.parity import Reference, engine_claim, training_claim
+from eval.verification.rerun import rerun_claims
+from eval.verification.scores import claimed_scores, score_claim
 from eval.verification.server import NAME as SERVER
 from eval.verification.server import server_claim
 from resonance.atomic_files import write_text_atomically
@@ -69,6 +72,7 @@ def verify(checkpoint: Checkpoint, config: DictConfig) -> list[Claim]:
         logits_claim(checkpoint, model),
         card_claim(checkpoint),
     ]
+    claims += _scores(checkpoint, rerun=config.rerun)
     return [*claims, *_parity(checkpoint, model, config, gguf)]
 
 
@@ -78,6 +82,21 @@ def _load(checkpoint: Checkpoint) -> GPT2 | str:
         return checkpoint.load_model(torch.float32)
     except ResonanceError as error:
         return f"the weights cannot be loaded: {error}"
+
+
+def _scores(checkpoint: Checkpoint, *, rerun: bool) -> list[Claim]:
+    try:
+        claimed = claimed_scores(checkpoint)
+    except EvalError as error:
+        return [Claim("scores", "does not hold", str(error))]
+    if not claimed:
+        return [Claim("scores", "not claimed", "the checkpoint has not been evaluated")]
+    claims: list[Claim] = []
+    for scores in claimed:
+        claims.append(score_claim(checkpoint, scores))
+        if (items := item_claim(checkpoint, scores)) is not None:
+            claims.append(items)
+    return [*claims, *rerun_claims(checkpoint, claimed)] if rerun else claims
 
 
 def _parity(checkpoint: Checkpoint, model: GPT2 | str, config: DictConfig, gguf: Sequence[Path]) -> list[Claim]:

@@ -1,0 +1,63 @@
+"""Scores against a new run of their task: equal, or within the interval of the recorded score."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from eval.evaluate import evaluate
+from eval.evaluated_model import EvaluatedModel
+from eval.records import read_records, records_path
+from eval.results import scores_of
+from eval.verification.claims import Claim
+from eval.verification.items import examples_of, other_items, other_prompts, task_of
+from eval.verification.scores import ClaimedScores, is_same, scores_in
+from resonance.checkpoint import Checkpoint
+from resonance.errors import ResonanceError
+
+
+def rerun_claims(checkpoint: Checkpoint, claimed: Sequence[ClaimedScores]) -> Iterator[Claim]:
+    """Run each task with its recorded settings again, in the recorded precision, and compare all scores."""
+    loaded: dict[tuple[object, ...], EvaluatedModel] = {}
+    for scores in claimed:
+        name, entry = f"rerun: {scores.task}", scores.entry
+        if entry is None or scores.scores is None:
+            continue
+        try:
+            key = (int(entry["batch_size"]), str(entry["dtype"]), entry["quantize"])
+            if key not in loaded:
+                loaded[key] = EvaluatedModel.load(
+                    checkpoint.name, checkpoint, batch_size=key[0], dtype=key[1], quantize=entry["quantize"]
+                )
+            yield _rerun(name, checkpoint, loaded[key], scores, entry)
+        except (ResonanceError, OSError, KeyError, TypeError, ValueError) as error:
+            yield Claim(name, "not checked", f"the task cannot be run again: {error}")
+
+
+def _rerun(
+    name: str, checkpoint: Checkpoint, model: EvaluatedModel, claimed: ClaimedScores, entry: Mapping[str, Any]
+) -> Claim:
+    task = task_of(entry)
+    examples = examples_of(checkpoint, task, entry)
+    result = evaluate(model, {claimed.task: task}, examples).results[claimed.task]
+    if result.error is not None:
+        return Claim(name, "not checked", result.error)
+    recorded = read_records(records_path(checkpoint.folder, claimed.task))
+    problem = other_items(task.items(examples), recorded) or other_prompts(
+        [record.prompt_sha256 for record in result.records], recorded
+    )
+    if problem is not None:
+        return Claim(name, "does not hold", problem)
+    before, now = scores_in(claimed.scores or {}), scores_in(scores_of(result, seed=int(entry["seed"])))
+    if before.keys() != now.keys():
+        other = sorted(before.keys() ^ now.keys())
+        return Claim(name, "does not hold", f"the new run has other scores, such as {other[0]}")
+    moved = [metric for metric in before if not is_same(before[metric].get("value"), now[metric].get("value"))]
+    for metric in moved:
+        low, high = before[metric]["ci95"]
+        value, new = before[metric]["value"], now[metric]["value"]
+        if not low <= new <= high:
+            reason = f"{metric} is {new:.4g} in a new run, outside the interval of {value:.4g} ({low:.4g} to {high:.4g})"
+            return Claim(name, "does not hold", reason)
+    if moved:
+        reason = f"{len(before) - len(moved)} scores are equal, and {len(moved)} within the recorded interval"
+        return Claim(name, "holds", f"{reason}: {', '.join(moved[:3])}{', …' if len(moved) > 3 else ''}")
+    return Claim(name, "holds", f"all {len(before)} scores are equal in a new run of {len(recorded)} items")
