@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 
 from data.example import Example
 from eval import EvalError
@@ -17,11 +17,14 @@ from eval.records import read_records, records_path
 from eval.tasks.base import Item, Record, Task
 from eval.tasks.choice import Choice
 from eval.tasks.cloze import Cloze
+from eval.tasks.constraints import Constraints
 from eval.tasks.instruct import Instruct
 from eval.tasks.perplexity import Perplexity
 from eval.tasks.rag import Rag
+from eval.tasks.safety import Safety
+from eval.tasks.samples import Samples
 from eval.tasks.turns import Turns
-from eval.verification.claims import Claim
+from eval.verification.claims import Claim, judged
 from eval.verification.scores import ClaimedScores
 from resonance.checkpoint import Checkpoint
 from resonance.engine import Engine
@@ -29,7 +32,8 @@ from resonance.engine.outputs import Completion
 from resonance.errors import ResonanceError
 from resonance.hydra_config import make
 
-_RENDERED = (Instruct, Turns, Perplexity, Choice, Cloze, Rag)  # tasks whose prompts depend on no answer
+# Tasks whose prompts depend on no answer, and that ask nothing but the engine.
+_RENDERED = (Choice, Cloze, Constraints, Instruct, Perplexity, Rag, Safety, Samples, Turns)
 
 
 def item_claim(checkpoint: Checkpoint, claimed: ClaimedScores) -> Claim | None:
@@ -46,18 +50,11 @@ def item_claim(checkpoint: Checkpoint, claimed: ClaimedScores) -> Claim | None:
     if task.version != entry.get("version"):
         reason = f"version {entry.get('version')} of the task was run, and this is version {task.version}"
         return Claim(name, "not checked", reason)
-    if {metric: asdict(spec) for metric, spec in task.metrics.items()} != entry.get("metrics"):
-        reason = f"the recorded kinds of metrics are not those of version {task.version} of the task"
-        return Claim(name, "does not hold", reason)
-    problem = other_items(items, records)
-    if problem is not None:
-        return Claim(name, "does not hold", problem)
+    problem = _other_metrics(task, entry) or other_items(items, records)
     if not isinstance(task, _RENDERED):
-        return Claim(name, "holds", f"the same {len(items)} items; rerun=true compares its prompts too")
-    problem = other_prompts(_prompts(checkpoint, task, items, entry), records)
-    if problem is not None:
-        return Claim(name, "does not hold", problem)
-    return Claim(name, "holds", f"the same {len(items)} items, with the same prompt ids")
+        return judged(name, problem, f"the same {len(items)} items; rerun=true compares its prompts too")
+    problem = problem or other_prompts(_prompts(checkpoint, task, items, entry), records)
+    return judged(name, problem, f"the same {len(items)} items, with the same prompt ids")
 
 
 def task_of(entry: Mapping[str, Any]) -> Task[Any]:
@@ -72,7 +69,7 @@ def task_of(entry: Mapping[str, Any]) -> Task[Any]:
     foreign = foreign_target(settings, "eval")
     if foreign is not None:
         raise EvalError(f"its settings would call {foreign}, which is none of this project's tasks")
-    return make(OmegaConf.create(settings), _convert_="all")
+    return make(DictConfig(settings), _convert_="all")
 
 
 def examples_of(checkpoint: Checkpoint, task: Task[Any], entry: Mapping[str, Any]) -> Sequence[Example]:
@@ -83,7 +80,7 @@ def examples_of(checkpoint: Checkpoint, task: Task[Any], entry: Mapping[str, Any
     foreign = foreign_target(data, "data")
     if foreign is not None:
         raise EvalError(f"its data would be read by {foreign}, which is none of this project's data sources")
-    split = load_test_split(None if data is None else OmegaConf.create(data), checkpoint)
+    split = load_test_split(None if data is None else DictConfig(data), checkpoint)
     return subsample(split.examples, entry.get("limit"), int(entry["seed"]))
 
 
@@ -112,6 +109,12 @@ def other_prompts(prompts: Iterable[str | None], records: Sequence[Record]) -> s
         f"{len(other)} of the {len(records)} prompts have other token ids than recorded, "
         f"the first in line {other[0]} of the records"
     )
+
+
+def _other_metrics(task: Task[Any], entry: Mapping[str, Any]) -> str | None:
+    if {metric: asdict(spec) for metric, spec in task.metrics.items()} == entry.get("metrics"):
+        return None
+    return f"the recorded kinds of metrics are not those of version {task.version} of the task"
 
 
 def _prompts(

@@ -55,7 +55,9 @@ def _rerun(
         low, high = before[metric]["ci95"]
         value, new = before[metric]["value"], now[metric]["value"]
         if not low <= new <= high:
-            reason = f"{metric} is {new:.4g} in a new run, outside the interval of {value:.4g} ({low:.4g} to {high:.4g})"
+            reason = (
+                f"{metric} is {new:.4g} in a new run, outside the interval of {value:.4g} ({low:.4g} to {high:.4g})"
+            )
             return Claim(name, "does not hold", reason)
     if moved:
         reason = f"{len(before) - len(moved)} scores are equal, and {len(moved)} within the recorded interval"

@@ -33,7 +33,10 @@ class ClaimedScores:
 
 
 def claimed_scores(checkpoint: Checkpoint) -> list[ClaimedScores]:
-    """All tasks that either file has scores of. Raises EvalError when `eval.json` is not as `resonance eval` writes it."""
+    """All tasks that either file has scores of.
+
+    Raises EvalError when `eval.json` is not as `resonance eval` writes it.
+    """
     path = checkpoint.folder / EVAL_FILE
     sections: dict[str, Json] = {"tasks": {}, "provenance": {}}
     if path.is_file():
@@ -71,7 +74,7 @@ def score_claim(checkpoint: Checkpoint, claimed: ClaimedScores) -> Claim:
         return Claim(name, "does not hold", str(error))
     different = next(_differences(claimed.scores or {}, derived), None)
     problem = different and f"the records give other scores than {EVAL_FILE}: {different}"
-    return judged(name, problem, f"{_count(derived)} scores from {len(records)} records: {_shown(derived)}")
+    return judged(name, problem, f"{_shown(derived)} from {len(records)} records")
 
 
 def derived_scores(entry: Mapping[str, Any], records: list[Record]) -> Json:
@@ -145,11 +148,10 @@ def _differences(claimed: Mapping[str, Any], derived: Mapping[str, Any]) -> Iter
                     yield f"{what} is {ours[name].get(key)} and {theirs[name].get(key)}"
 
 
-def _count(scores: Mapping[str, Any]) -> int:
-    return len(scores_in(scores))
-
-
 def _shown(scores: Mapping[str, Any]) -> str:
-    name, score = next(iter(scores_in(scores).items()), ("none", {}))
-    value = score.get("value")
-    return f"{name} {value:.4g}" if isinstance(value, int | float) else name
+    """The number of scores, and the first of them."""
+    found = scores_in(scores)
+    if not found:
+        return "no score"
+    name, score = next(iter(found.items()))
+    return f"{len(found)} scores, such as {name} {score['value']:.4g},"
