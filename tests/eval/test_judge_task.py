@@ -18,6 +18,7 @@ from eval.report.breakdowns import paired_outcomes
 from eval.run import main
 from eval.tasks.base import Record
 from eval.tasks.judge import Judge
+from resonance import paths
 from resonance.checkpoint import Checkpoint
 
 from ..fake_judge import FakeJudge, fake_judge
@@ -27,9 +28,13 @@ KEY = "sk-secret-0123456789"
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("RESONANCE_HOME", str(tmp_path / "home"))
+    kernels, folder = paths.home() / "kernels", tmp_path / "home"
+    kernels.mkdir(parents=True, exist_ok=True)
+    folder.mkdir()
+    (folder / "kernels").symlink_to(kernels)  # compiled once
+    monkeypatch.setenv("RESONANCE_HOME", str(folder))
     monkeypatch.delenv("JUDGE_API_KEY", raising=False)
-    return tmp_path / "home"
+    return folder
 
 
 @pytest.fixture
