@@ -76,16 +76,16 @@ class EvaluateDuringTraining(Callback):
         """The scores of the present weights; those of tasks that cannot run are absent, and the console says why."""
         console, step = get_console(), trainer.global_step
         modes = {module: module.training for module in pl_module.modules()}
-        try:
-            with isolate_rng():
+        with isolate_rng():  # which restores nothing after an exception
+            try:
                 evaluation = self._evaluation(trainer, pl_module)
-        except Exception as error:  # whatever it is: a failed evaluation must not cost the run
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            console.print(f"step {step}  evaluation failed: {reason}", highlight=False, markup=False)
-            return {}
-        finally:
-            for module, training in modes.items():
-                module.training = training
+            except Exception as error:  # whatever it is: a failed evaluation must not cost the run
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                console.print(f"step {step}  evaluation failed: {reason}", highlight=False, markup=False)
+                return {}
+            finally:
+                for module, training in modes.items():
+                    module.training = training
         scores: dict[str, float] = {}
         for task, result in evaluation.results.items():
             if result.error is not None:

@@ -58,6 +58,19 @@ class Broken:
         raise RuntimeError("the disk of the judge is on fire")
 """
 
+DRAWS = """
+import json, random
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+
+class Draws(Callback):
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        drawn = [random.random(), float(np.random.rand()), float(torch.rand(1)), module.model.training]
+        with open(f"{trainer.default_root_dir}/draws.jsonl", "a") as file:
+            print(json.dumps(drawn), file=file)
+"""
+
 
 def train(root: Path, *overrides: str) -> Path:
     """A run; W&B's files are written only where a test asks for the logger."""
@@ -136,6 +149,23 @@ def test_a_failing_task_is_told_and_costs_neither_the_run_nor_its_losses(
     assert "step 2  evaluation failed: the disk of the judge is on fire" in capsys.readouterr().out
     assert curve(folder) == curve(plain)
     assert evaluated(folder) == {}
+
+
+def test_whatever_a_task_draws_the_run_draws_the_same_random_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "broken_task.py").write_text(BROKEN)
+    (tmp_path / "modules" / "draws.py").write_text(DRAWS)
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    draws = ["+callbacks.draws._target_=draws.Draws", "trainer.max_steps=3"]
+    broken = "+callbacks.evaluate.tasks.broken._target_=broken_task.Broken"
+    evaluated, plain = (
+        (train(tmp_path / name, *overrides, *draws) / "draws.jsonl").read_text()
+        for name, overrides in (("evaluated", [*EVALUATE, broken]), ("plain", ["callbacks=default"]))
+    )
+    assert evaluated == plain
+    assert plain.count("true") == 3
 
 
 def test_a_task_that_cannot_run_leaves_the_others_their_scores(
