@@ -5,7 +5,6 @@ import shlex
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,11 @@ from eval.evaluate import AddProgress, Advance, Evaluation, ScoreRow, compare, c
 from eval.evaluated_model import UNTRAINED
 from eval.harness.task import harness_tasks
 from eval.paired import with_pairs
-from eval.records import RECORDS_FOLDER
 from eval.report.contents import Report
 from eval.report.html import html_report
 from eval.report.markdown import markdown_report
+from eval.report.read import compare_folder, read_report
 from eval.report.table import answer_table, score_table
-from eval.report.training import read_curves
 from eval.requirements import Outcome, check_requirements, families_of, not_met, outcomes, parse_requirements
 from eval.results import scores_of
 from eval.session import Session, opened_for_comparison
@@ -37,7 +35,6 @@ from resonance.checkpoint import METADATA_FILE, Checkpoint
 from resonance.hydra_config import compose, group_options, make, nearest
 
 REPORT_FILE, MARKDOWN_FILE = "report.html", "report.md"
-COMPARE_FOLDER = "compare"
 
 _PIPED_WIDTH = 160  # columns, where the output is no terminal
 
@@ -55,6 +52,13 @@ def main(overrides: list[str]) -> None:
     if not console.is_terminal:
         console = Console(width=_PIPED_WIDTH)
     config = compose("eval", [*(f"+task@task.{name}={name}" for name in group_options("task")), *overrides])
+    if config.report_only:
+        _report_only(console, config)
+    else:
+        _evaluate(console, config, shlex.join(["resonance", "eval", *overrides]))
+
+
+def _evaluate(console: Console, config: DictConfig, command: str) -> None:
     tasks = _tasks(config)
     if config.contamination is not None:
         check_ngram(config.contamination.ngram)
@@ -73,14 +77,13 @@ def main(overrides: list[str]) -> None:
     if requirements:
         check_requirements(requirements, tasks, families_of(tasks, split.examples))
     folder = _folder(config, checkpoint)
-    command = shlex.join(["resonance", "eval", *overrides])
     with _progress(console) as add_progress, _said_how_to_go_on(folder):
         session = Session(config, command, tasks, split, console, add_progress)
         first, store = session.evaluate(checkpoint.name, checkpoint, folder)
         evaluations = [first]
         for other in others:
             with opened_for_comparison(other, checkpoint) as (label, opened):
-                within = folder and folder / RECORDS_FOLDER / COMPARE_FOLDER / label.replace("/", "-")
+                within = folder and compare_folder(folder, label)
                 evaluations.append(session.evaluate(label, opened, within)[0])
         evaluations = with_pairs(evaluations, tasks, add_progress)
         if store is not None:
@@ -93,9 +96,7 @@ def main(overrides: list[str]) -> None:
     if folder is None or store is None:
         console.print(f"{checkpoint.name} is not a run of ours, so nothing was written; out=FOLDER keeps the scores.")
     else:
-        _save(
-            console, folder, store.document, checkpoint, evaluations, rows, seed=config.seed, record=config.out is None
-        )
+        _save(console, folder, store.document, checkpoint, evaluations, rows, record=config.out is None)
         if config.out is None or config.wandb is True:
             scores = {name: scores_of(each, seed=config.seed) for name, each in evaluations[0].results.items()}
             if sentence := send_scores(checkpoint, scores, config.wandb):
@@ -209,39 +210,29 @@ def _save(
     evaluations: Sequence[Evaluation],
     rows: Sequence[ScoreRow],
     *,
-    seed: int,
     record: bool,
 ) -> None:
     """Write the comparisons and the reports; `record` puts the scores into the checkpoint's own metadata too."""
     document.record_comparisons(comparisons_of([each.label for each in evaluations], rows))
-    found, now = document.read(), datetime.now(UTC)
-    report = Report(
-        checkpoint.name,
-        now,
-        _facts(checkpoint, evaluations[0].precision, now),
-        evaluations,
-        rows,
-        seed=seed,
-        data=checkpoint.metadata.data,
-        curves=read_curves(checkpoint.folder),
-        provenance={name: entry for name, entry in found["provenance"].items() if name in evaluations[0].results},
-    )
-    write_text_atomically(folder / REPORT_FILE, html_report(report))
-    write_text_atomically(folder / MARKDOWN_FILE, markdown_report(report))
+    _write_reports(folder, read_report(folder, checkpoint, [each.label for each in evaluations[1:]]))
     if record:
         checkpoint.record(scores=document.headlines())
     console.print(f"Scores: {document.path}\nReport: {folder / REPORT_FILE}", soft_wrap=True, highlight=False)
 
 
-def _facts(checkpoint: Checkpoint, precision: str, now: datetime) -> dict[str, str]:
-    """The report's facts about the checkpoint."""
-    metadata = checkpoint.metadata
-    return {
-        "Trained from": metadata.base or "random weights",
-        "Data": metadata.data or "unknown",
-        "Steps": f"{metadata.steps:,}",
-        "Tokens seen": f"{metadata.tokens_seen:,}",
-        "Template": metadata.template,
-        "Precision": precision,
-        "Evaluated": f"{now:%Y-%m-%d %H:%M} UTC",
-    }
+def _write_reports(folder: Path, report: Report) -> None:
+    write_text_atomically(folder / REPORT_FILE, html_report(report))
+    write_text_atomically(folder / MARKDOWN_FILE, markdown_report(report))
+
+
+def _report_only(console: Console, config: DictConfig) -> None:
+    """Make the reports again from the files of an evaluation; without `compare`, beside all models in them."""
+    checkpoint = Checkpoint.find(str(config.checkpoint))
+    folder = _folder(config, checkpoint)
+    if folder is None:
+        raise EvalError(f"{checkpoint.name} is not a run of ours; name the folder of its evaluation with out=FOLDER.")
+    report = read_report(folder, checkpoint, _names(config.compare) or None)
+    if report.rows:
+        console.print(score_table(report.evaluations, report.rows))
+    _write_reports(folder, report)
+    console.print(f"Report: {folder / REPORT_FILE}", soft_wrap=True, highlight=False)

@@ -89,6 +89,7 @@ class Store:
             "duration_s": round(opened.seconds, 3),
             "records_sha256": records_sha256(path),
             "metrics": _metrics(result),
+            "notes": [*result.notes],
             **result.provenance,
         }
         with self.document.change() as document:
@@ -109,7 +110,12 @@ class Store:
             path = records_path(self._folder, name)
             with self.document.change() as document:
                 write_records(path, result.records)
-                changed = {"records_sha256": records_sha256(path), "metrics": _metrics(result), **result.provenance}
+                changed = {
+                    "records_sha256": records_sha256(path),
+                    "metrics": _metrics(result),
+                    "notes": [*result.notes],
+                    **result.provenance,
+                }
                 document["provenance"][name] |= changed
                 document["tasks"][name] = scores_of(result, seed=self._provenance.seed)
 

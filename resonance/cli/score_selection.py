@@ -4,7 +4,7 @@ import json
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -84,31 +84,51 @@ def parse_conditions(where: object) -> list[Condition]:
 def recorded_scores(checkpoint: Checkpoint) -> dict[str, RecordedScore]:
     """All scores of a checkpoint by dotted name: `instruct.exact_match`, `instruct.by_family.arithmetic`.
 
-    Those of `resonance.json`, and the ones by group of an `eval.json` beside it that can be read.
+    Those of `resonance.json`, and the ones by group of an `eval.json` beside it that can be read, which also says of
+    each metric whether higher is better; without it that is assumed.
     """
-    scores: dict[str, RecordedScore] = {}
     path = checkpoint.folder / EVAL_FILE
     try:
-        document = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError):
-        document = {}
-    if isinstance(document, dict):
-        _collect(document.get("tasks"), "", scores)
-    _collect(checkpoint.metadata.scores, "", scores)
+        found = {}
+    document: dict[str, object] = found if isinstance(found, dict) else {}
+    scores: dict[str, RecordedScore] = {}
+    for tasks in (document.get("tasks"), checkpoint.metadata.scores):
+        for task, node in tasks.items() if isinstance(tasks, dict) else ():
+            _collect(node, str(task), _lower_is_better(document, str(task)), scores)
     return scores
 
 
-def _collect(node: object, name: str, scores: dict[str, RecordedScore]) -> None:
+def _lower_is_better(document: Mapping[str, object], task: str) -> set[str]:
+    """The metrics of a task whose lowest value is the best, and the names of their scores by family."""
+    provenance = document.get("provenance")
+    entry = provenance.get(task) if isinstance(provenance, dict) else None
+    metrics = entry.get("metrics") if isinstance(entry, dict) else None
+    lower: set[str] = set()
+    grouped = 0
+    for name, spec in metrics.items() if isinstance(metrics, dict) else ():
+        if isinstance(spec, dict):
+            by_family = "by_family" if grouped == 0 else f"{name}_by_family"
+            grouped += bool(spec.get("by_group"))
+            if spec.get("higher_is_better") is False:
+                lower |= {str(name), by_family} if spec.get("by_group") else {str(name)}
+    return lower
+
+
+def _collect(node: object, name: str, lower: Set[str], scores: dict[str, RecordedScore]) -> None:
     if not isinstance(node, dict):
         return
     value = node.get("value")
     if isinstance(value, int | float) and not isinstance(value, bool):
         interval = node.get("ci95")
         ci95 = (float(interval[0]), float(interval[1])) if isinstance(interval, list) and len(interval) == 2 else None
-        scores[name] = RecordedScore(float(value), ci95, node.get("higher_is_better") is not False)
+        metric = name.partition(".")[2]
+        higher_is_better = metric not in lower and metric.partition(".")[0] not in lower
+        scores[name] = RecordedScore(float(value), ci95, higher_is_better)
         return
     for key, child in node.items():
-        _collect(child, f"{name}.{key}" if name else str(key), scores)
+        _collect(child, f"{name}.{key}", lower, scores)
 
 
 def check_names(names: Iterable[str], runs: Iterable[Mapping[str, RecordedScore]]) -> None:

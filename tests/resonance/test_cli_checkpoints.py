@@ -127,12 +127,13 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if values is not None:
             exact, perplexity = values
             scores["instruct"] = {"exact_match": {"value": exact, "n": 10, "ci95": [exact - 0.1, exact + 0.1]}}
-            scores["perplexity"] = {"perplexity": {"value": perplexity, "n": 10, "higher_is_better": False}}
+            scores["perplexity"] = {"perplexity": {"value": perplexity, "n": 10}}
         Checkpoint.save(root / name, model, tokenizer, Metadata(scores=scores))
         then = (NOW + timedelta(hours=age)).timestamp()
         os.utime(root / name / "model.safetensors", (then, then))
     families = {"by_family": {"sums": {"value": 0.25, "n": 4, "ci95": [0.05, 0.7]}}}
-    (root / "high" / "eval.json").write_text(json.dumps({"tasks": {"instruct": families}}))
+    lower = {"perplexity": {"metrics": {"perplexity": {"kind": "perplexity", "higher_is_better": False}}}}
+    (root / "high" / "eval.json").write_text(json.dumps({"tasks": {"instruct": families}, "provenance": lower}))
     return root
 
 
