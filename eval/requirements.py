@@ -128,13 +128,17 @@ def _outcome(
     detectable = (
         "no difference would be detected"
         if difference.detectable is None
-        else f"differences from {format_value(difference.detectable, share=row.share)} on would be detected"
+        else f"differences from {_size(difference.detectable, share=row.share)} on would be detected"
     )
     return Outcome(
         not worse,
         f"{score} is {'significantly worse than' if worse else 'no worse than'} {other.label}: "
         f"{format_difference(difference, share=row.share)}, n = {difference.n} ({detectable}).",
     )
+
+
+def _size(value: float, *, share: bool) -> str:
+    return f"{100 * value:.1f} points" if share else format_value(value, share=False)
 
 
 def _parse(text: str) -> Requirement:

@@ -74,7 +74,13 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file, _lock(file, f"{name} is being evaluated by another process; wait for it."):
             records, elapsed = self._unfinished(name, file, identity)
-            yield OpenTask(name, identity, {record.item: record for record in records}, file, elapsed)
+            opened = OpenTask(name, identity, {record.item: record for record in records}, file, elapsed)
+            try:
+                yield opened
+            except EvalError:
+                if not opened.records:
+                    path.unlink(missing_ok=True)  # nothing to go on from
+                raise
 
     def finish(self, opened: "OpenTask", result: Result) -> None:
         """Replace the task's records and its entry in `eval.json`, unless they were taken over."""

@@ -14,6 +14,7 @@ from typing import ClassVar
 import pytest
 
 from data.example import Example
+from eval import EvalError
 from eval.evaluate import Evaluation, evaluate
 from eval.evaluated_model import EvaluatedModel
 from eval.provenance import Provenance
@@ -151,6 +152,13 @@ def test_a_killed_second_evaluation_leaves_the_first_one_whole(world: World) -> 
         world.run(Counting(dies_at=3), settings=2)
     assert world.document["provenance"]["counting"] == entry
     assert records_sha256(world.folder / "eval" / "counting.jsonl") == entry["records_sha256"]
+
+
+def test_a_task_that_fails_at_once_leaves_nothing_behind(world: World) -> None:
+    store = Store(world.folder, "model", Provenance({"weights_sha256": "w", "seed": 0}, {}, {}), lambda *_: {})
+    with pytest.raises(EvalError, match="no endpoint"), store.open("counting", Counting(), Counting().items([])):
+        raise EvalError("no endpoint")
+    assert not world.partial.exists()
 
 
 def test_two_processes_do_not_write_the_same_records(world: World) -> None:
