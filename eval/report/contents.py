@@ -7,15 +7,14 @@ from datetime import datetime
 from eval.evaluate import Evaluation, ScoreRow
 from eval.report.training import Curve
 
-Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # headings, rows of texts
-
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """An evaluation: the first of `evaluations` is the checkpoint's own, the others are those it is compared with.
 
-    `facts` are about the checkpoint. `provenance` is that of `eval.json`, by task. `not_run` has a reason per task.
-    `data` names the training data, which some published figures are tied to. `curves` are those of training.
+    `facts` are about the checkpoint. `provenance` and `contamination` are those of `eval.json`, by task. `not_run` has
+    a reason per task. `data` names the training data, which some published figures are tied to. `curves` are those of
+    training.
     """
 
     checkpoint: str
@@ -27,6 +26,7 @@ class Report:
     data: str | None = None
     curves: Sequence[Curve] = ()
     provenance: Mapping[str, Mapping[str, object]] = field(default_factory=dict[str, Mapping[str, object]])
+    contamination: Mapping[str, Mapping[str, object]] = field(default_factory=dict[str, Mapping[str, object]])
     not_run: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property

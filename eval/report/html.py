@@ -20,6 +20,7 @@ from eval.report.breakdowns import Breakdown, by_length, by_turns, paired_outcom
 from eval.report.charts import SERIES, Line, Point, key_mark, line_chart, nice_ticks
 from eval.report.contents import Report
 from eval.report.items import item_list
+from eval.report.overlap import HEADS, overlap_rows
 from eval.report.table import format_score, format_value
 from eval.report.training import Curve
 
@@ -58,7 +59,7 @@ def html_report(report: Report) -> str:
         "samples": views.samples(report),
         "items": items,
         "curves": _curves(report.curves),
-        "contamination": None,
+        "contamination": _table("Overlap with the training data", HEADS, overlap_rows(report)),
         "anchors": _anchors(report),
         "facts": [*report.facts.items(), *_common_provenance(report)],
         "provenance": _provenance(report),

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from eval.evaluate import ScoreRow
 from eval.report.breakdowns import paired_outcomes
 from eval.report.contents import Report
+from eval.report.overlap import HEADS, overlap_rows
 from eval.report.table import format_difference, format_score, format_value, row_texts, title
 
 _SHORT_HASH = 12
@@ -24,6 +25,8 @@ def markdown_report(report: Report) -> str:
         )
     parts += _groups(report)
     parts += _outcomes(report)
+    if overlap := overlap_rows(report):
+        parts += ["## Overlap with the training data", _table(HEADS, overlap)]
     if report.failures:
         parts += [
             "## What did not run",

@@ -49,6 +49,7 @@ def read_report(folder: Path, checkpoint: Checkpoint, labels: Sequence[str] | No
         data=checkpoint.metadata.data,
         curves=read_curves(checkpoint.folder),
         provenance=provenance,
+        contamination={**document.get("contamination", {})},
     )
 
 

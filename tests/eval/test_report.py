@@ -214,6 +214,21 @@ def test_provenance_says_once_what_all_tasks_share() -> None:
     assert "n 1" in page
 
 
+def test_items_that_overlap_with_the_training_data_stand_with_the_scores_without_them() -> None:
+    found = {
+        "ngram": 13,
+        "items": 4,
+        "touched": 1,
+        "share": 0.25,
+        "untouched": {"exact_match": {"value": 2 / 3, "n": 3}},
+    }
+    made = report(quiz("a", [True, True, True, False]), contamination={"quiz": found})
+    for text in (html_report(made), markdown_report(made)):
+        assert "1 of 4 (by 13 words in a row)" in text
+        assert "exact match 66.7%" in text
+    assert 'id="contamination"' not in html_report(report(quiz("a", [True])))
+
+
 def test_published_figures_stand_apart_with_protocol_and_source() -> None:
     specs = {"acc_norm": MetricSpec("proportion", share=True)}
     records = tuple(Record(str(place), {"acc_norm": (1.0, 1.0)}) for place in range(4))
