@@ -1,7 +1,8 @@
 """Compares the speed of the harness on our engine and on its own `hf` model: `python -m eval.harness.benchmark`.
 
 Both get the same made-up requests of each kind and the same random GPT-2 (`model=gpt2` by default), in turns, so that a
-busy moment of the machine slows both. The table has medians, and the largest difference of any log-likelihood.
+busy moment of the machine slows both. The table has medians, and the largest difference of any log-likelihood in the
+last round.
 """
 
 import random
@@ -40,9 +41,12 @@ class Workload:
     requests: Sequence[tuple[Any, ...]]
 
 
-def workloads(questions: int) -> list[Workload]:
-    """Requests like those of HellaSwag, LAMBADA, WikiText and IFEval; `questions` scales all of them."""
-    rng, words = random.Random(0), [*single_token_words()]
+def workloads(questions: int, seed: int) -> list[Workload]:
+    """Requests like those of HellaSwag, LAMBADA, WikiText and IFEval; `questions` scales all of them.
+
+    Each round needs a `seed` of its own, or the engine would find the prompts of the round before in its cache.
+    """
+    rng, words = random.Random(seed), [*single_token_words()]
 
     def text(tokens: int) -> str:
         return "".join(rng.choice(words) for _ in range(tokens)).strip()
@@ -85,14 +89,15 @@ def main(arguments: Sequence[str]) -> None:
         print(f"{settings['model']}, fp32, {torch.get_num_threads()} threads, lm_eval {version}\n")
         print(f"| requests | {' | '.join(f'{name}, s' for name in models)} | faster | largest difference |")
         print("|---|" + "---:|" * (len(models) + 2))
-        for workload in workloads(int(settings["questions"])):
-            print(_row(workload, models, int(settings["rounds"])), flush=True)
+        rounds = [workloads(int(settings["questions"]), seed) for seed in range(int(settings["rounds"]))]
+        for rounds_of_kind in zip(*rounds, strict=True):
+            print(_row(rounds_of_kind, models), flush=True)
 
 
-def _row(workload: Workload, models: Mapping[str, Any], rounds: int) -> str:
+def _row(rounds: Sequence[Workload], models: Mapping[str, Any]) -> str:
     seconds: dict[str, list[float]] = {name: [] for name in models}
     answers: dict[str, Sequence[Any]] = {}
-    for _ in range(rounds):
+    for workload in rounds:
         for name, model in models.items():
             ask: Callable[..., Sequence[Any]] = getattr(model, workload.ask)
             requests = _instances(workload)
@@ -103,6 +108,7 @@ def _row(workload: Workload, models: Mapping[str, Any], rounds: int) -> str:
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     ours = medians["resonance"]
     best = min(value for name, value in medians.items() if name != "resonance")
+    workload = rounds[-1]
     cells = [f"{workload.name}: {workload.work}", *(f"{value:.2f}" for value in medians.values())]
     return f"| {' | '.join(cells)} | {best / ours:.1f}x | {_difference(workload, answers)} |"
 
