@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from data.example import Example
 from eval import EvalError
-from eval.results import Result, headline_of, scores_of
-from eval.tasks.base import Item, Task, question
+from eval.report.table import format_value
+from eval.results import Result
+from eval.statistics import ScoreJson
+from eval.tasks.base import Item, MetricSpec, Task, question
 from eval.text_metrics import words
 
 Hashes = NDArray[np.uint64]
@@ -32,7 +34,7 @@ class Contamination:
     ngram: int
     items: int
     touched: frozenset[str]
-    untouched_scores: Mapping[str, object]
+    untouched_scores: Mapping[str, ScoreJson]
 
     @property
     def share(self) -> float:
@@ -49,16 +51,15 @@ class Contamination:
             **({"untouched": dict(self.untouched_scores)} if self.touched else {}),
         }
 
-    def note(self, task: str) -> str | None:
-        """A sentence for readers of the task's scores; None where no item is touched."""
+    def note(self, task: str, specs: Mapping[str, MetricSpec]) -> str | None:
+        """A sentence with the task's first score without the touched items; None where no item is touched."""
         if not self.touched:
             return None
         found = f"{task}: {len(self.touched)} of {self.items} items ({self.share:.1%}) overlap with the training data"
-        how = f"by {self.ngram}-grams of words, or as a whole if shorter"
-        if len(self.touched) == self.items:
-            return f"{found} ({how})."
-        scores = ", ".join(f"{name.replace('_', ' ')} {_value(score)}" for name, score in self.untouched_scores.items())
-        return f"{found} ({how}); without them: {scores}."
+        for name, score in self.untouched_scores.items():
+            value = format_value(score["value"], share=specs[name].share)
+            return f"{found}; without them the {name.replace('_', ' ')} is {value} (n = {score['n']})."
+        return f"{found}."
 
 
 class TrainingNgrams:
@@ -141,7 +142,12 @@ def contamination_of(
     """Compare a task's items with the training data, and score the result again without those that overlap."""
     touched = training.touched(items)
     untouched = tuple(record for record in result.records if record.item not in touched)
-    scores = headline_of(scores_of(replace(result, records=untouched), seed=seed)) if touched and untouched else {}
+    metrics = replace(result, records=untouched).metrics() if touched else {}
+    scores = {
+        name: metric.score(seed=seed).as_json()
+        for (group, name), metric in metrics.items()
+        if group is None and metric.n
+    }
     return Contamination(training.ngram, len(items), touched, scores)
 
 
@@ -149,7 +155,7 @@ def with_notes(results: Mapping[str, Result], found: Mapping[str, Contamination]
     """The results, with a note on each task that has touched items."""
     return {
         name: replace(result, notes=(*result.notes, note))
-        if name in found and (note := found[name].note(name))
+        if name in found and (note := found[name].note(name, result.specs))
         else result
         for name, result in results.items()
     }
@@ -178,8 +184,3 @@ def _contained(hashes: Hashes, ordered: Hashes) -> NDArray[np.bool_]:
 
 def _concatenated(arrays: Sequence[Hashes]) -> Hashes:
     return np.concatenate(arrays) if arrays else np.empty(0, np.uint64)
-
-
-def _value(score: object) -> str:
-    value = score["value"] if isinstance(score, dict) else score
-    return f"{value:.4g}"

@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval import EvalError
 from eval.detokenizers import Detokenizer
-from eval.jsonl import read_jsonl, read_text
+from eval.jsonl import BadFile, read_jsonl, read_text
 
 _FOLDER_SUFFIXES = (".md", ".txt")
 
@@ -51,7 +50,7 @@ def read_documents(
     `separator`; None: the file is one document. With `count_line_ends` each line end of the original is a word too, as
     in data sets whose vocabulary has an end-of-line token.
 
-    Raises EvalError when a file cannot be read, a line is malformed, or there is no text.
+    Raises BadFile when a file cannot be read, a line is malformed, or there is no text.
     """
     documents = [
         Document(name, segments)
@@ -60,7 +59,7 @@ def read_documents(
         if (segments := tuple(_segments(text, detokenize, count_line_ends)))
     ]
     if not documents:
-        raise EvalError(f"There is no text in {', '.join(map(str, paths))}; give a file with text.")
+        raise BadFile(f"There is no text in {', '.join(map(str, paths))}; give a file with text.")
     return documents
 
 
@@ -69,7 +68,7 @@ def _texts(path: Path, separator: str | None, field: str) -> Iterator[tuple[str,
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in _FOLDER_SUFFIXES and file.is_file())
         if not files:
-            raise EvalError(f"The folder {path} has no {' or '.join(_FOLDER_SUFFIXES)} files; name a file.")
+            raise BadFile(f"The folder {path} has no {' or '.join(_FOLDER_SUFFIXES)} files; name a file.")
         for file in files:
             yield from _texts(file, separator, field)
     elif path.suffix in (".jsonl", ".ndjson"):

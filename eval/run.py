@@ -2,7 +2,7 @@
 
 import logging
 import shlex
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from eval.eval_json import EvalJson
 from eval.evaluate import AddProgress, Advance, Evaluation, ScoreRow, compare, comparisons_of
 from eval.evaluated_model import UNTRAINED
 from eval.harness.task import harness_tasks
+from eval.jsonl import BadFile
 from eval.paired import with_pairs
 from eval.report.contents import Report
 from eval.report.html import html_report
@@ -32,6 +33,7 @@ from eval.tasks.base import Task
 from eval.tracking import check_setting, send_scores
 from resonance.atomic_files import write_text_atomically
 from resonance.checkpoint import METADATA_FILE, Checkpoint
+from resonance.errors import ResonanceError
 from resonance.hydra_config import compose, group_options, make, nearest
 
 REPORT_FILE, MARKDOWN_FILE = "report.html", "report.md"
@@ -76,6 +78,7 @@ def _evaluate(console: Console, config: DictConfig, command: str) -> None:
 
     if requirements:
         check_requirements(requirements, tasks, families_of(tasks, split.examples))
+    _check_files(tasks, split)
     folder = _folder(config, checkpoint)
     with _progress(console) as add_progress, _said_how_to_go_on(folder):
         session = Session(config, command, tasks, split, console, add_progress)
@@ -148,6 +151,21 @@ def _harness_tasks(config: DictConfig) -> dict[str, Task[Any]]:
         if name in config.task:
             raise EvalError(f"The harness's {name!r} has the name of a task of ours, so the two cannot be told apart.")
     return tasks
+
+
+def _check_files(tasks: Mapping[str, Task[Any]], split: TestSplit) -> None:
+    """Raise BadFile if every task's file is missing or malformed; otherwise the other tasks run without those."""
+    found: list[BadFile] = []
+    for task in tasks.values():
+        try:
+            task.items(split.examples)
+        except BadFile as error:
+            found.append(error)
+        except ResonanceError:
+            return
+        else:
+            return
+    raise found[0]
 
 
 def _names(value: object) -> list[str]:

@@ -8,7 +8,7 @@ from data.example import Example
 from eval import EvalError
 from eval.detokenizers import Detokenizer, detokenizer
 from eval.evaluated_model import EvaluatedModel
-from eval.jsonl import Line, read_jsonl, read_text
+from eval.jsonl import BadFile, Line, read_jsonl, read_text
 from eval.likelihood import Likelihood, Pair, likelihoods
 from eval.tasks.base import (
     DOES_NOT_FIT,
@@ -88,7 +88,7 @@ class Cloze:
             return _items([_of_line(line, clean) for line in read_jsonl(self.path)])
         lines = [(i, line) for i, line in enumerate(read_text(self.path).split("\n"), 1) if line.strip()]
         if not lines:
-            raise EvalError(f"{self.path} has no text; give a file with one passage per line.")
+            raise BadFile(f"{self.path} has no text; give a file with one passage per line.")
         return _items([_passage(clean(line), f"{self.path}, line {i}") for i, line in lines])
 
     def run(self, model: EvaluatedModel, items: Sequence[Item[Passage]]) -> Iterator[Record]:
@@ -131,7 +131,7 @@ def _of_line(line: Line, clean: Detokenizer) -> Passage:
 def _passage(text: str, where: str) -> Passage:
     context, target = _split(text)
     if not context.strip():
-        raise EvalError(f"{where}: {text.strip()!r} is a single word; a passage needs words before the last.")
+        raise BadFile(f"{where}: {text.strip()!r} is a single word; a passage needs words before the last.")
     return Passage(context, target)
 
 

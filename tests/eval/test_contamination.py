@@ -87,9 +87,8 @@ def test_scores_are_computed_again_without_the_touched_items() -> None:
     untouched = document["untouched"]
     assert isinstance(untouched, dict)
     assert (untouched["exact_match"]["value"], untouched["exact_match"]["n"]) == (0.5, 2)
-    assert found.note("facts") == (
-        "facts: 1 of 3 items (33.3%) overlap with the training data (by 13-grams of words, or as a whole if shorter); "
-        "without them: exact match 0.5."
+    assert found.note("facts", result.specs) == (
+        "facts: 1 of 3 items (33.3%) overlap with the training data; without them the exact match is 50.0% (n = 2)."
     )
 
 
@@ -98,10 +97,8 @@ def test_without_an_untouched_item_there_is_no_score_and_without_a_touched_one_n
     result = Result({"acc": MetricSpec("proportion")}, (Record(items[0].id, {"acc": (1.0, 1.0)}),))
     found = contamination_of(items, result, TrainingNgrams(TRAINED, 13))
     assert found.untouched_scores == {}
-    assert found.note("facts") == (
-        "facts: 1 of 1 items (100.0%) overlap with the training data (by 13-grams of words, or as a whole if shorter)."
-    )
-    assert contamination_of(items, result, TrainingNgrams([], 13)).note("facts") is None
+    assert found.note("facts", result.specs) == "facts: 1 of 1 items (100.0%) overlap with the training data."
+    assert contamination_of(items, result, TrainingNgrams([], 13)).note("facts", result.specs) is None
 
 
 def test_the_built_in_test_split_is_not_in_the_training_data_and_a_leaked_item_is_found() -> None:

@@ -90,6 +90,14 @@ def test_a_malformed_line_ends_its_task_and_the_rest_goes_on(
     assert "cloze did not run" in capsys.readouterr().out
 
 
+def test_a_command_with_nothing_but_malformed_files_ends_with_the_first_bad_line(learned: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"question": "Q", "choices": ["a", "b"], "answer": 7}\n', encoding="utf-8")
+    with pytest.raises(EvalError, match=r"broken\.jsonl, line 1: the field 'answer' is 7") as failure:
+        main([f"checkpoint={learned}", "tasks=[choice,text]", f"task.choice.path={broken}", "task.text.path=gone.txt"])
+    assert failure.value.exit_code == 2
+
+
 def test_a_bad_setting_ends_the_command(learned: Path) -> None:
     with pytest.raises(EvalError, match=r"contamination\.ngram must be at least 1, not 0"):
         main([f"checkpoint={learned}", "tasks=[choice]", "contamination.ngram=0"])
