@@ -222,3 +222,12 @@ def test_another_version_of_a_task_is_not_compared(learned: Path) -> None:
     edit_json(learned / "eval.json", lambda found: found["provenance"]["instruct"].update(version=0))
     outcomes = verify(learned)[1]
     assert outcomes["items: instruct"]["why"] == "version 0 of the task was run, and this is version 1"
+
+
+def test_a_speed_is_not_expected_to_come_out_the_same_again(learned: Path) -> None:
+    run.main([f"checkpoint={learned}", "tasks=[speed]", "task.speed.rounds=2", "task.speed.repeats=1"])
+    code, outcomes = verify(learned, "rerun=true")
+    assert code == 0
+    assert outcomes["scores: speed"]["outcome"] == outcomes["items: speed"]["outcome"] == "holds"
+    assert outcomes["rerun: speed"]["outcome"] == "not checked"
+    assert "come out differently each time" in outcomes["rerun: speed"]["why"]
