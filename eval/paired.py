@@ -1,10 +1,11 @@
 """The paired stage of an evaluation: tasks that compare the answers of two models once both have been evaluated."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 from eval.evaluate import AddProgress, Evaluation, Result
+from eval.judge.pairwise import against
 from eval.tasks.base import MetricSpec, Record, Task, WithProvenance
 from resonance.errors import ResonanceError
 
@@ -47,6 +48,16 @@ def with_pairs(
             for other in others:
                 results[name] = _paired(task, name, results[name], other, add_progress)
     return [replace(first, results=results), *others]
+
+
+def paired_metrics(task: Task[Any], recorded: Iterable[str]) -> dict[str, MetricSpec]:
+    """Those of the recorded metrics that a comparison with another model has added to the task's own."""
+    found: dict[str, MetricSpec] = {}
+    for name in recorded:
+        if isinstance(task, PairedTask) and name not in task.metrics:
+            label = name.rpartition(".")[0].removeprefix(against(""))
+            found |= {added: spec for added, spec in task.pair_metrics(label).items() if added == name}
+    return found
 
 
 def _paired(task: PairedTask, name: str, ours: Result, other: Evaluation, add_progress: AddProgress) -> Result:

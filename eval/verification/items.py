@@ -13,6 +13,7 @@ from data.example import Example
 from eval import EvalError
 from eval.dataset import foreign_target, load_test_split, subsample
 from eval.evaluated_model import EvaluatedModel
+from eval.paired import paired_metrics
 from eval.records import read_records, records_path
 from eval.tasks.base import Item, Record, Task
 from eval.tasks.choice import Choice
@@ -112,7 +113,9 @@ def other_prompts(prompts: Iterable[str | None], records: Sequence[Record]) -> s
 
 
 def _other_metrics(task: Task[Any], entry: Mapping[str, Any]) -> str | None:
-    if {metric: asdict(spec) for metric, spec in task.metrics.items()} == entry.get("metrics"):
+    recorded = entry.get("metrics")
+    metrics = {**task.metrics, **paired_metrics(task, recorded if isinstance(recorded, dict) else ())}
+    if {metric: asdict(spec) for metric, spec in metrics.items()} == recorded:
         return None
     return f"the recorded kinds of metrics are not those of version {task.version} of the task"
 

@@ -1,5 +1,6 @@
 """The `judge` task, from settings to `eval.json`, with a judge that rules by length."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ from eval.report.breakdowns import paired_outcomes
 from eval.run import main
 from eval.tasks.base import Record
 from eval.tasks.judge import Judge
+from eval.verify import main as verify
 from resonance import paths
 from resonance.checkpoint import Checkpoint
 
@@ -295,6 +297,32 @@ def test_scores_against_each_other_checkpoint_stand_in_eval_json_and_the_report(
     main([*settings, f"compare=[{runs['fresh'].folder}]"])
     del scores["against_untrained"]
     assert json.loads((learned / "eval.json").read_text(encoding="utf-8"))["tasks"]["judge"] == scores
+
+
+def test_verify_derives_a_judges_scores_again(judge: FakeJudge, runs: dict[str, Checkpoint], tmp_path: Path) -> None:
+    learned = Path(shutil.copytree(runs["learned"].folder, tmp_path / "learned"))
+    main([f"checkpoint={learned}", "tasks=[judge]", f"compare=[{runs['fresh'].folder}]", "task.judge.max_new_tokens=8",
+          f"task.judge.url={judge.url}", "task.judge.model=rule"])  # fmt: skip
+    judge.dies_after = 0  # the replies are kept
+    assert verified(learned) == {"scores: judge": "holds", "items: judge": "holds", "rerun: judge": "holds"}
+    path = learned / "eval.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["tasks"]["judge"]["against_fresh"]["win_rate"]["value"] -= 0.25
+    document["provenance"]["judge"]["metrics"]["against_fresh.wins"] = document["provenance"]["judge"]["metrics"][
+        "grade"
+    ]
+    path.write_text(json.dumps(document), encoding="utf-8")
+    assert verified(learned)["scores: judge"] == "does not hold"
+    assert verified(learned)["items: judge"] == "does not hold"
+
+
+def verified(folder: Path) -> dict[str, str]:
+    """The outcomes of the claims about the judge."""
+    path = folder.parent / "verified.json"
+    with contextlib.suppress(SystemExit):
+        verify([f"checkpoint={folder}", "server=false", "transformers=false", "rerun=true", f"json={path}"])
+    claims = json.loads(path.read_text(encoding="utf-8"))["claims"]
+    return {claim["name"]: claim["outcome"] for claim in claims if claim["name"].endswith(": judge")}
 
 
 def test_a_judge_that_is_gone_is_not_run_in_eval_json_until_it_is_back(
