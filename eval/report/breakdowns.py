@@ -144,7 +144,8 @@ def paired_outcomes(evaluations: Sequence[Evaluation]) -> list[PairedOutcomes]:
     for other in range(1, len(evaluations)):
         for task, ours in evaluations[0].results.items():
             theirs = evaluations[other].results.get(task)
-            if theirs is not None and ours.records and theirs.records and ours.specs:
+            measured = all(spec.measured for spec in ours.specs.values())  # no item is right, such as those of speed
+            if theirs is not None and ours.records and theirs.records and not measured:
                 outcomes = _paired(ours, theirs, win_rate(evaluations[other].label))
                 graded = any(record.correct is not None for record in ours.records)
                 if outcomes:

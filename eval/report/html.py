@@ -7,6 +7,7 @@ load or run anything. `templates/` holds the page, its style and its script.
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,8 @@ from eval.report.table import format_score, format_value
 from eval.report.training import Curve
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_ELSEWHERE = ("settings", "metrics", "notes")  # fields of provenance that have a place of their own
+_HASH, _SHORT_HASH = re.compile("[0-9a-f]{32,}"), 12
 _LOG_FROM = 10.0  # the ratio of a curve's extremes from which its axis is logarithmic
 
 
@@ -161,7 +164,7 @@ def _common_provenance(report: Report) -> list[tuple[str, str]]:
     return [
         (_field(name), _text(value))
         for name, value in (entries[0] if entries else {}).items()
-        if name != "settings" and all(entry.get(name) == value for entry in entries)
+        if name not in _ELSEWHERE and all(entry.get(name) == value for entry in entries)
     ]
 
 
@@ -169,14 +172,19 @@ def _provenance(report: Report) -> dict[str, object] | None:
     """The fields of provenance that differ by task."""
     common = {name for name, _ in _common_provenance(report)}
     names = dict.fromkeys(name for entry in report.provenance.values() for name in entry)
-    own = [name for name in names if _field(name) not in common and name != "settings"]
-    rows = [[task, *(_text(entry.get(name)) for name in own)] for task, entry in report.provenance.items()]
+    own = [name for name in names if _field(name) not in common and name not in _ELSEWHERE]
+    rows = [[task, *(_short(_text(entry.get(name))) for name in own)] for task, entry in report.provenance.items()]
     return _table("By task", ("task", *map(_field, own)), rows) if own else None
 
 
 def _settings(report: Report) -> dict[str, object] | None:
     rows = [[task, _text(entry["settings"])] for task, entry in report.provenance.items() if entry.get("settings")]
     return _table("Settings", ("task", "settings"), rows)
+
+
+def _short(text: str) -> str:
+    """A hash by its first digits, which tell whether two are equal; `eval.json` has it whole."""
+    return f"{text[:_SHORT_HASH]}…" if _HASH.fullmatch(text) else text
 
 
 def _field(name: str) -> str:

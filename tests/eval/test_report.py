@@ -128,6 +128,15 @@ def test_items_without_right_or_wrong_win_by_their_score() -> None:
     assert [*pair.outcomes.values()] == ["won", "lost", "neither"]
 
 
+def test_speed_is_not_won_or_lost_by_item() -> None:
+    specs = {"tokens_per_s": MetricSpec("mean", measured=True)}
+    fast, slow = (
+        Evaluation(label, "fp32", {"speed": Result(specs, (Record("1", {"tokens_per_s": (value, 1.0)}),))})
+        for label, value in (("fast", 9.0), ("slow", 1.0))
+    )
+    assert paired_outcomes([fast, slow]) == []
+
+
 def test_accuracy_by_turns_is_in_the_order_of_the_turns() -> None:
     specs = {f"after_{count}": MetricSpec("proportion", share=True) for count in (30, 0, 6)}
     records = tuple(Record(f"{name}{place}", {name: (float(place > 0), 1.0)}) for name in specs for place in range(2))
@@ -204,13 +213,14 @@ def test_provenance_says_once_what_all_tasks_share() -> None:
     both = Evaluation("a", "fp32", {**one.results, "other": one.results["quiz"]})
     shared = {"commit": "c0ffee", "seed": 7}
     entries = {
-        "quiz": {**shared, "version": 3, "settings": {"n": 1}},
+        "quiz": {**shared, "version": 3, "settings": {"n": 1}, "records_sha256": "ab" * 32},
         "other": {**shared, "version": 4, "settings": {}},
     }
     page = html_report(report(both, provenance=entries))
     assert page.count("c0ffee") == 1
     assert "<dt>Commit</dt><dd>c0ffee</dd>" in page
     assert "version 3" in page
+    assert "<span>abababababab…</span>" in page
     assert "n 1" in page
 
 

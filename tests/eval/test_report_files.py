@@ -60,7 +60,7 @@ def test_provenance_stands_in_the_report(evaluated: Path) -> None:
     document = json.loads((evaluated / "eval.json").read_text(encoding="utf-8"))
     page = (evaluated / "report.html").read_text(encoding="utf-8")
     assert document["weights_sha256"] in page
-    assert document["provenance"]["instruct"]["records_sha256"] in page
+    assert document["provenance"]["instruct"]["records_sha256"][:12] in page
 
 
 def test_only_the_models_that_were_compared_can_be_named(copy: Path, no_model: None) -> None:
