@@ -59,8 +59,8 @@ def workloads(questions: int, seed: int) -> list[Workload]:
     prompts = [(text(60), dict(settings)) for _ in range(max(1, questions // 2))]
     return [
         Workload("multiple choice", f"{questions} questions, 4 choices of 20 tokens", "loglikelihood", choices),
-        Workload("log-likelihood", f"{len(last_words)} last words after 75", "loglikelihood", last_words),
-        Workload("rolling", f"{len(documents)} texts of 2,000 tokens", "loglikelihood_rolling", documents),
+        Workload("log-likelihood", f"{len(last_words)} last words after 75 tokens", "loglikelihood", last_words),
+        Workload("rolling", f"{len(documents)} text(s) of 2,000 tokens", "loglikelihood_rolling", documents),
         Workload("generation", f"{len(prompts)} prompts, 48 tokens each", "generate_until", prompts),
     ]
 
