@@ -46,7 +46,9 @@ def test_items_that_stand_in_the_training_data_are_reported_with_the_score_witho
         assert untouched[metric]["n"] == 7
     note = "cloze: 1 of 8 items (12.5%) overlap with the training data"
     assert note in capsys.readouterr().out
-    assert note in (learned / "report.html").read_text(encoding="utf-8")
+    report = (learned / "report.html").read_text(encoding="utf-8")
+    assert "Overlap with the training data" in report
+    assert "1 of 8 (by 13 words in a row)" in report
     main([f"checkpoint={learned}", "tasks=[cloze]", "contamination=null", "fresh=true"])
     assert list(document(learned)["contamination"]) == ["instruct"]
 
