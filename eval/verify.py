@@ -33,6 +33,7 @@ from resonance.fingerprint import file_sha256
 from resonance.hydra_config import compose
 from resonance.metadata import Verified, scores_sha256
 from resonance.model import GPT2
+from resonance.provenance import git_commit
 
 _PIPED_WIDTH = 160  # columns, where the output is no terminal
 _STYLES = {"holds": "green", "does not hold": "red", "not claimed": "dim", "not checked": "yellow"}
@@ -128,7 +129,7 @@ def _record(checkpoint: Checkpoint, claims: Sequence[Claim]) -> str:
     if not failed and metadata.fingerprint is not None:
         verified = Verified(
             at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-            by=f"resonance {version('resonance')}",
+            by=f"resonance {version('resonance')}" + (f" (commit {commit[:12]})" if (commit := git_commit()) else ""),
             claims=[claim.name for claim in claims if claim.outcome == "holds"],
             weights_sha256=file_sha256(checkpoint.folder / MODEL_FILE),
             scores_sha256=scores_sha256(metadata.scores),
