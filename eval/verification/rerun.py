@@ -9,7 +9,7 @@ from eval.paired import paired_metrics
 from eval.records import read_records, records_path
 from eval.results import scores_of
 from eval.tasks.speed import Speed
-from eval.verification.claims import Claim
+from eval.verification.claims import Claim, judged
 from eval.verification.items import examples_of, other_items, other_prompts, task_of
 from eval.verification.scores import ClaimedScores, is_same, scores_in
 from resonance.checkpoint import Checkpoint
@@ -61,15 +61,16 @@ def _rerun(
         other = sorted(before.keys() ^ now.keys())
         return Claim(name, "does not hold", f"the new run has other scores, such as {other[0]}")
     moved = [metric for metric in before if not is_same(before[metric].get("value"), now[metric].get("value"))]
-    for metric in moved:
-        low, high = before[metric]["ci95"]
-        value, new = before[metric]["value"], now[metric]["value"]
-        if not low <= new <= high:
-            reason = (
-                f"{metric} is {new:.4g} in a new run, outside the interval of {value:.4g} ({low:.4g} to {high:.4g})"
-            )
-            return Claim(name, "does not hold", reason)
+    held = f"all {len(before)} scores are equal in a new run of {len(recorded)} items"
     if moved:
-        reason = f"{len(before) - len(moved)} scores are equal, and {len(moved)} within the recorded interval"
-        return Claim(name, "holds", f"{reason}: {', '.join(moved[:3])}{', …' if len(moved) > 3 else ''}")
-    return Claim(name, "holds", f"all {len(before)} scores are equal in a new run of {len(recorded)} items")
+        equal = f"{len(before) - len(moved)} scores are equal, and {len(moved)} within the recorded interval"
+        held = f"{equal}: {', '.join(moved[:3])}{', …' if len(moved) > 3 else ''}"
+    return judged(name, next((text for metric in moved if (text := _outside(metric, before, now))), None), held)
+
+
+def _outside(metric: str, before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """That a new score is outside the recorded one's interval; None where it is within."""
+    (low, high), value, new = before[metric]["ci95"], before[metric]["value"], now[metric]["value"]
+    if low <= new <= high:
+        return None
+    return f"{metric} is {new:.4g} in a new run, outside the interval of {value:.4g} ({low:.4g} to {high:.4g})"
