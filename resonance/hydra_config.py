@@ -2,18 +2,22 @@
 
 import inspect
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import IntervalSweep, Override, OverrideType
+from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -34,6 +38,11 @@ def compose(name: str, overrides: Sequence[str] = (), configs: Path = CONFIGS) -
     A package that adds a command passes its own folder of `configs`. Raises ConfigError, with the nearest right name,
     on a mistyped key or group, and on a value of another type than the key's default.
     """
+    return _composed(configs, name, checked_overrides(name, overrides, configs)).copy()
+
+
+def checked_overrides(name: str, overrides: Sequence[str], configs: Path = CONFIGS) -> tuple[str, ...]:
+    """The overrides in a form that Hydra reads; raises ConfigError as `compose` does."""
     parsed = [_parse(override) for override in overrides]
     groups = [override for override in parsed if group_options(override.key_or_group, configs)]
     values = [override for override in parsed if override not in groups]
@@ -46,8 +55,95 @@ def compose(name: str, overrides: Sequence[str] = (), configs: Path = CONFIGS) -
         if override.is_add() and override.key_or_group in known:  # `+key` of a key that exists changes it
             override.type, override.input_line = OverrideType.CHANGE, str(override.input_line).lstrip("+")
         _check_value(override, base, configs)
-    lines += [str(override.input_line) for override in values]
-    return _composed(configs, name, tuple(lines)).copy()
+    return (*lines, *(str(override.input_line) for override in values))
+
+
+def single_values(text: str, configs: Path = CONFIGS) -> list[str]:
+    """The overrides of one value each that an override with several stands for; of an interval, its two ends.
+
+    Raises ConfigError for one that Hydra cannot read.
+    """
+    override = _parse(text, sweep=True, configs=configs)
+    if not override.is_sweep_override():
+        return [text]
+    key, sweep = override.get_key_element(), override.value()
+    if isinstance(sweep, IntervalSweep):
+        return [f"{key}={end}" for end in (sweep.start, sweep.end)]
+    values = [f"{key}={value}" for value in override.sweep_string_iterator()]
+    if not values:
+        raise ConfigError(
+            f"{text} stands for no value; there are {', '.join(group_options(key.lstrip('+'), configs))}."
+        )
+    return values
+
+
+def hydra_settings(name: str, overrides: Sequence[str], configs: Path = CONFIGS) -> DictConfig:
+    """The node `hydra` of a composed config: its mode, sweeper and launcher.
+
+    `overrides` may hold some of Hydra's own, such as `hydra/launcher=joblib` and `hydra.sweep.dir=sweeps`. Raises
+    ConfigError, with the nearest right name, for a mistake in one of them.
+    """
+    own = [override for override in overrides if is_hydra_override(override)]
+    lines = [*checked_overrides(name, [override for override in overrides if override not in own], configs)]
+    for override in own:
+        parsed = _parse(override)
+        key = parsed.key_or_group
+        if key.startswith("hydra/"):
+            if not group_options(key, configs):
+                groups = [f"hydra/{group}" for group in _loader(configs).list_groups("hydra")]
+                raise ConfigError(f"There is no config group {key!r}; {nearest(key, groups)}")
+            _check_group(parsed, configs)
+            lines.append(override)
+    node = _composed(configs, name, tuple(lines), with_hydra=True)
+    for override in own:
+        parsed = _parse(override)
+        if not parsed.key_or_group.startswith("hydra/"):
+            _check_value(parsed, node, configs)
+            lines.append(str(parsed.input_line))
+    return _composed(configs, name, tuple(lines), with_hydra=True).hydra
+
+
+def is_hydra_override(text: str) -> bool:
+    """Whether an override is one of Hydra's own settings."""
+    return text.lstrip("+~").startswith(("hydra.", "hydra/"))
+
+
+def use_config_folders(first: Sequence[str], last: Sequence[str]) -> None:
+    """Search further folders for configs from now on: `first` before the command's own configs, `last` after them.
+
+    A folder is a path, `file://PATH` or `pkg://package.module`. Raises ConfigError for a path that is no folder.
+    """
+    for folder in (*first, *last):
+        path = Path(folder.removeprefix("file://"))
+        if not folder.startswith("pkg://") and not path.is_dir():
+            raise ConfigError(f"There is no folder {path} to search for configs.")
+    folders = ([_source(folder) for folder in first], [_source(folder) for folder in last])
+    if folders == config_folders():
+        return
+    _ConfigFolders.first, _ConfigFolders.last = folders
+    Plugins.instance().register(_ConfigFolders)
+    _composed.cache_clear()
+    _loader.cache_clear()
+
+
+def config_folders() -> tuple[list[str], list[str]]:
+    """The folders that `use_config_folders` set."""
+    return _ConfigFolders.first, _ConfigFolders.last
+
+
+class _ConfigFolders(SearchPathPlugin):
+    first: ClassVar[list[str]] = []
+    last: ClassVar[list[str]] = []
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in reversed(self.first):
+            search_path.prepend("--config-path", folder)
+        for folder in self.last:
+            search_path.append("--config-dir", folder)
+
+
+def _source(folder: str) -> str:
+    return folder if folder.startswith("pkg://") else f"file://{Path(folder.removeprefix('file://')).resolve()}"
 
 
 def override_values(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -121,14 +217,25 @@ def group_defaults(name: str, configs: Path = CONFIGS) -> dict[str, str | None]:
     return {group: choices[group] for group in reversed(list(choices)) if not group.startswith("hydra/")}
 
 
-def _parse(text: str) -> Override:
+def loader_of(configs: Path = CONFIGS) -> AbstractContextManager[None]:
+    """Within it, `GlobalHydra.instance()` searches `configs` and the folders of `use_config_folders`."""
+    return initialize_config_dir(config_dir=str(configs), version_base="1.3")
+
+
+def _parse(text: str, *, sweep: bool = False, configs: Path = CONFIGS) -> Override:
     key, _, value = text.partition("=")
     quoted = value.replace("'", "\\'")
     for form in (text, f"{key}='{quoted}'"):  # a value outside Hydra's grammar is a plain string
         try:
-            return OverridesParser.create().parse_override(form)
+            override = OverridesParser.create(_loader(configs) if sweep else None).parse_override(form)
         except HydraException:
             continue
+        if override.is_sweep_override() and not sweep:
+            raise ConfigError(
+                f"{text} stands for several values, which --multirun runs one by one; text that holds a comma is "
+                f"quoted twice, for the shell and for Hydra: \"{key}='a, b'\"."
+            )
+        return override
     raise ConfigError(f"{text!r} is not an override; write key=value.")
 
 
@@ -170,7 +277,7 @@ def _composed(configs: Path, name: str, overrides: tuple[str, ...], *, with_hydr
     if not (configs / f"{name}.yaml").is_file():
         raise ConfigError(f"There is no {configs / name}.yaml.")
     try:
-        with initialize_config_dir(config_dir=str(configs), version_base="1.3"):
+        with loader_of(configs):
             return hydra_compose(name, list(overrides), return_hydra_config=with_hydra)
     except (ConfigCompositionException, OmegaConfBaseException) as error:
         raise ConfigError(_first_sentence(error)) from error
@@ -178,7 +285,7 @@ def _composed(configs: Path, name: str, overrides: tuple[str, ...], *, with_hydr
 
 @cache
 def _loader(configs: Path) -> ConfigLoader:
-    with initialize_config_dir(config_dir=str(configs), version_base="1.3"):
+    with loader_of(configs):
         return GlobalHydra.instance().config_loader()
 
 

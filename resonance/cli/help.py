@@ -23,7 +23,9 @@ GPT-2 from scratch: OpenAI's weights in, instruction-tuned checkpoints out, scor
 
 {commands}
 
-`resonance <command> --help` lists a command's keys. debug=true shows tracebacks."""
+`resonance <command> --help` lists a command's keys. debug=true shows tracebacks.
+Hydra's flags: --cfg job prints a command's config, --info how it is composed; --config-dir DIR adds a folder of
+configs of your own."""
 
 
 def overview(commands: Mapping[str, EntryPoint]) -> str:
@@ -36,7 +38,7 @@ def overview(commands: Mapping[str, EntryPoint]) -> str:
 def command_help(command: EntryPoint) -> str:
     """A command's documentation, the groups that its config composes, and its keys with their defaults."""
     usage, head = _head(command)
-    path = _config(command)
+    path = config_file(command)
     if path is None:
         return "\n".join([usage, "", *head])
     from resonance.hydra_config import group_defaults, group_options
@@ -54,7 +56,8 @@ def positional_keys(command: EntryPoint) -> Sequence[str]:
     return [word.lower() for word in re.findall(r" ([A-Z_]+)\b", _head(command)[0])]
 
 
-def _config(command: EntryPoint) -> Path | None:
+def config_file(command: EntryPoint) -> Path | None:
+    """The YAML file of a command's config; None where it has none."""
     folders = [CONFIGS]
     with suppress(ValueError):  # an entry point that names no module; it fails when its command runs
         package = find_spec(re.split("[.:]", command.value)[0])
@@ -65,7 +68,7 @@ def _config(command: EntryPoint) -> Path | None:
 
 def _head(command: EntryPoint) -> tuple[str, list[str]]:
     # The usage line and the documentation: the comment at the config's head, or else the package's own summary.
-    path = _config(command)
+    path = config_file(command)
     if path is None:
         head = [str(command.dist.metadata["Summary"]) if command.dist else ""]
     else:

@@ -15,7 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from types import FrameType
 
-from resonance.cli.help import command_help, overview, positional_keys
+from resonance.cli.help import command_help, config_file, overview, positional_keys
+from resonance.cli.hydra_flags import take_flags
 from resonance.errors import ResonanceError
 from resonance.paths import PROJECT_ROOT
 
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(argv: list[str]) -> int:
     """Run one command; return its exit code."""
     debug = "debug=true" in argv
-    arguments = [argument for argument in argv if not argument.startswith("debug=")]
+    arguments = [argument for argument in argv if argument not in ("debug=true", "debug=false")]
     try:
         return _dispatch(arguments)
     except KeyboardInterrupt as interrupt:  # its argument is the command's message about what was kept
@@ -82,9 +83,30 @@ def _dispatch(arguments: list[str]) -> int:
     if any(setting in ("-h", "--help") for setting in settings):
         print(command_help(commands[name]))
         return 0
+    flags, settings = take_flags(settings)
     overrides = _overrides(settings, positional_keys(commands[name]))
+    config = config_file(commands[name])
+    if flags.first or flags.last:
+        from resonance.hydra_config import use_config_folders
+
+        use_config_folders(flags.first, flags.last)
+    if flags.prints and config is not None:
+        from resonance.cli.show_config import show_config
+
+        show_config(flags, config.stem, overrides, config.parent)
+        return 0
     _load_environment()
-    _load(commands[name])(overrides)
+    command = _load(commands[name])
+    if flags.multirun:
+        multirun = getattr(sys.modules[command.__module__], "multirun", None)
+        if multirun is None:
+            raise ResonanceError(f"resonance {name} has no --multirun; resonance train has.")
+        multirun(overrides)
+        return 0
+    own = [setting for setting in overrides if setting.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    if own:
+        raise ResonanceError(f"{own[0]} is a setting of Hydra's for several runs; add --multirun, which train has.")
+    command(overrides)
     return 0
 
 
