@@ -6,7 +6,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from resonance.chat_template import Message
 
@@ -29,6 +33,17 @@ class Example:
     family: str | None = None
     row: int | None = field(default=None, compare=False)
 
+    def to_json(self) -> bytes:
+        """The canonical JSON, on one line and without the row; the fingerprint is computed from it."""
+        content = [self.family, [[m.role, m.content, m.context] for m in self.messages]]
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, line: bytes, row: int | None) -> Example:
+        """Read what `to_json` wrote."""
+        family, messages = json.loads(line)
+        return cls(tuple(Message(role, content, context) for role, content, context in messages), family, row)
+
     @property
     def prompt(self) -> tuple[Message, ...]:
         """All messages before the last."""
@@ -49,6 +64,22 @@ class Splits:
     test: Sequence[Example]
     unusable: UnusableRows = field(default_factory=dict[str, Sequence[int]])
 
+    def indices(self) -> SplitIndices:
+        """The splits' examples as indices into all of them: train first, then validation and test."""
+        ends = np.cumsum([0, len(self.train), len(self.validation), len(self.test)])
+        train, validation, test = (np.arange(start, end) for start, end in pairwise(ends.tolist()))
+        return SplitIndices(train, validation, test, self.unusable)
+
+
+@dataclass(frozen=True, slots=True)
+class SplitIndices:
+    """The three splits as (n,) int64 indices of a source's examples; `unusable` rows are in no split."""
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+    unusable: UnusableRows = field(default_factory=dict[str, Sequence[int]])
+
 
 def shown_rows(rows: Sequence[int], what: str = "row") -> str:
     """List the first rows: `row 3`, `rows 3, 8 and 12`, `rows 3, 8, 12, 20, 21 and 40 more`."""
@@ -60,10 +91,14 @@ def shown_rows(rows: Sequence[int], what: str = "row") -> str:
 
 def fingerprint(parts: Iterable[Sequence[Example]]) -> str:
     """SHA-256 (hex) over the examples' canonical JSON, in order; the same in every process and run."""
+    return fingerprint_of_json((example.to_json() for example in part) for part in parts)
+
+
+def fingerprint_of_json(parts: Iterable[Iterable[bytes]]) -> str:
+    """The fingerprint of examples that are given as their canonical JSON."""
     digest = hashlib.sha256()
     for part in parts:
-        for example in part:
-            row = [example.family, [[m.role, m.content, m.context] for m in example.messages]]
-            digest.update(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+        for line in part:
+            digest.update(line + b"\n")
         digest.update(b"\n")
     return digest.hexdigest()

@@ -61,11 +61,13 @@ class _Unusable(Exception):
     """A row lacks a text that its format requires; the message is the same for all such rows."""
 
 
-def read_rows(rows: Iterable[Row], columns: Sequence[str], where: str) -> tuple[list[Example], UnusableRows]:
-    """Read all rows, each in the format whose columns it fills. `where` names the data in errors.
+def read_rows(
+    rows: Iterable[Row], columns: Sequence[str], where: str, add: Callable[[Example], None]
+) -> tuple[int, UnusableRows]:
+    """Read all rows, each in the format whose columns it fills, and pass each example to `add`.
 
-    Rows are counted from 1; a CSV file's header is not a row. Rows that lack a required text are skipped, and returned
-    with the reason.
+    `where` names the data in errors. Rows are counted from 1; a CSV file's header is not a row. Rows that lack a
+    required text are skipped. Returns the number of examples, and the skipped rows by reason.
 
     Raises:
         DataError: no format fits, a cell is no text, or no row is usable; the message names rows.
@@ -74,20 +76,21 @@ def read_rows(rows: Iterable[Row], columns: Sequence[str], where: str) -> tuple[
         form = recognise(columns)
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
-    examples: list[Example] = []
     unusable: dict[str, list[int]] = {}
+    count = 0
     for number, row in enumerate(rows, start=1):
         try:
             messages = _format_of(row, form).read(row)
-            examples.append(Example(_complete_turns(messages), _family(row), number))
+            add(Example(_complete_turns(messages), _family(row), number))
+            count += 1
         except _Unusable as reason:
             unusable.setdefault(str(reason), []).append(number)
         except DataError as error:
             raise DataError(f"{where}, row {number}: {error}") from None
-    if not examples:
+    if not count:
         reasons = "; ".join(f"{reason} ({shown_rows(numbers)})" for reason, numbers in unusable.items())
         raise DataError(f"{where} has no row that can be used: {reasons}; give data with questions and answers.")
-    return examples, unusable
+    return count, unusable
 
 
 def _format_of(row: Row, usual: Format) -> Format:

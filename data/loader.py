@@ -28,8 +28,7 @@ def collate(data: Tokenized, plan: BatchPlan, row_length: int | None = None) -> 
     of padding.
     """
     rows = plan or ((),)
-    lengths = data.lengths
-    time = row_length or max(1, *(sum(int(lengths[i]) for i in row) for row in rows))
+    time = row_length or max(1, *(sum(int(data.offsets[i + 1] - data.offsets[i]) for i in row) for row in rows))
     input_ids = np.zeros((len(rows), time), np.int64)
     labels = np.full((len(rows), time), IGNORE, np.int64)
     position_ids = np.zeros((len(rows), time), np.int64)

@@ -7,10 +7,14 @@ families of `basics` do. A model that is fine-tuned on the mixture learns both.
 from __future__ import annotations
 
 import random
+from array import array
+from collections.abc import Callable
+
+import numpy as np
 
 from data import DataError
-from data.example import Splits
-from data.sources import Source
+from data.example import Example, SplitIndices, Splits
+from data.sources import Source, cache_key, write_examples
 
 
 class MixedSource(Source):
@@ -37,18 +41,45 @@ class MixedSource(Source):
 
     def read(self) -> Splits:
         """Mix the training splits. Raises DataError when `mixed_in` has too few examples for the share."""
-        main, other = self._main.splits(), self._mixed_in.splits()
+        examples: list[Example] = []
+        parts = self.write(examples.append)
+        train, validation, test = (
+            [examples[i] for i in part.tolist()] for part in (parts.train, parts.validation, parts.test)
+        )
+        return Splits(train, validation, test, parts.unusable)
+
+    def write(self, add: Callable[[Example], None]) -> SplitIndices:
+        """Mix the training splits of what both sources write."""
+        offset = 0
+
+        def count_main(example: Example) -> None:
+            nonlocal offset
+            offset += 1
+            add(example)
+
+        main = write_examples(self._main, count_main)
+        other = write_examples(self._mixed_in, add)
         count = round(len(main.train) * self._share / (1 - self._share))
         if count > len(other.train):
             raise DataError(
                 f"A share of {self._share:g} beside {len(main.train):,} conversations takes {count:,} of "
                 f"{self._mixed_in.name}, which has {len(other.train):,}; lower the share or raise its train_size."
             )
-        train = [*main.train, *other.train[:count]]
+        train = array("q", [*main.train.tolist(), *(other.train[:count] + offset).tolist()])
         random.Random(self._seed).shuffle(train)
         unusable = {
             f"{source.name}: {reason}": rows
-            for source, splits in ((self._main, main), (self._mixed_in, other))
-            for reason, rows in splits.unusable.items()
+            for source, parts in ((self._main, main), (self._mixed_in, other))
+            for reason, rows in parts.unusable.items()
         }
-        return Splits(train, [*main.validation, *other.validation], [*main.test, *other.test], unusable)
+        return SplitIndices(
+            np.frombuffer(train, np.int64),
+            np.concatenate([main.validation, other.validation + offset]),
+            np.concatenate([main.test, other.test + offset]),
+            unusable,
+        )
+
+    def cache_key(self) -> str | None:
+        """Both sources' keys, and how they are mixed."""
+        keys = [cache_key(source) for source in (self._main, self._mixed_in)]
+        return None if None in keys else f"{keys} {self._share} {self._seed}"

@@ -1,27 +1,27 @@
 """The Lightning data module: training and validation batches from a source, a template and a window.
 
 The training order is a pure function of seed and epoch; a resumed run sees exactly the batches that it has not trained
-on. All data is tokenised once and kept in memory, without worker processes.
+on. All data is tokenised once, in memory or in a cache, without worker processes for loading.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import lightning
-import numpy as np
 import torch
 from torch import Tensor
 
 from data import DataError
-from data.duplicates import Duplicates, describe, find_duplicates
+from data.cache import PreparedData, prepare
 from data.example import Splits, UnusableRows, shown_rows
 from data.loader import FixedLoader, TrainLoader, collate
 from data.packing import Batches, Rows, count_batches, group_by_length, pack
 from data.sources import Source
-from data.tokenize import IGNORE, Report, Tokenized, tokenize
+from data.tokenize import Report, Tokenized
 from resonance.chat_template import ChatTemplate
 
 PACKING = "best-fit"  # the algorithm, which the order of batches depends on
@@ -71,6 +71,7 @@ class SFTDataModule(lightning.LightningDataModule):
         packing: pack several examples into a row; otherwise one per row, grouped by length and padded per batch.
         row_length: tokens of a packed row; at least `context_length`, the default.
         seed: of the training order.
+        cache: the folder that keeps tokenised data for the next start; None: read and tokenise in memory.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class SFTDataModule(lightning.LightningDataModule):
         packing: bool = True,
         row_length: int | None = None,
         seed: int = 0,
+        cache: Path | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -92,56 +94,41 @@ class SFTDataModule(lightning.LightningDataModule):
         self.source, self.template = source, template
         self.context_length, self.batch_size, self.seed = context_length, batch_size, seed
         self._row_length = (row_length or context_length) if packing else None
-        self._train: Tokenized | None = None
-        self._validation: Tokenized | None = None
+        self._cache = cache
+        self._prepared: PreparedData | None = None
         self._epoch: tuple[int, Rows] | None = None  # the last epoch that was packed
-        self._duplicates = Duplicates((), (), ())
 
     def setup(self, stage: str | None = None) -> None:
         """Read and tokenise the data once. Training skips examples whose prompt is in validation or test.
 
         Raises DataError when no example has anything to train on.
         """
-        if self._train is not None:
-            return
-        splits = self.source.splits()
-        self._duplicates = find_duplicates(splits)
-        held_out = self._duplicates.held_out
-        if held_out and len(held_out) == len(splits.train):
-            raise DataError(
-                f"All {len(held_out):,} training examples of {self.source.name} are asked by validation or test as "
-                "well; give other data, or train on all of it: data.train=1 data.validation=0 data.test=0."
-            )
-        train = tokenize(splits.train, self.template, self.context_length, held_out=held_out)
-        if not train.report.used:
-            raise DataError(
-                f"None of the {train.report.examples} training examples of {self.source.name} has anything to learn "
-                f"from ({train.report}); give data with answers, or a longer context."
-            )
-        self._validation = tokenize(splits.validation, self.template, self.context_length)
-        self._train = train
+        self._data()
+
+    def _data(self) -> PreparedData:
+        if self._prepared is None:
+            self._prepared = prepare(self.source, self.template, self.context_length, self._cache)
+        return self._prepared
 
     @property
     def splits(self) -> Splits:
-        """The examples."""
-        return self.source.splits()
+        """The examples; read when they are used where there is a cache."""
+        return self._data().splits
 
     @property
     def fingerprint(self) -> str:
         """The content hash of all splits."""
-        return self.source.fingerprint()
+        return self._data().fingerprint
 
     @property
     def used_tokens(self) -> Tensor:
         """(U,) int64: all token ids in the training data, as input or label."""
-        train, _ = self._tokenized()
-        return torch.from_numpy(np.union1d(train.input_ids, train.labels[train.labels != IGNORE]).astype(np.int64))
+        return torch.from_numpy(self._data().train.token_ids.copy())
 
     @property
     def longest(self) -> int:
         """Tokens of the longest training example."""
-        train, _ = self._tokenized()
-        return int(train.lengths.max())
+        return int(self._data().train.lengths.max())
 
     @property
     def epoch_length(self) -> int:
@@ -152,7 +139,7 @@ class SFTDataModule(lightning.LightningDataModule):
     @property
     def report(self) -> DataReport:
         """What was tokenised, skipped and cut, and the composition of an epoch."""
-        train, validation = self._tokenized()
+        train, validation = self._data().train, self._data().validation
         rows, lengths = self._train_rows(0), train.lengths
         capacity = (
             len(rows) * self._row_length
@@ -171,12 +158,11 @@ class SFTDataModule(lightning.LightningDataModule):
             filled=train.report.tokens / capacity,
             processes=self._process()[1],
             unusable=self.splits.unusable,
-            duplicates=describe(self._duplicates, self.splits.train),
+            duplicates=self._data().duplicates,
         )
 
     def train_dataloader(self) -> TrainLoader:
         """An endless loader of this process's training batches, whose state is saved in Lightning's checkpoints."""
-        train, _ = self._tokenized()
         rank, world_size = self._process()
 
         def plan(epoch: int) -> Batches:
@@ -194,10 +180,10 @@ class SFTDataModule(lightning.LightningDataModule):
         }
         if self._row_length is not None:  # older states were packed otherwise and do not have this setting
             settings["packing"] = PACKING
-        if self._duplicates.held_out:  # older states do not have this setting
-            settings["held_out"] = len(self._duplicates.held_out)
+        if held_out := self._data().held_out:  # older states do not have this setting
+            settings["held_out"] = held_out
         return TrainLoader(
-            train,
+            self._data().train,
             plan,
             self.epoch_length,
             row_length=self._row_length,
@@ -207,21 +193,16 @@ class SFTDataModule(lightning.LightningDataModule):
 
     def val_dataloader(self) -> FixedLoader:
         """The process's validation batches, the same at every validation; none without validation examples."""
-        _, validation = self._tokenized()
+        validation = self._data().validation
         rank, world_size = self._process()
         rows = self._rows(validation, epoch=0)
         batches = Batches(rows, self.batch_size, "", rank=rank, world_size=world_size)
         return FixedLoader([collate(validation, batch, self._row_length) for batch in batches])
 
-    def _tokenized(self) -> tuple[Tokenized, Tokenized]:
-        self.setup()
-        assert self._train is not None and self._validation is not None
-        return self._train, self._validation
-
     def _train_rows(self, epoch: int) -> Rows:
         """A training epoch's rows, packed once; their number is the same in every epoch."""
         if self._epoch is None or self._epoch[0] != epoch:
-            self._epoch = epoch, self._rows(self._tokenized()[0], epoch)
+            self._epoch = epoch, self._rows(self._data().train, epoch)
         return self._epoch[1]
 
     def _rows(self, data: Tokenized, epoch: int) -> Rows:

@@ -6,18 +6,25 @@ write a class with `name` and `read()`, and a YAML in `configs/data/`.
 
 from __future__ import annotations
 
+import hashlib
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from array import array
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from data import DataError
 from data.basics import BasicsSettings, generate
-from data.example import Splits, fingerprint
-from data.files import KINDS, Row, read_file
+from data.example import Example, SplitIndices, Splits, fingerprint
+from data.files import KINDS, PARQUET_ROWS, Kind, Row, Table, read_file
 from data.formats import read_rows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 class Source(ABC):
@@ -34,6 +41,24 @@ class Source(ABC):
     def read(self) -> Splits:
         """Read or make the data. Raises DataError when that is not possible."""
 
+    def write(self, add: Callable[[Example], None]) -> SplitIndices:
+        """Pass each example to `add` once; return the splits as indices in the order of these calls.
+
+        Sources of data that may not fit into memory override it, and hold a few examples at a time.
+        """
+        splits = self._splits or self.read()
+        for part in (splits.train, splits.validation, splits.test):
+            for example in part:
+                add(example)
+        return splits.indices()
+
+    def cache_key(self) -> str | None:
+        """What the examples depend on apart from this package's code; None where only reading them can tell.
+
+        It is computed without reading the examples one by one. Raises DataError as `read` does.
+        """
+        return None
+
     def splits(self) -> Splits:
         """The data; read at the first call."""
         if self._splits is None:
@@ -44,6 +69,23 @@ class Source(ABC):
         """SHA-256 (hex) of the examples of all splits; equal wherever the data is equal."""
         splits = self.splits()
         return fingerprint((splits.train, splits.validation, splits.test))
+
+
+def write_examples(source: Source, add: Callable[[Example], None]) -> SplitIndices:
+    """Call a source's `write`; where a subclass changes `read` alone, write what that reads."""
+    return source.write(add) if _is_up_to_date(source, "write") else Source.write(source, add)
+
+
+def cache_key(source: Source) -> str | None:
+    """Return a source's `cache_key`; None where a subclass changes `read` alone, which the key does not tell."""
+    return source.cache_key() if _is_up_to_date(source, "cache_key") else None
+
+
+def _is_up_to_date(source: Source, method: str) -> bool:
+    """Whether the class that defines this method, or a class below it, defines the `read` that is in use."""
+    classes = type(source).__mro__
+    defining = {name: next(c for c in classes if name in vars(c)) for name in (method, "read")}
+    return issubclass(defining[method], defining["read"])
 
 
 class BasicsSource(Source):
@@ -72,6 +114,10 @@ class BasicsSource(Source):
             system_share=system_share,
         )
 
+    def cache_key(self) -> str:
+        """The settings: the examples are generated from them."""
+        return repr(self.settings)
+
     @property
     def name(self) -> str:
         """Always `basics`."""
@@ -97,24 +143,43 @@ class _RowSource(Source):
         self._has_validation = validation > 0
 
     @abstractmethod
-    def rows(self) -> tuple[Sequence[Row], list[str]]:
+    def table(self) -> Table:
         """All rows in order, and the names of their columns."""
+
+    @abstractmethod
+    def content_key(self) -> str | None:
+        """A hash of the rows, computed without reading them one by one; None where that is not possible."""
+
+    def cache_key(self) -> str | None:
+        """A hash of the rows, and how they are split."""
+        content = self.content_key()
+        split = (self._train, self._test, self._has_validation, self._shuffle, self._seed)
+        return None if content is None else f"{content} {split}"
 
     def read(self) -> Splits:
         """Read the rows and split them in the order train, test, validation, after a shuffle if `shuffle`."""
-        rows, columns = self.rows()
-        if not rows:
-            raise DataError(f"{self.name} has no rows; give data with at least one example.")
-        examples, unusable = read_rows(rows, columns, self.name)
+        examples: list[Example] = []
+        parts = self.write(examples.append)
+        train, validation, test = (
+            [examples[i] for i in part.tolist()] for part in (parts.train, parts.validation, parts.test)
+        )
+        return Splits(train, validation, test, parts.unusable)
+
+    def write(self, add: Callable[[Example], None]) -> SplitIndices:
+        """Read and split the rows, one in memory at a time."""
+        table = self.table()
+        count, unusable = read_rows(table.rows, table.columns, self.name, add)
+        order = array("q", range(count))
         if self._shuffle:
-            random.Random(self._seed).shuffle(examples)
+            random.Random(self._seed).shuffle(order)
         # As in the book: train and test are rounded down, and the rest is validation.
-        train_end = max(1, int(len(examples) * self._train + 1e-9))
-        test_end = train_end + int(len(examples) * self._test + 1e-9)
+        train_end = max(1, int(count * self._train + 1e-9))
+        test_end = train_end + int(count * self._test + 1e-9)
         if not self._has_validation:
-            train_end += len(examples) - test_end
-            test_end = len(examples)
-        return Splits(examples[:train_end], examples[test_end:], examples[train_end:test_end], unusable)
+            train_end += count - test_end
+            test_end = count
+        shuffled = np.frombuffer(order, np.int64)
+        return SplitIndices(shuffled[:train_end], shuffled[test_end:], shuffled[train_end:test_end], unusable)
 
 
 class FileSource(_RowSource):
@@ -144,8 +209,17 @@ class FileSource(_RowSource):
         """The path or URL, as configured."""
         return self.path
 
-    def rows(self) -> tuple[Sequence[Row], list[str]]:
-        """Read the file; `datasets` downloads and caches a URL."""
+    def table(self) -> Table:
+        """Open the file; `datasets` downloads and caches a URL."""
+        path, kind = self._local_file()
+        return read_file(path, kind, self.path)
+
+    def content_key(self) -> str:
+        """The SHA-256 of the file and its kind."""
+        path, kind = self._local_file()
+        return f"{kind} {_sha256([path], self.path)}"
+
+    def _local_file(self) -> tuple[Path, Kind]:
         remote = self.path.startswith(("http://", "https://"))
         path = Path(self.path.split("?")[0] if remote else self.path).expanduser()
         if not remote and path.is_dir():
@@ -157,7 +231,7 @@ class FileSource(_RowSource):
             )
         if not remote and not path.is_file():
             raise DataError(f"There is no file {self.path}; give the path of a JSON, JSONL, CSV, TSV or Parquet file.")
-        return read_file(_download(self.path) if remote else path, kind, self.path)
+        return (_download(self.path) if remote else path), kind
 
 
 class HubSource(_RowSource):
@@ -186,9 +260,39 @@ class HubSource(_RowSource):
         """The data set's name on the Hub."""
         return self._name
 
-    def rows(self) -> tuple[Sequence[Row], list[str]]:
-        """Load the data set with `datasets`."""
-        return _load(self._name, self._config, self._split)
+    def table(self) -> Table:
+        """Load the data set with `datasets`, which maps its file into memory."""
+        loaded = _load(self._name, self._config, self._split)
+        if not len(loaded):
+            raise DataError(f"{self.name} has no rows; give data with at least one example.")
+        return Table(list(loaded.column_names), _HubRows(loaded))
+
+    def content_key(self) -> str | None:
+        """The SHA-256 of the files in which `datasets` keeps the data set; None where there are none."""
+        files = [Path(file["filename"]) for file in _load(self._name, self._config, self._split).cache_files]
+        return _sha256(files, self.name) if files else None
+
+
+class _HubRows:
+    """The rows of a data set of `datasets`, as Python objects."""
+
+    def __init__(self, loaded: Dataset) -> None:
+        self._batches = loaded.with_format("arrow")
+
+    def __iter__(self) -> Iterator[Row]:
+        for table in cast(Iterable[Any], self._batches.iter(batch_size=PARQUET_ROWS)):
+            yield from table.to_pylist()
+
+
+def _sha256(files: Sequence[Path], where: str) -> str:
+    digest = hashlib.sha256()
+    try:
+        for path in files:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    except OSError as error:
+        raise DataError(f"{where} cannot be read ({error.strerror}).") from error
+    return digest.hexdigest()
 
 
 def _download(url: str) -> Path:
@@ -204,19 +308,18 @@ def _download(url: str) -> Path:
             ) from error
 
 
-def _load(name: str, config: str | None, split: str) -> tuple[Sequence[Row], list[str]]:
+def _load(name: str, config: str | None, split: str) -> Dataset:
     """Load one split with `datasets`. Raises DataError for any of its errors."""
     from datasets import load_dataset  # slow to import (over a second)
 
     with _quiet():
         try:
-            loaded = load_dataset(name, name=config, split=split)
+            return load_dataset(name, name=config, split=split)
         except Exception as error:  # the library raises its own, pyarrow's, fsspec's and HTTP errors
             raise DataError(
                 f"{name} could not be loaded ({_reason(error)}); the Hub must be reached once (then the copy on this "
                 "machine is enough); or use data=json data.path=FILE."
             ) from error
-    return cast(Sequence[Row], loaded.to_list()), loaded.column_names
 
 
 def _reason(error: BaseException) -> str:

@@ -5,7 +5,7 @@ Knows the chat template and the window, and nothing of batches.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -64,13 +64,15 @@ class Tokenized:
 
     input_ids: (tokens,) int32. labels: (tokens,) int32, the target at each position, IGNORE without one. offsets:
     (n + 1,) int64, the start of each example and the end of the last. Every example has at least one label, its last.
-    indices: (n,) int64, each example's index in the split.
+    indices: (n,) int64, each example's index in the split. token_ids: (U,) int64, all ids in the data, as input or
+    label.
     """
 
     input_ids: NDArray[np.int32]
     labels: NDArray[np.int32]
     offsets: NDArray[np.int64]
     indices: NDArray[np.int64]
+    token_ids: NDArray[np.int64]
     report: Report
 
     def __len__(self) -> int:
@@ -80,6 +82,105 @@ class Tokenized:
     def lengths(self) -> NDArray[np.int64]:
         """(n,) tokens per example."""
         return np.diff(self.offsets)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Consecutive examples of a split, tokenised: arrays as in `Tokenized`, `lengths` (n,) int64, and the counts."""
+
+    input_ids: NDArray[np.int32]
+    labels: NDArray[np.int32]
+    lengths: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    examples: int
+    skipped: Mapping[str, Sequence[int]]  # rows by reason
+    shortened: int
+    cut: int
+
+
+def tokenize_part(
+    examples: Iterable[Example],
+    template: ChatTemplate,
+    context_length: int,
+    *,
+    held_out: Container[int] = frozenset(),
+    first: int = 0,
+) -> Part:
+    """Tokenise examples as `tokenize` does; `first` is the index of the first one in the split."""
+    inputs: list[NDArray[np.int32]] = []
+    labels: list[NDArray[np.int32]] = []
+    indices: list[int] = []
+    skipped: dict[str, list[int]] = {}
+    shortened = cut = 0
+    number = first
+    for number, example in enumerate(examples, start=first + 1):
+        reason = HELD_OUT if number - 1 in held_out else _reason_to_skip(example.messages)
+        if reason is None:
+            try:
+                fitted = _fit(example.messages, template, context_length)
+            except TemplateError as error:
+                raise DataError(f"Example {number} does not fit the {template.name} template: {error}") from error
+            if fitted is not None:
+                inputs.append(np.array(fitted.input_ids, np.int32))
+                labels.append(np.array(fitted.labels, np.int32))
+                indices.append(number - 1)
+                shortened += fitted.shortened
+                cut += fitted.cut
+                continue
+            reason = TRUNCATED_AWAY
+        skipped.setdefault(reason, []).append(example.row or number)
+    nothing = [np.empty(0, np.int32)]
+    return Part(
+        np.concatenate(inputs or nothing),
+        np.concatenate(labels or nothing),
+        np.array([len(row) for row in inputs], np.int64),
+        np.array(indices, np.int64),
+        number - first,
+        skipped,
+        shortened,
+        cut,
+    )
+
+
+class Totals:
+    """What the parts of a split add up to, without their tokens."""
+
+    def __init__(self) -> None:
+        self._lengths: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+        self._indices: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+        self._skipped: dict[str, list[int]] = {}
+        self._token_ids = np.empty(0, np.int64)
+        self._examples = self._shortened = self._cut = self._supervised = 0
+
+    def add(self, part: Part) -> None:
+        """Add the next part."""
+        self._lengths.append(part.lengths)
+        self._indices.append(part.indices)
+        for reason, rows in part.skipped.items():
+            self._skipped.setdefault(reason, []).extend(rows)
+        supervised = part.labels[part.labels != IGNORE]
+        ids = np.concatenate([self._token_ids, part.input_ids, supervised])
+        self._token_ids = np.unique(ids).astype(np.int64)
+        self._examples += part.examples
+        self._shortened += part.shortened
+        self._cut += part.cut
+        self._supervised += len(supervised)
+
+    def with_tokens(self, input_ids: NDArray[np.int32], labels: NDArray[np.int32]) -> Tokenized:
+        """Return the split, given all its parts' tokens."""
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate(self._lengths))])
+        indices = np.concatenate(self._indices)
+        report = Report(
+            examples=self._examples,
+            used=len(indices),
+            skipped={reason: len(rows) for reason, rows in self._skipped.items()},
+            shortened=self._shortened,
+            cut=self._cut,
+            tokens=int(offsets[-1]),
+            supervised_tokens=self._supervised,
+            skipped_rows=self._skipped,
+        )
+        return Tokenized(input_ids, labels, offsets, indices, self._token_ids, report)
 
 
 def tokenize(
@@ -97,41 +198,9 @@ def tokenize(
     Raises:
         DataError: the template cannot represent an example.
     """
-    inputs: list[list[int]] = []
-    labels: list[list[int]] = []
-    indices: list[int] = []
-    skipped: dict[str, list[int]] = {}
-    shortened = cut = 0
-    for number, example in enumerate(examples, start=1):
-        reason = HELD_OUT if number - 1 in held_out else _reason_to_skip(example.messages)
-        if reason is None:
-            try:
-                fitted = _fit(example.messages, template, context_length)
-            except TemplateError as error:
-                raise DataError(f"Example {number} does not fit the {template.name} template: {error}") from error
-            if fitted is not None:
-                inputs.append(fitted.input_ids)
-                labels.append(fitted.labels)
-                indices.append(number - 1)
-                shortened += fitted.shortened
-                cut += fitted.cut
-                continue
-            reason = TRUNCATED_AWAY
-        skipped.setdefault(reason, []).append(example.row or number)
-    flat_labels = np.fromiter((label for row in labels for label in row), np.int32)
-    offsets = np.cumsum([0, *map(len, inputs)], dtype=np.int64)
-    report = Report(
-        examples=len(examples),
-        used=len(inputs),
-        skipped={reason: len(rows) for reason, rows in skipped.items()},
-        shortened=shortened,
-        cut=cut,
-        tokens=int(offsets[-1]),
-        supervised_tokens=int((flat_labels != IGNORE).sum()),
-        skipped_rows=skipped,
-    )
-    flat_inputs = np.fromiter((i for row in inputs for i in row), np.int32)
-    return Tokenized(flat_inputs, flat_labels, offsets, np.asarray(indices, np.int64), report)
+    part, totals = tokenize_part(examples, template, context_length, held_out=held_out), Totals()
+    totals.add(part)
+    return totals.with_tokens(part.input_ids, part.labels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,11 @@ def check_ranges(config: DictConfig) -> None:
     mode = config.save.get("mode", "min")
     if mode not in ("min", "max"):
         raise ConfigError(f"save.mode must be min or max, not {mode!r}.")
+    cache = config.get("data_cache", "auto")
+    if not isinstance(cache, bool) and (not isinstance(cache, str) or not cache.strip()):
+        raise ConfigError(
+            f"data_cache must be auto, false or a folder, not {'null' if cache is None else repr(cache)}."
+        )
     name = config.run
     if name is not None and (not str(name).strip(".") or any(mark in str(name) for mark in "/\\\0")):
         raise ConfigError(f"run must be the name of a folder, without slashes, not {name!r}.")
@@ -86,7 +91,7 @@ def check_keys(config: DictConfig) -> None:
     A node with a `_target_` is checked against its target's parameters when it is instantiated.
     """
     known = compose("train")
-    _check_known(config, known, "", optional=("adapter", "callbacks", "logger", "loss"))
+    _check_known(config, known, "", optional=("adapter", "callbacks", "data_cache", "logger", "loss"))
     for section in ("batch", "loss", "save", "model", "template"):
         if section in config:
             _check_known(config[section], known[section], f"{section}.", optional=NEWER.get(section, ()))

@@ -17,6 +17,7 @@ from resonance.hydra_config import make
 from resonance.metadata import Metadata
 from resonance.model import GPT2
 from resonance.model_config import GPT2Config
+from resonance.paths import home
 from resonance.provenance import git_commit, sha256_of_text
 from train.allocator import keep_freed_memory
 from train.callbacks.graceful_stop import GracefulStop, StoppedBySignal, explain_stop
@@ -199,7 +200,14 @@ def _data(config: DictConfig, template: ChatTemplate, model: GPT2Config) -> SFTD
         packing=batch.packing,
         row_length=row_length if batch.packing else None,
         seed=config.seed,
+        cache=_data_cache(config.get("data_cache", "auto")),  # older runs have no such key
     )
+
+
+def _data_cache(value: str | bool) -> Path | None:
+    if value is False:
+        return None
+    return home() / "cache" / "data" if value in (True, "auto") else Path(value).expanduser()
 
 
 def _row_length(config: DictConfig, model: GPT2Config) -> int:

@@ -13,7 +13,11 @@ def read(*rows):
 
 
 def read_all(*rows):
-    return read_rows(rows, list(dict.fromkeys(column for row in rows for column in row)), "some.json")
+    examples = []
+    _, unusable = read_rows(
+        rows, list(dict.fromkeys(column for row in rows for column in row)), "some.json", examples.append
+    )
+    return examples, unusable
 
 
 def user(content, context=None):
