@@ -270,8 +270,8 @@ def _remove_unused(cache: Path) -> None:
         if not _FOLDER.fullmatch(name):
             continue
         with suppress(OSError, Timeout), FileLock(_lock_file(folder.with_name(name)), timeout=0):
-            used = (folder / CONTENT if folder.name == name else folder).stat().st_mtime
-            if time.time() - used > KEPT_DAYS * 86400:
+            age = time.time() - (folder / CONTENT).stat().st_mtime if folder.name == name else None
+            if age is None or age > KEPT_DAYS * 86400:
                 shutil.rmtree(folder)
 
 

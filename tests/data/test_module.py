@@ -14,7 +14,7 @@ from data.example import Example, Splits
 from data.loader import collate
 from data.module import SFTDataModule
 from data.sources import BasicsSource, Source
-from data.tokenize import IGNORE
+from data.tokenize import IGNORE, tokenize
 from resonance.chat_template import ChatTemplate, Message
 
 TEMPLATE = ChatTemplate.named("chatml")
@@ -185,9 +185,7 @@ def test_bad_sizes_are_refused():
 
 
 def test_a_batch_without_rows_is_one_row_of_padding():
-    data = module()
-    data.setup()
-    batch = collate(data._train, ())
+    batch = collate(tokenize([], TEMPLATE, 64), ())
     assert batch["document_ids"].tolist() == [[-1]]
     assert batch["labels"].tolist() == [[IGNORE]]
 

@@ -212,12 +212,21 @@ def test_fine_tuning_starts_from_a_folder_of_weights(whole: Path, tmp_path: Path
     assert known.base_sha256 is not None and last
 
 
+def test_the_losses_do_not_depend_on_where_tokenised_data_is_kept(whole: Path, tmp_path: Path) -> None:
+    for run, cache in (("kept", tmp_path / "cache"), ("mapped", tmp_path / "cache"), ("held", "false")):
+        done = train(whole, f"run={run}", *SMALL, "trainer.max_steps=6", f"data_cache={cache}")
+        assert done.returncode == 0, done.stderr
+    assert curve(whole, "kept") == curve(whole, "mapped") == curve(whole, "held")
+    assert len([path for path in (tmp_path / "cache").iterdir() if path.is_dir()]) == 1
+
+
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
         ("trainer.max_steps=-5", "trainer.max_steps must be at least 1, not -5."),
         ("optimizer.lr=-1", "optimizer.lr must be more than 0, not -1."),
         ("trainer.precision=fp8", "Lightning cannot do what trainer.* asks for: Precision 'fp8' is invalid."),
+        ("data_cache=3", "data_cache must be auto, false or a folder, not 3."),
         ("run=a/b", "run must be the name of a folder, without slashes, not 'a/b'."),
     ],
 )
