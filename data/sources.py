@@ -10,21 +10,17 @@ import hashlib
 import random
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from data import DataError
 from data.basics import BasicsSettings, generate
 from data.example import Example, SplitIndices, Splits, fingerprint
-from data.files import KINDS, PARQUET_ROWS, Kind, Row, Table, read_file
+from data.files import KINDS, Kind, Table, read_file
 from data.formats import read_rows
-
-if TYPE_CHECKING:
-    from datasets import Dataset
+from data.hub import HubRows, download, load
 
 
 class Source(ABC):
@@ -231,7 +227,7 @@ class FileSource(_RowSource):
             )
         if not remote and not path.is_file():
             raise DataError(f"There is no file {self.path}; give the path of a JSON, JSONL, CSV, TSV or Parquet file.")
-        return (_download(self.path) if remote else path), kind
+        return (download(self.path) if remote else path), kind
 
 
 class HubSource(_RowSource):
@@ -262,26 +258,15 @@ class HubSource(_RowSource):
 
     def table(self) -> Table:
         """Load the data set with `datasets`, which maps its file into memory."""
-        loaded = _load(self._name, self._config, self._split)
+        loaded = load(self._name, self._config, self._split)
         if not len(loaded):
             raise DataError(f"{self.name} has no rows; give data with at least one example.")
-        return Table(list(loaded.column_names), _HubRows(loaded))
+        return Table(list(loaded.column_names), HubRows(loaded))
 
     def content_key(self) -> str | None:
         """The SHA-256 of the files in which `datasets` keeps the data set; None where there are none."""
-        files = [Path(file["filename"]) for file in _load(self._name, self._config, self._split).cache_files]
+        files = [Path(file["filename"]) for file in load(self._name, self._config, self._split).cache_files]
         return _sha256(files, self.name) if files else None
-
-
-class _HubRows:
-    """The rows of a data set of `datasets`, as Python objects."""
-
-    def __init__(self, loaded: Dataset) -> None:
-        self._batches = loaded.with_format("arrow")
-
-    def __iter__(self) -> Iterator[Row]:
-        for table in cast(Iterable[Any], self._batches.iter(batch_size=PARQUET_ROWS)):
-            yield from table.to_pylist()
 
 
 def _sha256(files: Sequence[Path], where: str) -> str:
@@ -293,55 +278,3 @@ def _sha256(files: Sequence[Path], where: str) -> str:
     except OSError as error:
         raise DataError(f"{where} cannot be read ({error.strerror}).") from error
     return digest.hexdigest()
-
-
-def _download(url: str) -> Path:
-    """The cached local copy of a URL; downloaded again when the remote file changes."""
-    from datasets import DownloadManager  # slow to import (over a second)
-
-    with _quiet():
-        try:
-            return Path(cast(str, DownloadManager().download(url)))
-        except Exception as error:  # the library raises its own, fsspec's and HTTP errors
-            raise DataError(
-                f"{url} could not be loaded ({_reason(error)}); it needs a network, or data.path=FILE with a copy."
-            ) from error
-
-
-def _load(name: str, config: str | None, split: str) -> Dataset:
-    """Load one split with `datasets`. Raises DataError for any of its errors."""
-    from datasets import load_dataset  # slow to import (over a second)
-
-    with _quiet():
-        try:
-            return load_dataset(name, name=config, split=split)
-        except Exception as error:  # the library raises its own, pyarrow's, fsspec's and HTTP errors
-            raise DataError(
-                f"{name} could not be loaded ({_reason(error)}); the Hub must be reached once (then the copy on this "
-                "machine is enough); or use data=json data.path=FILE."
-            ) from error
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of the innermost cause."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
-
-
-@contextmanager
-def _quiet() -> Generator[None]:
-    """Silence the progress bars of `datasets`, and its log of errors that become a DataError."""
-    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-    from datasets.utils.logging import CRITICAL, get_verbosity, set_verbosity
-
-    verbosity, bars_were_off = get_verbosity(), are_progress_bars_disabled()
-    set_verbosity(CRITICAL)
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        set_verbosity(verbosity)
-        if not bars_were_off:
-            enable_progress_bars()
