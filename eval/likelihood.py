@@ -21,21 +21,13 @@ class Likelihood:
 
 
 def likelihoods(engine: Engine, pairs: Sequence[Pair]) -> list[Likelihood]:
-    """Score continuations, in order and batched by the engine.
+    """Score continuations, none of them empty, in order and batched by the engine.
 
-    Raises EngineError when a continuation is empty, or longer with its prompt than the model's context.
+    Raises EngineError when one is longer with its prompt than the model's context.
     """
-    requests = {engine.submit_score(prompt, continuation, top=1): i for i, (prompt, continuation) in enumerate(pairs)}
-    logprobs: list[list[float]] = [[] for _ in pairs]
-    best: list[list[int]] = [[] for _ in pairs]
-    while any(len(found) < len(continuation) for found, (_, continuation) in zip(best, pairs, strict=True)):
-        for request, piece in engine.step():
-            if request in requests:
-                logprobs[requests[request]] += [score.logprob for score in piece.scores]
-                best[requests[request]] += [score.top_logprobs[0][0] for score in piece.scores]
     return [
-        _likelihood(continuation, own_logprobs, own_best)
-        for (_, continuation), own_logprobs, own_best in zip(pairs, logprobs, best, strict=True)
+        _likelihood(continuation, [token.logprob for token in tokens], [token.top_logprobs[0][0] for token in tokens])
+        for (_, continuation), tokens in zip(pairs, engine.score_tokens(pairs, top=1), strict=True)
     ]
 
 

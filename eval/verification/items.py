@@ -13,6 +13,7 @@ from data.example import Example
 from eval import EvalError
 from eval.dataset import foreign_target, load_test_split, subsample
 from eval.evaluated_model import EvaluatedModel
+from eval.likelihood import Pair
 from eval.paired import paired_metrics
 from eval.records import read_records, records_path
 from eval.tasks.base import Item, Record, Task
@@ -29,7 +30,7 @@ from eval.verification.claims import Claim, judged
 from eval.verification.scores import ClaimedScores
 from resonance.checkpoint import Checkpoint
 from resonance.engine import Engine
-from resonance.engine.outputs import Completion
+from resonance.engine.outputs import Completion, TokenLogprob
 from resonance.errors import ResonanceError
 from resonance.hydra_config import make
 
@@ -140,5 +141,10 @@ class _SilentEngine:
     def generate(self, prompts: Sequence[Sequence[int]], params: object) -> list[Completion]:
         return [Completion([], "", "length", None, len(prompt), 0) for prompt in prompts]
 
-    def score(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
+    def score(self, pairs: Sequence[Pair]) -> list[list[float]]:
         return [[0.0] * len(continuation) for _, continuation in pairs]
+
+    def score_tokens(self, pairs: Sequence[Pair], top: int = 0) -> list[list[TokenLogprob]]:
+        return [
+            [TokenLogprob(token, 0.0, ((token, 0.0),) * top) for token in continuation] for _, continuation in pairs
+        ]

@@ -299,6 +299,7 @@ def test_scores_against_each_other_checkpoint_stand_in_eval_json_and_the_report(
     assert json.loads((learned / "eval.json").read_text(encoding="utf-8"))["tasks"]["judge"] == scores
 
 
+@pytest.mark.slow
 def test_verify_derives_a_judges_scores_again(judge: FakeJudge, runs: dict[str, Checkpoint], tmp_path: Path) -> None:
     learned = Path(shutil.copytree(runs["learned"].folder, tmp_path / "learned"))
     main([f"checkpoint={learned}", "tasks=[judge]", f"compare=[{runs['fresh'].folder}]", "task.judge.max_new_tokens=8",

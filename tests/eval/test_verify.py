@@ -235,6 +235,7 @@ def test_a_recorded_file_outside_the_folder_is_not_read(learned: Path) -> None:
     assert "leads out of" in verify(learned)[1]["../x"]["why"]
 
 
+@pytest.mark.slow
 def test_an_exported_gguf_file_is_read_back(learned: Path, runs: Runs) -> None:
     export(Checkpoint.open(learned), "gguf", learned / "mine.gguf", kind="q8_0")
     code, outcomes = verify(learned)

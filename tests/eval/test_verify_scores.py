@@ -231,3 +231,22 @@ def test_a_speed_is_not_expected_to_come_out_the_same_again(learned: Path) -> No
     assert outcomes["scores: speed"]["outcome"] == outcomes["items: speed"]["outcome"] == "holds"
     assert outcomes["rerun: speed"]["outcome"] == "not checked"
     assert "come out differently each time" in outcomes["rerun: speed"]["why"]
+
+
+def test_items_and_prompts_of_every_task_whose_prompts_depend_on_no_answer_hold(learned: Path) -> None:
+    tasks = ("choice", "cloze", "constraints", "safety", "text", "turns")
+    run.main(
+        [
+            f"checkpoint={learned}",
+            f"tasks=[{','.join(tasks)}]",
+            "limit=4",
+            "task.constraints.max_new_tokens=2",
+            "task.safety.max_new_tokens=2",
+            "task.turns.turns=[0,1]",
+            "task.turns.max_new_tokens=2",
+        ]
+    )
+    code, outcomes = verify(learned)
+    assert code == 0, failing(outcomes)
+    assert {f"items: {task}" for task in tasks} <= outcomes.keys()
+    assert {claim["outcome"] for name, claim in outcomes.items() if name.startswith("items: ")} == {"holds"}
