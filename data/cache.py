@@ -66,8 +66,20 @@ def prepare(source: Source, template: ChatTemplate, context_length: int, cache: 
     """Read and tokenise a source's data, or map what an earlier call kept in the folder `cache` into memory.
 
     Without `cache` everything is read, tokenised and held in memory. Otherwise memory holds a few numbers for each
-    example. Raises DataError when the data cannot be read or written, and when it has nothing to train on.
+    example. Raises DataError when the data cannot be read or written, when it has nothing to train on, and when the
+    source refuses leakage and validation or test ask what training examples ask.
     """
+    prepared = _prepare(source, template, context_length, cache)
+    if prepared.held_out and source.leakage == "refuse":
+        raise DataError(
+            f"{prepared.held_out:,} training examples of {source.name} are asked by validation or test as well, and "
+            "data.leakage is refuse; take them out of the data (`resonance data` names them), or leave them out of "
+            "training: data.leakage=remove."
+        )
+    return prepared
+
+
+def _prepare(source: Source, template: ChatTemplate, context_length: int, cache: Path | None) -> PreparedData:
     if cache is None:
         return _prepare_in_memory(source, template, context_length)
     name = re.sub(r"[^\w.+-]+", "_", source.name)[-60:].strip("_") or "data"

@@ -15,7 +15,7 @@ import numpy as np
 from data.example import SHOWN_ROWS, Example, SplitIndices, Splits
 from resonance.chat_template import Message
 
-_DIGEST = np.dtype([("high", np.uint64), ("low", np.uint64)])
+DIGEST = np.dtype([("high", np.uint64), ("low", np.uint64)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +44,17 @@ class Digests:
 
     def add(self, example: Example) -> None:
         """Add the next example."""
-        self._wholes += _digest(example.messages)
-        self._prompts += _digest(example.prompt)
+        self._wholes += digest(example.messages)
+        self._prompts += digest(example.prompt)
 
     def find_duplicates(self, parts: SplitIndices) -> Duplicates:
         """Compare the examples of the three splits, which are given as indices of the added examples."""
-        wholes, prompts = (np.frombuffer(data, _DIGEST) for data in (self._wholes, self._prompts))
+        wholes, prompts = (np.frombuffer(data, DIGEST) for data in (self._wholes, self._prompts))
         _, first, group = np.unique(wholes[parts.train], return_index=True, return_inverse=True)
         earlier = first[group]
-        repetitions = np.flatnonzero(earlier != np.arange(len(earlier)))
+        repetitions = np.flatnonzero(parts.train[earlier] != parts.train)  # an upsampled example repeats itself
         train = prompts[parts.train]
-        has_prompt = train != np.frombuffer(_digest(()), _DIGEST)[0]
+        has_prompt = train != np.frombuffer(digest(()), DIGEST)[0]
         in_validation, in_test = (
             np.flatnonzero(has_prompt & np.isin(train, prompts[part])).tolist()
             for part in (parts.validation, parts.test)
@@ -69,7 +69,9 @@ def find_duplicates(splits: Splits) -> Duplicates:
     for part in (splits.train, splits.validation, splits.test):
         for example in part:
             digests.add(example)
-    return digests.find_duplicates(splits.indices())
+    found = digests.find_duplicates(splits.indices())
+    repeated = [(earlier, i) for earlier, i in found.repeated if splits.train[earlier] is not splits.train[i]]
+    return Duplicates(repeated, found.in_validation, found.in_test)
 
 
 def describe(duplicates: Duplicates, train: Sequence[Example]) -> list[str]:
@@ -77,7 +79,10 @@ def describe(duplicates: Duplicates, train: Sequence[Example]) -> list[str]:
     sentences: list[str] = []
     if count := len(duplicates.repeated):
         pairs = (f"{_position(train, i)} repeats {_position(train, earlier)}" for earlier, i in duplicates.repeated)
-        sentences.append(f"{count:,} training examples repeat an earlier one and are kept: {_first(pairs, count)}")
+        sentences.append(
+            f"{count:,} training examples repeat an earlier one and are kept: {_first(pairs, count)}; "
+            "data.deduplicate=normalised removes them"
+        )
     for name, found in (("validation", duplicates.in_validation), ("test", duplicates.in_test)):
         if found:
             matches = (f"{_position(train, i)} {_prompt_start(train[i])}" for i in found)
@@ -88,9 +93,10 @@ def describe(duplicates: Duplicates, train: Sequence[Example]) -> list[str]:
     return sentences
 
 
-def _digest(messages: Sequence[Message]) -> bytes:
+def digest(messages: Sequence[Message], *, normalised: bool = True) -> bytes:
+    """Hash messages to 16 bytes; `normalised` ignores case and the amount of white space."""
     parts = (part for message in messages for part in (message.role, message.content, message.context or ""))
-    text = "\0".join(" ".join(part.split()).casefold() for part in parts)
+    text = "\0".join(" ".join(part.split()).casefold() if normalised else part for part in parts)
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from data import DataError
 from data.example import Example, SplitIndices, Splits
+from data.repetitions import deduplicate_mode, leakage_mode
 from data.sources import Source, cache_key, write_examples
 
 
@@ -29,7 +30,17 @@ class MixedSource(Source):
     The held-out splits are concatenations of both sources' splits.
     """
 
-    def __init__(self, *, main: Source, mixed_in: Source, share: float, seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        main: Source,
+        mixed_in: Source,
+        share: float,
+        seed: int = 0,
+        deduplicate: object = None,
+        leakage: str = "remove",
+    ) -> None:
+        self.deduplicate, self.leakage = deduplicate_mode(deduplicate), leakage_mode(leakage)
         if not 0 <= share < 1:
             raise DataError(f"The share of what is mixed in is {share}; it must be at least 0 and below 1.")
         self._main, self._mixed_in, self._share, self._seed = main, mixed_in, share, seed

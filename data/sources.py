@@ -11,6 +11,7 @@ import random
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,19 @@ from data.example import Example, SplitIndices, Splits, fingerprint
 from data.files import KINDS, Kind, Table, read_file
 from data.formats import read_rows
 from data.hub import HubRows, download, load
+from data.repetitions import Leakage, Mode, Repetitions, deduplicate_mode, leakage_mode
 
 
 class Source(ABC):
-    """Instruction data in three splits, read once and cached."""
+    """Instruction data in three splits, read once and cached.
 
+    `deduplicate` removes training examples that repeat an earlier one: `exact` for identical texts, `normalised` also
+    for those that differ in case and white space only. Training leaves out examples whose prompt is in validation or
+    test; with `leakage=refuse` it does not begin.
+    """
+
+    deduplicate: Mode | None = None
+    leakage: Leakage = "remove"
     _splits: Splits | None = None
 
     @property
@@ -58,7 +67,7 @@ class Source(ABC):
     def splits(self) -> Splits:
         """The data; read at the first call."""
         if self._splits is None:
-            self._splits = self.read()
+            self._splits = _without_repetitions(self.read(), self.deduplicate)
         return self._splits
 
     def fingerprint(self) -> str:
@@ -69,12 +78,33 @@ class Source(ABC):
 
 def write_examples(source: Source, add: Callable[[Example], None]) -> SplitIndices:
     """Call a source's `write`; where a subclass changes `read` alone, write what that reads."""
-    return source.write(add) if _is_up_to_date(source, "write") else Source.write(source, add)
+    write = source.write if _is_up_to_date(source, "write") else partial(Source.write, source)
+    if source.deduplicate is None:
+        return write(add)
+    repetitions = Repetitions(source.deduplicate)
+
+    def add_both(example: Example) -> None:
+        repetitions.add(example)
+        add(example)
+
+    return repetitions.remove(write(add_both))
+
+
+def _without_repetitions(splits: Splits, mode: Mode | None) -> Splits:
+    if mode is None:
+        return splits
+    repetitions = Repetitions(mode)
+    for part in (splits.train, splits.validation, splits.test):
+        for example in part:
+            repetitions.add(example)
+    kept = repetitions.remove(splits.indices())
+    return Splits([splits.train[i] for i in kept.train.tolist()], splits.validation, splits.test, kept.unusable)
 
 
 def cache_key(source: Source) -> str | None:
     """Return a source's `cache_key`; None where a subclass changes `read` alone, which the key does not tell."""
-    return source.cache_key() if _is_up_to_date(source, "cache_key") else None
+    key = source.cache_key() if _is_up_to_date(source, "cache_key") else None
+    return key if key is None or source.deduplicate is None else f"{key} without repetitions ({source.deduplicate})"
 
 
 def _is_up_to_date(source: Source, method: str) -> bool:
@@ -85,7 +115,7 @@ def _is_up_to_date(source: Source, method: str) -> bool:
 
 
 class BasicsSource(Source):
-    """The built-in tasks. The arguments are those of `BasicsSettings`."""
+    """The built-in tasks. The arguments are those of `BasicsSettings` and of `Source`."""
 
     def __init__(
         self,
@@ -98,7 +128,10 @@ class BasicsSource(Source):
         chain_share: float = 0.25,
         max_turns: int = 6,
         system_share: float = 0.1,
+        deduplicate: object = None,
+        leakage: str = "remove",
     ) -> None:
+        self.deduplicate, self.leakage = deduplicate_mode(deduplicate), leakage_mode(leakage)
         self.settings = BasicsSettings(
             train_size=train_size,
             validation_size=validation_size,
@@ -127,7 +160,17 @@ class BasicsSource(Source):
 class _RowSource(Source):
     """Data in one list of rows, which this class splits."""
 
-    def __init__(self, train: float, validation: float, test: float, shuffle: bool, seed: int) -> None:
+    def __init__(
+        self,
+        train: float,
+        validation: float,
+        test: float,
+        shuffle: bool,
+        seed: int,
+        deduplicate: object,
+        leakage: str,
+    ) -> None:
+        self.deduplicate, self.leakage = deduplicate_mode(deduplicate), leakage_mode(leakage)
         shares = {"train": train, "validation": validation, "test": test}
         for name, share in shares.items():
             if not 0 <= share <= 1:
@@ -194,8 +237,10 @@ class FileSource(_RowSource):
         test: float = 0.1,
         shuffle: bool = True,
         seed: int = 0,
+        deduplicate: object = None,
+        leakage: str = "remove",
     ) -> None:
-        super().__init__(train, validation, test, shuffle, seed)
+        super().__init__(train, validation, test, shuffle, seed, deduplicate, leakage)
         if not path:
             raise DataError("No data file is given; say which by data.path=FILE (JSON, JSONL, CSV, TSV or Parquet).")
         self.path = path
@@ -247,8 +292,10 @@ class HubSource(_RowSource):
         validation: float = 0.02,
         test: float = 0.03,
         seed: int = 0,
+        deduplicate: object = None,
+        leakage: str = "remove",
     ) -> None:
-        super().__init__(train, validation, test, True, seed)
+        super().__init__(train, validation, test, True, seed, deduplicate, leakage)
         self._name, self._config, self._split = name, config, split
 
     @property

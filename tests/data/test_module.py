@@ -315,3 +315,13 @@ def test_a_checkpoint_is_not_continued_with_other_data_or_another_batch_size(tmp
 def test_training_without_validation_examples_works(tmp_path):
     source = ListSource(SOURCE.splits().train)
     assert train(tmp_path, Recorder(), source=source, steps=3)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_leakage_is_refused_where_that_is_asked_for(tmp_path, cached):
+    source = ListSource([question("One?"), question("Two?")], test=[question("Two?", "No.")])
+    cache = {"cache": tmp_path} if cached else {}
+    assert module(source, **cache).report.train.used == 1
+    source.leakage = "refuse"
+    with pytest.raises(DataError, match=r"1 training examples of a list are asked .* data.leakage=remove"):
+        module(source, **cache).setup()

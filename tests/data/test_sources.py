@@ -8,11 +8,14 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from data import DataError
-from data.sources import BasicsSource, FileSource, HubSource
+from data.example import Example, Splits
+from data.sources import BasicsSource, FileSource, HubSource, Source, cache_key, write_examples
+from resonance.chat_template import Message
 
 ROWS = [{"instruction": f"Question {i}?", "input": "NA" if i % 3 == 0 else "", "output": f"00{i}"} for i in range(40)]
 
@@ -209,3 +212,52 @@ def test_basics_is_a_source_like_the_others():
         source.fingerprint()
         == BasicsSource(train_size=100, test_size=50, validation_size=25, families=("sums", "plurals")).fingerprint()
     )
+
+
+def repeated_rows(tmp_path: Path) -> Path:
+    path = tmp_path / "repeated.jsonl"
+    texts = ["One?", "one? ", "Two?", "One?", "Held out?", "Held out?"]
+    path.write_text("\n".join(json.dumps({"prompt": text, "completion": "Yes."}) for text in texts))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("mode", "kept", "removed"),
+    [(False, 5, None), ("exact", 4, [4]), ("normalised", 3, [2, 4])],
+)
+def test_repetitions_are_removed_from_training_only(tmp_path, mode, kept, removed):
+    source = FileSource(
+        str(repeated_rows(tmp_path)), train=5 / 6, validation=1 / 6, test=0, shuffle=False, deduplicate=mode
+    )
+    splits = source.splits()
+    assert (len(splits.train), len(splits.validation)) == (kept, 1)
+    assert splits.unusable.get("repeats an earlier training example") == removed
+
+
+def test_what_is_cached_is_what_is_read_without_repetitions(tmp_path):
+    def source(mode):
+        return FileSource(
+            str(repeated_rows(tmp_path)), train=1, validation=0, test=0, shuffle=True, seed=3, deduplicate=mode
+        )
+
+    written = []
+    parts = write_examples(source("normalised"), written.append)
+    assert [written[i] for i in parts.train.tolist()] == list(source("normalised").splits().train)
+    assert parts.unusable == source("normalised").splits().unusable
+    assert len({cache_key(source(mode)) for mode in (None, "exact", "normalised")}) == 3
+
+
+def test_a_user_s_own_source_keeps_repetitions(tmp_path):
+    class Own(Source):
+        name = "own"
+
+        def read(self):
+            return Splits([Example((Message("user", "One?"), Message("assistant", "Yes."))) for _ in range(2)], [], [])
+
+    assert len(Own().splits().train) == 2
+
+
+@pytest.mark.parametrize("setting", [{"deduplicate": "fuzzy"}, {"deduplicate": True}, {"leakage": "keep"}])
+def test_an_unknown_way_of_treating_duplicates_is_refused(setting):
+    with pytest.raises(DataError, match=f"data.{next(iter(setting))} must be"):
+        FileSource("rows.json", **setting)
