@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
@@ -65,9 +66,9 @@ class PreparedData:
 def prepare(source: Source, template: ChatTemplate, context_length: int, cache: Path | None) -> PreparedData:
     """Read and tokenise a source's data, or map what an earlier call kept in the folder `cache` into memory.
 
-    Without `cache` everything is read, tokenised and held in memory. Otherwise memory holds a few numbers for each
-    example. Raises DataError when the data cannot be read or written, when it has nothing to train on, and when the
-    source refuses leakage and validation or test ask what training examples ask.
+    Without `cache` everything is read, tokenised and held in memory, as it is with a template whose code is in no file.
+    Otherwise memory holds a few numbers for each example. Raises DataError when the data cannot be read or written, when
+    it has nothing to train on, and when the source refuses leakage and validation or test ask what training examples ask.
     """
     prepared = _prepare(source, template, context_length, cache)
     if prepared.held_out and source.leakage == "refuse":
@@ -80,7 +81,7 @@ def prepare(source: Source, template: ChatTemplate, context_length: int, cache: 
 
 
 def _prepare(source: Source, template: ChatTemplate, context_length: int, cache: Path | None) -> PreparedData:
-    if cache is None:
+    if cache is None or _code_file(template) is None:
         return _prepare_in_memory(source, template, context_length)
     name = re.sub(r"[^\w.+-]+", "_", source.name)[-60:].strip("_") or "data"
     folder = cache.absolute() / f"{name}-{_key(source, template, context_length)}"
@@ -134,14 +135,21 @@ def _key(source: Source, template: ChatTemplate, context_length: int) -> str:
     vocabulary = (template.tokenizer.vocab_size, sorted(template.tokenizer.special_tokens.items()))
     content = cache_key(source) or f"fingerprint {source.fingerprint()}"
     kinds = [f"{type(part).__module__}.{type(part).__qualname__}" for part in (source, template)]
-    parts = (_code(), *kinds, content, template.name, template.jinja, vocabulary, context_length)
+    parts = (_code(template), *kinds, content, template.name, template.jinja, vocabulary, context_length)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
 
 
-def _code() -> str:
+def _code_file(template: ChatTemplate) -> Path | None:
+    path = getattr(sys.modules.get(type(template).__module__), "__file__", None)
+    return None if path is None else Path(path)
+
+
+def _code(template: ChatTemplate) -> str:
     """The SHA-256 of the code that reads, renders and tokenises."""
     package = Path(str(data.__file__)).parent
     files = [*sorted(package.rglob("*.py")), *(Path(str(module.__file__)) for module in (chat_template, tokenizer))]
+    if (own := _code_file(template)) is not None:
+        files.append(own)
     return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+import types
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -194,8 +195,22 @@ def test_what_the_tokens_depend_on_makes_another_entry(file, folder, change):
 
 def test_another_version_of_the_code_makes_another_entry(file, folder, monkeypatch):
     get(FileSource(str(file)), folder)
-    monkeypatch.setattr(cache, "_code", lambda: "another version")
+    monkeypatch.setattr(cache, "_code", lambda template: "another version")
     get(FileSource(str(file)), folder)
+    assert len(entries(folder)) == 2
+
+
+def test_a_template_of_somebody_elses_is_known_by_its_code(file, folder, tmp_path, monkeypatch):
+    module = types.ModuleType("own_template")
+    module.__file__ = str(tmp_path / "own_template.py")
+    monkeypatch.setitem(sys.modules, "own_template", module)
+    own = type("Own", (type(TEMPLATE),), {"__module__": "own_template"})(TEMPLATE.tokenizer)
+    for number in (1, 2, 2):
+        Path(module.__file__).write_text(f"NUMBER = {number}")
+        get(FileSource(str(file)), folder, own)
+    assert len(entries(folder)) == 2
+    del module.__file__  # as in a notebook
+    get(FileSource(str(file)), folder, own)
     assert len(entries(folder)) == 2
 
 
