@@ -67,8 +67,10 @@ def prepare(source: Source, template: ChatTemplate, context_length: int, cache: 
     """Read and tokenise a source's data, or map what an earlier call kept in the folder `cache` into memory.
 
     Without `cache` everything is read, tokenised and held in memory, as it is with a template whose code is in no file.
-    Otherwise memory holds a few numbers for each example. Raises DataError when the data cannot be read or written, when
-    it has nothing to train on, and when the source refuses leakage and validation or test ask what training examples ask.
+    Otherwise memory holds a few numbers for each example.
+
+    Raises DataError when the data cannot be read or written, when it has nothing to train on, and when the source
+    refuses leakage and validation or test ask what training examples ask.
     """
     prepared = _prepare(source, template, context_length, cache)
     if prepared.held_out and source.leakage == "refuse":
