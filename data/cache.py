@@ -209,6 +209,7 @@ def _write(source: Source, template: ChatTemplate, context_length: int, folder: 
         "held_out": len(duplicates.held_out),
         "duplicates": describe(duplicates, stored[0]),
         "unusable": indices.unusable,
+        "validation_sources": indices.validation_sources,
         "reports": {name: asdict(report) for name, report in reports.items()},
         "files": {str(path.relative_to(folder)): path.stat().st_size for path in _files(folder)},
     }
@@ -258,7 +259,9 @@ def _load(folder: Path) -> PreparedData | None:
         if sizes != content["files"]:
             return None
         (folder / CONTENT).touch()  # `_remove_unused` looks at its time
-        splits = Splits(*_stored(folder), unusable=content["unusable"])
+        splits = Splits(
+            *_stored(folder), unusable=content["unusable"], validation_sources=content["validation_sources"]
+        )
         train, validation = (_load_tokens(folder / name, content["reports"][name]) for name in TOKENIZED)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -57,28 +57,40 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """The three splits of a data set; `validation` and `test` may be empty. `unusable` rows are in no split."""
+    """The three splits of a data set; `validation` and `test` may be empty. `unusable` rows are in no split.
+
+    `validation_sources` are the numbers of validation examples of each source of a mixture, in the split's order.
+    """
 
     train: Sequence[Example]
     validation: Sequence[Example]
     test: Sequence[Example]
     unusable: UnusableRows = field(default_factory=dict[str, Sequence[int]])
+    validation_sources: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def indices(self) -> SplitIndices:
         """The splits' examples as indices into all of them: train first, then validation and test."""
         ends = np.cumsum([0, len(self.train), len(self.validation), len(self.test)])
         train, validation, test = (np.arange(start, end) for start, end in pairwise(ends.tolist()))
-        return SplitIndices(train, validation, test, self.unusable)
+        return SplitIndices(train, validation, test, self.unusable, self.validation_sources)
 
 
 @dataclass(frozen=True, slots=True)
 class SplitIndices:
-    """The three splits as (n,) int64 indices of a source's examples; `unusable` rows are in no split."""
+    """The three splits as (n,) int64 indices of a source's examples; further fields as in `Splits`."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
     unusable: UnusableRows = field(default_factory=dict[str, Sequence[int]])
+    validation_sources: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def splits(self, examples: Sequence[Example]) -> Splits:
+        """The splits of these examples; an example that is in a split several times is the same object."""
+        train, validation, test = (
+            [examples[i] for i in part.tolist()] for part in (self.train, self.validation, self.test)
+        )
+        return Splits(train, validation, test, self.unusable, self.validation_sources)
 
 
 def shown_rows(rows: Sequence[int], what: str = "row") -> str:

@@ -1,4 +1,4 @@
-"""Mixes a share of another source into a data set.
+"""Mixes sources: by weights, or a share of another source into a data set.
 
 Instruction data sets hardly ever answer from numbered sources, cite them, or say that they lack the answer; the
 families of `basics` do. A model that is fine-tuned on the mixture learns both.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import random
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data import DataError
 from data.example import Example, SplitIndices, Splits
@@ -53,11 +54,7 @@ class MixedSource(Source):
     def read(self) -> Splits:
         """Mix the training splits. Raises DataError when `mixed_in` has too few examples for the share."""
         examples: list[Example] = []
-        parts = self.write(examples.append)
-        train, validation, test = (
-            [examples[i] for i in part.tolist()] for part in (parts.train, parts.validation, parts.test)
-        )
-        return Splits(train, validation, test, parts.unusable)
+        return self.write(examples.append).splits(examples)
 
     def write(self, add: Callable[[Example], None]) -> SplitIndices:
         """Mix the training splits of what both sources write."""
@@ -94,3 +91,116 @@ class MixedSource(Source):
         """Both sources' keys, and how they are mixed."""
         keys = [cache_key(source) for source in (self._main, self._mixed_in)]
         return None if None in keys else f"{keys} {self._share} {self._seed}"
+
+
+class WeightedSource(Source):
+    """A mixture of sources by weights.
+
+    Args:
+        sources: the sources by name, None for one that is left out; validation measures the loss of each.
+        weights: the share of each source in the training examples, in any unit; None: as many as each has.
+        upsample: repeat examples of sources that are too small for their weight, so that all examples of all sources
+            are used; otherwise sources that are too large for it are sampled without replacement, and nothing repeats.
+        max_repeats: the most times that an epoch may hold an example.
+        seed: of the samples and of the order of the training examples.
+
+    The held-out splits are concatenations of the sources' splits. `deduplicate` and `leakage` as in `Source`; the
+    examples that upsampling repeats stay.
+    """
+
+    def __init__(
+        self,
+        *,
+        sources: Mapping[str, Source | None],
+        weights: Mapping[str, float] | None = None,
+        upsample: bool = True,
+        max_repeats: int = 10,
+        seed: int = 0,
+        deduplicate: object = None,
+        leakage: str = "remove",
+    ) -> None:
+        self.deduplicate, self.leakage = deduplicate_mode(deduplicate), leakage_mode(leakage)
+        self._sources = {name: source for name, source in sources.items() if source is not None}
+        if not self._sources:
+            raise DataError("A mixture needs sources; give each a name and a _target_ under data.sources.")
+        if weights is not None:
+            for name in {*weights, *self._sources}:
+                if name not in self._sources or name not in weights:
+                    have, lack = ("weight", "source") if name in weights else ("source", "weight")
+                    raise DataError(f"data.{have}s has {name!r} and data.{lack}s has not; give both, or neither.")
+            for name, weight in weights.items():
+                if type(weight) not in (int, float) or not 0 < weight < float("inf"):
+                    raise DataError(f"data.weights.{name} is {weight!r}; a weight must be a number above 0.")
+        if max_repeats < 1:
+            raise DataError(f"data.max_repeats is {max_repeats}; it must be at least 1.")
+        self._weights = None if weights is None else dict(weights)
+        self._upsample, self._max_repeats, self._seed = upsample, max_repeats, seed
+
+    @property
+    def name(self) -> str:
+        """All sources' names."""
+        return " + ".join(source.name for source in self._sources.values())
+
+    def read(self) -> Splits:
+        """Mix the training splits. Raises DataError when a source would repeat more often than `max_repeats` allows."""
+        examples: list[Example] = []
+        return self.write(examples.append).splits(examples)
+
+    def write(self, add: Callable[[Example], None]) -> SplitIndices:
+        """Mix the training splits of what all sources write."""
+        written = 0
+
+        def count(example: Example) -> None:
+            nonlocal written
+            written += 1
+            add(example)
+
+        parts: dict[str, SplitIndices] = {}
+        for name, source in self._sources.items():
+            offset = written
+            own = write_examples(source, count)
+            parts[name] = SplitIndices(own.train + offset, own.validation + offset, own.test + offset, own.unusable)
+        counts = self._counts({name: len(part.train) for name, part in parts.items()})
+        # RandomState's numbers are the same in every version of NumPy.
+        rng = np.random.RandomState(self._seed)
+        train = [_sample(part.train, counts[name], rng) for name, part in parts.items()]
+        return SplitIndices(
+            rng.permutation(np.concatenate(train)),
+            np.concatenate([part.validation for part in parts.values()]),
+            np.concatenate([part.test for part in parts.values()]),
+            {f"{name}: {reason}": rows for name, part in parts.items() for reason, rows in part.unusable.items()},
+            {name: len(part.validation) for name, part in parts.items()},
+        )
+
+    def cache_key(self) -> str | None:
+        """All sources' keys, and how they are mixed."""
+        keys = {name: cache_key(source) for name, source in self._sources.items()}
+        return (
+            None
+            if None in keys.values()
+            else f"{keys} {self._weights} {self._upsample} {self._max_repeats} {self._seed}"
+        )
+
+    def _counts(self, sizes: Mapping[str, int]) -> Mapping[str, int]:
+        """The number of training examples of each source, given how many it has."""
+        for name, size in sizes.items():
+            if not size:
+                raise DataError(f"{name} ({self._sources[name].name}) has no training examples; leave it out.")
+        if self._weights is None:
+            return sizes
+        totals = [size / self._weights[name] for name, size in sizes.items()]
+        per_weight = max(totals) if self._upsample else min(totals)
+        counts = {name: max(1, round(per_weight * self._weights[name])) for name in sizes}
+        for name, size in sizes.items():
+            if counts[name] > size * self._max_repeats:
+                raise DataError(
+                    f"data.weights would use each of the {size:,} examples of {name} {counts[name] / size:.1f} times; "
+                    f"lower its weight, raise data.max_repeats (it is {self._max_repeats}), or set data.upsample=false."
+                )
+        return counts
+
+
+def _sample(indices: NDArray[np.int64], count: int, rng: np.random.RandomState) -> NDArray[np.int64]:
+    """Take each index as often as `count` allows, and a random sample of them once more; (count,) int64."""
+    whole, rest = divmod(count, len(indices))
+    return np.concatenate([np.tile(indices, whole), indices[rng.permutation(len(indices))[:rest]]])

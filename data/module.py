@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from data import DataError
 from data.cache import PreparedData, prepare
 from data.example import Splits, UnusableRows, shown_rows
-from data.loader import FixedLoader, TrainLoader, collate
+from data.loader import Batch, FixedLoader, TrainLoader, collate
 from data.packing import Batches, Rows, count_batches, group_by_length, pack
 from data.sources import Source
-from data.tokenize import Report, Tokenized
+from data.tokenize import Report
 from resonance.chat_template import ChatTemplate
 
 PACKING = "best-fit"  # the algorithm, which the order of batches depends on
@@ -192,23 +194,36 @@ class SFTDataModule(lightning.LightningDataModule):
         )
 
     def val_dataloader(self) -> FixedLoader:
-        """The process's validation batches, the same at every validation; none without validation examples."""
-        validation = self._data().validation
+        """The process's validation batches, the same at every validation; none without validation examples.
+
+        In a mixture each batch is of one source, whose index is the batch's `source`, a () int64 tensor.
+        """
+        validation, sources = self._data().validation, self.splits.validation_sources
         rank, world_size = self._process()
-        rows = self._rows(validation, epoch=0)
-        batches = Batches(rows, self.batch_size, "", rank=rank, world_size=world_size)
-        return FixedLoader([collate(validation, batch, self._row_length) for batch in batches])
+        if not sources:
+            rows = self._rows(validation.lengths, epoch=0)
+            batches = Batches(rows, self.batch_size, "", rank=rank, world_size=world_size)
+            return FixedLoader([collate(validation, batch, self._row_length) for batch in batches])
+        source_of = np.repeat(np.arange(len(sources)), list(sources.values()))[validation.indices]
+        loaded: list[Batch] = []
+        for source in range(len(sources)):
+            members = np.flatnonzero(source_of == source)
+            rows = self._rows(validation.lengths[members], epoch=0)
+            rows = Rows(members[rows.examples], rows.ends)
+            for batch in Batches(rows, self.batch_size, "", rank=rank, world_size=world_size):
+                loaded.append({**collate(validation, batch, self._row_length), "source": torch.tensor(source)})
+        return FixedLoader(loaded)
 
     def _train_rows(self, epoch: int) -> Rows:
         """A training epoch's rows, packed once; their number is the same in every epoch."""
         if self._epoch is None or self._epoch[0] != epoch:
-            self._epoch = epoch, self._rows(self._data().train, epoch)
+            self._epoch = epoch, self._rows(self._data().train.lengths, epoch)
         return self._epoch[1]
 
-    def _rows(self, data: Tokenized, epoch: int) -> Rows:
+    def _rows(self, lengths: NDArray[np.int64], epoch: int) -> Rows:
         if self._row_length is None:
-            return group_by_length(data.lengths, self.batch_size, f"{self.seed}/{epoch}")
-        return pack(data.lengths, self._row_length, f"{self.seed}/{epoch}")
+            return group_by_length(lengths, self.batch_size, f"{self.seed}/{epoch}")
+        return pack(lengths, self._row_length, f"{self.seed}/{epoch}")
 
     def _process(self) -> tuple[int, int]:
         """The rank of this process, and the number of processes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -61,4 +62,4 @@ class Repetitions:
             return parts
         rows = [self._rows[i] for i in dict.fromkeys(parts.train[repeats].tolist())]
         unusable = {**parts.unusable, REPETITION: rows}
-        return SplitIndices(parts.train[~repeats], parts.validation, parts.test, unusable)
+        return replace(parts, train=parts.train[~repeats], unusable=unusable)

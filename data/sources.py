@@ -67,8 +67,12 @@ class Source(ABC):
     def splits(self) -> Splits:
         """The data; read at the first call."""
         if self._splits is None:
-            self._splits = _without_repetitions(self.read(), self.deduplicate)
+            self._splits = self.read() if self.deduplicate is None else self._read_without_repetitions()
         return self._splits
+
+    def _read_without_repetitions(self) -> Splits:
+        examples: list[Example] = []
+        return write_examples(self, examples.append).splits(examples)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the examples of all splits; equal wherever the data is equal."""
@@ -88,17 +92,6 @@ def write_examples(source: Source, add: Callable[[Example], None]) -> SplitIndic
         add(example)
 
     return repetitions.remove(write(add_both))
-
-
-def _without_repetitions(splits: Splits, mode: Mode | None) -> Splits:
-    if mode is None:
-        return splits
-    repetitions = Repetitions(mode)
-    for part in (splits.train, splits.validation, splits.test):
-        for example in part:
-            repetitions.add(example)
-    kept = repetitions.remove(splits.indices())
-    return Splits([splits.train[i] for i in kept.train.tolist()], splits.validation, splits.test, kept.unusable)
 
 
 def cache_key(source: Source) -> str | None:
@@ -198,11 +191,7 @@ class _RowSource(Source):
     def read(self) -> Splits:
         """Read the rows and split them in the order train, test, validation, after a shuffle if `shuffle`."""
         examples: list[Example] = []
-        parts = self.write(examples.append)
-        train, validation, test = (
-            [examples[i] for i in part.tolist()] for part in (parts.train, parts.validation, parts.test)
-        )
-        return Splits(train, validation, test, parts.unusable)
+        return self.write(examples.append).splits(examples)
 
     def write(self, add: Callable[[Example], None]) -> SplitIndices:
         """Read and split the rows, one in memory at a time."""

@@ -24,6 +24,7 @@ from train.callbacks.graceful_stop import GracefulStop, StoppedBySignal, explain
 from train.callbacks.metrics_csv import MetricsCSV
 from train.callbacks.run_folder import RunFolder
 from train.callbacks.scores import VALIDATION_LOSS, check_monitor
+from train.callbacks.source_losses import SourceLosses
 from train.checkpointing import saved_step
 from train.folder_lock import disk_errors, locked_folder
 from train.losses import SampledSoftmax
@@ -100,7 +101,13 @@ def train(spec: RunSpec) -> None:
         monitor=monitor,
         mode=mode,
     )
-    callbacks = [MetricsCSV(folder), *make_callbacks(config), writer, GracefulStop(writer.interrupt)]
+    callbacks = [
+        MetricsCSV(folder),
+        *_source_losses(data),
+        *make_callbacks(config),
+        writer,
+        GracefulStop(writer.interrupt),
+    ]
     check_monitor(monitor, mode, callbacks)
     settings = recorded_settings(spec)
     trainer: Trainer = complete(config, "trainer", folder=folder, callbacks=callbacks, data=data, **settings)
@@ -141,6 +148,11 @@ def train(spec: RunSpec) -> None:
             console.print(_served_weights(served), highlight=False, markup=False)
             if config.save.best and served.weights != "best":
                 console.print(f"{monitor} was never measured, so these are the newest.", highlight=False, markup=False)
+
+
+def _source_losses(data: SFTDataModule) -> list[SourceLosses]:
+    sources = data.splits.validation_sources
+    return [SourceLosses([name if count else None for name, count in sources.items()])] if sources else []
 
 
 def _softmax(config: DictConfig, data: SFTDataModule, model: GPT2) -> SampledSoftmax | None:

@@ -84,7 +84,7 @@ class SFTModule(LightningModule):
         if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
             scaler.unscale_(optimizer)  # Lightning leaves it to a fused optimiser's step, which follows clipping
         loss = sum(batch.loss for batch in self._micro_batches)
-        loss_sum, supervised, tokens = self._sum_over_ranks(loss, self._supervised, self._tokens)
+        loss_sum, supervised, tokens = self.sum_over_ranks(loss, self._supervised, self._tokens)
         # Lightning divides each loss by the number of micro-batches, and DDP the gradient by the number of ranks.
         scale = self.trainer.accumulate_grad_batches * self.trainer.world_size / max(1, supervised)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -114,13 +114,16 @@ class SFTModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         self._val_loss_sum, self._val_supervised = 0.0, 0
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, float]:
+        """Return the batch's sum of losses and number of supervised tokens, for callbacks."""
         loss, supervised = self._loss(batch)
-        self._val_loss_sum += loss.item()
+        loss_sum = loss.item()
+        self._val_loss_sum += loss_sum
         self._val_supervised += supervised
+        return {"loss_sum": loss_sum, "supervised": supervised}
 
     def on_validation_epoch_end(self) -> None:
-        loss_sum, supervised = self._sum_over_ranks(self._val_loss_sum, self._val_supervised)
+        loss_sum, supervised = self.sum_over_ranks(self._val_loss_sum, self._val_supervised)
         loss = loss_sum / max(1, supervised)
         check_validation(self.trainer, loss)
         self.log("val/loss", loss, rank_zero_only=True)
@@ -161,7 +164,7 @@ class SFTModule(LightningModule):
         )  # (B, T, C)
         return supervised_loss(hidden, self.model.head_weight, batch["labels"], candidates)
 
-    def _sum_over_ranks(self, *numbers: float) -> list[float]:
+    def sum_over_ranks(self, *numbers: float) -> list[float]:
         """The sum of each number over all ranks."""
         if self.trainer.world_size == 1:
             return list(numbers)
