@@ -1,8 +1,8 @@
 """Hydra at the edge: composes `configs/<command>.yaml` with overrides, and explains mistakes in one sentence."""
 
 import inspect
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -217,9 +217,17 @@ def group_defaults(name: str, configs: Path = CONFIGS) -> dict[str, str | None]:
     return {group: choices[group] for group in reversed(list(choices)) if not group.startswith("hydra/")}
 
 
-def loader_of(configs: Path = CONFIGS) -> AbstractContextManager[None]:
+@contextmanager
+def loader_of(configs: Path = CONFIGS) -> Generator[None]:
     """Within it, `GlobalHydra.instance()` searches `configs` and the folders of `use_config_folders`."""
-    return initialize_config_dir(config_dir=str(configs), version_base="1.3")
+    present = GlobalHydra.instance()
+    outer = present.hydra  # a sweep's, within one of its jobs
+    present.clear()
+    try:
+        with initialize_config_dir(config_dir=str(configs), version_base="1.3"):
+            yield
+    finally:
+        present.hydra = outer
 
 
 def _parse(text: str, *, sweep: bool = False, configs: Path = CONFIGS) -> Override:

@@ -39,18 +39,24 @@ from train.provenance import (
 )
 from train.run_config import RunSpec, is_rank_zero, resolve_run
 from train.sft_module import SFTModule
+from train.sweep import sweep
 from train.trainer import complete, make_callbacks, make_loggers
 
 
-def main(overrides: list[str]) -> None:
-    """Train with `configs/train.yaml` and the overrides. Raises KeyboardInterrupt when a signal stops the run."""
-    if str(Path.cwd()) not in sys.path:  # for a user's own `_target_`, after installed packages
-        sys.path.append(str(Path.cwd()))
+def main(overrides: list[str]) -> float | None:
+    """Train with `configs/train.yaml` and the overrides; returns the monitored score of the weights that are served.
+
+    Raises KeyboardInterrupt when a signal stops the run.
+    """
+    if any(override.partition("=")[0] == "hparams_search" for override in overrides):
+        multirun(overrides)
+        return None
+    _find_own_modules()
     with disk_errors():
         spec = resolve_run(overrides)
     try:
         with disk_errors(spec):
-            train(spec)
+            return train(spec)
     except StoppedBySignal:
         if not is_rank_zero():  # all ranks stop; rank 0 reports it
             raise SystemExit(130) from None
@@ -63,9 +69,23 @@ def main(overrides: list[str]) -> None:
         raise KeyboardInterrupt from None
 
 
-def train(spec: RunSpec) -> None:
-    """Fit the model and write the run's folder. A finished run is left unchanged.
+def multirun(overrides: list[str]) -> None:
+    """Train one run for each combination of the overrides' values, see `train.sweep`."""
+    _find_own_modules()
+    sweep(overrides, train_job)
 
+
+def train_job(spec: RunSpec) -> float | None:
+    """`train` as a job of a sweep, which another process may run."""
+    _find_own_modules()
+    with disk_errors(spec):
+        return train(spec)
+
+
+def train(spec: RunSpec) -> float | None:
+    """Fit the model and write the run's folder; returns the monitored score of the weights that are served.
+
+    A finished run is left unchanged. The score is None where it was never measured, and on ranks other than 0.
     Raises StoppedBySignal when a signal stops the run, after the state is saved.
     """
     config, folder = spec.config, spec.folder
@@ -113,7 +133,7 @@ def train(spec: RunSpec) -> None:
     trainer: Trainer = complete(config, "trainer", folder=folder, callbacks=callbacks, data=data, **settings)
     if spec.state is not None and (reason := nothing_to_do(spec, done, trainer.max_steps)) is not None:
         console.print(reason, highlight=False, markup=False)
-        return
+        return _served_score(folder, monitor)
     row_length = _row_length(config, initial.model.config) if config.batch.packing else None
     training = training_record(trainer, command=spec.command, row_length=row_length)
     writer.describe(training, resume_entry(spec) if spec.resumed else None)
@@ -148,6 +168,18 @@ def train(spec: RunSpec) -> None:
             console.print(_served_weights(served), highlight=False, markup=False)
             if config.save.best and served.weights != "best":
                 console.print(f"{monitor} was never measured, so these are the newest.", highlight=False, markup=False)
+    return _served_score(folder, monitor) if trainer.is_global_zero else None
+
+
+def _find_own_modules() -> None:
+    # A user's own `_target_` may name a module in the current folder; installed packages come before it.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+
+
+def _served_score(folder: Path, monitor: str) -> float | None:
+    served = Checkpoint.open(folder).metadata.monitor
+    return None if served is None or served.name != monitor else served.value
 
 
 def _source_losses(data: SFTDataModule) -> list[SourceLosses]:

@@ -13,7 +13,7 @@ from yaml import YAMLError
 
 from resonance import paths
 from resonance.checkpoint import MODEL_FILE, STATE_FILE, TRAIN_FILE, Checkpoint, run_folders
-from resonance.hydra_config import ConfigError, compose, override_values
+from resonance.hydra_config import ConfigError, compose, config_folders, override_values
 from resonance.metadata import LAST_FOLDER, Metadata
 from train.config_checks import check_keys, check_ranges
 from train.trainer import check_nodes
@@ -230,4 +230,6 @@ def _new_run_name(config: DictConfig, overrides: list[str], reproduces: str | No
 
 
 def _command(overrides: list[str]) -> str:
-    return shlex.join(["resonance", "train", *overrides])
+    first, last = config_folders()
+    flags = [*(f"--config-path={folder}" for folder in first), *(f"--config-dir={folder}" for folder in last)]
+    return shlex.join(["resonance", "train", *flags, *overrides])

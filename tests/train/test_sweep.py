@@ -1,0 +1,167 @@
+"""Several runs by `--multirun`, their table, and what is kept of a sweep that ends early."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from resonance.checkpoint import Checkpoint
+from resonance.cli.main import run
+from resonance.hydra_config import compose, group_options
+from train.run import main
+from train.sweep_results import JobResult, print_results
+
+SMALL = [
+    "model.n_layer=1",
+    "model.n_head=2",
+    "model.n_embd=8",
+    "model.context_length=64",
+    "batch.size=2",
+    "data.train_size=40",
+    "data.validation_size=8",
+    "data.test_size=8",
+    "trainer.max_steps=2",
+    "trainer.accelerator=cpu",
+    "callbacks.samples=false",
+    "callbacks.progress=false",
+    "logger=none",
+]
+
+CALLBACK = """
+import os, signal
+from lightning.pytorch.callbacks import Callback
+
+class Befalls(Callback):
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        run = os.path.basename(trainer.default_root_dir)
+        if os.environ.get("BEFALLS") == f"signal {run}":
+            os.kill(os.getpid(), signal.SIGINT)
+        if os.environ.get("BEFALLS") == f"failure {run}":
+            raise RuntimeError("out of luck")
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """Sweep in a folder of its own; returns the exit code and what was printed."""
+    (tmp_path / "sweep_befalls.py").write_text(CALLBACK)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    def sweep(*words: str, befalls: str = "") -> tuple[int, str, str]:
+        monkeypatch.setenv("BEFALLS", befalls)
+        code = run(["train", f"checkpoints_dir={tmp_path / 'runs'}", *SMALL, *words])
+        return code, *capfd.readouterr()
+
+    return sweep
+
+
+def jobs(folder: Path) -> list[dict[str, object]]:
+    return [json.loads((folder / str(number) / "job.json").read_text()) for number in range(len([*folder.glob("*/")]))]
+
+
+def test_a_sweep_trains_each_combination_and_names_the_best(sweep, tmp_path: Path) -> None:
+    code, output, errors = sweep("--multirun", "run=s", "optimizer.lr=1e-3,0.3", "~callbacks.spikes")
+    assert code == 0, errors
+    runs = {name: Checkpoint.find(name, tmp_path / "runs") for name in ("s-0", "s-1")}
+    values = {name: checkpoint.metadata.monitor.value for name, checkpoint in runs.items()}
+    best, other = sorted(values, key=lambda name: values[name])
+    assert f"best: {best}, val/loss {values[best]:.4f}, in {tmp_path / 'runs' / best}" in output
+    assert output.rindex(f"│ {best} ") < output.rindex(f"│ {other} ")  # the table's order
+    assert "optimizer.lr" in output and "callbacks.spikes" not in output  # only what differs has a column
+    assert [job["value"] for job in jobs(tmp_path / "multirun" / "s")] == [values["s-0"], values["s-1"]]
+
+    written = [(folder / "metrics.csv").stat().st_mtime_ns for folder in (tmp_path / "runs").iterdir()]
+    code, again, errors = sweep("--multirun", "run=s", "optimizer.lr=1e-3,0.3", "~callbacks.spikes")
+    assert code == 0, errors
+    assert f"best: {best}" in again
+    assert written == [(folder / "metrics.csv").stat().st_mtime_ns for folder in (tmp_path / "runs").iterdir()]
+
+    code, _, errors = sweep("--multirun", "run=s", "optimizer.lr=1e-4,0.2")
+    assert code == 2
+    assert "The sweep s was of other settings; choose another run=NAME." in errors
+    assert Checkpoint.find("s-0", tmp_path / "runs").metadata.monitor.value == values["s-0"]
+
+
+@pytest.mark.slow
+def test_a_stopped_sweep_says_what_is_done_and_goes_on(sweep, tmp_path: Path) -> None:
+    line = ["-m", "run=t", "seed=1,2,3", "+callbacks.befalls._target_=sweep_befalls.Befalls"]
+    code, output, errors = sweep(*line, befalls="signal t-1")
+    assert code == 130
+    assert "The sweep t was stopped; done: t-0. The same command with run=t goes on." in errors
+    assert [job["state"] for job in jobs(tmp_path / "multirun" / "t")] == ["done", "stopped"]
+    code, output, errors = sweep(*line)
+    assert code == 0, errors
+    assert [job["state"] for job in jobs(tmp_path / "multirun" / "t")] == ["done"] * 3
+    assert "t-2" in output and "best: t-" in output
+
+
+def test_a_failed_job_does_not_lose_the_others(sweep, tmp_path: Path) -> None:
+    line = ["-m", "run=u", "seed=1,2", "+callbacks.befalls._target_=sweep_befalls.Befalls"]
+    code, output, errors = sweep(*line, befalls="failure u-0")
+    assert code == 1
+    assert "1 of 2 runs failed: u-0: out of luck" in errors and "Traceback" not in errors
+    assert "best: u-1" in output
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("optimizer.lr=1e-3,fast", "optimizer.lr must be a number, not 'fast'."),
+        ("model=nano,gpt5", "There is no model 'gpt5'; did you mean 'gpt2'?"),
+        ("optimiser.lr=1,2", "There is no key 'optimiser.lr'; did you mean 'optimizer.lr'?"),
+        ("batch.size=1,0", "batch.size must be at least 1"),
+        ("resume=latest seed=1,2", "leave out resume=."),
+        ("trainer.devices=2 seed=1,2", "A job of a sweep trains in one process"),
+        ("hydra/launcher=nowhere seed=1,2", "There is no hydra/launcher 'nowhere'"),
+        ("hydra.sweep.dri=x seed=1,2", "did you mean 'hydra.sweep.dir'?"),
+        ("hparams_search=grids", "There is no hparams_search 'grids'; did you mean 'grid'?"),
+        ("hparams_search=grid save.mode=maxi", "save.mode must be min or max"),
+    ],
+)
+def test_a_mistake_is_one_sentence_before_any_job(sweep, tmp_path: Path, words: str, sentence: str) -> None:
+    code, output, errors = sweep("--multirun", *words.split())
+    assert code == 2
+    assert sentence in errors and len(errors.strip().splitlines()) == 1
+    assert not output and not (tmp_path / "multirun").exists()
+
+
+def test_train_returns_the_monitored_score(tmp_path: Path) -> None:
+    score = main([f"checkpoints_dir={tmp_path}", "run=it", *SMALL, "debug=fdr", "data.validation_size=4"])
+    assert score == Checkpoint.find("it", tmp_path).metadata.monitor.value
+
+
+@pytest.mark.slow
+def test_optuna_looks_for_the_best_values(sweep, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    code, output, errors = sweep("hparams_search=optuna", "--multirun", "run=o", "hydra.sweeper.n_trials=2")
+    assert code == 0, errors
+    results = jobs(tmp_path / "multirun" / "o")
+    assert len(results) == 2 and len({str(job["overrides"]) for job in results}) == 2
+    assert "best: o-" in output
+    assert "best_value" in (tmp_path / "multirun" / "o" / "optimization_results.yaml").read_text()
+    code, _, errors = sweep("hparams_search=optuna", "--multirun", "save.mode=max")
+    assert code == 2 and "save.mode=max needs hydra.sweeper.direction=maximize." in errors
+
+
+@pytest.mark.slow
+def test_joblib_trains_jobs_at_the_same_time(sweep, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    code, output, errors = sweep("-m", "run=j", "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert code == 0, errors
+    assert [job["state"] for job in jobs(tmp_path / "multirun" / "j")] == ["done", "done"]
+    assert "best: j-" in output
+
+
+def test_every_debug_config_shortens_a_run() -> None:
+    for choice in group_options("debug"):
+        config = compose("train", ["experiment=demo", f"debug={choice}"])
+        assert config.trainer.max_steps <= 100 < compose("train", ["experiment=demo"]).trainer.max_steps
+
+
+def test_the_table_puts_the_highest_first_where_more_is_better(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        JobResult(f"r-{number}", "/r", [f"seed={number}"], "eval/x", "max", "done", value)
+        for number, value in enumerate([0.1, None, 0.9])
+    ]
+    assert [result.run for result in print_results(rows)] == ["r-2", "r-0", "r-1"]

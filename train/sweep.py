@@ -1,0 +1,193 @@
+"""`resonance train --multirun`: several runs by Hydra's sweeper and launcher, each in a folder of its own, and a table.
+
+A job's result is in `<hydra.sweep.dir>/<number>/job.json`. The same sweep started again trains only what is not done.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig
+
+from resonance.checkpoint import TRAIN_FILE
+from resonance.errors import ResonanceError
+from resonance.hydra_config import (
+    ConfigError,
+    checked_overrides,
+    config_folders,
+    hydra_settings,
+    is_hydra_override,
+    loader_of,
+    single_values,
+    use_config_folders,
+)
+from resonance.paths import CONFIGS
+from train.callbacks.graceful_stop import StoppedBySignal
+from train.run_config import RunSpec, resolve_run
+from train.sweep_results import JobResult, print_results, read_results
+
+EXTRA = "Optuna, joblib and submitit come with pip install 'resonance[sweep]'"
+Train = Callable[[RunSpec], float | None]
+
+
+class SweepError(ResonanceError):
+    """Some jobs of a sweep failed."""
+
+    exit_code = 1
+
+
+def sweep(overrides: list[str], train: Train) -> None:
+    """Run `train` for each combination that the sweeper chooses, and print the results, the best one first.
+
+    Raises ConfigError for a mistake, before the first job; SweepError where jobs failed, after the others; and
+    KeyboardInterrupt when a signal stopped a job.
+    """
+    own = [override for override in overrides if is_hydra_override(override)]
+    task = [override for override in overrides if override not in own]
+    name = _checked(own, task)
+    task = [override for override in task if override.partition("=")[0] != "run"]
+    deleted = tuple(override for override in task if override.startswith("~"))  # Hydra's sweepers cannot pass these on
+    lines = [*own, *_readable([override for override in task if override not in deleted]), f"run={name}"]
+    job = SweepJob(train, name, deleted, config_folders())
+    with loader_of(CONFIGS):
+        main = GlobalHydra.instance().hydra
+        assert main is not None
+        folder = Path(str(main.compose_config("train", lines, run_mode=RunMode.MULTIRUN).hydra.sweep.dir))
+        try:
+            main.multirun("train", job, lines, with_log_configuration=False)
+        except KeyboardInterrupt:
+            results = print_results(read_results(folder))
+            done = ", ".join(result.run for result in results if result.state == "done") or "none"
+            raise KeyboardInterrupt(
+                f"The sweep {name} was stopped; done: {done}. The same command with run={name} goes on."
+            ) from None
+        except Exception as error:
+            results = print_results(read_results(folder))
+            failed = [result for result in results if result.state == "failed"]
+            if not failed:
+                raise error if isinstance(error, ResonanceError) else SweepError(_first_line(error)) from error
+            raise SweepError(
+                f"{len(failed)} of {len(results)} runs failed: "
+                + "; ".join(f"{result.run}: {result.error}" for result in failed)
+            ) from error
+    print_results(read_results(folder))
+
+
+@dataclass(frozen=True, slots=True)
+class SweepJob:
+    """One job: Hydra's launcher calls it, in this process or in another one."""
+
+    train: Train
+    sweep: str
+    deleted: tuple[str, ...]
+    config_folders: tuple[list[str], list[str]]
+
+    def __call__(self, config: DictConfig) -> float | None:
+        """Train the run `<sweep>-<number>` and return its monitored score."""
+        use_config_folders(*self.config_folders)
+        hydra = HydraConfig.get()
+        run, folder = f"{self.sweep}-{hydra.job.num}", Path(hydra.runtime.output_dir)
+        chosen = [*hydra.overrides.task, *self.deleted]
+        overrides = [*(override for override in chosen if not override.startswith("run=")), f"run={run}"]
+        earlier = JobResult.read(folder)
+        if earlier is not None and earlier.overrides != overrides:
+            raise ConfigError(f"The sweep {self.sweep} was of other settings; choose another run=NAME.")
+        if earlier is not None and (Path(earlier.folder) / TRAIN_FILE).is_file():
+            if earlier.state == "done":
+                return earlier.value
+            root = Path(earlier.folder).parent
+            spec = resolve_run([f"resume={run}", f"checkpoints_dir={root}"])
+        else:
+            spec = resolve_run(overrides)
+        _check_processes(spec)
+        save = spec.config.save
+        result = JobResult(run, str(spec.folder), overrides, str(save.monitor), str(save.mode))
+        result.write(folder)
+        try:
+            with _own_command(overrides):
+                result.value = self.train(spec)
+            result.state = "done"
+        except StoppedBySignal:
+            result.state = "stopped"
+            raise KeyboardInterrupt from None
+        except Exception as error:
+            result.state, result.error = "failed", _first_line(error)
+            raise
+        except BaseException:
+            result.state = "stopped"
+            raise
+        finally:
+            result.write(folder)
+        return result.value
+
+
+def _checked(own: list[str], task: list[str]) -> str:
+    """The sweep's name, after a check of Hydra's settings, and of each value by itself."""
+    for key in ("resume", "overwrite"):
+        if any(override.partition("=")[0] == key for override in task):
+            raise ConfigError(f"A sweep begins new runs and goes on with its own; leave out {key}=.")
+    values = {override: single_values(override) for override in task}
+    first = [choices[0] for choices in values.values()]
+    try:
+        hydra = hydra_settings("train", [*first, *own])
+    except ConfigError as error:
+        missing = any(word in str(error) for word in ("hydra/sweeper", "hydra/launcher"))
+        raise ConfigError(f"{error} {EXTRA}." if missing else str(error)) from None
+    keys = [override.partition("=")[0] for override in task]
+    for key, value in (hydra.sweeper.get("params") or {}).items():
+        if key not in keys:
+            values[f"{key}={value}"] = single_values(f"{key}={value}")
+    first = [choices[0] for choices in values.values()]
+    spec = resolve_run(first)
+    for place, choices in enumerate(values.values()):
+        for choice in choices[1:]:
+            _check_processes(resolve_run([*first[:place], choice, *first[place + 1 :], f"run={spec.folder.name}"]))
+    _check_processes(spec)
+    direction = hydra.sweeper.get("direction")
+    if direction is not None and not isinstance(direction, ListConfig):
+        expected = "maximize" if spec.config.save.mode == "max" else "minimize"
+        if getattr(direction, "name", str(direction)) != expected:
+            raise ConfigError(f"save.mode={spec.config.save.mode} needs hydra.sweeper.direction={expected}.")
+    return spec.folder.name
+
+
+def _check_processes(spec: RunSpec) -> None:
+    """Raise ConfigError for a job of several processes."""
+    devices, nodes = spec.config.trainer.devices, spec.config.trainer.get("num_nodes", 1)
+    several = len(devices) > 1 if isinstance(devices, ListConfig) else isinstance(devices, int) and devices > 1
+    if several or nodes != 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("A job of a sweep trains in one process; train runs of several processes one by one.")
+    if devices == "auto":
+        spec.config.trainer.devices = 1
+
+
+def _readable(task: list[str]) -> list[str]:
+    """The overrides in a form that Hydra reads; those with several values unchanged."""
+    return [
+        override if single_values(override) != [override] else checked_overrides("train", [override])[0]
+        for override in task
+    ]
+
+
+@contextmanager
+def _own_command(overrides: list[str]) -> Generator[None]:
+    """Within it a job looks to Lightning like a command of its own and not like one of Hydra's jobs."""
+    hydra, arguments = HydraConfig.instance(), sys.argv
+    config, environment = hydra.cfg, dict(os.environ)
+    hydra.cfg, sys.argv = None, [arguments[0], "train", *overrides]
+    try:
+        yield
+    finally:
+        hydra.cfg, sys.argv = config, arguments
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
