@@ -149,6 +149,8 @@ def _checked(own: list[str], task: list[str]) -> str:
         for choice in choices[1:]:
             _check_processes(resolve_run([*first[:place], choice, *first[place + 1 :], f"run={spec.folder.name}"]))
     _check_processes(spec)
+    if hydra.sweeper.get("storage") is not None:
+        raise ConfigError("A sweep keeps its results in hydra.sweep.dir; leave out hydra.sweeper.storage.")
     direction = hydra.sweeper.get("direction")
     if direction is not None and not isinstance(direction, ListConfig):
         expected = "maximize" if spec.config.save.mode == "max" else "minimize"

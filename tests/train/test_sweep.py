@@ -140,6 +140,8 @@ def test_optuna_looks_for_the_best_values(sweep, tmp_path: Path) -> None:
     assert len(results) == 2 and len({str(job["overrides"]) for job in results}) == 2
     assert "best: o-" in output
     assert "best_value" in (tmp_path / "multirun" / "o" / "optimization_results.yaml").read_text()
+    code, _, errors = sweep("hparams_search=optuna", "--multirun", "hydra.sweeper.storage=sqlite:///o.db")
+    assert code == 2 and "leave out hydra.sweeper.storage" in errors
     code, _, errors = sweep("hparams_search=optuna", "--multirun", "save.mode=max")
     assert code == 2 and "save.mode=max needs hydra.sweeper.direction=maximize." in errors
 
