@@ -27,22 +27,30 @@ class Example:
     Training supervises all assistant messages. Scoring prompts with all messages but the last, and expects the last
     one, which is the assistant's. `family` groups examples in reports; None without groups. `row` is the example's row
     in its source, counted from 1; None without rows. It is excluded from comparisons and from the fingerprint.
+    For preference training, `rejected` is an answer that is worse than the last message, and `desirable` the vote on
+    the last message; None without one.
     """
 
     messages: tuple[Message, ...]
     family: str | None = None
     row: int | None = field(default=None, compare=False)
+    rejected: str | None = None
+    desirable: bool | None = None
 
     def to_json(self) -> bytes:
         """The canonical JSON, on one line and without the row; the fingerprint is computed from it."""
-        content = [self.family, [[m.role, m.content, m.context] for m in self.messages]]
+        content: list[object] = [self.family, [[m.role, m.content, m.context] for m in self.messages]]
+        if self.rejected is not None or self.desirable is not None:
+            content += [self.rejected, self.desirable]
         return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
     @classmethod
     def from_json(cls, line: bytes, row: int | None) -> Example:
         """Read what `to_json` wrote."""
-        family, messages = json.loads(line)
-        return cls(tuple(Message(role, content, context) for role, content, context in messages), family, row)
+        family, messages, *judgement = json.loads(line)
+        return cls(
+            tuple(Message(role, content, context) for role, content, context in messages), family, row, *judgement
+        )
 
     @property
     def prompt(self) -> tuple[Message, ...]:

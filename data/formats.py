@@ -81,7 +81,7 @@ def read_rows(
     for number, row in enumerate(rows, start=1):
         try:
             messages = _format_of(row, form).read(row)
-            add(Example(_complete_turns(messages), _family(row), number))
+            add(Example(_complete_turns(messages), _family(row), number, _rejected(row), _vote(row)))
             count += 1
         except _Unusable as reason:
             unusable.setdefault(str(reason), []).append(number)
@@ -145,7 +145,55 @@ def _instruction(answer: str, context: str) -> Callable[[Row], list[Message]]:
 
 
 def _prompt(row: Row) -> list[Message]:
-    return [Message("user", _text(row, "prompt")), Message("assistant", _text(row, "completion"))]
+    """The column `prompt`: a question, or a list of turns."""
+    if isinstance(row.get("prompt"), list | tuple):
+        return _turns("prompt")(row)
+    return [Message("user", _text(row, "prompt"))]
+
+
+def _answer(row: Row, column: str) -> list[Message]:
+    """A column with an answer as a text, as a list with one turn, or as the last turn of a whole conversation."""
+    if not isinstance(row.get(column), list | tuple):
+        return [Message("assistant", _text(row, column))]
+    turns = _turns(column)(row)
+    if not turns or turns[-1].role != "assistant":
+        raise _Unusable(f"`{column}` does not end with an answer")
+    return turns
+
+
+def _completion(row: Row) -> list[Message]:
+    answer = _answer(row, "completion")
+    if len(answer) > 1:
+        raise _Unusable("`completion` has several turns")
+    return [*_prompt(row), *answer]
+
+
+def _chosen(row: Row) -> list[Message]:
+    """The conversation up to the better answer."""
+    chosen = _answer(row, "chosen")
+    if len(chosen) > 1:  # a whole conversation
+        return chosen
+    if _is_missing(row.get("prompt")):
+        raise _Unusable("`chosen` is an answer without a `prompt`")
+    return [*_prompt(row), *chosen]
+
+
+def _rejected(row: Row) -> str | None:
+    """The worse answer of a row with `chosen` and `rejected`; None without them."""
+    if _is_missing(row.get("chosen")) or _is_missing(row.get("rejected")):
+        return None
+    chosen, rejected = _answer(row, "chosen"), _answer(row, "rejected")
+    if chosen[:-1] != rejected[:-1]:
+        raise _Unusable("`chosen` and `rejected` differ before their last turn")
+    return rejected[-1].content
+
+
+def _vote(row: Row) -> bool | None:
+    """The column `label` of a prompt and its completion, if it is a vote: true or false, in CSV as a word."""
+    label = row.get("label")
+    if _is_missing(row.get("completion")) or not isinstance(label, bool | str):
+        return None
+    return {"true": True, "false": False}.get(str(label).strip().lower())
 
 
 def _turns(column: str) -> Callable[[Row], list[Message]]:
@@ -202,5 +250,6 @@ FORMATS = (
     Format("ShareGPT", ("conversations",), (), _turns("conversations")),
     Format("Alpaca", ("instruction", "output"), ("input",), _instruction("output", "input")),
     Format("Dolly", ("instruction", "response"), ("context",), _instruction("response", "context")),
-    Format("prompt/completion", ("prompt", "completion"), (), _prompt),
+    Format("prompt/completion", ("prompt", "completion"), ("label",), _completion),
+    Format("preferences", ("chosen", "rejected"), ("prompt",), _chosen),
 )

@@ -99,7 +99,10 @@ class TrainLoader:
             batches = self._plan(number)
             for i in range(first, len(batches)):
                 self._yielded += 1
-                yield collate(self._data, batches[i], self._row_length)
+                yield self._batch(batches[i])
+
+    def _batch(self, plan: BatchPlan) -> Batch:
+        return collate(self._data, plan, self._row_length)
 
     def state_dict(self) -> dict[str, Any]:
         """The number of trained batches, and the settings that determine their order."""

@@ -23,6 +23,7 @@ EMPTY_ANSWER = "empty answer"
 EMPTY_QUESTION = "empty question"
 TRUNCATED_AWAY = "answer outside the context window"
 HELD_OUT = "asked by validation or test as well"
+UNDESIRABLE = "answer with a vote against it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,8 @@ def tokenize_part(
     number = first
     for number, example in enumerate(examples, start=first + 1):
         reason = HELD_OUT if number - 1 in held_out else _reason_to_skip(example.messages)
+        if example.desirable is False:
+            reason = UNDESIRABLE
         if reason is None:
             try:
                 fitted = _fit(example.messages, template, context_length)

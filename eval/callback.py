@@ -1,7 +1,8 @@
 """Evaluates the present weights during training; Hydra composes it with `callbacks=evaluate`."""
 
 from collections.abc import Mapping
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
 
 import torch
 from lightning import LightningModule, Trainer
@@ -78,7 +79,9 @@ class EvaluateDuringTraining(Callback):
         modes = {module: module.training for module in pl_module.modules()}
         with isolate_rng():  # which restores nothing after an exception
             try:
-                evaluation = self._evaluation(trainer, pl_module)
+                averages = getattr(pl_module, "served_weights", nullcontext)  # of a run that serves averaged weights
+                with cast(AbstractContextManager[None], averages()):
+                    evaluation = self._evaluation(trainer, pl_module)
             except Exception as error:  # whatever it is: a failed evaluation must not cost the run
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 console.print(f"step {step}  evaluation failed: {reason}", highlight=False, markup=False)

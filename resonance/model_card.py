@@ -99,6 +99,12 @@ def _training_facts(training: Mapping[str, object]) -> dict[str, object]:
         "Row length": training.get("row_length") or "not packed",
         "Processes": f"{training.get('world_size')}, {training.get('devices')} {training.get('accelerator')} each",
     }
+    if training.get("objective"):
+        facts["Objective"] = training["objective"]
+    if training.get("averaged"):
+        facts["Averaged"] = (
+            f"these weights are an exponential moving average of the trained ones (decay {training['averaged']})"
+        )
     if training.get("from_checkpoint"):
         facts["Made again from"] = training["from_checkpoint"]
     if isinstance(hardware, dict):

@@ -91,7 +91,7 @@ def check_keys(config: DictConfig) -> None:
     A node with a `_target_` is checked against its target's parameters when it is instantiated.
     """
     known = compose("train")
-    _check_known(config, known, "", optional=("adapter", "callbacks", "data_cache", "logger", "loss"))
+    _check_known(config, known, "", optional=("adapter", "callbacks", "data_cache", "logger", "loss", "objective"))
     for section in ("batch", "loss", "save", "model", "template"):
         if section in config:
             _check_known(config[section], known[section], f"{section}.", optional=NEWER.get(section, ()))

@@ -54,13 +54,47 @@ class SampledSoftmax:
         return Candidates(ids.to(device), log_weights.to(device), self._indices.to(device))
 
 
+def labels_of_all_tokens(input_ids: Tensor, labels: Tensor, document_ids: Tensor) -> Tensor:
+    """Labels of every token that another one precedes in its document, questions included; (B, T) int64 each."""
+    following = torch.full_like(labels, IGNORE)
+    same = (document_ids[:, 1:] == document_ids[:, :-1]) & (document_ids[:, 1:] >= 0)
+    following[:, :-1] = torch.where(same, input_ids[:, 1:], IGNORE)
+    return torch.where(labels == IGNORE, following, labels)  # a document's last label has no input
+
+
+def position_weights(labels: Tensor, document_ids: Tensor, *, of: str) -> tuple[Tensor, int]:
+    """Weights of positions, with which each example, or each of its assistant's turns (`turn`), weighs the same.
+
+    `labels` and `document_ids` (B, T) int64. Returns (B, T) float32 weights, which sum to 1 over the supervised
+    positions of an example or turn, and the number of these.
+    """
+    supervised = labels != IGNORE
+    rows = torch.arange(len(labels), device=labels.device)[:, None].expand_as(labels)
+    groups = [rows[supervised], document_ids[supervised]]  # (n,) each
+    if of == "turn":
+        previous = F.pad(supervised[:, :-1], (1, 0)) & (document_ids == document_ids.roll(1, 1))
+        groups.append((supervised & ~previous).cumsum(1)[supervised])  # the number of the turn in its row
+    _, group, sizes = torch.unique(torch.stack(groups), dim=1, return_inverse=True, return_counts=True)
+    weights = torch.zeros(labels.shape, device=labels.device)
+    weights[supervised] = 1 / sizes[group]
+    return weights, len(sizes)
+
+
 def supervised_loss(
-    hidden: Tensor, head_weight: Tensor, labels: Tensor, candidates: Candidates | None = None, *, chunk: int = CHUNK
+    hidden: Tensor,
+    head_weight: Tensor,
+    labels: Tensor,
+    candidates: Candidates | None = None,
+    *,
+    weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    chunk: int = CHUNK,
 ) -> tuple[Tensor, int]:
     """Sum the cross-entropy over supervised positions.
 
     `hidden` (B, T, C), `head_weight` (V, C), `labels` (B, T) int64 with IGNORE at unsupervised positions. With
-    `candidates`, all labels among them, the softmax runs over these only.
+    `candidates`, all labels among them, the softmax runs over these only. `weights` (B, T) multiply each position's
+    loss. With `label_smoothing`, that share of the target's probability is spread evenly over all tokens.
     Returns the sum (a scalar, float32) and the number of supervised positions; divide for the mean.
     """
     supervised = labels != IGNORE  # (B, T)
@@ -69,7 +103,10 @@ def supervised_loss(
     if candidates is not None:
         head_weight = head_weight[candidates.token_ids]  # (K, C)
         targets, log_weights = candidates.indices[targets], candidates.log_weights
-    total = _ChunkedCrossEntropy.apply(hidden[supervised], head_weight, targets, log_weights, chunk)
+    scale = None if weights is None else weights[supervised]  # (n,)
+    total = _ChunkedCrossEntropy.apply(
+        hidden[supervised], head_weight, targets, log_weights, scale, label_smoothing, chunk
+    )
     assert isinstance(total, Tensor)
     return total, int(targets.numel())
 
@@ -79,7 +116,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  # torch types it as (*args, **kwargs)
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, log_weights: Tensor | None, chunk: int
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        log_weights: Tensor | None,
+        scale: Tensor | None,
+        smoothing: float,
+        chunk: int,
     ) -> Tensor:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
@@ -96,11 +140,21 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 if log_weights is not None:
                     logits = logits + log_weights
                 log_probs = F.log_softmax(logits, -1, dtype=torch.float32)
-                total -= log_probs.gather(1, target).sum()
+                target_log_probs = log_probs.gather(1, target)  # (n, 1)
+                if smoothing:
+                    mean = log_probs.mean(1, keepdim=True)
+                    target_log_probs = (1 - smoothing) * target_log_probs + smoothing * mean
+                if scale is not None:
+                    target_log_probs = target_log_probs * scale[start : start + chunk, None]
+                total -= target_log_probs.sum()
                 if not needs_grad:
                     continue
                 grad = log_probs.exp_()  # d loss / d logits = p - 1 at the target, p elsewhere
-                grad.scatter_add_(1, target, torch.full_like(target, -1, dtype=torch.float32))
+                grad.scatter_add_(1, target, torch.full_like(target, smoothing - 1, dtype=torch.float32))
+                if smoothing:
+                    grad -= smoothing / grad.shape[1]
+                if scale is not None:
+                    grad *= scale[start : start + chunk, None]
                 grad = grad.to(dtype)
                 hidden_grad[start : start + chunk] = grad @ matrix
                 if not head_needs_grad:  # frozen beneath an adapter
@@ -116,6 +170,6 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # as above
         ctx: Any, grad: Tensor
-    ) -> tuple[Tensor, Tensor | None, None, None, None]:
+    ) -> tuple[Tensor, Tensor | None, None, None, None, None, None]:
         hidden_grad, weight_grad = ctx.saved_tensors
-        return hidden_grad * grad, None if weight_grad is None else weight_grad * grad, None, None, None
+        return hidden_grad * grad, None if weight_grad is None else weight_grad * grad, None, None, None, None, None

@@ -7,6 +7,7 @@ from lightning import Trainer
 from resonance.hydra_config import ConfigError
 from resonance.metadata import Metadata
 from resonance.provenance import git_commit, hardware, library_versions, now
+from train.objectives import Objective, describe
 from train.run_config import RunSpec, format_value
 
 LIBRARIES = ("resonance", "torch", "lightning", "numpy", "safetensors", "tiktoken", "datasets", "hydra-core")
@@ -94,10 +95,14 @@ def _version_changes(recorded: object) -> list[str]:
     return [f"different library versions may change the loss curve: {', '.join(changed)}"] if changed else []
 
 
-def training_record(trainer: Trainer, *, command: str, row_length: int | None) -> dict[str, object]:
-    """The command, the values of `auto` settings, the hardware and the library versions of a run."""
+def training_record(
+    trainer: Trainer, *, command: str, row_length: int | None, objective: Objective
+) -> dict[str, object]:
+    """The command, the objective, the values of `auto` settings, the hardware and the library versions of a run."""
     return {
         "command": command,
+        "objective": describe(objective),
+        "averaged": objective.ema_decay,
         "started_at": now(),
         "precision": str(trainer.precision),
         "accelerator": type(trainer.accelerator).__name__.removesuffix("Accelerator").lower(),

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich import get_console, reconfigure
 
 from data.module import SFTDataModule
+from data.preference_module import PreferenceDataModule
 from resonance.chat_template import ChatTemplate
 from resonance.checkpoint import Checkpoint
 from resonance.hydra_config import make
@@ -29,6 +30,8 @@ from train.checkpointing import saved_step
 from train.folder_lock import disk_errors, locked_folder
 from train.losses import SampledSoftmax
 from train.model_init import InitialModel, init_model
+from train.objectives import DPO, KTO, SFT, Objective, balance, objective_of
+from train.preference_module import PreferenceModule
 from train.provenance import (
     nothing_to_do,
     recorded_settings,
@@ -105,7 +108,8 @@ def train(spec: RunSpec) -> float | None:
         adapter=make(config.adapter) if config.get("adapter") else None,
         induction_heads=config.model.get("induction_heads") or 0,  # older runs have no such key
     )
-    data = _data(config, template, initial.model.config)
+    objective = objective_of(config)
+    data = _data(config, template, initial.model.config, objective)
     data.setup()
     train_yaml = OmegaConf.to_yaml(config)
     metadata = with_history(_metadata(config, initial, data, train_yaml), spec)
@@ -128,24 +132,26 @@ def train(spec: RunSpec) -> float | None:
         writer,
         GracefulStop(writer.interrupt),
     ]
-    check_monitor(monitor, mode, callbacks)
+    module_type = SFTModule if isinstance(objective, SFT) else PreferenceModule
+    check_monitor(monitor, mode, callbacks, module_type.validation_modes)
     settings = recorded_settings(spec)
     trainer: Trainer = complete(config, "trainer", folder=folder, callbacks=callbacks, data=data, **settings)
     if spec.state is not None and (reason := nothing_to_do(spec, done, trainer.max_steps)) is not None:
         console.print(reason, highlight=False, markup=False)
         return _served_score(folder, monitor)
     row_length = _row_length(config, initial.model.config) if config.batch.packing else None
-    training = training_record(trainer, command=spec.command, row_length=row_length)
+    training = training_record(trainer, command=spec.command, row_length=row_length, objective=objective)
     writer.describe(training, resume_entry(spec) if spec.resumed else None)
     # Refuses invalid settings before anything is written.
     complete(config, "scheduler", complete(config, "optimizer", initial.model), 1)
-    module = SFTModule(
+    module = module_type(
         initial.model,
         make(config.optimizer),
         make(config.scheduler),
         config.seed,
         _softmax(config, data, initial.model),
         trained_length=metadata.trained_length,
+        objective=objective,
     )
     with locked_folder(spec):
         trainer.loggers = make_loggers(config, folder, str(config.run))
@@ -158,6 +164,8 @@ def train(spec: RunSpec) -> float | None:
         if config.get("adapter") and initial.base is None:
             console.print("an adapter over random weights learns little; name some to start from: model.weights=...")
         console.print(str(data.report), highlight=False, markup=False)
+        if isinstance(objective, KTO) and isinstance(data, PreferenceDataModule):
+            console.print(balance(objective, *data.votes), highlight=False, markup=False)
         for line in start_messages(spec, done):
             console.print(line, highlight=False, markup=False)
         with explain_stop(trainer, writer, data):
@@ -234,8 +242,17 @@ def _sizes(model: DictConfig) -> GPT2Config:
     )
 
 
-def _data(config: DictConfig, template: ChatTemplate, model: GPT2Config) -> SFTDataModule:
+def _data(config: DictConfig, template: ChatTemplate, model: GPT2Config, objective: Objective) -> SFTDataModule:
     batch, row_length = config.batch, _row_length(config, model)
+    if not isinstance(objective, SFT):
+        return PreferenceDataModule(
+            make(config.data),
+            template,
+            "pairs" if isinstance(objective, DPO) else "votes",
+            context_length=min(batch.max_length or row_length, row_length),
+            batch_size=batch.size,
+            seed=config.seed,
+        )
     return SFTDataModule(
         make(config.data),
         template,

@@ -16,6 +16,7 @@ from resonance.checkpoint import MODEL_FILE, STATE_FILE, TRAIN_FILE, Checkpoint,
 from resonance.hydra_config import ConfigError, compose, config_folders, override_values
 from resonance.metadata import LAST_FOLDER, Metadata
 from train.config_checks import check_keys, check_ranges
+from train.objectives import objective_of
 from train.trainer import check_nodes
 
 RUN_KEYS = ("resume", "from_checkpoint", "checkpoints_dir", "run", "overwrite")
@@ -31,6 +32,7 @@ FIXED = (
     "template",
     "adapter",
     "batch",
+    "objective",
     "trainer._target_",
     "trainer.accumulate_grad_batches",
     "trainer.precision",
@@ -165,6 +167,7 @@ def _check(config: DictConfig) -> None:
     check_keys(config)
     check_ranges(config)
     check_nodes(config)
+    objective_of(config)
 
 
 def _load_config(folder: Path) -> DictConfig:

@@ -1,8 +1,9 @@
 """The Lightning module of supervised fine-tuning: model, objective and gradient averaging."""
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any, ClassVar
 
 import torch
 from lightning import LightningModule
@@ -15,8 +16,11 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from resonance import lora
 from resonance.model import GPT2
 from train.checkpointing import check_same_adapter
-from train.losses import Candidates, SampledSoftmax, supervised_loss
+from train.ema import WeightAverage
+from train.losses import SampledSoftmax, labels_of_all_tokens, position_weights, supervised_loss
+from train.neftune import noisy_embeddings
 from train.non_finite import MicroBatch, check_step, check_validation, check_weights
+from train.objectives import SFT, Objective
 
 Batch = Mapping[str, Tensor]  # input_ids, labels, position_ids, document_ids: (B, T) int64 each
 
@@ -28,8 +32,12 @@ class SFTModule(LightningModule):
     sums, and the gradient is divided by the number of tokens before the step, so the split into micro-batches does not
     change the result. `softmax` samples the tokens of training's softmax (None: all); validation uses all. With an
     adapter, only the adapter trains and is saved in Lightning's state. `trained_length` is the longest conversation in
-    training, for callbacks that ask the model.
+    training, for callbacks that ask the model. The options of `objective` apply to training; validation measures the
+    mean loss over the answers' tokens, of the averaged weights if there are any.
     """
+
+    validation_modes: ClassVar[Mapping[str, str]] = {}  # further scores of validation: `max` where more is better
+    metric_names: ClassVar[Sequence[str]] = ()  # of `step_metrics`
 
     def __init__(
         self,
@@ -40,6 +48,7 @@ class SFTModule(LightningModule):
         softmax: SampledSoftmax | None = None,
         *,
         trained_length: int | None = None,
+        objective: Objective | None = None,
     ) -> None:
         super().__init__()
         self.model, self.trained_length = model, trained_length
@@ -48,6 +57,11 @@ class SFTModule(LightningModule):
         self._make_optimizer, self._make_schedule = make_optimizer, make_schedule
         self._settings: list[dict[str, Any]] = []  # of the optimiser's parameter groups, from the config
         self._seed, self._softmax = seed, softmax
+        self._objective = SFT() if objective is None else objective
+        decay = self._objective.ema_decay
+        self._average = None if decay is None else WeightAverage(model, decay)
+        self._validated_weights = ExitStack()  # holds the averages in the model during a validation
+        self.step_metrics: Mapping[str, float] = {}  # further metrics of the last finished step
         self.tokens_seen = 0  # on all ranks, without padding
         # Of the last finished step: mean loss over supervised tokens, gradient norm before clipping, learning rate.
         self.step_loss = self.step_grad_norm = self.step_lr = float("nan")
@@ -73,7 +87,7 @@ class SFTModule(LightningModule):
         torch.manual_seed((self._seed * 1_000_003 + done) * 1_009 + self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss, supervised = self._loss(batch, None if self._softmax is None else self._softmax.sample(self.device))
+        loss, supervised = self._training_loss(batch)
         self._micro_batches.append(MicroBatch(batch_idx, loss.detach().item(), batch["document_ids"]))
         self._supervised += supervised
         self._tokens += int((batch["document_ids"] >= 0).sum())
@@ -95,6 +109,15 @@ class SFTModule(LightningModule):
         self.tokens_seen += int(tokens)
         self._supervised = self._tokens = 0
 
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self._average is not None:
+            self._average.update()
+
+    def served_weights(self) -> AbstractContextManager[None]:
+        """A block in which the model has the weights that are validated and served: the averages if there are any."""
+        return nullcontext() if self._average is None else self._average.applied()
+
     def configure_gradient_clipping(
         self,
         optimizer: Optimizer,
@@ -111,12 +134,18 @@ class SFTModule(LightningModule):
             check_step(self.trainer, self.step_loss, self.step_grad_norm, self.step_lr, self._micro_batches)
         self._micro_batches = []
 
+    def on_validation_start(self) -> None:
+        self._validated_weights.enter_context(self.served_weights())
+
+    def on_validation_end(self) -> None:
+        self._validated_weights.close()
+
     def on_validation_epoch_start(self) -> None:
         self._val_loss_sum, self._val_supervised = 0.0, 0
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, float]:
         """Return the batch's sum of losses and number of supervised tokens, for callbacks."""
-        loss, supervised = self._loss(batch)
+        loss, supervised = self._validation_loss(batch)
         loss_sum = loss.item()
         self._val_loss_sum += loss_sum
         self._val_supervised += supervised
@@ -140,6 +169,8 @@ class SFTModule(LightningModule):
         check_weights(self.trainer, self.model)
         checkpoint["tokens_seen"] = self.tokens_seen
         checkpoint["adapter"] = self._adapter
+        if self._average is not None:
+            checkpoint["ema"] = self._average.state_dict()
         trainable = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         checkpoint["state_dict"] = {
             name: value for name, value in checkpoint["state_dict"].items() if name in trainable
@@ -148,6 +179,8 @@ class SFTModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_same_adapter(checkpoint.get("adapter"), self._adapter)
         self.tokens_seen = checkpoint["tokens_seen"]
+        if self._average is not None:
+            self._average.load_state_dict(checkpoint["ema"])
 
     @property
     def _grad_scaler(self) -> torch.amp.GradScaler | None:
@@ -155,14 +188,39 @@ class SFTModule(LightningModule):
         plugin = self.trainer.precision_plugin
         return plugin.scaler if isinstance(plugin, MixedPrecision) else None
 
-    def _loss(self, batch: Batch, candidates: Candidates | None = None) -> tuple[Tensor, int]:
-        hidden = self.model(
+    def _training_loss(self, batch: Batch) -> tuple[Tensor, int]:
+        """The sum of a micro-batch's losses, and the number of tokens, turns or examples that it adds up."""
+        objective = self._objective
+        assert isinstance(objective, SFT)
+        candidates = None if self._softmax is None else self._softmax.sample(self.device)
+        labels, weights, count = batch["labels"], None, None
+        if objective.loss_on == "all":
+            labels = labels_of_all_tokens(batch["input_ids"], labels, batch["document_ids"])
+        if objective.weight != "token":
+            weights, count = position_weights(labels, batch["document_ids"], of=objective.weight)
+        with noisy_embeddings(self.model, batch["document_ids"], objective.neftune_alpha):
+            hidden = self._hidden_states(batch)
+        loss, supervised = supervised_loss(
+            hidden,
+            self.model.head_weight,
+            labels,
+            candidates,
+            weights=weights,
+            label_smoothing=objective.label_smoothing,
+        )
+        return loss, supervised if count is None else count
+
+    def _validation_loss(self, batch: Batch) -> tuple[Tensor, int]:
+        """The sum of a batch's losses, and the number of tokens."""
+        return supervised_loss(self._hidden_states(batch), self.model.head_weight, batch["labels"])
+
+    def _hidden_states(self, batch: Batch) -> Tensor:
+        return self.model(
             batch["input_ids"],
             position_ids=batch["position_ids"],
             document_ids=batch["document_ids"],
             return_hidden_states=True,
         )  # (B, T, C)
-        return supervised_loss(hidden, self.model.head_weight, batch["labels"], candidates)
 
     def sum_over_ranks(self, *numbers: float) -> list[float]:
         """The sum of each number over all ranks."""

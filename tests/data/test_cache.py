@@ -339,3 +339,14 @@ def test_what_nobody_uses_any_more_is_removed_and_nothing_else(file, folder):
     left = entries(folder)
     assert old not in left and f"{old}.partial" not in left
     assert used in left and "somebody-elses" in left and len(left) == 4
+
+
+def test_votes_and_rejected_answers_come_back_from_the_cache(tmp_path, folder):
+    rows = [{"prompt": f"Why {i}?", "completion": f"Because {i}.", "label": i % 3 > 0} for i in range(60)]
+    path = tmp_path / "votes.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = FileSource(str(path))
+    kept, held = get(source, folder), get(source, None)
+    assert_equal(kept, held)
+    assert kept.train.report == held.train.report
+    assert kept.train.report.skipped["answer with a vote against it"] > 0

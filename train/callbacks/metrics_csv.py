@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback
 
 from resonance.atomic_files import write_text_atomically
 from train.callbacks.samples import data_of
-from train.callbacks.scores import callbacks_of, declared_scores, scores_at_this_step
+from train.callbacks.scores import VALIDATION_LOSS, callbacks_of, declared_scores, scores_at_this_step
 from train.callbacks.throughput import Throughput, logged_every
 from train.sft_module import Batch, SFTModule
 
@@ -21,8 +21,8 @@ class MetricsCSV(Callback):
 
     `epoch` is that of the step's last micro-batch, from 0; `train/loss` is the step's mean over supervised tokens;
     `grad_norm` is before clipping; `tokens_per_s` counts tokens without padding since the previous row; `seconds`
-    counts from the start of this process's training; the scores of callbacks follow. A resumed run replaces the rows
-    after its checkpoint's step.
+    counts from the start of this process's training; the objective's further metrics and the scores of callbacks
+    follow. A resumed run replaces the rows after its checkpoint's step.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,7 +42,8 @@ class MetricsCSV(Callback):
             kept = [row for row in read_metrics(self._path) if int(row["step"]) <= trainer.global_step]
             earlier = [name for row in kept[:1] for name in row]
             declared = declared_scores(callbacks_of(trainer))
-            self._columns = tuple(dict.fromkeys((*COLUMNS, *earlier, *declared)))
+            further = (*pl_module.metric_names, *pl_module.validation_modes)
+            self._columns = tuple(dict.fromkeys((*COLUMNS, *earlier, *further, *declared)))
             rows = ([row.get(name, "") for name in self._columns] for row in kept)
             lines = [",".join(self._columns), *(",".join(row) for row in rows)]
             write_text_atomically(self._path, "\n".join(lines) + "\n")
@@ -56,7 +57,10 @@ class MetricsCSV(Callback):
             self._row(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._row(trainer, pl_module)["val/loss"] = float(trainer.callback_metrics["val/loss"])
+        assert isinstance(pl_module, SFTModule)
+        measured = [name for name in pl_module.validation_modes if name in trainer.callback_metrics]
+        scores = {name: float(trainer.callback_metrics[name]) for name in (VALIDATION_LOSS, *measured)}
+        self._row(trainer, pl_module).update(scores)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         self._flush(trainer, pl_module)  # the last step's validation and evaluation, if any, are over
@@ -78,6 +82,7 @@ class MetricsCSV(Callback):
                 "tokens_per_s": self._throughput.lap(pl_module.tokens_seen),
                 "tokens_seen": pl_module.tokens_seen,
                 "seconds": self._throughput.seconds,
+                **pl_module.step_metrics,
             }
         return self._pending
 

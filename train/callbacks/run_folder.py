@@ -161,7 +161,7 @@ class RunFolder(Callback):
             weights="last",
             training=self._training(ended),
         )
-        with replace_folder(self._folder / LAST_FOLDER) as new:
+        with pl_module.served_weights(), replace_folder(self._folder / LAST_FOLDER) as new:
             Checkpoint.save(
                 new,
                 pl_module.model,
@@ -201,4 +201,5 @@ class RunFolder(Callback):
                 last=self._last,
                 training=self._training("unfinished"),
             )
-            Checkpoint.save(self._folder, pl_module.model, self._tokenizer, metadata)
+            with pl_module.served_weights():
+                Checkpoint.save(self._folder, pl_module.model, self._tokenizer, metadata)

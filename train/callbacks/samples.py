@@ -45,7 +45,9 @@ class Samples(Callback):
     def _show(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero or not self._examples:
             return
-        answers = self._answers(pl_module, data_of(trainer).template)
+        assert isinstance(pl_module, SFTModule)
+        with pl_module.served_weights():
+            answers = self._answers(pl_module, data_of(trainer).template)
         console = get_console()
         step = trainer.global_step
         rows = [
@@ -62,8 +64,7 @@ class Samples(Callback):
                 table = [[str(value) for value in row.values()] for row in rows]
                 logger.log_text("samples", columns=list(rows[0]), data=table, step=step)
 
-    def _answers(self, pl_module: LightningModule, template: ChatTemplate) -> list[str]:
-        assert isinstance(pl_module, SFTModule)
+    def _answers(self, pl_module: SFTModule, template: ChatTemplate) -> list[str]:
         model = pl_module.model
         budget = model.config.context_length - self._max_new_tokens
         prompts = [template.fit(example.prompt, budget=budget).prompt_ids for example in self._examples]

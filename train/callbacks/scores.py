@@ -53,9 +53,14 @@ def scores_at_this_step(trainer: Trainer) -> dict[str, float]:
     return {name: value for scores in current for name, value in scores.items()}
 
 
-def check_monitor(monitor: str, mode: str, callbacks: Sequence[Callback]) -> None:
-    """Raise ConfigError for a `save.monitor` that nothing measures, and for a `save.mode` that would keep the worst."""
-    known = {VALIDATION_LOSS: "min", **declared_scores(callbacks)}
+def check_monitor(
+    monitor: str, mode: str, callbacks: Sequence[Callback], validation_modes: Mapping[str, str] | None = None
+) -> None:
+    """Raise ConfigError for a `save.monitor` that nothing measures, and for a `save.mode` that would keep the worst.
+
+    `validation_modes` are the scores that validation measures beside its loss, each with its mode.
+    """
+    known = {VALIDATION_LOSS: "min", **(validation_modes or {}), **declared_scores(callbacks)}
     if monitor in known and known[monitor] != mode:
         better = "higher" if known[monitor] == "max" else "lower"
         raise ConfigError(f"{monitor} is better when it is {better}; set save.mode={known[monitor]}, not {mode}.")
