@@ -73,13 +73,18 @@ def prepare(source: Source, template: ChatTemplate, context_length: int, cache: 
     refuses leakage and validation or test ask what training examples ask.
     """
     prepared = _prepare(source, template, context_length, cache)
-    if prepared.held_out and source.leakage == "refuse":
+    check_leakage(source, prepared.held_out)
+    return prepared
+
+
+def check_leakage(source: Source, held_out: int) -> None:
+    """Raise DataError when `held_out` training examples are asked by validation or test, and the source refuses it."""
+    if held_out and source.leakage == "refuse":
         raise DataError(
-            f"{prepared.held_out:,} training examples of {source.name} are asked by validation or test as well, and "
+            f"{held_out:,} training examples of {source.name} are asked by validation or test as well, and "
             "data.leakage is refuse; take them out of the data (`resonance data` names them), or leave them out of "
             "training: data.leakage=remove."
         )
-    return prepared
 
 
 def _prepare(source: Source, template: ChatTemplate, context_length: int, cache: Path | None) -> PreparedData:

@@ -44,7 +44,7 @@ class Digests:
 
     def add(self, example: Example) -> None:
         """Add the next example."""
-        self._wholes += digest(example.messages)
+        self._wholes += digest_whole(example)
         self._prompts += digest(example.prompt)
 
     def find_duplicates(self, parts: SplitIndices) -> Duplicates:
@@ -98,6 +98,14 @@ def digest(messages: Sequence[Message], *, normalised: bool = True) -> bytes:
     parts = (part for message in messages for part in (message.role, message.content, message.context or ""))
     text = "\0".join(" ".join(part.split()).casefold() if normalised else part for part in parts)
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def digest_whole(example: Example, *, normalised: bool = True) -> bytes:
+    """Hash an example as `digest` does, with its rejected answer and its vote: two judgements are no repetition."""
+    judgement = [] if example.rejected is None else [Message("assistant", example.rejected)]
+    if example.desirable is not None:
+        judgement.append(Message("system", str(example.desirable)))
+    return digest((*example.messages, *judgement), normalised=normalised)
 
 
 def _position(train: Sequence[Example], i: int) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data import DataError
+from data.cache import check_leakage
 from data.duplicates import Duplicates, describe, find_duplicates
 from data.example import Splits
 from data.loader import Batch, FixedLoader, TrainLoader
@@ -57,13 +58,14 @@ class PreferenceDataModule(SFTDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Read and tokenise the data once. Training skips examples whose prompt is in validation or test.
 
-        Raises DataError when no example is a pair or a vote.
+        Raises DataError when no example is a pair or a vote, and when the source refuses leakage and there is some.
         """
         if self._units is not None:
             return
         splits = self.splits
         self._found = find_duplicates(splits)
         held_out = self._found.held_out
+        check_leakage(self.source, len(held_out))
         train, validation = (
             tokenize_preferences(part, self.kind, self.template, self.context_length, seed=self.seed, held_out=excluded)
             for part, excluded in ((splits.train, held_out), (splits.validation, frozenset[int]()))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data import DataError
-from data.duplicates import DIGEST, digest
+from data.duplicates import DIGEST, digest_whole
 from data.example import Example, SplitIndices
 
 # Which texts are equal: identical ones, or also those that differ in case and white space only.
@@ -46,7 +46,7 @@ class Repetitions:
 
     def add(self, example: Example) -> None:
         """Add the next example."""
-        self._digests += digest(example.messages, normalised=self._normalised)
+        self._digests += digest_whole(example, normalised=self._normalised)
         self._rows.append(example.row or len(self._rows) + 1)
 
     def remove(self, parts: SplitIndices) -> SplitIndices:

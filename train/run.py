@@ -191,6 +191,8 @@ def _served_score(folder: Path, monitor: str) -> float | None:
 
 
 def _source_losses(data: SFTDataModule) -> list[SourceLosses]:
+    if isinstance(data, PreferenceDataModule):  # its validation batches are of several sources
+        return []
     sources = data.splits.validation_sources
     return [SourceLosses([name if count else None for name, count in sources.items()])] if sources else []
 

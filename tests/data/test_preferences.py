@@ -132,6 +132,32 @@ def test_a_long_prompt_loses_its_oldest_turns_for_both_answers() -> None:
     assert fit_answers(prompt[2:], ["Yes.", "No."], TEMPLATE, 5) is None
 
 
+def test_pairs_that_differ_in_the_rejected_answer_or_the_vote_alone_are_no_repetitions(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"prompt": "Q?", "chosen": "Yes.", "rejected": text} for text in ("No.", "Never.", "No.")
+    ]
+    votes: list[dict[str, object]] = [
+        {"prompt": "Q?", "completion": "Yes.", "label": label} for label in (True, False, True)
+    ]
+    path = tmp_path / "judged.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in [*rows, *votes]))
+    source = FileSource(str(path), train=1, validation=0, test=0, shuffle=False, deduplicate="exact")
+    assert [(example.rejected, example.desirable) for example in source.splits().train] == [
+        ("No.", None),
+        ("Never.", None),
+        (None, True),
+        (None, False),
+    ]
+
+
+def test_leakage_is_refused_where_the_data_s_keys_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text((json.dumps({"prompt": "Q?", "chosen": "Yes.", "rejected": "No."}) + "\n") * 2)
+    source = FileSource(str(path), train=0.5, validation=0.5, test=0, leakage="refuse")
+    with pytest.raises(DataError, match=r"1 training examples of .* and data.leakage is refuse"):
+        PreferenceDataModule(source, TEMPLATE, "pairs", context_length=64, batch_size=2).setup()
+
+
 def test_equal_answers_and_questions_without_text_are_skipped_and_counted() -> None:
     rows = [
         {"prompt": "Why?", "chosen": "Yes.", "rejected": "Yes."},

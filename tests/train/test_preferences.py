@@ -145,6 +145,21 @@ def test_the_best_weights_can_be_those_of_the_highest_accuracy(tmp_path: Path, p
     assert monitor is not None and monitor.name == "val/reward_accuracy"
 
 
+def test_a_loss_of_each_source_is_neither_a_column_nor_a_monitor(tmp_path: Path, pairs: Path) -> None:
+    other = [
+        "objective=dpo",
+        f"data.sources.instructions.path={pairs}",
+        "data.sources.basics=null",
+        "~data.weights.basics",
+    ]
+    tiny = [key for key in TINY if not key.startswith("data")]
+    line = [f"checkpoints_dir={tmp_path}", "run=run", *tiny, "data=mixture", *other, "trainer.max_steps=1"]
+    with pytest.raises(ResonanceError, match="which nothing in this run measures"):
+        main([*line, "save.monitor=val/loss/instructions"])
+    main(line)
+    assert "val/loss/instructions" not in rows(tmp_path / "run")[0]
+
+
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
