@@ -178,6 +178,7 @@ def check_against_being_alone(alone: Engine, asked: Asked) -> None:
                 assert piece.top_logprobs == known.top_logprobs[: asked.params.logprobs]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_texts_are_those_of_whole_forward_passes_whatever_happens_around_them(

@@ -213,6 +213,7 @@ class People(RuleBasedStateMachine):
             assert self.server.until(lambda key=key: self.call("DELETE", key[0], f"/{key[1]}").status_code == 200)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_people_find_what_they_did_whatever_they_do(launch):
     server = launch("checkpoint=tiny", "max_batch_size=4", "max_queue=4", RESONANCE_API_KEYS=",".join(OWNERS))

@@ -40,6 +40,7 @@ SCORES = {
     "eval/instruct.exact_match",
     "eval/instruct.token_f1",
     "eval/instruct.rouge_l",
+    "eval/instruct.chrf",
     "eval/perplexity.perplexity",
     "eval/perplexity.bits_per_byte",
 }

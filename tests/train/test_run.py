@@ -212,6 +212,7 @@ def test_fine_tuning_starts_from_a_folder_of_weights(whole: Path, tmp_path: Path
     assert known.base_sha256 is not None and last
 
 
+@pytest.mark.slow
 def test_the_losses_do_not_depend_on_where_tokenised_data_is_kept(whole: Path, tmp_path: Path) -> None:
     for run, cache in (("kept", tmp_path / "cache"), ("mapped", tmp_path / "cache"), ("held", "false")):
         done = train(whole, f"run={run}", *SMALL, "trainer.max_steps=6", f"data_cache={cache}")
