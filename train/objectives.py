@@ -96,6 +96,9 @@ def objective_of(config: DictConfig) -> Objective:
                 f"objective={objective.name} has one answer in each row; leave out batch.packing=true, or set it to "
                 "false."
             )
+        cache = config.get("data_cache", "auto")
+        if cache not in ("auto", True, False):
+            raise ConfigError(f"objective={objective.name} keeps its data in memory; leave out data_cache={cache}.")
     strategy = str(OmegaConf.select(config, "trainer.strategy"))
     if objective.ema_decay is not None and ("fsdp" in strategy or "deepspeed" in strategy):
         raise ConfigError(

@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> None:
     """Measure and print a Markdown table. Raises EvalError for an unknown setting, or without the harness."""
     settings = _settings(arguments)
     version = harness_version()
-    from lm_eval.models.huggingface import HFLM  # pyright: ignore[reportMissingImports]
+    from lm_eval.models.huggingface import HFLM  # pyright: ignore[reportMissingImports]  # extra lm-eval
 
     from eval.harness.lm import EngineLM
 
@@ -114,7 +114,7 @@ def _row(rounds: Sequence[Workload], models: Mapping[str, Any]) -> str:
 
 
 def _instances(workload: Workload) -> list[Any]:
-    from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]
+    from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]  # extra lm-eval
 
     kind: Any = workload.ask
     return [Instance(kind, {}, arguments, 0) for arguments in workload.requests]

@@ -74,7 +74,7 @@ def load(definition: Definition, data: Path | None, *, few_shot: bool) -> Any:
     with TemporaryDirectory(prefix="resonance-harness-") as folder, quiet():
         file = Path(folder) / f"{definition.name}.yaml"
         file.write_text(yaml.safe_dump({"include": str(definition.path), **overrides}), encoding="utf-8")
-        from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
+        from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]  # extra lm-eval
 
         try:
             loaded = TaskManager(include_defaults=False).load([str(file)])
@@ -208,7 +208,7 @@ def _tasks_in(folder: Path) -> dict[str, Path]:
     """A user's tasks by name. Raises EvalError when the folder does not exist or holds none."""
     if not folder.is_dir():
         raise EvalError(f"harness_include_path={folder} is no folder.")
-    from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
+    from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]  # extra lm-eval
 
     with quiet():
         index = TaskManager(include_path=str(folder), include_defaults=False).task_index
@@ -223,7 +223,7 @@ def _members(name: str, include_path: Path | None, known: Sequence[str]) -> dict
     listed = re.compile(rf"^(?:group:|tag:|\s*-)\s*[\"']?{re.escape(name)}[\"']?\s*(?:#.*)?$", re.MULTILINE)
     if not any(listed.search(text) for _, text in _harness_files()):
         raise _unknown(name, known)
-    from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
+    from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]  # extra lm-eval
 
     with quiet():
         index = TaskManager(include_path=None if include_path is None else str(include_path)).task_index

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Protocol
 
-from lm_eval.api.model import TemplateLM  # pyright: ignore[reportMissingImports]
-from lm_eval.models.utils import normalize_gen_kwargs  # pyright: ignore[reportMissingImports]
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # pyright: ignore[reportMissingImports]
+from lm_eval.api.model import TemplateLM  # pyright: ignore[reportMissingImports]  # extra lm-eval
+from lm_eval.models.utils import normalize_gen_kwargs  # pyright: ignore[reportMissingImports]  # extra lm-eval
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # pyright: ignore[reportMissingImports]  # extra lm-eval
 from tqdm import tqdm
 
 from eval import EvalError

@@ -164,6 +164,7 @@ def test_a_loss_of_each_source_is_neither_a_column_nor_a_monitor(tmp_path: Path,
     ("overrides", "sentence"),
     [
         (["objective=dpo", "batch.packing=true"], "objective=dpo has one answer in each row; leave out batch.packing"),
+        (["objective=dpo", "data_cache=kept"], "objective=dpo keeps its data in memory; leave out data_cache=kept"),
         (["objective=kto", "loss.sampled_tokens=10"], "objective=kto compares exact log-probabilities; leave out loss"),
         (["objective=dpo", "objective.beta=0"], "objective.beta must be more than 0, not 0"),
         (["objective=dpo", "objective.label_smoothing=0.5"], "must be 0 or more and less than 0.5, not 0.5"),
