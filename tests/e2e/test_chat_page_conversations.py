@@ -92,12 +92,13 @@ def test_older_conversations_come_as_one_scrolls_to_them(open_page: Open, tmp_pa
     talks = [{"messages": [{"role": "user", "content": f"Scroll {n}"}]} for n in range(100)]
     file.write_text("".join(json.dumps(talk) + "\n" for talk in talks))
     bring_in(page, file)
-    page.get_by_role("searchbox", name="Search conversations").fill("Scroll")
+    with page.expect_response(lambda response: "q=Scroll" in response.url):  # what it finds replaces the list
+        page.get_by_role("searchbox", name="Search conversations").fill("Scroll")
     for _ in range(2):
+        page.wait_for_timeout(500)
         conversations(page).last.scroll_into_view_if_needed()
         page.get_by_role("navigation", name="Conversations").hover()
         page.mouse.wheel(0, 10_000)
-        page.wait_for_timeout(500)
     expect(conversations(page)).to_have_count(100)
     expect(page.get_by_role("button", name="Show older")).to_have_count(0)
 
