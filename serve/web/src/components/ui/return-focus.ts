@@ -9,7 +9,8 @@ interface FocusEvents {
 /**
  * For panels that no button of theirs opens: Radix would then leave the focus nowhere.
  *
- * It goes back to where it was before, or into the message field when that is gone.
+ * It goes back to where it was before, or into the message field when that is gone. Radix asks a moment after the
+ * panel has closed: who has moved the focus since then keeps it.
  */
 export function useReturnFocus({ onOpenAutoFocus, onCloseAutoFocus }: FocusEvents): FocusEvents {
   const before = useRef<Element>(null);
@@ -22,6 +23,7 @@ export function useReturnFocus({ onOpenAutoFocus, onCloseAutoFocus }: FocusEvent
       onCloseAutoFocus?.(event);
       if (event.defaultPrevented) return;
       event.preventDefault();
+      if (document.activeElement && document.activeElement !== document.body) return;
       const place = before.current;
       if (place instanceof HTMLElement && place.isConnected && place !== document.body) {
         place.focus();
