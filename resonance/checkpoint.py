@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from resonance import lora, paths, weights
+from resonance.aliases import Alias, read_aliases
 from resonance.atomic_files import link_or_copy, write_atomically, write_text_atomically
 from resonance.chat_template import ChatTemplate, Window
 from resonance.errors import ResonanceError
@@ -85,11 +86,14 @@ class Checkpoint:
 
     @classmethod
     def find(cls, what: str | Path, root: Path | None = None) -> "Checkpoint":
-        """Find a checkpoint: `latest`, `best`, a run's name, `RUN/last`, a folder or file, or a base model's name.
+        """Find a checkpoint: `latest`, `best`, an alias, a run's name, `RUN/last`, a folder or file, or a base model.
 
-        Raises CheckpointError, which lists the checkpoints, when there is none of that name.
+        Raises CheckpointError, which lists the checkpoints, when there is none of that name, or when an alias's run has
+        other weights than those that were promoted.
         """
         root = root or paths.CHECKPOINTS
+        if (alias := read_aliases(root).get(str(what))) is not None:
+            return cls._promoted(alias, root)
         if what in ("latest", "best"):
             runs = cls.list(root)
             if not runs:
@@ -101,7 +105,7 @@ class Checkpoint:
             return cls.open(what)
         if str(what) in PRESETS:
             return cls.open(weights.resolve(what))
-        runs = ", ".join(run.name for run in cls.list(root)) or "no runs yet"
+        runs = ", ".join([*read_aliases(root), *(run.name for run in cls.list(root))]) or "no runs yet"
         bases = ", ".join(weights.downloaded_models())
         raise CheckpointError(
             f"There is no checkpoint {str(what)!r}; there are: {runs}; downloaded base models: {bases or 'none'}."
@@ -114,13 +118,37 @@ class Checkpoint:
         Downloaded base models are found by name. Raises CheckpointError when there is none.
         """
         root = root or paths.CHECKPOINTS
-        if name not in ("latest", "best", *PRESETS):
+        if name not in ("latest", "best", *PRESETS, *read_aliases(root)):
             inside = "/" not in name and (root / name).is_dir() and (root / name).resolve().parent == root.resolve()
             if not inside or name in (".", ".."):
                 runs = ", ".join(run.name for run in cls.list(root)) or "no runs yet"
                 raise CheckpointError(f"There is no checkpoint {name!r}; there are: {runs}.")
             return cls.open(root / name)
         return cls.find(name if name not in PRESETS else weights.resolve(name), root)
+
+    @classmethod
+    def _promoted(cls, alias: Alias, root: Path) -> "Checkpoint":
+        run = alias.current.run
+        if not (root / run / METADATA_FILE).is_file():
+            raise CheckpointError(
+                f"{alias.name} is the run {run!r}, which is no longer in {root}; `resonance promote --back` or promote "
+                "another one."
+            )
+        checkpoint = cls.open(root / run)
+        if checkpoint.crc32 != alias.current.crc32:
+            raise CheckpointError(
+                f"{alias.name} is the run {run!r}, whose weights have changed since it was promoted; "
+                f"`resonance promote {run}` promotes them, `resonance promote --back` goes back."
+            )
+        return checkpoint
+
+    @property
+    def crc32(self) -> str | None:
+        """The checksum that the weights' file carries; None where it has none or is damaged."""
+        try:
+            return stamped_checksum(self.folder / MODEL_FILE)
+        except (SafetensorError, OSError):
+            return None
 
     @classmethod
     def list(cls, root: Path | None = None) -> "list[Checkpoint]":

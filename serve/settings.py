@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from resonance.aliases import read_aliases
 from resonance.checkpoint import Checkpoint
 from resonance.hydra_config import ConfigError, compose
 from resonance.paths import CHECKPOINTS
@@ -287,12 +288,17 @@ def _expected(field: FieldInfo) -> str:
 
 
 def _checkpoints(checkpoint: object, root: Path) -> dict[str, str]:
-    """The checkpoints' folders by served name. An unknown checkpoint is an error before any process starts."""
+    """The checkpoints' folders by served name; the server follows an alias, which is a name of its own.
+
+    An unknown checkpoint is an error before any process starts.
+    """
     names: list[Any] = list(checkpoint) if isinstance(checkpoint, list) else [checkpoint]
     if not names:
         raise ConfigError("checkpoint names nothing to serve; write checkpoint=latest or checkpoint=[a,b].")
     found = [Checkpoint.find(str(name), root) for name in names]
-    folders = {checkpoint.name: str(checkpoint.folder.resolve()) for checkpoint in found}
+    aliases = read_aliases(root)
+    served = [str(name) if str(name) in aliases else one.name for name, one in zip(names, found, strict=True)]
+    folders = {name: str(checkpoint.folder.resolve()) for name, checkpoint in zip(served, found, strict=True)}
     if len(folders) < len(found):
         raise ConfigError(f"checkpoint={names} names two checkpoints that are called the same; give each its own name.")
     return folders

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from resonance import paths
+from resonance.aliases import read_aliases
 from resonance.checkpoint import MODEL_FILE, STATE_FILE, TRAIN_FILE, Checkpoint, run_folders
 from resonance.hydra_config import ConfigError, compose, config_folders, override_values
 from resonance.metadata import LAST_FOLDER, Metadata
@@ -104,6 +105,8 @@ def check_unused(folder: Path, *, overwrite: bool) -> None:
     """Raise ConfigError when a new run in `folder` would overwrite files without `overwrite`."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; choose another run=NAME.")
+    if folder.name in read_aliases(folder.parent):
+        raise ConfigError(f"{folder.name!r} is an alias, see `resonance promote --list`; choose another run=NAME.")
     files = [path for path in folder.glob("*") if not path.name.startswith(".")] if folder.is_dir() else []
     if not files:
         return

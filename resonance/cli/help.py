@@ -2,8 +2,8 @@
 
 A command's file is `configs/<command>.yaml` in the package of its entry point, or else among Resonance's own configs.
 The comment at its head is the command's documentation, and the first line of it the summary. A line
-`Usage: resonance <command> ACTION NAME [key=value ...]` at its very top makes `action` and `name` positional: bare
-words on the command line are their values.
+`Usage: resonance <command> ACTION NAME [--flag] [key=value ...]` at its very top makes `action` and `name` positional:
+bare words on the command line are their values, and `--flag` sets `flag=true`.
 """
 
 import re
@@ -54,6 +54,11 @@ def command_help(command: EntryPoint) -> str:
 def positional_keys(command: EntryPoint) -> Sequence[str]:
     """The keys that bare words on the command line are values of, in order."""
     return [word.lower() for word in re.findall(r" ([A-Z_]+)\b", _head(command)[0])]
+
+
+def flag_keys(command: EntryPoint) -> Sequence[str]:
+    """The keys that a flag on the command line sets to true."""
+    return re.findall(r"\[--([a-z_]+)\]", _head(command)[0])
 
 
 def config_file(command: EntryPoint) -> Path | None:

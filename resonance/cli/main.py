@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from types import FrameType
 
-from resonance.cli.help import command_help, config_file, overview, positional_keys
+from resonance.cli.help import command_help, config_file, flag_keys, overview, positional_keys
 from resonance.cli.hydra_flags import take_flags
 from resonance.errors import ResonanceError
 from resonance.paths import PROJECT_ROOT
@@ -84,7 +84,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(command_help(commands[name]))
         return 0
     flags, settings = take_flags(settings)
-    overrides = _overrides(settings, positional_keys(commands[name]))
+    overrides = _overrides(settings, positional_keys(commands[name]), flag_keys(commands[name]))
     config = config_file(commands[name])
     if flags.first or flags.last:
         from resonance.hydra_config import use_config_folders
@@ -132,11 +132,14 @@ def _load(command: metadata.EntryPoint) -> Callable[[list[str]], None]:
             raise KeyboardInterrupt
 
 
-def _overrides(settings: list[str], positional: Sequence[str]) -> list[str]:
-    """Hydra overrides: `key=value` as it is, and a bare word as the value of the next positional key."""
+def _overrides(settings: list[str], positional: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """Hydra overrides: `key=value` as it is, a bare word as the value of the next positional key, a flag as true."""
     overrides: list[str] = []
     keys = iter(positional)
     for setting in settings:
+        if setting.removeprefix("--") in flags and setting.startswith("--"):
+            overrides.append(f"{setting.removeprefix('--')}=true")
+            continue
         if setting.startswith("-"):
             raise ResonanceError(
                 f"There is no option {setting!r}; settings are written key=value, and --help lists the keys."

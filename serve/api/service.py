@@ -79,6 +79,7 @@ class Service:
             asyncio.create_task(end_revoked(self.client, self.keys)),
             asyncio.create_task(move_to_named_owners(self.store, self.keys)),
             asyncio.create_task(self.locks.renew()),
+            asyncio.create_task(self.models.follow_aliases()),
         ]
         if self.settings.store.retention_days is not None:
             tasks.append(asyncio.create_task(delete_old_conversations(self.store, self.settings.store.retention_days)))

@@ -295,7 +295,7 @@ class Generation:
             role="assistant",
             content=choice.answer_text(),
             id=self.id,
-            model=self.model.name,
+            model=self.model.checkpoint,  # an alias names another run later
             finish_reason=reason or choice.finish_reason,
             sources=None if sources is None else sources.model_dump(mode="json"),
             usage=self.usage().model_dump(),

@@ -1,14 +1,16 @@
-"""The registry of served checkpoints: load, reload and unload them while the server runs.
+"""The registry of served checkpoints: load, reload and unload them while the server runs, and follow their aliases.
 
 The HTTP process knows a checkpoint's tokenizer and template, the workers hold its weights. The registry serves it once
 both are ready.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from resonance.aliases import Alias, read_aliases
 from resonance.checkpoint import Checkpoint
 from resonance.errors import ResonanceError
 from serve.api.errors import ApiError
@@ -18,7 +20,9 @@ from serve.settings import Settings
 from serve.workers.client import WorkerClient
 from serve.workers.shared_state import CheckpointList
 
+log = logging.getLogger("resonance.serve")
 LOAD_SECONDS = 600.0  # that workers have to load a checkpoint
+FOLLOW_SECONDS = 1.0  # between two looks at the aliases
 POLL_SECONDS = 0.05  # between two checks of the workers' progress
 
 
@@ -39,6 +43,7 @@ class ModelRegistry:
         self._loads = 0
         self._changing = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
+        self._moves = {alias.name: alias.current for alias in self._aliases() if alias.name in self._models}
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())
@@ -48,8 +53,11 @@ class ModelRegistry:
         return next(iter(self))
 
     def get(self, name: str) -> ServedModel:
-        """Return the model with this name. Raises ApiError 404."""
+        """Return the model with this name, or of this checkpoint, which an alias names. Raises ApiError 404."""
         if name not in self._models:
+            promoted = next((model for model in self if model.checkpoint == name), None)
+            if promoted is not None:
+                return promoted
             raise ApiError(
                 404,
                 f"There is no model {name[:80]!r} here; there are: {', '.join(self._models)}.",
@@ -72,8 +80,8 @@ class ModelRegistry:
         """Load a served checkpoint's files again. Unfinished requests keep the old weights. Raises ApiError."""
         async with self._changing:
             old = self.get(name)
-            model = await self._open(await self._find(Checkpoint.open, old.folder), name)
-            self._models[name] = model
+            model = await self._open(await self._find(Checkpoint.open, old.folder), old.name)
+            self._models[old.name] = model
         self._retire(old)
         return model
 
@@ -83,8 +91,42 @@ class ModelRegistry:
             model = self.get(name)
             if len(self._models) == 1:
                 raise ApiError(409, "The last model stays; load another one first.", code="last_model")
-            del self._models[name]
+            del self._models[model.name]
         self._retire(model)
+
+    async def follow_aliases(self) -> None:
+        """Serve what an alias names since it was moved: new requests go to it. Runs until it is cancelled.
+
+        What cannot be loaded is logged once, and the alias's former checkpoint stays.
+        """
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            try:
+                aliases = await asyncio.to_thread(self._aliases)
+            except ResonanceError as error:
+                log.warning("the aliases cannot be followed: %s", error)
+                continue
+            for alias in aliases:
+                if alias.name not in self._moves or self._moves[alias.name] == alias.current:
+                    continue
+                self._moves[alias.name] = alias.current
+                try:
+                    await self._follow(alias)
+                except ApiError as error:
+                    log.error("%s is %s now, which cannot be served: %s", alias.name, alias.current.run, error)
+
+    async def _follow(self, alias: Alias) -> None:
+        async with self._changing:
+            if alias.name not in self._models:  # it was unloaded
+                return
+            old = self._models[alias.name]
+            model = await self._open(await self._find(Checkpoint.find, alias.name, self._settings.root), alias.name)
+            self._models[alias.name] = model
+        log.info("%s is %s now, and was %s", alias.name, model.checkpoint, old.checkpoint)
+        self._retire(old)
+
+    def _aliases(self) -> list[Alias]:
+        return list(read_aliases(self._settings.root).values())
 
     async def _find(self, find: Callable[..., Checkpoint], *where: str | Path) -> Checkpoint:
         try:

@@ -26,6 +26,7 @@ class ServedModel:
     """
 
     name: str
+    checkpoint: str  # the run's or base model's name; another than `name` where that is an alias
     key: str  # in the workers' checkpoint list; a reload gets a new key
     folder: str
     config: GPT2Config
@@ -49,6 +50,7 @@ class ServedModel:
             raise ResonanceError(f"context_length must be at most {longest} for {name}, not {context_length}.")
         return cls(
             name=name,
+            checkpoint=checkpoint.name,
             key=name,
             folder=folder,
             config=checkpoint.config,
@@ -74,6 +76,7 @@ class ServedModel:
             id=self.name,
             created=int(created.timestamp()),
             resonance=ModelCard(
+                checkpoint=self.checkpoint,
                 template=self.metadata.template,
                 parameters=self.parameters,
                 context_length=self.context_length,

@@ -187,6 +187,7 @@ class RunPlace(BaseModel):
 class ModelCard(BaseModel):
     """The metadata of a served checkpoint."""
 
+    checkpoint: str = Field(description="The run's name, where the model's id is an alias of it.")
     template: str
     parameters: int
     context_length: int
