@@ -28,14 +28,16 @@ endif
 
 test: setup web ## all tests except the slow ones, the page's tests included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not timing" \
-	  --numprocesses=2 --dist=loadfile --no-loadscope-reorder tests/test_notebooks.py tests # the longest file first
+	  --numprocesses=2 --dist=loadfile tests
 	$(BIN)/python -m pytest -m "timing and not slow"
 	$(NPM) run test
 	$(NPM) run size
 
-test-slow: setup web ## ## the slow tests
+test-slow: setup web ## the slow tests
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lm-eval]'
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not timing" \
+	  --numprocesses=2 --dist=loadfile --no-loadscope-reorder tests/serve/test_serve_kills.py tests/test_notebooks.py tests
+	$(BIN)/python -m pytest -m "slow and timing"
 
 check: setup web-deps ## formatting, lint, types, import rules, and the page's checks
 	$(BIN)/ruff format --check .

@@ -141,3 +141,10 @@ def open_page(server: Server, browser: "sync_api.Browser") -> Iterator[Open]:
     for context in contexts:
         context.close()
     assert complaints == []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each browser test a second try: Chromium, server and tests share two cores. The summary says RERUN of it."""
+    for item in items:
+        if item.get_closest_marker("browser") is not None:
+            item.add_marker(pytest.mark.flaky(reruns=1))

@@ -21,7 +21,7 @@ from resonance.checkpoint import Checkpoint
 from resonance.model import GPT2, GPT2Config
 from resonance.tokenizer import Tokenizer
 
-pytestmark = pytest.mark.slow  # whole servers and training runs are started
+pytestmark = [pytest.mark.slow, pytest.mark.timing]  # whole servers and training runs are started
 
 SMALL = GPT2Config(vocab_size=50257, context_length=1024, n_layer=1, n_head=2, n_embd=32)
 QUICK = ["rounds=1", "repeats=2", "new_tokens=8", "prompt_tokens=8", "threads=1"]

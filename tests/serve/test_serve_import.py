@@ -77,6 +77,7 @@ def test_a_large_import_and_its_export_do_not_hold_up_others(server):
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 def test_15000_lines_come_in_and_go_out_within_seconds_while_health_stays_quick(launch):
     server = launch("checkpoint=tiny", "limits.body_bytes=30000000")
     waits: list[float] = []

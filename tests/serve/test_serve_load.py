@@ -114,6 +114,7 @@ def resident(pids: list[int]) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 @pytest.mark.timeout(900)
 def test_500_requests_at_once_are_answered_right_or_refused_while_health_is_quick_and_memory_stays(launch):
     server = launch("checkpoint=tiny", "max_batch_size=8", "max_queue=32")

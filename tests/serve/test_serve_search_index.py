@@ -180,6 +180,7 @@ def test_an_index_survives_what_numbers_rows_anew(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 def test_a_rare_word_among_20000_messages_is_found_in_a_fraction_of_reading_them(tmp_path):
     async def use(store: Store) -> None:
         for number in range(1000):

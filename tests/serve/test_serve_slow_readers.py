@@ -138,6 +138,7 @@ def test_an_export_that_nobody_reads_holds_one_of_few_places_until_it_is_given_u
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 @pytest.mark.timeout(400)
 def test_many_slow_readers_take_no_memory_and_others_are_answered_meanwhile(patient):
     patient.client.post("/v1/chat/completions", json=SHORT)
