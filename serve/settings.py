@@ -142,6 +142,7 @@ class StoreSettings(_Section):
 
     url: str
     retention_days: int | None = Field(ge=1, le=1_000_000)
+    training_consent: Literal["ask", "given", "never"]
     max_bytes: int | None = Field(ge=1 << 16, le=1 << 50)
 
 

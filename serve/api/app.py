@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
-from serve.api import chat, completions, conversations, datasets, errors, feedback, models, system
+from serve.api import chat, completions, consent, conversations, datasets, errors, feedback, models, system
 from serve.api.schemas.errors import ErrorBody
 from serve.api.schemas.feedback import Example, Preference
 from serve.api.schemas.responses import Citations, NotSearched
@@ -46,7 +46,7 @@ def build(app: FastAPI, service: Service) -> None:
     for router in (chat.router, completions.router):
         app.include_router(router, responses=ERRORS)
     documented = (400, 401, 403, 404, 408, 409, 413, 415, 500, 503)
-    for router in (models.admin_router, datasets.router, conversations.router, feedback.router):
+    for router in (models.admin_router, datasets.router, conversations.router, feedback.router, consent.router):
         app.include_router(router, responses={code: ERRORS[code] for code in documented})
     add_docs(app)
     add_page(app)

@@ -9,7 +9,16 @@ from fastapi import APIRouter, Path, Query
 from serve.api.auth import CallerDep
 from serve.api.errors import not_found, store_errors
 from serve.api.schemas.conversations import Feedback
-from serve.api.schemas.feedback import Candidate, CheckpointNote, DeletedVote, Vote, VotedAnswer, VotePage, VoteRequest
+from serve.api.schemas.feedback import (
+    Candidate,
+    CheckpointNote,
+    DeletedFeedback,
+    DeletedVote,
+    Vote,
+    VotedAnswer,
+    VotePage,
+    VoteRequest,
+)
 from serve.api.schemas.requests import FeedbackRequest
 from serve.api.service import Service, ServiceDep
 from serve.middleware.cors import TypedRoute
@@ -32,6 +41,18 @@ async def rate_message(
     if not known:
         raise not_found("answer")
     return Feedback(rating=body.rating, comment=body.comment, correction=body.correction)
+
+
+@router.delete("/conversations/{conversation_id}/messages/{message_id}/feedback", tags=["conversations"])
+async def withdraw_feedback(
+    conversation_id: Id, message_id: Id, service: ServiceDep, caller: CallerDep
+) -> DeletedFeedback:
+    """Withdraw the rating, comment and correction of an answer: the next training does not use them."""
+    with store_errors():
+        known = await service.store.rate(caller.owner, conversation_id, message_id, None, None, None)
+    if not known:
+        raise not_found("answer")
+    return DeletedFeedback(id=message_id)
 
 
 @router.post("/votes", tags=["votes"])

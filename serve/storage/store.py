@@ -211,11 +211,11 @@ class Store(Database):
         owner: str,
         conversation_id: str,
         message_id: str,
-        rating: int,
+        rating: int | None,
         comment: str | None,
         correction: str | None,
     ) -> bool:
-        """Store a rating of an answer; False where there is no such answer. Raises QuotaExceeded."""
+        """Store a rating of an answer, None: withdraw it. False where there is no such answer. Raises QuotaExceeded."""
         async with self.session() as session:
             message = await session.get(MessageRow, (owner, message_id))
             if message is None or message.role != "assistant":
@@ -224,6 +224,7 @@ class Store(Database):
                 return False
             before = await quota.bytes_of(session, quota.MESSAGE_BYTES, *_is(message))
             message.rating, message.comment, message.correction = rating, comment, correction
+            message.judged_at = None if rating is None else datetime.now(UTC)
             await session.flush()
             after = await quota.bytes_of(session, quota.MESSAGE_BYTES, *_is(message))
             await quota.count(session, owner, after - before, self.max_bytes)

@@ -86,6 +86,7 @@ class MessageRow(Base):
     rating: Mapped[int | None]
     comment: Mapped[str | None] = mapped_column(AnyText)
     correction: Mapped[str | None] = mapped_column(AnyText)
+    judged_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))  # rated, commented on or corrected
     folded_content: Mapped[str] = mapped_column(AnyText, deferred=True)
     search_id: Mapped[int | None] = mapped_column(BigInteger, deferred=True)
 
@@ -129,3 +130,13 @@ class StoredBytesRow(Base):
 
     owner: Mapped[str] = mapped_column(AnyText, primary_key=True)
     bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class TrainingConsentRow(Base):
+    """Whether an owner lets training use what they write; without a row they do not."""
+
+    __tablename__ = "training_consents"
+
+    owner: Mapped[str] = mapped_column(AnyText, primary_key=True)
+    given: Mapped[bool]
+    changed_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))

@@ -98,6 +98,14 @@ class DeletedVote(BaseModel):
     deleted: Literal[True] = True
 
 
+class DeletedFeedback(BaseModel):
+    """Confirms that the feedback on an answer was withdrawn."""
+
+    id: str = Field(description="The answer's id.")
+    object: Literal["feedback.deleted"] = "feedback.deleted"
+    deleted: Literal[True] = True
+
+
 class ExampleTurn(BaseModel):
     """One message as training reads it; `context` holds the search results for a question."""
 
