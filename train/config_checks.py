@@ -75,6 +75,9 @@ def check_ranges(config: DictConfig) -> None:
     mode = config.save.get("mode", "min")
     if mode not in ("min", "max"):
         raise ConfigError(f"save.mode must be min or max, not {mode!r}.")
+    checkpointing = config.get("activation_checkpointing", False)
+    if not isinstance(checkpointing, bool):
+        raise ConfigError(f"activation_checkpointing must be true or false, not {checkpointing!r}.")
     cache = config.get("data_cache", "auto")
     if not isinstance(cache, bool) and (not isinstance(cache, str) or not cache.strip()):
         raise ConfigError(
@@ -91,7 +94,12 @@ def check_keys(config: DictConfig) -> None:
     A node with a `_target_` is checked against its target's parameters when it is instantiated.
     """
     known = compose("train")
-    _check_known(config, known, "", optional=("adapter", "callbacks", "data_cache", "logger", "loss", "objective"))
+    _check_known(
+        config,
+        known,
+        "",
+        optional=("activation_checkpointing", "adapter", "callbacks", "data_cache", "logger", "loss", "objective"),
+    )
     for section in ("batch", "loss", "save", "model", "template"):
         if section in config:
             _check_known(config[section], known[section], f"{section}.", optional=NEWER.get(section, ()))

@@ -20,6 +20,7 @@ from resonance.model import GPT2
 from resonance.model_config import GPT2Config
 from resonance.paths import home
 from resonance.provenance import git_commit, sha256_of_text
+from train.activation_checkpointing import checkpoint_activations
 from train.allocator import keep_freed_memory
 from train.callbacks.graceful_stop import GracefulStop, StoppedBySignal, explain_stop
 from train.callbacks.metrics_csv import MetricsCSV
@@ -31,6 +32,7 @@ from train.folder_lock import disk_errors, locked_folder
 from train.losses import SampledSoftmax
 from train.model_init import InitialModel, init_model
 from train.objectives import DPO, KTO, SFT, Objective, balance, objective_of
+from train.offload import check_offload
 from train.preference_module import PreferenceModule
 from train.provenance import (
     nothing_to_do,
@@ -108,6 +110,8 @@ def train(spec: RunSpec) -> float | None:
         adapter=make(config.adapter) if config.get("adapter") else None,
         induction_heads=config.model.get("induction_heads") or 0,  # older runs have no such key
     )
+    if config.get("activation_checkpointing"):
+        checkpoint_activations(initial.model)
     objective = objective_of(config)
     data = _data(config, template, initial.model.config, objective)
     data.setup()
@@ -136,6 +140,7 @@ def train(spec: RunSpec) -> float | None:
     check_monitor(monitor, mode, callbacks, module_type.validation_modes)
     settings = recorded_settings(spec)
     trainer: Trainer = complete(config, "trainer", folder=folder, callbacks=callbacks, data=data, **settings)
+    check_offload(config, trainer)
     if spec.state is not None and (reason := nothing_to_do(spec, done, trainer.max_steps)) is not None:
         console.print(reason, highlight=False, markup=False)
         return _served_score(folder, monitor)
