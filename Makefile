@@ -58,7 +58,7 @@ $(STAMPS)/setup: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,web-test,notebook,duckduckgo-search,otel]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,web-test,notebook,duckduckgo-search,otel,feedback]'
 	@touch $@
 
 # npm in the page's folder, with Node from the wheel.

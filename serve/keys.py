@@ -3,8 +3,6 @@
 A key is printed once, when it is made; only its hash is stored.
 """
 
-import asyncio
-import logging
 import os
 import re
 import secrets
@@ -12,7 +10,6 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from omegaconf import OmegaConf
@@ -121,7 +118,7 @@ def _options(values: dict[str, Any]) -> Options:
         key=text["key"],
         grace=_duration(text["grace"]),
         source=text["from"],
-        store_url=values["store"]["url"] or os.environ.get("DATABASE_URL") or None,
+        store_url=values["store"]["url"],
     )
 
 
@@ -253,7 +250,7 @@ def _list(owners: Sequence[Owner], environment_keys: Sequence[EnvironmentKey]) -
 
 def _list_unclaimed(url: str | None, names: Mapping[str, str]) -> None:
     """Print what belongs to no known owner; `names` are the known owners' names by id."""
-    from serve.storage.ownership import holdings  # the database's libraries are needed by `claim` alone
+    from serve.storage.ownership import holdings
 
     unclaimed = [holding for holding in _with_store(url, holdings) if holding.owner not in names]
     if not unclaimed:
@@ -299,28 +296,9 @@ def _in_words(amount: "Amount") -> str:
 
 
 def _with_store(url: str | None, work: "Callable[[Store], Awaitable[Result]]") -> Result:
-    """Open an existing database, and run `work` with it. Raises KeysError where it is unavailable."""
-    from serve.storage.database import default_url
-    from serve.storage.errors import StoreUnavailable
-    from serve.storage.store import Store
+    from serve.storage.offline import with_store  # the database's libraries are needed by `claim` alone
 
-    logging.getLogger("resonance").addHandler(logging.NullHandler())  # the error names the cause
-    store = Store(url or default_url())
-    path = store.url.database if store.url.get_backend_name() == "sqlite" else None
-    if path and not Path(path).is_file():
-        raise KeysError(f"There is no database at {path}; store.url=URL says which one the server uses.")
-
-    async def run() -> Result:
-        try:
-            return await work(store)
-        finally:
-            await store.close()
-
-    try:
-        return asyncio.run(run())
-    except StoreUnavailable as error:
-        shown = store.url.render_as_string(hide_password=True)
-        raise KeysError(f"The database {shown} cannot be used: {error}.") from error
+    return with_store(url, work)
 
 
 def _print_table(table: Table) -> None:

@@ -20,11 +20,11 @@ def examples_of(messages: Sequence[MessageRow], which: Which) -> list[Example]:
     """
     by_id = {message.id: message for message in messages}
     accepts = _is_approved if which == "rated" else _is_good
-    branches = [_branch(message, by_id) for message in messages if message.role == "assistant" and accepts(message)]
+    branches = [branch_of(message, by_id) for message in messages if message.role == "assistant" and accepts(message)]
     covered = {message.id for branch in branches for message in branch[:-1]}
     return [
         Example(
-            messages=_turns(branch),
+            messages=turns_of(branch),
             conversation=end.conversation_id,
             message=end.id,
             model=end.model,
@@ -42,7 +42,7 @@ def corrections_of(messages: Sequence[MessageRow]) -> list[Preference]:
     for message in messages:
         if message.role != "assistant" or not message.correction:
             continue
-        *prompt, chosen = _turns(_branch(message, by_id))
+        *prompt, chosen = turns_of(branch_of(message, by_id))
         found.append(
             Preference(
                 origin="correction",
@@ -89,7 +89,7 @@ def _is_good(message: MessageRow) -> bool:
     return _is_approved(message) or (message.rating is None and message.finish_reason not in INCOMPLETE)
 
 
-def _branch(end: MessageRow, by_id: Mapping[str, MessageRow]) -> list[MessageRow]:
+def branch_of(end: MessageRow, by_id: Mapping[str, MessageRow]) -> list[MessageRow]:
     """The messages before an answer and the answer, back to the last bad answer; the system prompt is kept."""
     branch, system = [end], None
     good = True
@@ -105,7 +105,8 @@ def _branch(end: MessageRow, by_id: Mapping[str, MessageRow]) -> list[MessageRow
     return ([] if system is None else [system]) + branch[::-1]
 
 
-def _turns(branch: Sequence[MessageRow]) -> list[ExampleTurn]:
+def turns_of(branch: Sequence[MessageRow]) -> list[ExampleTurn]:
+    """Messages as training reads them: with corrections in place of answers, and search results as context."""
     turns = [
         ExampleTurn.model_validate({"role": message.role, "content": message.correction or message.content})
         for message in branch

@@ -1,0 +1,1 @@
+"""What readers judged, as training data: collected from the store, screened, settled, split and written."""
