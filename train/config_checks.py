@@ -13,6 +13,7 @@ _ABSENT = object()
 _COUNT: Range = (lambda value: value >= 1, "at least 1")
 _NOT_NEGATIVE: Range = (lambda value: value >= 0, "0 or more")
 _POSITIVE: Range = (lambda value: value > 0, "more than 0")
+_SHARE: Range = (lambda value: 0 < value <= 1, "more than 0 and at most 1")
 _SEED: Range = (lambda value: 0 <= value < 2**32, "between 0 and 4294967295")
 
 # Keys that may be null. Absent keys are not checked.
@@ -53,6 +54,10 @@ RANGES = {
     "optimizer.weight_decay": _NOT_NEGATIVE,
     "scheduler.warmup_steps": _NOT_NEGATIVE,
     "scheduler.final": _NOT_NEGATIVE,
+    "scheduler.decay": _SHARE,
+    "scheduler.cycles": _COUNT,
+    "scheduler.growth": _POSITIVE,
+    "optimizer.layer_decay": _SHARE,
     "callbacks.samples.every_n_steps": _NOT_NEGATIVE,
     "callbacks.samples.count": _NOT_NEGATIVE,
     "callbacks.samples.max_new_tokens": _COUNT,

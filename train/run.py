@@ -33,6 +33,7 @@ from train.losses import SampledSoftmax
 from train.model_init import InitialModel, init_model
 from train.objectives import DPO, KTO, SFT, Objective, balance, objective_of
 from train.offload import check_offload
+from train.optimizers import muon_warning
 from train.preference_module import PreferenceModule
 from train.provenance import (
     nothing_to_do,
@@ -166,8 +167,8 @@ def train(spec: RunSpec) -> float | None:
             f"[bold]{config.run}[/]  {_size(initial.model)}, from {initial.base or 'scratch'}; {_where(trainer)}",
             highlight=False,
         )
-        if config.get("adapter") and initial.base is None:
-            console.print("an adapter over random weights learns little; name some to start from: model.weights=...")
+        for line in _notes(config, initial):
+            console.print(line, highlight=False, markup=False)
         console.print(str(data.report), highlight=False, markup=False)
         if isinstance(objective, KTO) and isinstance(data, PreferenceDataModule):
             console.print(balance(objective, *data.votes), highlight=False, markup=False)
@@ -220,6 +221,15 @@ def _served_weights(metadata: Metadata) -> str:
         "" if metadata.last is None else f"; last/ holds those of {describe(metadata.last.steps, metadata.last.value)}"
     )
     return f"served are the weights of {served}{best}{last}"
+
+
+def _notes(config: DictConfig, initial: InitialModel) -> list[str]:
+    """Sentences on the weights that training starts from."""
+    adapter = bool(config.get("adapter"))
+    notes = [muon_warning(config.optimizer._target_, initial.base, adapter=adapter)]
+    if adapter and initial.base is None:
+        notes.append("an adapter over random weights learns little; name some to start from: model.weights=...")
+    return [note for note in notes if note is not None]
 
 
 def _size(model: GPT2) -> str:

@@ -38,6 +38,7 @@ FIXED = (
     "trainer.accumulate_grad_batches",
     "trainer.precision",
     "optimizer._target_",
+    "optimizer.layer_decay",
     "scheduler._target_",
 )
 
