@@ -44,6 +44,10 @@ class SampledSoftmax:
         self._count = min(count, len(self._others))
         self._indices = torch.full((vocab_size,), -1).index_copy_(0, used, torch.arange(len(used)))
 
+    def __len__(self) -> int:
+        """The number of candidates of a step."""
+        return len(self._used) + self._count
+
     def sample(self, device: torch.device) -> Candidates:
         """The candidates of a step, drawn by torch's generator."""
         sampled = self._others[torch.randperm(len(self._others))[: self._count]]

@@ -63,6 +63,7 @@ class SFTModule(LightningModule):
         self._validated_weights = ExitStack()  # holds the averages in the model during a validation
         self.step_metrics: Mapping[str, float] = {}  # further metrics of the last finished step
         self.tokens_seen = 0  # on all ranks, without padding
+        self.supervised_seen = 0  # of them those that the head was computed for, since this process began
         # Of the last finished step: mean loss over supervised tokens, gradient norm before clipping, learning rate.
         self.step_loss = self.step_grad_norm = self.step_lr = float("nan")
         self._micro_batches: list[MicroBatch] = []  # since the last step
@@ -107,7 +108,13 @@ class SFTModule(LightningModule):
         self.step_loss = loss_sum / max(1, supervised)
         self.step_lr = optimizer.param_groups[0]["lr"]
         self.tokens_seen += int(tokens)
+        self.supervised_seen += int(supervised)
         self._supervised = self._tokens = 0
+
+    @property
+    def head_size(self) -> int:
+        """The number of tokens that training's softmax covers."""
+        return self.model.config.vocab_size if self._softmax is None else len(self._softmax)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)

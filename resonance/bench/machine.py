@@ -20,6 +20,7 @@ from resonance.model_config import GPT2Config
 
 CACHE_BYTES: dict[Precision, int] = {"fp32": 4, "bf16": 2, "int8": 2, "int4": 2}  # of one number of a key or value
 MATMUL = 1024, 1024, 3072  # rows, inputs, outputs
+CUDA_MATMUL = 8192, 8192, 8192
 SIZES_MB = (64, 128, 256, 512, 1024)
 
 
@@ -72,13 +73,29 @@ def measure(threads: int, seconds: float = 0.4) -> Machine:
     read = _read(Arena(nbytes).empty((nbytes // 4,), torch.float32), threads, seconds)
     rows, inputs, outputs = MATMUL
     operations = 2 * rows * inputs * outputs
-    matmul: dict[str, float] = {}
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        a, b = torch.randn(rows, inputs).to(dtype), torch.randn(inputs, outputs).to(dtype)
-        matmul[name] = operations / _best(lambda a=a, b=b: a @ b, seconds) / 1e9
+    matmul = {
+        name: matmul_gflop_per_s(dtype, seconds) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
+    }
     a, b = (torch.randint(-127, 127, shape, dtype=torch.int8) for shape in ((rows, inputs), (inputs, outputs)))
     matmul["int8"] = operations / _best(lambda: torch._int_mm(a, b), seconds) / 1e9  # pyright: ignore[reportPrivateUsage]
-    return Machine(_processor(), os.cpu_count() or 1, threads, torch.__version__, read, matmul, _kernels_unavailable())
+    return Machine(processor(), os.cpu_count() or 1, threads, torch.__version__, read, matmul, _kernels_unavailable())
+
+
+def matmul_gflop_per_s(dtype: torch.dtype, seconds: float = 0.4, device: torch.device | None = None) -> float:
+    """The best speed of a matrix product of `dtype` in `seconds`; on a GPU one that is large enough to fill it."""
+    rows, inputs, outputs = MATMUL
+    if device is not None and device.type == "cuda":
+        rows, inputs, outputs = CUDA_MATMUL
+    generator = torch.Generator().manual_seed(0)  # a training run's random numbers stay as they are
+    a = torch.randn(rows, inputs, generator=generator).to(device, dtype)
+    b = torch.randn(inputs, outputs, generator=generator).to(device, dtype)
+
+    def work() -> None:
+        torch.mm(a, b)
+        if a.is_cuda:
+            torch.cuda.synchronize(a.device)
+
+    return 2 * rows * inputs * outputs / _best(work, seconds) / 1e9
 
 
 def _kernels_unavailable() -> str | None:
@@ -113,7 +130,8 @@ def _best(work: Callable[[], object], seconds: float) -> float:
     return best
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's model."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

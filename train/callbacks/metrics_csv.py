@@ -11,25 +11,29 @@ from resonance.atomic_files import write_text_atomically
 from train.callbacks.samples import data_of
 from train.callbacks.scores import VALIDATION_LOSS, callbacks_of, declared_scores, scores_at_this_step
 from train.callbacks.throughput import Throughput, logged_every
+from train.callbacks.utilization import Utilization, has_utilization, peak_memory_mb, utilization_of
 from train.sft_module import Batch, SFTModule
 
 COLUMNS = ("step", "epoch", "train/loss", "val/loss", "lr", "grad_norm", "tokens_per_s", "tokens_seen", "seconds")
+UTILIZATION, PEAK_MEMORY = "mfu", "peak_memory_mb"
 
 
 class MetricsCSV(Callback):
     """Writes the metrics of each logged or validated step, and sends them to the loggers.
 
     `epoch` is that of the step's last micro-batch, from 0; `train/loss` is the step's mean over supervised tokens;
-    `grad_norm` is before clipping; `tokens_per_s` counts tokens without padding since the previous row; `seconds`
-    counts from the start of this process's training; the objective's further metrics and the scores of callbacks
-    follow. A resumed run replaces the rows after its checkpoint's step.
+    `grad_norm` is before clipping; `tokens_per_s` counts tokens without padding since the previous row, without the
+    time of validations; `seconds` counts from the start of this process's training; `mfu` is the share of the
+    machine's peak, if `Utilization` measures it; the objective's further metrics and the scores of callbacks follow. A
+    resumed run replaces the rows after its checkpoint's step.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "metrics.csv"
         self._columns: Sequence[str] = COLUMNS
         self._pending: dict[str, float | int] | None = None
-        self._throughput = Throughput()
+        self._throughput, self._flops = Throughput(), Throughput()
+        self._utilization: Utilization | None = None
         self._logged_step = 0
         self._epoch_length = 1
 
@@ -42,7 +46,8 @@ class MetricsCSV(Callback):
             kept = [row for row in read_metrics(self._path) if int(row["step"]) <= trainer.global_step]
             earlier = [name for row in kept[:1] for name in row]
             declared = declared_scores(callbacks_of(trainer))
-            further = (*pl_module.metric_names, *pl_module.validation_modes)
+            measured = (UTILIZATION, PEAK_MEMORY) if has_utilization(callbacks_of(trainer)) else (PEAK_MEMORY,)
+            further = (*measured, *pl_module.metric_names, *pl_module.validation_modes)
             self._columns = tuple(dict.fromkeys((*COLUMNS, *earlier, *further, *declared)))
             rows = ([row.get(name, "") for name in self._columns] for row in kept)
             lines = [",".join(self._columns), *(",".join(row) for row in rows)]
@@ -56,13 +61,24 @@ class MetricsCSV(Callback):
         if step > self._logged_step and step % logged_every(trainer) == 0:
             self._row(trainer, pl_module)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._throughput.pause()
+        self._flops.pause()
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, SFTModule)
+        self._throughput.go_on()
+        self._flops.go_on()
         measured = [name for name in pl_module.validation_modes if name in trainer.callback_metrics]
         scores = {name: float(trainer.callback_metrics[name]) for name in (VALIDATION_LOSS, *measured)}
         self._row(trainer, pl_module).update(scores)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        if self._utilization is None and (utilization := utilization_of(trainer)) is not None:
+            assert isinstance(pl_module, SFTModule)  # the first batch: all callbacks have started
+            self._utilization = utilization
+            self._flops.start(utilization.flops(pl_module))
+            self._throughput.start(pl_module.tokens_seen)
         self._flush(trainer, pl_module)  # the last step's validation and evaluation, if any, are over
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -82,8 +98,12 @@ class MetricsCSV(Callback):
                 "tokens_per_s": self._throughput.lap(pl_module.tokens_seen),
                 "tokens_seen": pl_module.tokens_seen,
                 "seconds": self._throughput.seconds,
+                PEAK_MEMORY: peak_memory_mb(pl_module.device),
                 **pl_module.step_metrics,
             }
+            if self._utilization is not None and self._utilization.peak:
+                rate = self._flops.lap(self._utilization.flops(pl_module))
+                self._pending[UTILIZATION] = rate / self._utilization.peak
         return self._pending
 
     def _flush(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,25 +1,32 @@
-"""Sample answers during training: printed, written to `samples.jsonl`, and logged to Weights & Biases."""
+"""Sample answers during training: printed, written to `samples.jsonl`, and logged to W&B and TensorBoard."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from rich import get_console
 from rich.markup import escape
 
 from data.example import Example
 from data.module import SFTDataModule
 from resonance import lora
+from resonance.atomic_files import write_text_atomically
 from resonance.chat_template import ChatTemplate
 from resonance.engine import Engine, SamplingParams
 from train.sft_module import Batch, SFTModule
 
+SAMPLES_FILE = "samples.jsonl"
+
 
 class Samples(Callback):
-    """Generates greedy answers to a few validation examples every `every_n_steps`."""
+    """Generates greedy answers to the same few validation examples every `every_n_steps`.
+
+    W&B and TensorBoard get one table of all answers so far. A resumed run replaces those after its checkpoint's step.
+    """
 
     def __init__(self, *, every_n_steps: int, count: int, max_new_tokens: int) -> None:
         self._every, self._count, self._max_new_tokens = every_n_steps, count, max_new_tokens
@@ -29,6 +36,9 @@ class Samples(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._shown_step = trainer.global_step
         self._examples = data_of(trainer).splits.validation[: self._count]
+        if trainer.is_global_zero and (rows := read_samples(Path(trainer.default_root_dir))):
+            kept = [row for row in rows if row["step"] <= trainer.global_step]
+            write_text_atomically(Path(trainer.default_root_dir) / SAMPLES_FILE, "".join(map(_line, kept)))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, batch_idx: int
@@ -57,12 +67,15 @@ class Samples(Callback):
         for row in rows:
             mark = "[green]=[/]" if row["answer"] == row["expected"] else "[red]x[/]"
             console.print(f"  {mark} {escape(repr(row['prompt']))} -> {escape(repr(row['answer']))}", highlight=False)
-        with (Path(trainer.default_root_dir) / "samples.jsonl").open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        folder = Path(trainer.default_root_dir)
+        with (folder / SAMPLES_FILE).open("a", encoding="utf-8") as file:
+            file.writelines(map(_line, rows))
+        table = [[str(value) for value in row.values()] for row in read_samples(folder)]
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                table = [[str(value) for value in row.values()] for row in rows]
                 logger.log_text("samples", columns=list(rows[0]), data=table, step=step)
+            elif isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_text("samples", _markdown(list(rows[0]), table), step)
 
     def _answers(self, pl_module: SFTModule, template: ChatTemplate) -> list[str]:
         model = pl_module.model
@@ -73,6 +86,28 @@ class Samples(Callback):
         answers = [completion.text for completion in engine.generate(prompts, params)]
         model.train()
         return answers
+
+
+def read_samples(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run's `samples.jsonl`: step, prompt, expected, answer. Skips a line that a kill cut off."""
+    path = folder / SAMPLES_FILE
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+
+
+def _line(row: Mapping[str, object]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table that TensorBoard shows; answers are code, so that nothing in them is markup."""
+    lines = [[f"`{cell}`" if cell.strip() else "" for cell in map(_in_code, row)] for row in rows]
+    return "\n".join("|".join(line) for line in (heads, ["---"] * len(heads), *lines))
+
+
+def _in_code(text: str) -> str:
+    return " ".join(text.replace("`", "'").replace("|", "\u2502").split())
 
 
 def data_of(trainer: Trainer) -> SFTDataModule:
