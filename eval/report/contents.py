@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from eval.evaluate import Evaluation, ScoreRow
-from eval.report.training import Curve
+from resonance.report.curves import Curve
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,9 @@
 """The report: one HTML page without further files, so that it can be sent or archived.
 
 The page carries a policy that forbids everything but its own style and script, so that nothing in a model's answer can
-load or run anything. `templates/` holds the page, its style and its script.
+load or run anything. `templates/` holds the page and its script.
 """
 
-import base64
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -18,17 +16,17 @@ from markupsafe import Markup
 from eval.anchors import anchors_for
 from eval.report import views
 from eval.report.breakdowns import Breakdown, by_length, by_turns, paired_outcomes
-from eval.report.charts import SERIES, Line, Point, key_mark, line_chart, nice_ticks
 from eval.report.contents import Report
 from eval.report.items import item_list
 from eval.report.overlap import HEADS, overlap_rows
 from eval.report.table import format_score, format_value
-from eval.report.training import Curve
+from resonance.report.charts import SERIES, Line, Point, key_mark, line_chart
+from resonance.report.curves import Curve, curve_chart
+from resonance.report.page import page_policy, stylesheet
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _ELSEWHERE = ("settings", "metrics", "notes")  # fields of provenance that have a place of their own
 _HASH, _SHORT_HASH = re.compile("[0-9a-f]{32,}"), 12
-_LOG_FROM = 10.0  # the ratio of a curve's extremes from which its axis is logarithmic
 
 
 def html_report(report: Report) -> str:
@@ -36,12 +34,11 @@ def html_report(report: Report) -> str:
     outcomes = paired_outcomes(report.evaluations)
     items = item_list(report.evaluations, outcomes)
     indices = {task: index for index, task in enumerate(items.tasks)}
-    style, script = _file("report.css"), _file("report.js")
+    style, script = stylesheet(), _file("report.js")
     view: dict[str, object] = {
         "heading": f"Evaluation of {report.checkpoint}",
         "lead": f"{report.created_at:%Y-%m-%d %H:%M} UTC · " + " · ".join(report.evaluations[0].results),
-        "policy": f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; "
-        "form-action 'none'",
+        "policy": page_policy(style, script),
         "style": Markup(style),
         "script": Markup(script),
         "labels": report.labels,
@@ -120,30 +117,7 @@ def _curves(curves: Sequence[Curve]) -> list[dict[str, object]]:
         ("Learning rate", [by_name["lr"]] if "lr" in by_name else []),
         *((name.removeprefix("eval/"), [curve]) for name, curve in by_name.items() if name.startswith("eval/")),
     ]
-    return [_curve_chart(title, [curve for curve in group if curve.points]) for title, group in groups if group]
-
-
-def _curve_chart(title: str, curves: Sequence[Curve]) -> dict[str, object]:
-    values = [value for curve in curves for _, value in curve.points]
-    steps = [step for curve in curves for step, _ in curve.points]
-    low, high = min(values), max(values)
-    logarithmic = low > 0 and high / low >= _LOG_FROM and title == "Loss"
-    last = ", ".join(f"{curve.name} {curve.points[-1][1]:.4g}" for curve in curves)
-    ticks = [(float(step), f"{step:,.0f}") for step in nice_ticks(min(steps), max(steps), 5)]
-    chart = line_chart(
-        [
-            Line(curve.name, [Point(float(step), value) for step, value in curve.points], series)
-            for series, curve in enumerate(curves)
-        ],
-        description=f"{title} over {len(set(steps))} logged steps; at the end {last}",
-        x_ticks=ticks,
-        y_range=(low if logarithmic else min(0.0, low), high if high > low else low + 1),
-        y_text=lambda value: f"{value:.4g}",
-        logarithmic=logarithmic,
-    )
-    scale = ", logarithmic" if logarithmic else ""
-    subtitle = f"by optimiser step{scale}; at the end {last}"
-    return {"title": title, "subtitle": subtitle, "chart": chart, "labels": [curve.name for curve in curves]}
+    return [curve_chart(title, [curve for curve in group if curve.points]) for title, group in groups if group]
 
 
 def _anchors(report: Report) -> dict[str, object] | None:
@@ -204,11 +178,6 @@ def _text(value: object) -> str:
 
 def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, object] | None:
     return {"title": title, "heads": heads, "rows": rows} if rows else None
-
-
-def _hash(text: str) -> str:
-    """The source expression of a Content-Security-Policy for an inline element with this text."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 @cache

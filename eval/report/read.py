@@ -13,10 +13,10 @@ from eval.evaluate import Evaluation, compare
 from eval.evaluated_model import UNTRAINED
 from eval.records import RECORDS_FOLDER, read_records, records_path, records_sha256
 from eval.report.contents import Report
-from eval.report.training import read_curves
 from eval.results import Result
 from eval.tasks.base import MetricSpec
 from resonance.checkpoint import Checkpoint
+from resonance.report.curves import read_curves
 
 _COMPARE = "compare"  # in the records' folder: the evaluations of the models compared with, a folder each
 Json = Mapping[str, Any]

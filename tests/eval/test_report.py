@@ -13,12 +13,12 @@ import pytest
 from eval.evaluate import Evaluation, Result, compare
 from eval.report import items as report_items
 from eval.report.breakdowns import best_and_worst, by_length, by_turns, paired_outcomes
-from eval.report.charts import log_ticks, nice_ticks
 from eval.report.html import html_report
 from eval.report.items import item_list
 from eval.report.markdown import markdown_report
-from eval.report.training import read_curves
 from eval.tasks.base import MetricSpec, Record
+from resonance.report.charts import log_ticks, nice_ticks
+from resonance.report.curves import read_curves
 
 from .reports import SPECS, quiz, quiz_record, report
 

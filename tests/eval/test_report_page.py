@@ -7,8 +7,8 @@ import pytest
 
 from eval.evaluate import Evaluation, Result
 from eval.report.html import html_report
-from eval.report.training import Curve
 from resonance.paths import PROJECT_ROOT
+from resonance.report.curves import Curve
 from serve.web.scripts import chromium
 
 from .reports import SPECS, quiz_record, report

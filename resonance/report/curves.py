@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from resonance.report.charts import Line, Point, line_chart, nice_ticks
+
 METRICS_FILE = "metrics.csv"
 _MOST_POINTS = 400  # of a curve
+_LOG_FROM = 10.0  # the ratio of a curve's extremes from which its axis is logarithmic
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,30 @@ def read_curves(folder: Path) -> list[Curve]:
     except (OSError, UnicodeDecodeError, csv.Error):
         return []
     return [Curve(name, _thinned(sorted(values.items()))) for name, values in columns.items()]
+
+
+def curve_chart(title: str, curves: Sequence[Curve]) -> dict[str, object]:
+    """A figure of curves that share an axis: `title`, `subtitle`, `chart` (SVG) and the `labels` of its key."""
+    values = [value for curve in curves for _, value in curve.points]
+    steps = [step for curve in curves for step, _ in curve.points]
+    low, high = min(values), max(values)
+    logarithmic = low > 0 and high / low >= _LOG_FROM and title.lower().endswith("loss")
+    last = ", ".join(f"{curve.name} {curve.points[-1][1]:.4g}" for curve in curves)
+    ticks = [(float(step), f"{step:,.0f}") for step in nice_ticks(min(steps), max(steps), 5)]
+    chart = line_chart(
+        [
+            Line(curve.name, [Point(float(step), value) for step, value in curve.points], series)
+            for series, curve in enumerate(curves)
+        ],
+        description=f"{title} over {len(set(steps))} logged steps; at the end {last}",
+        x_ticks=ticks,
+        y_range=(low if logarithmic else min(0.0, low), high if high > low else low + 1),
+        y_text=lambda value: f"{value:.4g}",
+        logarithmic=logarithmic,
+    )
+    scale = ", logarithmic" if logarithmic else ""
+    subtitle = f"by optimiser step{scale}; at the end {last}"
+    return {"title": title, "subtitle": subtitle, "chart": chart, "labels": [curve.name for curve in curves]}
 
 
 def _number(text: object) -> float | None:
