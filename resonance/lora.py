@@ -8,104 +8,49 @@ Query, key and value are one matrix in GPT-2 and share one A and one B: all thre
 `rank` directions, and each has its own rows of B. An A for each would be half as many parameters again, and would
 differ from peft's adapter of the same weights.
 
-Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models".
+The frozen weights can be held in bf16 or int8 (`LoraConfig.base_dtype`). The adapter is then trained over these rounded
+weights, and merged into them. peft opens the adapter over the weights as they were before rounding.
+
+Sources: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models"; Liu et al. 2024, "DoRA".
 """
 
-import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from resonance.errors import ResonanceError
+from resonance.frozen_weights import FrozenLinear, as_held
+from resonance.lora_layers import TARGETS, AdapterError, GrownEmbedding, LoraConfig, LowRankLinear
 from resonance.model import GPT2
 from resonance.model_config import GPT2Config
 from resonance.weights import peft
-from resonance.weights.state_dict import check, listed, shapes
+from resonance.weights.state_dict import check, shapes
 
-TARGETS = ("attention.qkv", "attention.proj", "feed_forward.fc", "feed_forward.proj")  # a block's matrices
 EMBEDDINGS = ("token_embedding", "head")  # matrices with a row for each token
 
-
-class AdapterError(ResonanceError):
-    """Invalid adapter settings, or an adapter that does not fit the model."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoraConfig:
-    """Which matrices are adapted, and how. Raises AdapterError for invalid values."""
-
-    rank: int = 8
-    alpha: float = 16.0  # the update is alpha / rank times B A
-    dropout: float = 0.0  # of the update's input, during training
-    targets: Sequence[str] = TARGETS
-    rslora: bool = False  # alpha / sqrt(rank) instead, which lets high ranks learn (Kalajdzievski 2023)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "targets", (self.targets,) if isinstance(self.targets, str) else tuple(self.targets))
-        if self.rank < 1:
-            raise AdapterError(f"An adapter's rank must be at least 1, not {self.rank}.")
-        if self.alpha <= 0:
-            raise AdapterError(f"An adapter's alpha must be more than 0, not {self.alpha}.")
-        if not 0 <= self.dropout < 1:
-            raise AdapterError(f"An adapter's dropout must be in [0, 1), not {self.dropout}.")
-        unknown = [target for target in self.targets if target not in TARGETS]
-        if unknown or not self.targets:
-            given = listed(unknown) or "nothing"
-            raise AdapterError(f"An adapter's targets must be some of {', '.join(TARGETS)}, not {given}.")
-
-    @property
-    def scaling(self) -> float:
-        """The factor of B A."""
-        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
-
-
-class LowRankLinear(nn.Module):
-    """A frozen layer plus its trained update: (..., in) -> (..., out)."""
-
-    def __init__(self, frozen: nn.Linear, config: LoraConfig) -> None:
-        super().__init__()
-        self.frozen, self.config = frozen, config
-        self.lora_a = nn.Parameter(frozen.weight.new_empty(config.rank, frozen.in_features))
-        self.lora_b = nn.Parameter(frozen.weight.new_zeros(frozen.out_features, config.rank))
-        nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))  # as torch initialises nn.Linear
-
-    def forward(self, x: Tensor) -> Tensor:
-        narrow = F.linear(F.dropout(x, self.config.dropout, self.training), self.lora_a)  # (..., rank)
-        return self.frozen(x) + F.linear(narrow * self.config.scaling, self.lora_b)  # (..., out)
-
-    @torch.no_grad()
-    def merged(self) -> Tensor:
-        """Compute W + scaling B A, (out, in)."""
-        return torch.addmm(self.frozen.weight, self.lora_b, self.lora_a, alpha=self.config.scaling)
-
-
-class GrownEmbedding(nn.Module):
-    """An embedding, or a head, of which only the last rows are trained: those of tokens that the base does not have."""
-
-    def __init__(self, weight: Tensor, new: int) -> None:
-        super().__init__()
-        self.known = nn.Parameter(weight[:-new], requires_grad=False)
-        self.new = nn.Parameter(weight[-new:].clone())
-
-    @property
-    def weight(self) -> Tensor:
-        """All rows, (V, C)."""
-        return torch.cat([self.known, self.new])
-
-    def forward(self, ids: Tensor) -> Tensor:
-        count = len(self.known)
-        known = F.embedding(ids.clamp(max=count - 1), self.known)  # (B, T, C)
-        new = F.embedding((ids - count).clamp(min=0), self.new)
-        return torch.where((ids < count)[..., None], known, new)
+__all__ = [
+    "TARGETS",
+    "AdapterError",
+    "LoraConfig",
+    "MergedState",
+    "config_of",
+    "describe",
+    "head_rows",
+    "inject",
+    "load",
+    "memory_of_base",
+    "merge",
+    "plain",
+    "save",
+]
 
 
 def inject(model: GPT2, config: LoraConfig, *, new_tokens: int = 0) -> None:
-    """Freeze the model and add an adapter, with A drawn from torch's random numbers; the output is unchanged.
+    """Freeze the model and add an adapter, with A drawn from torch's random numbers.
+
+    The output is unchanged, except for the rounding of the frozen weights to `config.base_dtype`.
 
     The last `new_tokens` rows of the vocabulary, which a template has added, are trained too, because they are noise.
     Raises AdapterError when the model has an adapter already, or is narrower than the rank.
@@ -116,15 +61,16 @@ def inject(model: GPT2, config: LoraConfig, *, new_tokens: int = 0) -> None:
         width = model.config.n_embd
         raise AdapterError(f"An adapter's rank must be at most the model's width, {width}, not {config.rank}.")
     model.requires_grad_(False)
-    for layer in range(model.config.n_layer):
-        for target in config.targets:
-            name = f"blocks.{layer}.{target}"
-            frozen = model.get_submodule(name)
-            assert isinstance(frozen, nn.Linear)
-            model.set_submodule(name, LowRankLinear(frozen, config))
-    for name in EMBEDDINGS if new_tokens else ():
+    compact = config.base_dtype != "fp32"
+    for name, module in list(model.blocks.named_modules()):
+        if isinstance(module, nn.Linear):
+            target = name.partition(".")[2]  # without the block's number
+            frozen = FrozenLinear(module.weight, module.bias, config.base_dtype) if compact else module
+            model.blocks.set_submodule(name, LowRankLinear(frozen, config) if target in config.targets else frozen)
+    dtype = torch.bfloat16 if compact else torch.float32
+    for name in EMBEDDINGS if new_tokens or compact else ():
         if (embedding := getattr(model, name)) is not None:
-            model.set_submodule(name, GrownEmbedding(embedding.weight.detach(), new_tokens))
+            model.set_submodule(name, GrownEmbedding(embedding.weight.detach(), new_tokens, dtype))
     model.train(model.training)  # the new modules take over the model's mode
 
 
@@ -135,14 +81,27 @@ def merge(model: GPT2) -> None:
         return
     for name, module in list(model.named_modules()):
         if isinstance(module, LowRankLinear):
-            module.frozen.weight = nn.Parameter(module.merged())
-            model.set_submodule(name, module.frozen)
+            model.set_submodule(name, _linear(module.merged(), module.frozen.bias))
+        elif isinstance(module, FrozenLinear) and not name.endswith(".frozen"):
+            model.set_submodule(name, _linear(module.weight, module.bias))
         elif isinstance(module, GrownEmbedding):
-            vocab_size, width = module.weight.shape
-            layer = nn.Linear(width, vocab_size, bias=False, device="meta")
-            layer.weight = nn.Parameter(module.weight)
+            layer = _linear(module.weight, None)
             model.set_submodule(name, layer if name == "head" else nn.Embedding.from_pretrained(layer.weight))
     model.requires_grad_(True)
+
+
+def head_rows(model: GPT2) -> tuple[Tensor, Tensor | None]:
+    """Return the head's rows, (V, C), or those of the base's tokens and the trained ones of new tokens, apart."""
+    head: nn.Module = model.token_embedding if model.head is None else model.head
+    return (head.known, head.new) if isinstance(head, GrownEmbedding) else (model.head_weight, None)
+
+
+def memory_of_base(model: GPT2) -> tuple[int, int]:
+    """Return the bytes of the frozen weights as they are held, and as they would be in float32."""
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    scales = [m.row_scales for m in model.modules() if isinstance(m, FrozenLinear) and m.row_scales is not None]
+    weights = sum(parameter.numel() for parameter in frozen) - sum(scale.numel() for scale in scales)
+    return sum(parameter.nbytes for parameter in frozen), 4 * weights
 
 
 def plain(model: GPT2) -> GPT2:
@@ -189,6 +148,9 @@ def describe(model: GPT2) -> dict[str, object] | None:
         "targets": list(config.targets),
         "new_tokens": _new_tokens(model),
         "base_crc32": _checksum_of_base(model, _new_tokens(model)),
+        # Absent where they are the defaults, as in runs that began before these settings existed.
+        **({"dora": True} if config.dora else {}),
+        **({} if config.base_dtype == "fp32" else {"base_dtype": config.base_dtype}),
     }
 
 
@@ -208,6 +170,8 @@ def save(model: GPT2, folder: str | Path, *, base: str | None = None) -> dict[st
         alpha=config.alpha,
         dropout=config.dropout,
         rslora=config.rslora,
+        dora=config.dora,
+        base_dtype=config.base_dtype,
         tensors={name: parameters[name].detach().cpu() for name in _shapes(config, model.config, new)},
         added=range(model.config.vocab_size - new, model.config.vocab_size),
         base=base,
@@ -226,7 +190,9 @@ def load(model: GPT2, folder: str | Path) -> None:
     """
     stored = peft.read(Path(folder))
     targets = [target for target in TARGETS if f"blocks.0.{target}.lora_a" in stored.tensors]
-    config = LoraConfig(stored.rank, stored.alpha, stored.dropout, targets, stored.rslora)
+    config = LoraConfig(
+        stored.rank, stored.alpha, stored.dropout, targets, stored.rslora, stored.dora, stored.base_dtype
+    )
     vocab_size = model.config.vocab_size
     base_size = stored.added.start if stored.added else vocab_size
     if vocab_size not in (base_size, stored.added.stop):
@@ -237,7 +203,7 @@ def load(model: GPT2, folder: str | Path) -> None:
         raise AdapterError(f"The adapter in {folder} is not one of a model like this: it {verb} {name}.")
     for name, shape in expected.items():
         check(name, stored.tensors[name], shape, f"the adapter in {folder}")
-    if stored.base_crc32 not in (None, _checksum_of_base(model, vocab_size - base_size)):
+    if stored.base_crc32 not in (None, _checksum_of_base(model, vocab_size - base_size, config.base_dtype)):
         raise AdapterError(
             f"The adapter in {folder} was trained over other weights than the model's; "
             f"load it over {stored.base or 'the random ones that it began with'}."
@@ -258,13 +224,24 @@ def _shapes(config: LoraConfig, sizes: GPT2Config, new_tokens: int) -> dict[str,
             outputs, inputs = matrices[f"blocks.{layer}.{target}.weight"]
             parameters[f"blocks.{layer}.{target}.lora_a"] = (config.rank, inputs)
             parameters[f"blocks.{layer}.{target}.lora_b"] = (outputs, config.rank)
+            if config.dora:
+                parameters[f"blocks.{layer}.{target}.lora_magnitude"] = (outputs,)
     grown = [name for name in EMBEDDINGS if new_tokens and f"{name}.weight" in matrices]
     return parameters | {f"{name}.new": (new_tokens, sizes.n_embd) for name in grown}
 
 
 def _new_tokens(model: GPT2) -> int:
     embedding: nn.Module = model.token_embedding
-    return len(embedding.new) if isinstance(embedding, GrownEmbedding) else 0
+    return len(embedding.new) if isinstance(embedding, GrownEmbedding) and embedding.new is not None else 0
+
+
+def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A plain layer of the tensors themselves."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    layer.weight = nn.Parameter(weight.detach())
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach())
+    return layer
 
 
 def _tensor(model: GPT2, name: str, *, merged: bool) -> Tensor:
@@ -280,11 +257,14 @@ def _tensor(model: GPT2, name: str, *, merged: bool) -> Tensor:
     return tensor.detach()
 
 
-def _checksum_of_base(model: GPT2, new_tokens: int) -> str:
-    """Compute the CRC-32 of an adapter's base weights, without the last `new_tokens` rows of the vocabulary."""
+def _checksum_of_base(model: GPT2, new_tokens: int, base_dtype: str = "fp32") -> str:
+    """Compute the CRC-32 of an adapter's base weights, without the last `new_tokens` rows of the vocabulary.
+
+    The weights are those that the adapter is trained over: those of a plain model are rounded to `base_dtype`.
+    """
     crc = 0
     for name in shapes(model.config):
-        tensor = _tensor(model, name, merged=False)
+        tensor = as_held(name, _tensor(model, name, merged=False), base_dtype)
         if name.removesuffix(".weight") in EMBEDDINGS:
             tensor = tensor[: len(tensor) - new_tokens]
         crc = zlib.crc32(tensor.float().cpu().contiguous().view(torch.uint8).numpy().data, crc)

@@ -128,7 +128,10 @@ def _resume(entry: Mapping[str, object]) -> str:
 def _adapter(adapter: Mapping[str, object]) -> str:
     targets = adapter.get("targets")
     matrices = ", ".join(map(str, targets)) if isinstance(targets, list) else "its matrices"
+    base_dtype = adapter.get("base_dtype")
+    base = "" if base_dtype is None else f" over a base in {base_dtype}"
+    kind = "weight-decomposed low-rank (DoRA)" if adapter.get("dora") else "low-rank (LoRA)"
     return (
-        f"low-rank (LoRA), rank {adapter.get('rank')}, alpha {adapter.get('alpha')}, dropout {adapter.get('dropout')}, "
-        f"on {matrices}; merged into these weights, by itself in `adapter/`"
+        f"{kind}, rank {adapter.get('rank')}, alpha {adapter.get('alpha')}, dropout {adapter.get('dropout')}, "
+        f"on {matrices}{base}; merged into these weights, by itself in `adapter/`"
     )

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from omegaconf import DictConfig, OmegaConf
 
+from resonance.frozen_weights import BASE_DTYPES
 from resonance.hydra_config import ConfigError, compose, nearest
 
 Range = tuple[Callable[[float], bool], str]
@@ -83,6 +84,7 @@ def check_ranges(config: DictConfig) -> None:
     checkpointing = config.get("activation_checkpointing", False)
     if not isinstance(checkpointing, bool):
         raise ConfigError(f"activation_checkpointing must be true or false, not {checkpointing!r}.")
+    _check_base_dtype(config)
     cache = config.get("data_cache", "auto")
     if not isinstance(cache, bool) and (not isinstance(cache, str) or not cache.strip()):
         raise ConfigError(
@@ -91,6 +93,26 @@ def check_ranges(config: DictConfig) -> None:
     name = config.run
     if name is not None and (not str(name).strip(".") or any(mark in str(name) for mark in "/\\\0")):
         raise ConfigError(f"run must be the name of a folder, without slashes, not {name!r}.")
+
+
+def _check_base_dtype(config: DictConfig) -> None:
+    """Raise ConfigError where compact frozen weights cannot be held beside an adapter in float32."""
+    base_dtype = OmegaConf.select(config, "adapter.base_dtype", default="fp32")
+    if base_dtype not in BASE_DTYPES:
+        raise ConfigError(f"adapter.base_dtype must be one of {', '.join(BASE_DTYPES)}, not {base_dtype!r}.")
+    if base_dtype == "fp32":
+        return
+    precision, strategy = (str(config.trainer.get(key)) for key in ("precision", "strategy"))
+    if "true" in precision and not precision.startswith("32"):
+        raise ConfigError(
+            f"adapter.base_dtype={base_dtype} keeps the adapter in float32, which trainer.precision={precision} does "
+            "not; use bf16-mixed, 16-mixed or 32-true."
+        )
+    if any(name in strategy.lower() for name in ("fsdp", "modelparallel", "model_parallel", "deepspeed")):
+        raise ConfigError(
+            f"adapter.base_dtype={base_dtype} cannot be sharded by trainer.strategy={strategy}; use ddp, or "
+            "adapter.base_dtype=fp32."
+        )
 
 
 def check_keys(config: DictConfig) -> None:

@@ -92,6 +92,7 @@ def supervised_loss(
     *,
     weights: Tensor | None = None,
     label_smoothing: float = 0.0,
+    new_rows: Tensor | None = None,
     chunk: int = CHUNK,
 ) -> tuple[Tensor, int]:
     """Sum the cross-entropy over supervised positions.
@@ -99,17 +100,23 @@ def supervised_loss(
     `hidden` (B, T, C), `head_weight` (V, C), `labels` (B, T) int64 with IGNORE at unsupervised positions. With
     `candidates`, all labels among them, the softmax runs over these only. `weights` (B, T) multiply each position's
     loss. With `label_smoothing`, that share of the target's probability is spread evenly over all tokens.
+    `new_rows` (n, C) are the head's rows of the tokens from V on, which have a gradient of their own: with an adapter
+    only they train, and the gradient of the other rows, as much work as the logits, is not computed.
     Returns the sum (a scalar, float32) and the number of supervised positions; divide for the mean.
     """
     supervised = labels != IGNORE  # (B, T)
     targets = labels[supervised]  # (n,)
     log_weights = None
     if candidates is not None:
-        head_weight = head_weight[candidates.token_ids]  # (K, C)
-        targets, log_weights = candidates.indices[targets], candidates.log_weights
+        ids = candidates.token_ids
+        order = (ids >= len(head_weight)).int().argsort(stable=True)  # (K,): new tokens last, as in the vocabulary
+        ids, log_weights = ids[order], candidates.log_weights[order]
+        targets = order.argsort()[candidates.indices[targets]]
+        new_rows = None if new_rows is None else new_rows[ids[ids >= len(head_weight)] - len(head_weight)]
+        head_weight = head_weight[ids[ids < len(head_weight)]]  # (K - new, C)
     scale = None if weights is None else weights[supervised]  # (n,)
     total = _ChunkedCrossEntropy.apply(
-        hidden[supervised], head_weight, targets, log_weights, scale, label_smoothing, chunk
+        hidden[supervised], head_weight, new_rows, targets, log_weights, scale, label_smoothing, chunk
     )
     assert isinstance(total, Tensor)
     return total, int(targets.numel())
@@ -123,6 +130,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         ctx: Any,
         hidden: Tensor,
         weight: Tensor,
+        new_rows: Tensor | None,
         targets: Tensor,
         log_weights: Tensor | None,
         scale: Tensor | None,
@@ -131,13 +139,17 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        needs_grad = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        needs_grad = any(ctx.needs_input_grad[:3])
         head_needs_grad = ctx.needs_input_grad[1]
         total = hidden.new_zeros((), dtype=torch.float32)
         hidden_grad = torch.empty_like(hidden)
         weight_grad: Tensor | None = None
+        known = len(weight)
+        new_grad = None if new_rows is None else torch.zeros_like(new_rows)
         with torch.autocast(device, enabled=False):
             matrix = weight.to(dtype)  # (V, C)
+            if new_rows is not None:
+                matrix = torch.cat([matrix, new_rows.to(dtype)])  # (V + n, C)
             for start in range(0, len(targets), chunk):
                 rows, target = hidden[start : start + chunk].to(dtype), targets[start : start + chunk, None]
                 logits = rows @ matrix.T  # (n, V)
@@ -161,19 +173,21 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     grad *= scale[start : start + chunk, None]
                 grad = grad.to(dtype)
                 hidden_grad[start : start + chunk] = grad @ matrix
+                if new_grad is not None:
+                    new_grad += grad[:, known:].T @ rows
                 if not head_needs_grad:  # frozen beneath an adapter
                     continue
-                part = grad.T @ rows  # (V, C)
+                part = grad[:, :known].T @ rows  # (V, C)
                 weight_grad = part.to(weight.dtype) if weight_grad is None else weight_grad.add_(part)
         if head_needs_grad and weight_grad is None:  # no supervised position
             weight_grad = torch.zeros_like(weight)
         if needs_grad:
-            ctx.save_for_backward(hidden_grad, weight_grad)
+            ctx.save_for_backward(hidden_grad, weight_grad, new_grad)
         return total
 
     @staticmethod
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # as above
         ctx: Any, grad: Tensor
-    ) -> tuple[Tensor, Tensor | None, None, None, None, None, None]:
-        hidden_grad, weight_grad = ctx.saved_tensors
-        return hidden_grad * grad, None if weight_grad is None else weight_grad * grad, None, None, None, None, None
+    ) -> tuple[Tensor | None, ...]:
+        scaled = [None if gradient is None else gradient * grad for gradient in ctx.saved_tensors]
+        return *scaled, None, None, None, None, None

@@ -77,6 +77,7 @@ def init_model(
         for name, tensor in state.items()
     }
     model = GPT2.from_state(replace(config, dropout=sizes.dropout), state)
+    del state  # the model holds the tensors; an adapter may replace them by smaller ones
     model.requires_grad_(True)
     model.resize_vocab(template.tokenizer.vocab_size)
     if adapter is not None:

@@ -12,6 +12,7 @@ from rich import get_console, reconfigure
 
 from data.module import SFTDataModule
 from data.preference_module import PreferenceDataModule
+from resonance import lora
 from resonance.chat_template import ChatTemplate
 from resonance.checkpoint import Checkpoint
 from resonance.hydra_config import make
@@ -229,6 +230,12 @@ def _notes(config: DictConfig, initial: InitialModel) -> list[str]:
     notes = [muon_warning(config.optimizer._target_, initial.base, adapter=adapter)]
     if adapter and initial.base is None:
         notes.append("an adapter over random weights learns little; name some to start from: model.weights=...")
+    if config.get("adapter") and config.adapter.get("base_dtype", "fp32") != "fp32":
+        held, full = lora.memory_of_base(initial.model)
+        notes.append(
+            f"the frozen weights are held in {config.adapter.base_dtype} (embeddings in bf16): {held / 1e6:,.1f} MB "
+            f"instead of {full / 1e6:,.1f}"
+        )
     return [note for note in notes if note is not None]
 
 

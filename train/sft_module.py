@@ -207,11 +207,13 @@ class SFTModule(LightningModule):
             weights, count = position_weights(labels, batch["document_ids"], of=objective.weight)
         with noisy_embeddings(self.model, batch["document_ids"], objective.neftune_alpha):
             hidden = self._hidden_states(batch)
+        head, new_rows = lora.head_rows(self.model)
         loss, supervised = supervised_loss(
             hidden,
-            self.model.head_weight,
+            head,
             labels,
             candidates,
+            new_rows=new_rows,
             weights=weights,
             label_smoothing=objective.label_smoothing,
         )
@@ -219,7 +221,8 @@ class SFTModule(LightningModule):
 
     def _validation_loss(self, batch: Batch) -> tuple[Tensor, int]:
         """The sum of a batch's losses, and the number of tokens."""
-        return supervised_loss(self._hidden_states(batch), self.model.head_weight, batch["labels"])
+        head, new_rows = lora.head_rows(self.model)
+        return supervised_loss(self._hidden_states(batch), head, batch["labels"], new_rows=new_rows)
 
     def _hidden_states(self, batch: Batch) -> Tensor:
         return self.model(

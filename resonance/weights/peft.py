@@ -20,10 +20,10 @@ from resonance.weights.huggingface import NAMES
 from resonance.weights.state_dict import FLOATS, WeightsError, listed, number, read_settings
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-SUPPORTED: dict[str, tuple[object, ...]] = {  # keys that change the computation, and the values of plain LoRA
+SUPPORTED: dict[str, tuple[object, ...]] = {  # keys that change the computation, and the values of LoRA and DoRA
     "peft_type": ("LORA",),
     "bias": (None, "none"),
-    "use_dora": (None, False),
+    "use_dora": (None, False, True),
     "lora_bias": (None, False),
     "use_bdlora": (None, False),
     "kasa_config": (None,),
@@ -36,7 +36,8 @@ SUPPORTED: dict[str, tuple[object, ...]] = {  # keys that change the computation
     "init_lora_weights": (None, True, False, "gaussian"),  # other initialisations change the base weights
 }
 PREFIX = "base_model.model."
-MATRIX = re.compile(r"transformer\.h\.(\d+)\.(.+)\.lora_([AB])\.weight")
+MATRIX = re.compile(r"transformer\.h\.(\d+)\.(.+)\.lora_(A\.weight|B\.weight|magnitude_vector)")
+KINDS = {"lora_a": "A.weight", "lora_b": "B.weight", "lora_magnitude": "magnitude_vector"}  # ours: theirs
 LAYERS = {theirs: ours for ours, theirs in NAMES.in_block.items() if theirs.endswith(".weight")}
 ROWS = {  # the added tokens' rows, ours: theirs
     "token_embedding.new": "transformer.wte.token_adapter.trainable_tokens_delta",
@@ -48,8 +49,9 @@ ROWS = {  # the added tokens' rows, ours: theirs
 class StoredAdapter:
     """The content of the two files.
 
-    `tensors` have our names: `blocks.0.attention.qkv.lora_a` (rank, in), `.lora_b` (out, rank), and, where tokens
-    were `added` to the base's vocabulary, their rows `token_embedding.new`, `head.new` (added, n_embd).
+    `tensors` have our names: `blocks.0.attention.qkv.lora_a` (rank, in), `.lora_b` (out, rank), with DoRA
+    `.lora_magnitude` (out,), and, where tokens were `added` to the base's vocabulary, their rows
+    `token_embedding.new`, `head.new` (added, n_embd).
     """
 
     rank: int
@@ -57,6 +59,8 @@ class StoredAdapter:
     dropout: float
     rslora: bool
     tensors: Mapping[str, Tensor]
+    dora: bool = False
+    base_dtype: str = "fp32"  # in which the base was held while the adapter trained; peft's own files have none
     added: range = range(0)  # the new tokens' ids
     base: str | None = None  # the name or path of the base weights
     base_crc32: str | None = None  # of the base weights; peft's own files have none
@@ -74,6 +78,7 @@ def write(folder: Path, adapter: StoredAdapter) -> None:
         "lora_alpha": adapter.alpha,
         "lora_dropout": adapter.dropout,
         "use_rslora": adapter.rslora,
+        "use_dora": adapter.dora,
         "target_modules": list(modules),
         "fan_in_fan_out": True,  # Hugging Face's GPT-2 has (in, out) matrices
         "bias": "none",
@@ -82,7 +87,8 @@ def write(folder: Path, adapter: StoredAdapter) -> None:
     if adapter.added:
         ids = list(adapter.added)
         settings["trainable_token_indices"] = {"wte": ids, "lm_head": ids} if "head.new" in adapter.tensors else ids
-    stamp = {"format": "pt"} | ({"base_crc32": adapter.base_crc32} if adapter.base_crc32 else {})
+    stamp = {"format": "pt", "base_dtype": adapter.base_dtype}
+    stamp |= {"base_crc32": adapter.base_crc32} if adapter.base_crc32 else {}
     write_atomically(folder / WEIGHTS, lambda path: save_file(tensors, path, stamp))
     write_text_atomically(folder / CONFIG, json.dumps(settings, indent=2) + "\n")
 
@@ -100,6 +106,8 @@ def read(folder: Path) -> StoredAdapter:
         alpha=number(settings, "lora_alpha", 8, where),
         dropout=number(settings, "lora_dropout", 0.0, where),
         rslora=bool(settings.get("use_rslora")),
+        dora=bool(settings.get("use_dora")),
+        base_dtype=stamp.get("base_dtype", "fp32"),
         tensors=tensors,
         added=_added(settings, where),
         base=settings.get("base_model_name_or_path"),
@@ -112,7 +120,7 @@ def _stored(name: str) -> str:
     if name in ROWS:
         return ROWS[name]
     layer, _, kind = name.rpartition(".")
-    return f"{NAMES(f'{layer}.weight').removesuffix('weight')}lora_{kind[-1].upper()}.weight"
+    return f"{NAMES(f'{layer}.weight').removesuffix('weight')}lora_{KINDS[kind]}"
 
 
 def _ours(stored: str) -> str | None:
@@ -122,7 +130,10 @@ def _ours(stored: str) -> str | None:
             return ours
     match = MATRIX.fullmatch(stored)
     layer = match and LAYERS.get(f"{match[2]}.weight")
-    return f"blocks.{match[1]}.{layer.removesuffix('weight')}lora_{match[3].lower()}" if match and layer else None
+    if not match or not layer:
+        return None
+    kind = next(ours for ours, theirs in KINDS.items() if theirs == match[3])
+    return f"blocks.{match[1]}.{layer.removesuffix('weight')}{kind}"
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -198,7 +198,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     lora.save(adapted(), tmp_path)
     config, weights = tmp_path / "adapter_config.json", tmp_path / "adapter_model.safetensors"
     good = json.loads(config.read_text())
-    for key, value in (("use_dora", True), ("peft_type", "IA3"), ("rank_pattern", {"c_attn": 4})):
+    for key, value in (("use_bdlora", True), ("peft_type", "IA3"), ("rank_pattern", {"c_attn": 4})):
         config.write_text(json.dumps({**good, key: value}))
         with pytest.raises(ResonanceError, match=f"has {key}=.*not supported"):
             lora.load(base(), tmp_path)

@@ -160,3 +160,23 @@ def test_without_samples_only_the_datas_own_tokens_are_candidates() -> None:
     candidates = SampledSoftmax(torch.tensor([3, 5]), 61, 0).sample(torch.device("cpu"))
     assert candidates.token_ids.tolist() == [3, 5]
     assert candidates.indices[torch.tensor([3, 5, 6])].tolist() == [0, 1, -1]
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_new_rows_have_the_gradient_that_they_have_in_the_whole_head(sampled: bool) -> None:
+    torch.manual_seed(0)
+    labels = torch.randint(50, 61, (2, 7))
+    candidates = SampledSoftmax(torch.arange(50, 61), 61, 20).sample(torch.device("cpu")) if sampled else None
+    hidden, weight = torch.randn(2, 7, 8), torch.randn(61, 8)
+    weights, values = torch.rand(2, 7), []
+    for apart in (True, False):
+        states, rows, head = hidden.clone().requires_grad_(), weight[58:].clone().requires_grad_(), weight[:58]
+        given = (head, rows) if apart else (torch.cat([head, rows]), None)
+        loss, _ = supervised_loss(
+            states, given[0], labels, candidates, new_rows=given[1], weights=weights, label_smoothing=0.1, chunk=5
+        )
+        loss.backward()
+        assert states.grad is not None and rows.grad is not None
+        values.append((loss.detach(), states.grad, rows.grad))
+    for ours, theirs in zip(*values, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
