@@ -74,8 +74,17 @@ def test_a_restarted_cosine_returns_to_the_full_rate_and_ends_low_with_the_run()
 def make(kind: str, model: GPT2, layer_decay: float) -> Optimizer:
     if kind == "adamw":
         return adamw(model, lr=1e-2, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.1, layer_decay=layer_decay)
-    rates = {"lr": 1e-2, "adamw_lr": 1e-3, "adamw_betas": (0.9, 0.99), "adamw_eps": 1e-8}
-    return muon(model, momentum=0.9, weight_decay=0.1, layer_decay=layer_decay, **rates)
+    betas = (0.9, 0.99)
+    return muon(
+        model,
+        lr=1e-2,
+        momentum=0.9,
+        weight_decay=0.1,
+        adamw_lr=1e-3,
+        adamw_betas=betas,
+        adamw_eps=1e-8,
+        layer_decay=layer_decay,
+    )
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
