@@ -1,6 +1,7 @@
-"""Guided decoding: the tokens that keep a text within a JSON schema or a regular expression.
+"""Guided decoding: the tokens that keep a text within a JSON schema, a regular expression or a grammar.
 
-llguidance (Microsoft, MIT) does the matching: its parser walks the bytes of all tokens at once.
+llguidance (Microsoft, MIT) does the matching: its parser walks the bytes of all tokens at once. A text that would not
+end within its tokens is closed: towards its end, only the tokens of a short way to a complete text are allowed.
 """
 
 import json
@@ -16,6 +17,11 @@ from torch.nn import functional as F
 from resonance.engine.sampling_params import EngineError, SamplingParams
 from resonance.tokenizer import Tokenizer
 
+_CHECK_EVERY = 8  # tokens, while the end is far
+_RETRY_EVERY = 64  # tokens, where no way to the end was found
+_SLACK = 4  # tokens by which one more token may lengthen the way to a complete text
+_LONGEST_WAY = 512  # tokens
+
 
 class Grammar:
     """The state of one sequence in its grammar.
@@ -26,16 +32,17 @@ class Grammar:
     def __init__(self, params: SamplingParams, tokenizer: Tokenizer, vocab_size: int, end_ids: frozenset[int]) -> None:
         if vocab_size < tokenizer.vocab_size:
             raise EngineError(
-                f"json_schema and regex need a model of all {tokenizer.vocab_size} tokens of the tokenizer; this one "
+                f"A grammar needs a model of all {tokenizer.vocab_size} tokens of the tokenizer; this one "
                 f"has {vocab_size}."
             )
         self._vocab_size = vocab_size
         vocabulary = _vocabulary(tokenizer, tuple(sorted(end_ids)))
         self._matcher = LLMatcher(vocabulary, _rules(params), log_level=0)
         if self._matcher.is_error():
-            reason = self._matcher.get_error().split("\n")[0]
-            name = "json_schema" if params.json_schema is not None else "regex"
-            raise EngineError(f"{name} cannot be used as a grammar: {reason}")
+            raise _unusable(params, self._matcher.get_error())
+        self._tokenizer, self._end_ids = tokenizer, sorted(end_ids)
+        self._check_at: int | None = None  # the number of tokens left at which the way to the end is looked at again
+        self._is_closing = False
         self._bits = torch.zeros((vocabulary.vocab_size + 31) // 32, dtype=torch.int32)
 
     def count_valid(self, token_ids: Sequence[int]) -> int:
@@ -52,26 +59,94 @@ class Grammar:
         """Whether no token may follow: the text is complete, or the grammar too large for the library."""
         return self._matcher.is_stopped()
 
-    def allowed(self) -> Tensor:
-        """The tokens that may come next, (vocab_size,) bool; end tokens are among them when the text may end."""
-        self._matcher.unsafe_compute_mask_ptr(self._bits.data_ptr(), self._bits.nbytes)
-        shifts = torch.arange(32, dtype=torch.int32)
-        allowed = ((self._bits[:, None] >> shifts) & 1).flatten().bool()
+    def allowed(self, left: int | None = None) -> Tensor:
+        """The tokens that may come next, (vocab_size,) bool; end tokens are among them when the text may end.
+
+        `left` is how many tokens may still come; None: no limit. Where they would not suffice for whatever may come
+        next, only a token that leads to the end is allowed.
+        """
+        if left is not None and (self._is_closing or self._check_at is None or left <= self._check_at):
+            way = self._way_to_end()
+            if way is None:
+                self._check_at = left - _RETRY_EVERY
+            else:
+                self._is_closing = self._is_closing or len(way) + _SLACK >= left
+                self._check_at = left - (1 if left <= 2 * len(way) + 64 else _CHECK_EVERY)
+                if self._is_closing:
+                    allowed = torch.zeros(self._vocab_size, dtype=torch.bool)
+                    allowed[way[:1] or self._end_ids] = True
+                    return allowed
+        allowed = self._allowed_by(self._matcher)
         return F.pad(allowed, (0, self._vocab_size - len(allowed)))  # a negative pad cuts
+
+    def _allowed_by(self, matcher: LLMatcher) -> Tensor:
+        matcher.unsafe_compute_mask_ptr(self._bits.data_ptr(), self._bits.nbytes)
+        shifts = torch.arange(32, dtype=torch.int32)
+        return ((self._bits[:, None] >> shifts) & 1).flatten().bool()
+
+    def _way_to_end(self) -> list[int] | None:
+        """A short sequence of tokens that completes the text; None where none of at most 512 tokens is found.
+
+        A quote ends an open string, in which a bracket is text; elsewhere a bracket ends more. The shorter way counts.
+        """
+        way = self._way(b'"}],:', _LONGEST_WAY)
+        shorter = self._way(b'}],:"', _LONGEST_WAY if way is None else len(way) - 1)
+        return way if shorter is None else shorter
+
+    def _way(self, first: bytes, longest: int) -> list[int] | None:
+        """A way to a complete text of at most `longest` tokens, which prefers the tokens of the bytes `first`."""
+        matcher, way = self._matcher.deep_copy(), list[int]()
+        ids = _byte_ids(self._tokenizer, first)
+        while not matcher.is_accepting():
+            tokens = self._tokenizer.encode(matcher.compute_ff_bytes().decode("utf-8", "ignore"))
+            tokens = tokens[: matcher.validate_tokens(tokens)] or self._closing_token(matcher, ids)
+            if not tokens or len(way) + len(tokens) > longest or not matcher.consume_tokens(tokens):
+                return None
+            way += tokens
+        return way
+
+    def _closing_token(self, matcher: LLMatcher, ids: Sequence[int]) -> list[int]:
+        """The first of these ids that is allowed, else any allowed token; nothing where only the end is."""
+        allowed = self._allowed_by(matcher)
+        chosen = next((token_id for token_id in ids if allowed[token_id]), None)
+        others = allowed.nonzero()[:1, 0].tolist() if chosen is None else [chosen]
+        return [] if others[:1] == self._end_ids[:1] else others
 
     def accept(self, token_id: int) -> None:
         """Advance by an allowed token."""
         self._matcher.consume_token(token_id)
 
 
+def check_grammar(params: SamplingParams) -> None:
+    """Raise EngineError for an unusable schema, expression or grammar; needs no model and takes a moment."""
+    if message := LLMatcher.validate_grammar(_rules(params)):
+        raise _unusable(params, message)
+
+
+def _unusable(params: SamplingParams, message: str) -> EngineError:
+    return EngineError(f"{params.grammar_name} cannot be used as a grammar: {message.split(chr(10), maxsplit=1)[0]}")
+
+
 def _rules(params: SamplingParams) -> str:
-    if params.json_schema is None:
-        return LLMatcher.grammar_from_regex(params.regex or "")
-    schema = params.json_schema
+    if params.regex is not None:
+        return LLMatcher.grammar_from_regex(params.regex)
+    if params.grammar is not None:
+        return LLMatcher.grammar_from_lark(params.grammar)
+    schema = params.json_schema or {}
     try:
         return LLMatcher.grammar_from_json_schema(schema if isinstance(schema, str) else json.dumps(dict(schema)))
     except (ValueError, TypeError) as error:
         raise EngineError(f"json_schema is not a JSON object: {error}") from error
+
+
+@lru_cache(maxsize=8)
+def _byte_ids(tokenizer: Tokenizer, first: bytes) -> list[int]:
+    """The tokens of single printable bytes: those of `first`, then digits and letters, then others."""
+    by_byte = {tokenizer.token_bytes(i): i for i in range(tokenizer.eot_id) if len(tokenizer.token_bytes(i)) == 1}
+    printable = bytes(range(33, 127))
+    others = bytes(byte for byte in printable if not chr(byte).isalnum() and byte not in first)
+    alphanumeric = bytes(byte for byte in printable if chr(byte).isalnum())
+    return [by_byte[bytes([byte])] for byte in first + alphanumeric + others if bytes([byte]) in by_byte]
 
 
 @lru_cache(maxsize=4)

@@ -117,7 +117,7 @@ def _grammar(
     valid = grammar.count_valid(forced)
     if valid < len(forced):
         raise EngineError(
-            f"forced_token_ids does not fit json_schema or regex: token id {forced[valid]} at place {valid} "
+            f"forced_token_ids does not fit {params.grammar_name}: token id {forced[valid]} at place {valid} "
             "cannot stand there."
         )
     return grammar

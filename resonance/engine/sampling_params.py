@@ -11,6 +11,7 @@ from resonance.errors import ResonanceError
 LogitsProcessor = Callable[[Sequence[int], Tensor], Tensor]
 """Called for each new token with the ids generated so far and their logits (vocab_size,); returns logits."""
 
+GRAMMARS = ("json_schema", "regex", "grammar")  # the parameters that constrain the text, of which one may be given
 MAX_LOGIT_CHANGE = 1e30  # of penalties and biases, so that changed logits stay finite in fp32
 
 
@@ -47,14 +48,16 @@ class SamplingParams:
     n: int = 1  # independent completions of one prompt
     json_schema: Mapping[str, object] | str | None = None  # the text is JSON that matches this schema
     regex: str | None = None  # the whole text matches this regular expression
+    grammar: str | None = None  # the text is of this context-free grammar, in llguidance's variant of Lark
     logits_processors: tuple[LogitsProcessor, ...] = ()
 
     def __post_init__(self) -> None:
         for name, valid, expected in self._checks():
             if not valid:
                 raise EngineError(f"{name} must be {expected}, not {getattr(self, name)!r}.")
-        if self.json_schema is not None and self.regex is not None:
-            raise EngineError("A text cannot be held to json_schema and regex at once; give one of them.")
+        given = [name for name in GRAMMARS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise EngineError(f"A text cannot be held to {' and '.join(given)} at once; give one of them.")
 
     @property
     def changes_logits(self) -> bool:
@@ -72,8 +75,13 @@ class SamplingParams:
 
     @property
     def has_grammar(self) -> bool:
-        """Whether a JSON schema or a regular expression constrains the text."""
-        return self.json_schema is not None or self.regex is not None
+        """Whether a JSON schema, a regular expression or a grammar constrains the text."""
+        return any(getattr(self, name) is not None for name in GRAMMARS)
+
+    @property
+    def grammar_name(self) -> str:
+        """The name of the parameter that constrains the text; empty where none does."""
+        return next((name for name in GRAMMARS if getattr(self, name) is not None), "")
 
     def token_ids_named(self) -> dict[str, Sequence[int]]:
         """Every parameter that names token ids, for checking them against a vocabulary."""
@@ -107,7 +115,8 @@ class SamplingParams:
         yield "seed", self.seed is None or isinstance(self.seed, Integral), "None or a whole number"
         yield "logprobs", self.logprobs is None or _whole(self.logprobs, 0), "None or a whole number of at least 0"
         yield "n", _whole(self.n, 1), "a whole number of at least 1"
-        yield "regex", self.regex is None or _all([self.regex], str), "None or a string"
+        for name in ("regex", "grammar"):
+            yield name, isinstance(getattr(self, name), str | None), "None or a string"
         functions = _all(self.logits_processors, object) and all(map(callable, self.logits_processors))
         yield "logits_processors", functions, "a sequence of functions"
 

@@ -72,7 +72,7 @@ class Sequence:
     def sampling_metadata(self, drafted: abc.Sequence[int] = ()) -> SamplingMetadata:
         """The metadata for sampling the token after `token_ids` and `drafted`."""
         token_ids = [*self.token_ids, *drafted] if drafted else self.token_ids
-        allowed = self.grammar.allowed() if self.grammar else None
+        allowed = self.grammar.allowed(self.max_length - len(token_ids)) if self.grammar else None
         return SamplingMetadata(self.params, self.seed, token_ids, self.prompt_tokens, self.end_ids, allowed)
 
     def advance(self, chunk: "Chunk", sampled: abc.Sequence[SampledToken] = ()) -> list[Piece]:
