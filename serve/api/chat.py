@@ -123,6 +123,7 @@ class ChatFormat(Format):
             "model": generation.model.name,
         }
         self._tail = {"usage": None} if self._include_usage else {}
+        self._continuous = bool(body.stream_options and body.stream_options.continuous_usage_stats)
         self._finished: list[tuple[int, str]] = []  # answers and their finish reasons
 
     async def add_scores(self, scored: Scored) -> None:
@@ -218,7 +219,8 @@ class ChatFormat(Format):
         **extra: Any,
     ) -> str:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
-        return json.dumps(self._head | {"choices": [choice]} | self._tail | extra, ensure_ascii=False)
+        tail = {"usage": self._generation.usage().model_dump()} if self._continuous else self._tail
+        return json.dumps(self._head | {"choices": [choice]} | tail | extra, ensure_ascii=False)
 
     def _has_logprob(self, token: Token) -> bool:
         """Return whether the token belongs to the text; the one that ends it does not."""

@@ -64,6 +64,7 @@ class CompletionFormat(Format):
         }
         self._include_usage = bool(body.stream_options and body.stream_options.include_usage)
         self._tail: dict[str, Any] = {"usage": None} if self._include_usage else {}
+        self._continuous = bool(body.stream_options and body.stream_options.continuous_usage_stats)
         self._scores: dict[int, list[Score]] = {}  # by prompt, until its echo is written
         self._echoes: dict[int, Echo] = {}  # by prompt
         self._echoed: set[int] = set()  # answers whose echo is in the stream
@@ -148,7 +149,8 @@ class CompletionFormat(Format):
         finish_reason: str | None,
     ) -> None:
         choice = _choice(index, echo, text, logprobs, finish_reason)
-        stream.add(b"".join(_completion_object(self._head, [choice], self._tail)).decode())
+        tail = {"usage": self._generation.usage().model_dump()} if self._continuous else self._tail
+        stream.add(b"".join(_completion_object(self._head, [choice], tail)).decode())
 
 
 def _choice(

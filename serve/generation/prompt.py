@@ -11,7 +11,7 @@ from serve.api.errors import ApiError, store_unavailable
 from serve.api.schemas.requests import ChatMessage, ChatRequest, CompletionRequest
 from serve.api.service import Service
 from serve.generation.grounding import Grounding, Unsearched, ground
-from serve.generation.sampling import engine_params
+from serve.generation.sampling import engine_params, guided_params
 from serve.models.served_model import ServedModel
 from serve.settings import Sampling
 from serve.storage.errors import StoreUnavailable
@@ -72,17 +72,26 @@ class Prepared:
 
 async def prepare_chat(service: Service, caller: Caller, model: ServedModel, body: ChatRequest) -> Prepared:
     """Render the prompt and choose the sampling parameters. Raises ApiError."""
+    guided = await guided_params(body)
+    if guided and _without_prefix(body) is not body.messages:
+        raise ApiError(
+            400,
+            "An answer that continues a message cannot be held to a format.",
+            param="messages",
+            code="invalid_value",
+        )
     chat = await render_chat(service, caller, model, body)
     n, max_new_tokens = body.n or 1, chat.max_new_tokens
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     params = engine_params(body, service.settings.sampling, model, max_new_tokens=max_new_tokens, logprobs=logprobs)
+    params |= guided
     nbytes = _whole_bytes(n * max_new_tokens, logprobs, CHAT_LOGPROB_BYTES)
     return Prepared([PromptInput(chat.fitted.prompt_ids, params, n=n)], nbytes, logprobs is not None, chat)
 
 
 async def prepare_completion(service: Service, model: ServedModel, body: CompletionRequest) -> Prepared:
     """Tokenise the prompts of a text completion. Raises ApiError."""
-    n, max_tokens = body.n or 1, _max_tokens(body)
+    n, max_tokens, guided = body.n or 1, _max_tokens(body), await guided_params(body)
     texts = _texts(body)
     if sum(len(text) for text in texts if isinstance(text, str)) > LONG_CHARS:
         prompts = await asyncio.to_thread(_tokenize, texts, model, max_tokens)
@@ -99,6 +108,7 @@ async def prepare_completion(service: Service, model: ServedModel, body: Complet
             params = engine_params(
                 body, MODEL_DISTRIBUTION, model, max_new_tokens=max_new_tokens, logprobs=body.logprobs
             )
+            params |= guided
         generated += max_new_tokens
         score_top = body.logprobs if body.echo and len(ids) > 1 else None
         inputs.append(PromptInput(ids, params, n=n, score_top=score_top))
@@ -278,7 +288,8 @@ def _tokenize(texts: Sequence[str | list[int]], model: ServedModel, max_tokens: 
         if len(ids) > limit:
             raise ApiError(
                 400,
-                f"A prompt has {len(ids)} tokens and there is room for {limit}.",
+                f"The model's maximum context length is {model.context_length} tokens, and a prompt has {len(ids)}: "
+                f"there is room for {limit}; shorten it.",
                 param="prompt",
                 code="context_length_exceeded",
             )

@@ -112,7 +112,14 @@ class ServedModel:
         try:
             fitted = self.template.fit(recent, budget=budget, history_budget=history_budget)
         except ContextOverflow as error:
-            raise ApiError(400, str(error), param="messages", code="context_length_exceeded") from error
+            raise ApiError(
+                400,
+                f"The model's maximum context length is {self.context_length} tokens, and the system prompt and the "
+                f"newest message need {error.needed} beside {max_new_tokens} for the answer; shorten the message, or "
+                "lower max_tokens.",
+                param="messages",
+                code="context_length_exceeded",
+            ) from error
         except ResonanceError as error:
             raise ApiError(400, str(error), param="messages", code="invalid_messages") from error
         dropped = fitted.dropped + len(messages) - len(recent)

@@ -57,10 +57,10 @@ def error_of(response: httpx.Response, status: int) -> dict:
         (chat(parent_id="msg-1"), "parent_id"),
         (chat(search=True), "search"),
         (chat(search={"query": ""}), "search.query"),
-        (chat(response_format={"type": "json_schema", "json_schema": {}}), "response_format.type"),
-        (chat(tools=[]), "tools"),
+        (chat(response_format={"type": "json_schema", "json_schema": {}}), "response_format.json_schema.name"),
+        (chat(tools=[{"type": "function"}]), "tools"),
         (chat(audio={"voice": "x"}), "audio"),
-        (chat(reasoning_effort="low"), "reasoning_effort"),
+        (chat(reasoning_effort=5), "reasoning_effort"),
         (chat(temprature=1), "temprature"),
     ],
 )

@@ -5,7 +5,16 @@ Types are strict and ranges are checked, so that the rest of the server receives
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 
@@ -22,6 +31,15 @@ def _refuse(value: Any) -> None:
 
 Unsupported = Annotated[None, BeforeValidator(_refuse), WithJsonSchema({"type": "null"})]
 """A field of OpenAI's that GPT-2 cannot support: only null is accepted."""
+
+
+def _refuse_some(value: Any) -> None:
+    if value not in (None, []):
+        raise PydanticCustomError("unsupported", "is not supported")
+
+
+NoneOf = Annotated[None, BeforeValidator(_refuse_some), WithJsonSchema({"type": ["null", "array"], "maxItems": 0})]
+"""A list of OpenAI's that GPT-2 cannot support: only null and the empty list are accepted, which ask for nothing."""
 
 
 def _whole(value: Any) -> Any:
@@ -51,35 +69,65 @@ class TextPart(Strict):
     text: Text
 
 
-class ChatMessage(Strict):
-    """One message. `developer` is the same as `system`."""
+class ChatMessage(BaseModel):
+    """One message. `developer` is the same as `system`; fields that are not listed here are ignored."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False, frozen=True)
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[TextPart], Field(min_length=1)]
+    content: Text | Annotated[list[TextPart], Field(min_length=1)] | None = Field(
+        None, description="May be null in an assistant's message only.", validate_default=True
+    )
     name: str | None = Field(None, max_length=64, description="Ignored: the model does not see names.")
     refusal: Unsupported = None
     audio: Unsupported = None
     function_call: Unsupported = None
-    tool_calls: Unsupported = None
+    tool_calls: NoneOf = None
     tool_call_id: Unsupported = None
     annotations: list[Any] | None = Field(None, max_length=0)
 
+    @field_validator("content")
+    @classmethod
+    def _check_content(cls, content: Any, info: ValidationInfo) -> Any:
+        if content is None and info.data.get("role") not in (None, "assistant"):
+            raise PydanticCustomError("missing", "is missing")
+        return content
+
     def text(self) -> str:
         """The content as one string."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content or ())
 
 
 class StreamOptions(Strict):
     """What a stream contains besides the text."""
 
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = Field(None, description="Every chunk has the token counts so far.")
     include_obfuscation: Literal[False] | None = None
 
 
-class TextFormat(Strict):
-    """The only supported format of answers."""
+class JsonSchemaFormat(Strict):
+    """A JSON schema by name. The answer is always held to all of it, `strict` or not."""
 
-    type: Literal["text"]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    description: Annotated[str, Field(max_length=4000)] | None = None
+    schema_: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(Strict):
+    """Text, any JSON object, or JSON of a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFormat | None = Field(None, description="For the type json_schema.")
+
+    @model_validator(mode="after")
+    def _check_schema(self) -> "ResponseFormat":
+        if (self.json_schema is not None) != (self.type == "json_schema"):
+            raise PydanticCustomError("schema", "json_schema belongs to the type json_schema, which needs it")
+        return self
 
 
 class SearchQuery(Strict):
@@ -98,6 +146,9 @@ class SamplingFields(Strict):
     top_k: Annotated[int, Field(ge=0, le=1_000_000), WHOLE] | None = None
     min_p: Share | None = None
     repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
+    repeat_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = Field(
+        None, description="llama.cpp's name of repetition_penalty."
+    )
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: dict[TokenKey, Bias] | None = Field(None, max_length=1024)
@@ -106,6 +157,23 @@ class SamplingFields(Strict):
     n: Annotated[int, Field(ge=1, le=16), WHOLE] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    ignore_eos: bool | None = Field(None, description="Generate max_tokens tokens: no end token ends the text.")
+    min_tokens: Annotated[int, Field(ge=0, le=1_000_000), WHOLE] | None = Field(
+        None, description="No end token before so many."
+    )
+    guided_json: dict[str, Any] | Annotated[str, Field(max_length=65536)] | None = Field(
+        None, description="A JSON schema that the text matches, as in vLLM."
+    )
+    guided_regex: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
+        None, description="A regular expression that the whole text matches."
+    )
+    guided_choice: (
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(min_length=1, max_length=256)]
+        | None
+    ) = Field(None, description="The text is one of these.")
+    guided_grammar: Annotated[str, Field(min_length=1, max_length=65536)] | None = Field(
+        None, description="A context-free grammar of the text, in llguidance's variant of Lark."
+    )
     user: str | None = Field(None, max_length=512, description="Ignored.")
     metadata: dict[Text, Text] | None = Field(None, max_length=16, description="Ignored.")
 
@@ -130,22 +198,22 @@ class ChatRequest(SamplingFields):
     search: bool | SearchQuery | None = Field(
         None, description="Search for sources first, with this query where there is one; absent: the server decides."
     )
-    response_format: TextFormat | None = None
+    response_format: ResponseFormat | None = None
     modalities: list[Literal["text"]] | None = None
     service_tier: Literal["auto", "default"] | None = None
-    store: Literal[False] | None = None
+    store: bool | None = Field(None, description="Ignored: answers are stored where there is a session_id.")
     parallel_tool_calls: bool | None = Field(None, description="Ignored: there are no tools.")
     safety_identifier: str | None = Field(None, max_length=512, description="Ignored.")
     prompt_cache_key: str | None = Field(None, max_length=512, description="Ignored.")
     prompt_cache_retention: Unsupported = None
-    tools: Unsupported = None
-    tool_choice: Unsupported = None
-    functions: Unsupported = None
-    function_call: Unsupported = None
+    tools: NoneOf = None
+    tool_choice: Literal["none"] | None = None
+    functions: NoneOf = None
+    function_call: Literal["none"] | None = None
     audio: Unsupported = None
     prediction: Unsupported = None
-    reasoning_effort: Unsupported = None
-    verbosity: Unsupported = None
+    reasoning_effort: Annotated[str, Field(max_length=32)] | None = Field(None, description="Ignored.")
+    verbosity: Annotated[str, Field(max_length=32)] | None = Field(None, description="Ignored.")
     web_search_options: Unsupported = None
 
 
@@ -165,7 +233,7 @@ class CompletionRequest(SamplingFields):
     max_tokens: Annotated[int, Field(ge=0, le=1_000_000), WHOLE] | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
     logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = None
     echo: bool | None = None
-    best_of: Unsupported = None
+    best_of: Annotated[Literal[1], WHOLE] | None = None
     suffix: Unsupported = None
 
 
