@@ -54,10 +54,23 @@ typedef struct {
     int32_t rows, threads;
 } LogitsCall;
 
+// The cross-entropy of each row of logits (rows, padded_vocab_size), a multiple of 16 wide, times the row's scale. With
+// `gradient`, the gradient of the losses' sum replaces the logits, 0 in the padding.
+typedef struct {
+    void* logits;              // bfloat16 or float
+    const int64_t* targets;    // (rows,)
+    const float* log_weights;  // (padded_vocab_size,), added to the logits, or null
+    const float* scales;       // (rows,) or null
+    float* losses;             // (rows,)
+    float smoothing;           // the share of the target's probability that is spread evenly over all tokens
+    int32_t rows, vocab_size, padded_vocab_size, bf16, gradient, threads;
+} CrossEntropyCall;
+
 void* resonance_create_model(const ModelWeights* weights);
 void resonance_free_model(void* model);
 void resonance_hidden(void* model, const HiddenCall* call);
 void resonance_logits(void* model, const LogitsCall* call);
+void resonance_cross_entropy(const CrossEntropyCall* call);
 
 // Reads `nbytes`, a multiple of 512 for each thread, as the products do, to measure the memory's bandwidth. Returns
 // their sum, so that the compiler keeps the reads.

@@ -12,6 +12,7 @@ extern "C" {
 }
 #include "attention.h"
 #include "attention_amx.h"
+#include "cross_entropy.h"
 #include "gemm.h"
 #include "gemm_amx.h"
 #include "work_sharing.h"
@@ -223,6 +224,16 @@ void resonance_logits(void* model, const LogitsCall* arguments) {
             memcpy(&m.normed[size_t(row) * P], call.hidden + size_t(row) * m.width, m.width * sizeof(float));
         });
         matmul(worker, m.head, m.input, call.rows, STORE, call.logits, HEAD_PANELS_PER_ITEM);
+    }
+}
+
+void resonance_cross_entropy(const CrossEntropyCall* call) {
+#pragma omp parallel for num_threads(call->threads) schedule(dynamic, 1)
+    for (int row = 0; row < call->rows; row++) {
+        if (call->bf16)
+            cross_entropy_of_row<uint16_t>(*call, row);
+        else
+            cross_entropy_of_row<float>(*call, row);
     }
 }
 
