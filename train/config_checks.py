@@ -125,7 +125,16 @@ def check_keys(config: DictConfig) -> None:
         config,
         known,
         "",
-        optional=("activation_checkpointing", "adapter", "callbacks", "data_cache", "logger", "loss", "objective"),
+        optional=(
+            "activation_checkpointing",
+            "adapter",
+            "callbacks",
+            "data_cache",
+            "logger",
+            "loss",
+            "objective",
+            "report_only",
+        ),
     )
     for section in ("batch", "loss", "save", "model", "template"):
         if section in config:

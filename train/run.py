@@ -44,6 +44,7 @@ from train.provenance import (
     training_record,
     with_history,
 )
+from train.report.command import report_only
 from train.run_config import RunSpec, is_rank_zero, resolve_run
 from train.sft_module import SFTModule
 from train.sweep import sweep
@@ -60,6 +61,9 @@ def main(overrides: list[str]) -> float | None:
         return None
     _find_own_modules()
     with disk_errors():
+        if (report := report_only(overrides)) is not None:
+            get_console().print(str(report), highlight=False, markup=False, soft_wrap=True)
+            return None
         spec = resolve_run(overrides)
     try:
         with disk_errors(spec):

@@ -68,7 +68,7 @@ def resolve_run(overrides: list[str]) -> RunSpec:
     if selection.resume is not None:
         return _resume(overrides, selection, root)
     source = (
-        None if selection.from_checkpoint is None else _find_run(str(selection.from_checkpoint), root, "to make again")
+        None if selection.from_checkpoint is None else find_run(str(selection.from_checkpoint), root, "to make again")
     )
     changes: Changes = {}
     if source is None:
@@ -138,7 +138,7 @@ def _resume(overrides: list[str], selection: DictConfig, root: Path) -> RunSpec:
     for key in ("from_checkpoint", "overwrite"):
         if selection[key]:
             raise ConfigError(f"resume= goes on with a run as it is; leave out {key}=.")
-    folder = _find_run(str(selection.resume), root, "to resume")
+    folder = find_run(str(selection.resume), root, "to resume")
     if selection.run is not None and str(selection.run) != folder.name:
         raise ConfigError(f"resume={folder.name} goes on under its own name, not run={selection.run}; leave out run=.")
     state = folder / STATE_FILE
@@ -208,7 +208,8 @@ def _flatten(node: object, prefix: str = "") -> dict[str, object]:
     return {name: value for key, below in node.items() for name, value in _flatten(below, f"{prefix}{key}.").items()}
 
 
-def _find_run(name: str, root: Path, purpose: str) -> Path:
+def find_run(name: str, root: Path, purpose: str) -> Path:
+    """The folder of a run: `latest`, a name under `root`, or a folder. Raises ConfigError for another one."""
     runs = [folder for folder in run_folders(root) if (folder / TRAIN_FILE).is_file()]
     if name == "latest" and runs:
         return max(runs, key=lambda folder: max(file.stat().st_mtime for file in folder.iterdir() if file.is_file()))

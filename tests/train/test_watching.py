@@ -2,6 +2,10 @@
 
 import csv
 import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +13,13 @@ import torch
 
 from resonance.bench.machine import matmul_gflop_per_s
 from resonance.hydra_config import ConfigError
+from resonance.report.curves import Curve
 from train.callbacks.samples import read_samples
 from train.callbacks.throughput import Throughput
 from train.callbacks.utilization import Utilization, measured_peak
+from train.report.advice import advice
+from train.report.page import write_report
+from train.report.run_record import read_run
 from train.run import main
 
 SETTINGS = [
@@ -117,3 +125,80 @@ def test_samples_ask_the_same_prompts_and_a_resumed_run_replaces_its_own(run: Pa
     assert [row["step"] for row in resumed] == [2, 2, 4, 4, 6, 6]
     assert resumed[:4] == rows
     assert resumed[4]["answer"] != "of a killed run"
+
+
+def test_a_run_ends_with_a_report_of_its_curves_samples_and_facts(run: Path) -> None:
+    page = (run / "train.html").read_text()
+    for text in ("Training of run", "finished", "Gradient norm", "val/loss", "Samples over time", "machine-hours"):
+        assert text in page
+    assert "resonance eval checkpoint=run" in page
+    assert 'http-equiv="refresh"' not in page  # it is over
+    assert "default-src &#39;none&#39;" in page
+
+
+def test_the_report_can_be_watched_while_the_run_trains(tmp_path: Path, run: Path) -> None:
+    page = write_report(shutil.copytree(run, tmp_path / "copy"), running=True, total_steps=100).read_text()
+    assert 'http-equiv="refresh"' in page
+    assert re.search(r"running · step \d+ of 100", page)
+
+
+def test_the_report_shows_an_answer_as_text(tmp_path: Path, run: Path) -> None:
+    folder = shutil.copytree(run, tmp_path / "copy")
+    row = {"step": 1, "prompt": "<b>p</b>", "expected": "e", "answer": "<script>alert(1)</script>"}
+    (folder / "samples.jsonl").write_text(json.dumps(row) + "\n")
+    page = write_report(folder).read_text()
+    assert "<script" not in page and "<b>p" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_the_report_of_an_earlier_run_is_written_again(run: Path) -> None:
+    (run / "train.html").unlink()
+    before = (run / "metrics.csv").read_bytes()
+    assert main([f"checkpoints_dir={run.parent}", "resume=run", "report_only=true"]) is None
+    assert (run / "train.html").is_file()
+    assert (run / "metrics.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["report_only=true"], "needs the run whose report to write: resume=RUN"),
+        (["report_only=true", "resume=run", "seed=3"], "leave out seed="),
+        (["report_only=true", "resume=nothing"], "There is no run 'nothing' to report on"),
+    ],
+)
+def test_a_report_of_nothing_is_refused(run: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        main([f"checkpoints_dir={run.parent}", *overrides])
+
+
+def advised(run: Path, losses: list[float], ended: str = "finished", events: Sequence[Mapping[str, object]] = ()):
+    record = read_run(run)
+    curve = Curve("val/loss", [(10 * (i + 1), loss) for i, loss in enumerate(losses)])
+    record = replace(record, curves={"val/loss": curve}, events=events)
+    return {each.title: each for each in advice(record, ended, 60)}
+
+
+def test_a_loss_that_still_falls_asks_for_more_steps(run: Path) -> None:
+    found = advised(run, [3.0, 2.5, 2.2, 2.0, 1.8, 1.6])["Train longer"]
+    assert "2 at step 40, 1.6 at step 60 (20.0% less)" in found.reason
+    assert found.command == "resonance train resume=run trainer.max_epochs=null trainer.max_steps=120"
+
+
+def test_a_loss_that_rises_again_is_overfitting(run: Path) -> None:
+    found = advised(run, [3.0, 2.0, 1.5, 1.6, 1.8, 2.0])
+    title = "It overfits: train for fewer steps, or on more data"
+    assert "lowest at step 30 (1.5) and is 33.3% above that at step 60 (2)" in found[title].reason
+    assert "Train longer" not in found
+
+
+def test_spikes_of_the_gradient_ask_for_a_lower_rate(run: Path) -> None:
+    spikes = [{"event": "spike", "step": step, "of": "grad_norm", "value": 9.0, "usual": 1.0} for step in (1, 2, 3)]
+    assert "spiked 3 times" in advised(run, [1.0] * 6, events=spikes)["Calm the gradients"].reason
+    assert "Calm the gradients" not in advised(run, [1.0] * 6, events=spikes[:2])
+
+
+def test_a_run_that_was_stopped_says_how_it_goes_on(run: Path) -> None:
+    found = advised(run, [3.0, 2.0, 1.5, 1.2], ended="interrupted")["Go on"]
+    assert found.command == "resonance train resume=run"
+    assert "interrupted at step 40 of 60" in found.reason

@@ -1,0 +1,57 @@
+"""What a run's folder holds of its training, for the report."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from resonance.checkpoint import METADATA_FILE, TRAIN_FILE
+from resonance.report.curves import Curve, read_curves
+from train.callbacks.samples import read_samples
+from train.events import EVENTS_FILE
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run's config, metadata (`resonance.json`, empty before the first save), curves, samples and events."""
+
+    name: str
+    config: DictConfig
+    metadata: Mapping[str, Any]
+    curves: Mapping[str, Curve]
+    samples: Sequence[Mapping[str, Any]]
+    events: Sequence[Mapping[str, Any]]
+
+    def last(self, name: str) -> float | None:
+        """The last value of a curve; None without one."""
+        return self.curves[name].points[-1][1] if name in self.curves else None
+
+    @property
+    def step(self) -> int:
+        """The last logged step; 0 before the first."""
+        return max((curve.points[-1][0] for curve in self.curves.values()), default=0)
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """The record of the training: its command, duration, hardware and end."""
+        return self.metadata.get("training") or {}
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read a run's folder, also while it trains. Raises OSError without its config."""
+    config = OmegaConf.load(folder / TRAIN_FILE)
+    assert isinstance(config, DictConfig)
+    metadata = folder / METADATA_FILE
+    events = folder / EVENTS_FILE
+    lines = events.read_text(encoding="utf-8").splitlines() if events.is_file() else []
+    return RunRecord(
+        folder.name,
+        config,
+        json.loads(metadata.read_text(encoding="utf-8")) if metadata.is_file() else {},
+        {curve.name: curve for curve in read_curves(folder) if curve.points},
+        read_samples(folder),
+        [json.loads(line) for line in lines if line.endswith("}")],  # a kill may have cut off the last one
+    )
