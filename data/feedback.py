@@ -33,7 +33,7 @@ class FeedbackSource(Source):
         path: str | None,
         *,
         learn: str = "auto",
-        objective: str | None = None,
+        run_objective: str | None = None,
         deduplicate: object = None,
         leakage: str = "remove",
     ) -> None:
@@ -43,7 +43,7 @@ class FeedbackSource(Source):
                 "No file is given; write one with `resonance feedback export out=FILE`, then data.path=FILE."
             )
         known = {name: name for name in get_args(Learn)}
-        known["auto"] = _OF_OBJECTIVE.get((objective or "").rpartition(".")[2], "examples")
+        known["auto"] = _OF_OBJECTIVE.get((run_objective or "").rpartition(".")[2], "examples")
         if learn not in known:
             raise DataError(f"data.learn must be auto, examples, pairs or votes, not {learn!r}.")
         self.path = path

@@ -111,13 +111,15 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _load(command: metadata.EntryPoint) -> Callable[[list[str]], None]:
-    # Some libraries swallow a KeyboardInterrupt while they are imported, so a Ctrl-C is recorded and raised again.
+    # Some libraries swallow a KeyboardInterrupt while they are imported, or let it end the process without our exit
+    # code: a Ctrl-C is recorded, and raised when the import is over. A second one does not wait.
     interrupted = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
+        if interrupted:
+            raise KeyboardInterrupt
         interrupted = True
-        raise KeyboardInterrupt
 
     previous = signal.signal(signal.SIGINT, interrupt)
     try:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,9 @@ def test_the_scores_go_to_the_run_of_training(tracked: Path, capsys: pytest.Capt
     evaluate(tracked, "wandb=true")
     [file] = sent(tracked)
     assert file.name == "run-learned.wandb"  # the id of training's run
-    content = file.read_bytes()
+    end = time.monotonic() + 30
+    while len(content := file.read_bytes()) < 100 and time.monotonic() < end:  # another process of W&B's writes it
+        time.sleep(0.1)
     for name in ("test/instruct.exact_match", "test/instruct.exact_match.low"):
         assert name.encode() in content
     assert b"colours" in content

@@ -162,7 +162,7 @@ def test_a_tokenizers_end_token_that_the_model_does_not_have_ends_nothing(model:
     done = engine.generate([[1, 2]], SamplingParams(max_new_tokens=9, min_new_tokens=5, seed=1))[0]
     assert len(done.token_ids) == 9
     assert done.text == tokenizer.decode(done.token_ids)
-    with pytest.raises(EngineError, match="need a model of all 50257 tokens of the tokenizer; this one has 97"):
+    with pytest.raises(EngineError, match="needs a model of all 50257 tokens of the tokenizer; this one has 97"):
         engine.submit([1], SamplingParams(regex="a+"))
 
 

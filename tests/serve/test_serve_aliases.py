@@ -51,7 +51,7 @@ def stream(server: Running, answers: list[str], begun: threading.Semaphore) -> N
                 parts.append(delta.get("content") or "")
                 if len(parts) == 2:
                     begun.release()
-            elif line:
+            elif line.startswith("data: "):
                 assert line == "data: [DONE]"
     answers.append("".join(parts))
 

@@ -185,7 +185,7 @@ def test_an_export_is_read_back_by_training_in_the_splits_it_names(
         "40",
         "Paris",
     }
-    pairs = FeedbackSource(str(out), objective="train.objectives.DPO").splits()
+    pairs = FeedbackSource(str(out), run_objective="train.objectives.DPO").splits()
     rejected = [example.rejected for split in (pairs.train, pairs.validation, pairs.test) for example in split]
     assert sorted(set(rejected)) == ["5", "Warm"]
     assert len(rejected) == 40 + 1 - 1  # one correction says what the model had said

@@ -187,6 +187,12 @@ def test_no_endpoint_shows_or_changes_another_owners_data(server, alice, bob):
         "PUT /v1/conversations/{conversation_id}/messages/{message_id}/feedback": lambda: call.fails(
             404, bob, "PUT", f"/v1/conversations/secret{message}/feedback", {"rating": 1}
         ),
+        "DELETE /v1/conversations/{conversation_id}/messages/{message_id}/feedback": lambda: call.fails(
+            404, bob, "DELETE", f"/v1/conversations/secret{message}/feedback"
+        ),
+        "PUT /v1/training-consent": lambda: call(bob, "PUT", "/v1/training-consent", {"given": True})["given"]
+        and not call(alice, "GET", "/v1/training-consent")["given"],
+        "GET /v1/training-consent": lambda: call(alice, "GET", "/v1/training-consent")["changed_at"] is None,
         "GET /v1/conversations.jsonl": lambda: call.text(bob, "/v1/conversations.jsonl") == "",
         "GET /v1/training.jsonl": lambda: call.text(bob, "/v1/training.jsonl?which=all") == "",
         "GET /v1/preferences.jsonl": lambda: call.text(bob, "/v1/preferences.jsonl") == "",
