@@ -62,6 +62,7 @@ def make_trainer(
 ) -> Trainer:
     """The Trainer of a run on `data` that writes into `folder`. Raises ConfigError for arguments Lightning rejects."""
     _check_arguments(lightning)
+    _check_strategy(lightning.get("strategy"))
     torch.backends.mkldnn.deterministic = bool(deterministic)  # Lightning's flag does not reach oneDNN
     arguments: dict[str, object] = {
         "max_epochs": -1,  # for Lightning a run is one endless epoch
@@ -95,6 +96,16 @@ def make_trainer(
     )
     trainer.callbacks = [ValidationSchedule(val_every_n_steps, data.epoch_length), *trainer.callbacks]  # pyright: ignore[reportAttributeAccessIssue]  # as Lightning itself sets them
     return trainer
+
+
+def _check_strategy(strategy: object) -> None:
+    """Raise ConfigError for a strategy that shards weights: clipping and checkpoints here need them whole."""
+    name = strategy if isinstance(strategy, str) else type(strategy).__name__
+    if any(sharding in name.lower().replace("_", "") for sharding in ("fsdp", "modelparallel", "deepspeed")):
+        raise ConfigError(
+            f"trainer.strategy={name} is refused: it shards the weights, and gradients are clipped, and checkpoints "
+            "written, of whole ones; use ddp."
+        )
 
 
 def make_callbacks(config: DictConfig) -> list[Callback]:

@@ -75,14 +75,26 @@ def test_the_peak_memory_of_the_process_is_logged(run: Path) -> None:
     assert 100 < values[-1] < 100_000
 
 
-def test_the_peak_is_measured_once_for_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_of_a_machine_is_the_most_that_was_ever_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RESONANCE_HOME", str(tmp_path))
     first = measured_peak(torch.float32, torch.device("cpu"))
     assert 1e9 < first < 1e15
     kept = tmp_path / "cache" / "machine.json"
     (key,) = json.loads(kept.read_text())
-    kept.write_text(json.dumps({key: 7.0}))
-    assert measured_peak(torch.float32, torch.device("cpu")) == 7e9
+    kept.write_text(json.dumps({key: 7e9}))
+    assert measured_peak(torch.float32, torch.device("cpu")) == 7e18
+    kept.write_text(json.dumps({key: 1e-3}))  # of a busy machine
+    assert measured_peak(torch.float32, torch.device("cpu")) > 1e9
+    assert json.loads(kept.read_text())[key] > 1
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_stage_2", "MODEL_PARALLEL"])
+def test_a_strategy_that_shards_the_weights_is_refused(tmp_path: Path, strategy: str) -> None:
+    with pytest.raises(ConfigError, match=f"trainer.strategy={strategy} is refused: it shards the weights"):
+        train(tmp_path, "run=run", "trainer.max_steps=1", f"trainer.strategy={strategy}", "logger=none")
+    assert not (tmp_path / "run").exists()
 
 
 def test_measuring_the_peak_draws_no_random_numbers_of_the_run() -> None:

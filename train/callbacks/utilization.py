@@ -20,6 +20,7 @@ from train.sft_module import SFTModule
 
 _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16, "32": torch.float32}  # by the first part of a precision
 _MEGABYTE = 1e6
+_SECONDS, _SECONDS_AGAIN = 0.4, 0.1  # that the peak is measured for the first time, and again
 
 
 class Utilization(Callback):
@@ -29,8 +30,8 @@ class Utilization(Callback):
     measured on this machine with the run's precision. Counted are the products with weights: 6 operations for each
     weight and token (2 forward, 4 backward; 4 where an adapter trains over frozen weights), and of the head only where
     it is computed, at supervised tokens. Attention's own products and recomputed activations are not counted.
-    `peak_tflops` is the peak of one device, or `auto`: measured in half a second and kept in
-    `RESONANCE_HOME/cache/machine.json`.
+    `peak_tflops` is the peak of one device, or `auto`: the most that was measured at
+    the start of this and earlier runs, which `RESONANCE_HOME/cache/machine.json` keeps.
     """
 
     def __init__(self, peak_tflops: float | str = "auto") -> None:
@@ -76,21 +77,26 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def measured_peak(dtype: torch.dtype, device: torch.device) -> float:
-    """The peak of matrix products on a device, in operations per second; measured once for each kind of machine."""
+    """The peak of matrix products on a device, in operations per second: the most that a run's start ever measured.
+
+    A known peak is measured again for a moment, because the machine may have been busy when it was measured.
+    """
     path = home() / "cache" / "machine.json"
     threads = f"{torch.get_num_threads()} threads"
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, {threads}"
     key = f"{hardware}, torch {torch.__version__}, {str(dtype).removeprefix('torch.')}"
     known = _read(path)
-    if key not in known:
-        known[key] = matmul_gflop_per_s(dtype, device=device)
-        get_console().print(f"peak of matrix products: {known[key]:,.0f} GFLOP/s ({key})", highlight=False)
+    before = known.get(key, 0.0)
+    now = matmul_gflop_per_s(dtype, _SECONDS_AGAIN if before else _SECONDS, device)
+    if now > before:
+        known[key] = now
+        get_console().print(f"peak of matrix products: {now:,.0f} GFLOP/s ({key})", highlight=False)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text_atomically(path, json.dumps(known, indent=1))
         except OSError:  # it is measured again the next time
             pass
-    return known[key] * 1e9
+    return max(now, before) * 1e9
 
 
 def _operations(module: SFTModule) -> tuple[float, float]:
