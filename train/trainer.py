@@ -64,6 +64,8 @@ def make_trainer(
     _check_arguments(lightning)
     _check_strategy(lightning.get("strategy"))
     torch.backends.mkldnn.deterministic = bool(deterministic)  # Lightning's flag does not reach oneDNN
+    # Deterministic algorithms would also write NaN into every new buffer, logits included, to help debugging.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]  # torch sets it on the module's class
     arguments: dict[str, object] = {
         "max_epochs": -1,  # for Lightning a run is one endless epoch
         "accumulate_grad_batches": accumulate_grad_batches,
