@@ -14,9 +14,20 @@ from typing import ClassVar, Literal
 
 from resonance.errors import ResonanceError
 from resonance.tokenizer import Tokenizer
+from resonance.tool_calling import (
+    RESULT_END,
+    RESULT_START,
+    TOOLS_END,
+    TOOLS_START,
+    ToolCall,
+    split_calls,
+    split_tools,
+    with_calls,
+    with_tools,
+)
 
-Role = Literal["system", "user", "assistant"]
-ROLES: tuple[Role, ...] = ("system", "user", "assistant")
+Role = Literal["system", "user", "assistant", "tool"]
+ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 
 
 class TemplateError(ResonanceError):
@@ -36,17 +47,35 @@ class ContextOverflow(TemplateError):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation; `context` is the text that answers a user's message."""
+    """One turn of a conversation; `context` is the text that answers a user's message.
+
+    A system message has the `tools` of the conversation, each function as `tool_calling.tool_json` writes it; an
+    assistant's message may call them after its content. A message of the role `tool` is the result of a call; the
+    results of several calls follow in the calls' order.
+    """
 
     role: Role
     content: str
     context: str | None = None
+    tools: tuple[str, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
             raise TemplateError(f"A message's role is one of {', '.join(ROLES)}, not {self.role!r}.")
-        if self.context is not None and self.role != "user":
-            raise TemplateError(f"Only a user's message can have a context, not the {self.role}'s.")
+        for field, value, role in (
+            ("a context", self.context, "user"),
+            ("tools", self.tools or None, "system"),
+            ("tool calls", self.tool_calls or None, "assistant"),
+        ):
+            if value is not None and self.role != role:
+                owner = {"user": "a user's", "system": "a system", "assistant": "an assistant's"}[role]
+                raise TemplateError(f"Only {owner} message can have {field}, not the {self.role}'s.")
+
+    @property
+    def uses_tools(self) -> bool:
+        """Whether only a template that has tools can express the message."""
+        return bool(self.tools or self.tool_calls or self.role == "tool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +128,15 @@ class ChatTemplate(ABC):
     """The format of messages for a model; each checkpoint records its template's name.
 
     `special_tokens` are those that the template adds to GPT-2's vocabulary. `jinja` is the same format as a Hugging
-    Face chat template, for other programs.
+    Face chat template, for other programs; `former_jinja` are those of earlier versions, which render conversations
+    without tools alike. `has_tools` says whether it can express functions, calls and results.
     """
 
     name: ClassVar[str]
     special_tokens: ClassVar[tuple[str, ...]] = ()
     jinja: ClassVar[str]
+    former_jinja: ClassVar[tuple[str, ...]] = ()
+    has_tools: ClassVar[bool] = False
     end_id: int  # the token that ends an assistant's turn
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -175,6 +207,8 @@ class ChatTemplate(ABC):
     def _segments(self, messages: Sequence[Message], add_generation_prompt: bool) -> "Iterator[_Segment]":
         system = messages[0] if messages and messages[0].role == "system" else None
         yield self._start(system)
+        if not self.has_tools and any(message.uses_tools for message in messages):
+            raise TemplateError(f"The {self.name} template cannot express tools; a model trained with chatml can.")
         for message in messages[1:] if system else messages:
             if message.role == "system":
                 raise TemplateError("A system message can only stand first in a conversation.")
@@ -267,12 +301,35 @@ class ChatMLTemplate(ChatTemplate):
 
     name = "chatml"
     special_tokens = ("<|im_start|>", "<|im_end|>")
+    has_tools = True
     jinja = (
+        "{% if tools %}{{ '<|im_start|>system\n' }}"
+        "{% if messages[0].role == 'system' and messages[0].content %}{{ messages[0].content + '\n\n' }}{% endif %}"
+        "{{ " + repr(TOOLS_START) + " }}"
+        "{% for tool in tools %}{{ (tool.function or tool) | tojson }}{{ '\n' }}{% endfor %}"
+        "{{ " + repr(TOOLS_END + "<|im_end|>\n") + " }}{% endif %}"
+        "{% for message in messages %}"
+        "{% if message.context %}{{ '<|im_start|>context\n' + message.context + '<|im_end|>\n' }}{% endif %}"
+        "{% if message.role == 'assistant' %}{{ '<|im_start|>assistant\n' }}"
+        "{% if message.content %}{{ message.content }}{% if message.tool_calls %}{{ '\n' }}{% endif %}{% endif %}"
+        "{% for call in message.tool_calls or [] %}{% set call = call.function or call %}"
+        '{{ \'<tool_call>\n{"name": "\' + call.name + \'", "arguments": \' }}'
+        "{% if call.arguments is string %}{{ call.arguments }}{% else %}{{ call.arguments | tojson }}{% endif %}"
+        "{{ '}\n</tool_call>' }}{% if not loop.last %}{{ '\n' }}{% endif %}{% endfor %}"
+        "{{ '<|im_end|>\n' }}"
+        "{% elif message.role == 'tool' %}"
+        "{{ '<|im_start|>tool\n<tool_response>\n' + message.content + '\n</tool_response><|im_end|>\n' }}"
+        "{% elif not (tools and loop.first and message.role == 'system') %}"
+        "{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{% endif %}"
+        "{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    former_jinja = (
         "{% for message in messages %}"
         "{% if message.context %}{{ '<|im_start|>context\n' + message.context + '<|im_end|>\n' }}{% endif %}"
         "{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
         "{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
     )
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -293,22 +350,29 @@ class ChatMLTemplate(ChatTemplate):
             if role == "context":
                 context = content
             elif role in ROLES and (finished or content):
-                messages.append(Message(role, content, context if role == "user" else None))
+                messages.append(_read_block(role, content, context))
                 context = None
             elif role not in ROLES:
                 raise TemplateError(f"These tokens are not a chatml conversation: there is a message by {role!r}.")
         return messages
 
     def _start(self, system: Message | None) -> _Segment:
-        return _Segment([], supervised=False) if system is None else self._block("system", system.content)
+        return (
+            _Segment([], supervised=False)
+            if system is None
+            else self._block("system", with_tools(system.content, system.tools))
+        )
 
     def _render_message(self, message: Message) -> Iterator[_Segment]:
         if message.context is not None:
             yield self._block("context", message.context)
         if message.role == "assistant":
             yield self._generation_prompt()
-            yield _Segment([*self.tokenizer.encode(message.content), self.end_id], supervised=True)
+            text = with_calls(message.content, message.tool_calls)
+            yield _Segment([*self.tokenizer.encode(text), self.end_id], supervised=True)
             yield self._text("\n")
+        elif message.role == "tool":
+            yield self._block("tool", RESULT_START + message.content + RESULT_END)
         else:
             yield self._block(message.role, message.content)
 
@@ -319,6 +383,19 @@ class ChatMLTemplate(ChatTemplate):
         encode = self.tokenizer.encode
         ids = [self.start_id, *encode(role + "\n"), *encode(content), self.end_id, *encode("\n")]
         return _Segment(ids, supervised=False)
+
+
+def _read_block(role: Role, text: str, context: str | None) -> Message:
+    """A message of a chatml block; `context` is that of the block before it."""
+    if role == "system":
+        content, tools = split_tools(text)
+        return Message(role, content, tools=tools)
+    if role == "assistant":
+        content, calls = split_calls(text)
+        return Message(role, content, tool_calls=calls)
+    if role == "tool":
+        return Message(role, text.removeprefix(RESULT_START).removesuffix(RESULT_END))
+    return Message(role, text, context)
 
 
 TEMPLATES: dict[str, type[ChatTemplate]] = {template.name: template for template in (AlpacaTemplate, ChatMLTemplate)}

@@ -52,8 +52,14 @@ def tokenizer_claim(checkpoint: Checkpoint) -> Claim:
     try:
         template = checkpoint.template()
         with TemporaryDirectory(prefix="resonance-verify-") as scratch:
-            template.tokenizer.save(scratch, chat_template=template.jinja)
-            problem = next(_different_files(checkpoint.folder, Path(scratch)), None)
+            problem = None
+            for jinja in (template.jinja, *template.former_jinja):  # of this version, or of one that renders alike
+                template.tokenizer.save(scratch, chat_template=jinja)
+                difference = next(_different_files(checkpoint.folder, Path(scratch)), None)
+                if difference is None:
+                    problem = None
+                    break
+                problem = problem or difference
     except (ResonanceError, OSError, ValueError) as error:
         return Claim(name, "does not hold", str(error))
     return judged(name, problem, "GPT-2's vocabulary and merges, the template's tokens and its Jinja form")

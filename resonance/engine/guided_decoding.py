@@ -5,8 +5,9 @@ end within its tokens is closed: towards its end, only the tokens of a short way
 """
 
 import json
+import sys
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from llguidance import LLMatcher, LLTokenizer
@@ -44,6 +45,10 @@ class Grammar:
         self._check_at: int | None = None  # the number of tokens left at which the way to the end is looked at again
         self._is_closing = False
         self._bits = torch.zeros((vocabulary.vocab_size + 31) // 32, dtype=torch.int32)
+        # The optional part: what begins it, the end of the text so far, and whether one has begun.
+        self._trigger = (params.grammar_trigger or "").encode()
+        self._tail, self._has_begun = b"", False
+        self._start = self._matcher.deep_copy() if self._trigger else None
 
     def count_valid(self, token_ids: Sequence[int]) -> int:
         """The number of leading tokens of these that the grammar allows next."""
@@ -65,6 +70,8 @@ class Grammar:
         `left` is how many tokens may still come; None: no limit. Where they would not suffice for whatever may come
         next, only a token that leads to the end is allowed.
         """
+        if left is not None and self._trigger and self.complete and not self._is_closing:
+            return self._allowed_outside(left)
         if left is not None and (self._is_closing or self._check_at is None or left <= self._check_at):
             way = self._way_to_end()
             if way is None:
@@ -76,7 +83,32 @@ class Grammar:
                     allowed = torch.zeros(self._vocab_size, dtype=torch.bool)
                     allowed[way[:1] or self._end_ids] = True
                     return allowed
-        allowed = self._allowed_by(self._matcher)
+        return self._padded(self._allowed_by(self._matcher))
+
+    def _allowed_outside(self, left: int) -> Tensor:
+        """The tokens that may come where the text may end: those that begin an optional part only where it fits."""
+        allowed = self._padded(self._allowed_by(self._matcher))
+        if left > self._optional_tokens + _SLACK:
+            return allowed
+        if self._has_begun:  # only the end, or another part
+            allowed[:] = False
+            allowed[self._end_ids] = True
+            return allowed
+        for size in range(len(self._trigger)):
+            if self._tail.endswith(self._trigger[:size]):
+                allowed[_ids_starting(self._tokenizer, self._trigger[size:])] = False
+        return allowed
+
+    @cached_property
+    def _optional_tokens(self) -> int:
+        """The tokens of a short optional part; a part longer than any that is looked for is never begun."""
+        assert self._start is not None
+        begin = self._tokenizer.encode("\n" + self._trigger.decode())
+        consumed = self._start.consume_tokens(self._tokenizer.encode(self._trigger.decode()))
+        way = self._way(b'"}],:', _LONGEST_WAY, self._start) if consumed else None
+        return sys.maxsize - _SLACK if way is None else len(begin) + len(way)
+
+    def _padded(self, allowed: Tensor) -> Tensor:
         return F.pad(allowed, (0, self._vocab_size - len(allowed)))  # a negative pad cuts
 
     def _allowed_by(self, matcher: LLMatcher) -> Tensor:
@@ -93,9 +125,9 @@ class Grammar:
         shorter = self._way(b'}],:"', _LONGEST_WAY if way is None else len(way) - 1)
         return way if shorter is None else shorter
 
-    def _way(self, first: bytes, longest: int) -> list[int] | None:
+    def _way(self, first: bytes, longest: int, matcher: LLMatcher | None = None) -> list[int] | None:
         """A way to a complete text of at most `longest` tokens, which prefers the tokens of the bytes `first`."""
-        matcher, way = self._matcher.deep_copy(), list[int]()
+        matcher, way = (matcher or self._matcher).deep_copy(), list[int]()
         ids = _byte_ids(self._tokenizer, first)
         while not matcher.is_accepting():
             tokens = self._tokenizer.encode(matcher.compute_ff_bytes().decode("utf-8", "ignore"))
@@ -115,6 +147,9 @@ class Grammar:
     def accept(self, token_id: int) -> None:
         """Advance by an allowed token."""
         self._matcher.consume_token(token_id)
+        if self._trigger and not self._has_begun:
+            text = self._tail + self._tokenizer.token_bytes(token_id)
+            self._has_begun, self._tail = self._trigger in text, text[1 - len(self._trigger) :]
 
 
 def check_grammar(params: SamplingParams) -> None:
@@ -147,6 +182,12 @@ def _byte_ids(tokenizer: Tokenizer, first: bytes) -> list[int]:
     others = bytes(byte for byte in printable if not chr(byte).isalnum() and byte not in first)
     alphanumeric = bytes(byte for byte in printable if chr(byte).isalnum())
     return [by_byte[bytes([byte])] for byte in first + alphanumeric + others if bytes([byte]) in by_byte]
+
+
+@lru_cache(maxsize=32)
+def _ids_starting(tokenizer: Tokenizer, start: bytes) -> list[int]:
+    """The tokens whose bytes begin so."""
+    return [i for i in range(tokenizer.eot_id) if tokenizer.token_bytes(i).startswith(start)]
 
 
 @lru_cache(maxsize=4)

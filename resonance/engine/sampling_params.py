@@ -49,6 +49,7 @@ class SamplingParams:
     json_schema: Mapping[str, object] | str | None = None  # the text is JSON that matches this schema
     regex: str | None = None  # the whole text matches this regular expression
     grammar: str | None = None  # the text is of this context-free grammar, in llguidance's variant of Lark
+    grammar_trigger: str | None = None  # begins an optional part of it, only where that can end within max_new_tokens
     logits_processors: tuple[LogitsProcessor, ...] = ()
 
     def __post_init__(self) -> None:
@@ -117,6 +118,7 @@ class SamplingParams:
         yield "n", _whole(self.n, 1), "a whole number of at least 1"
         for name in ("regex", "grammar"):
             yield name, isinstance(getattr(self, name), str | None), "None or a string"
+        yield "grammar_trigger", self.grammar_trigger is None or self.grammar is not None, "None without a grammar"
         functions = _all(self.logits_processors, object) and all(map(callable, self.logits_processors))
         yield "logits_processors", functions, "a sequence of functions"
 

@@ -166,8 +166,8 @@ def test_an_unfinished_answer_is_read_as_far_as_it_goes() -> None:
 def test_mistakes_are_named() -> None:
     with pytest.raises(TemplateError, match=r"no chat template 'llama'; there are alpaca, chatml"):
         ChatTemplate.named("llama")
-    with pytest.raises(TemplateError, match="not 'tool'"):
-        Message("tool", "x")
+    with pytest.raises(TemplateError, match="not 'critic'"):
+        Message("critic", "x")  # pyright: ignore[reportArgumentType]
     with pytest.raises(TemplateError, match="only stand first"):
         TEMPLATES["chatml"].render([Message("user", "x"), Message("system", "y")])
     with pytest.raises(TemplateError, match=r"<\|im_start\|>"):
