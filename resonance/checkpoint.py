@@ -22,7 +22,7 @@ from resonance.atomic_files import link_or_copy, write_atomically, write_text_at
 from resonance.chat_template import ChatTemplate, Window
 from resonance.errors import ResonanceError
 from resonance.fingerprint import WEIGHTS_FILE, Fingerprint, PromptLogits, conversation_ids, file_sha256, prompt_logits
-from resonance.metadata import LAST_FOLDER, Metadata
+from resonance.metadata import KEPT_FOLDER, LAST_FOLDER, Metadata
 from resonance.model import GPT2
 from resonance.model_card import model_card
 from resonance.model_config import PRESETS, GPT2Config
@@ -49,9 +49,11 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """The run's or the base model's name; `RUN/last` for a run's newest weights."""
+        """The run's or the base model's name; `RUN/last` for a run's newest weights, `RUN/kept/step-N`."""
         if self.folder.name == LAST_FOLDER and (self.folder.parent / METADATA_FILE).is_file():
             return f"{self.folder.parent.name}/{LAST_FOLDER}"
+        if self.folder.parent.name == KEPT_FOLDER and (self.folder.parents[1] / METADATA_FILE).is_file():
+            return f"{self.folder.parents[1].name}/{KEPT_FOLDER}/{self.folder.name}"
         if self.folder.parent.name == "snapshots":  # the Hub's cache: models--ORG--NAME/snapshots/COMMIT
             return self.folder.parents[1].name.rpartition("--")[2]
         return self.folder.stem if self.folder.is_file() else self.folder.name

@@ -9,7 +9,7 @@ from hashlib import sha256
 
 from resonance.fingerprint import Fingerprint
 
-LAST_FOLDER = "last"
+LAST_FOLDER, KEPT_FOLDER = "last", "kept"  # inside a run's folder: its newest weights; its best, each in one
 _LIST_OF_NUMBERS = re.compile(r"\[(?:\n *-?[\d.eE+-]+,?)+\n *\]")  # of `json.dumps`, whose strings hold no line breaks
 
 
@@ -66,7 +66,7 @@ class Metadata:
     trained_length: int | None = None  # tokens of the longest conversation in training, the base's included
     adapter: dict[str, object] | None = None  # what was trained over the base; merged into the weights
     monitor: Monitor | None = None
-    weights: str | None = None  # `best` by the monitored score, or `last`
+    weights: str | None = None  # `best` by the monitored score, `last`, or `kept` among the best
     last: LastWeights | None = None
     training: dict[str, object] = field(default_factory=dict[str, object])  # command, precision, hardware, ...
     resumes: list[dict[str, object]] = field(default_factory=list[dict[str, object]])  # time, step, changes

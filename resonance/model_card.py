@@ -27,10 +27,13 @@ def model_card(name: str, config: GPT2Config, metadata: Metadata) -> str:
     if metadata.adapter:
         facts["Adapter"] = _adapter(metadata.adapter)
     if metadata.monitor:
-        best = "Best " if metadata.weights != "last" else ""
+        best = "Best " if metadata.weights not in ("last", "kept") else ""
         facts[f"{best}{metadata.monitor.name}"] = f"{metadata.monitor.value:.4f}"
     if metadata.weights:
-        which = "the best by the monitored score" if metadata.weights == "best" else "the run's newest"
+        which = {
+            "best": "the best by the monitored score",
+            "kept": "kept as one of the best by the monitored score",
+        }.get(metadata.weights, "the run's newest")
         facts["These weights"] = f"{which}, of step {metadata.steps:,}"
     if metadata.last:
         facts["Newest weights"] = f"of step {metadata.last.steps:,}, in `{metadata.last.folder}/`"
@@ -49,7 +52,7 @@ tags: [gpt2, resonance, instruction-tuned]
 # {name}
 
 A GPT-2 made by Resonance. transformers opens this folder as it is; `train.yaml` holds the whole experiment,
-and `resonance train from_checkpoint={name.removesuffix("/last")}` makes it again.
+and `resonance train from_checkpoint={name.partition("/")[0]}` makes it again.
 
 | | |
 |---|---|

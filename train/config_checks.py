@@ -30,13 +30,17 @@ NULLABLE = (
     "callbacks.early_stopping.patience",
     "callbacks.evaluate.limit",
 )
-NEWER = {"model": ("induction_heads",), "save": ("monitor", "mode")}  # keys that older runs lack, by section
+NEWER = {
+    "model": ("induction_heads",),
+    "save": ("monitor", "mode", "keep_best"),
+}  # keys that older runs lack, by section
 RANGES = {
     "seed": _SEED,
     "batch.size": _COUNT,
     "batch.row_length": _COUNT,
     "batch.max_length": _COUNT,
     "save.every_n_steps": _COUNT,
+    "save.keep_best": _NOT_NEGATIVE,
     "loss.sampled_tokens": _NOT_NEGATIVE,
     "trainer.max_steps": _COUNT,
     "trainer.max_epochs": _COUNT,

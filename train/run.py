@@ -3,10 +3,12 @@
 import logging
 import sys
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from lightning import Trainer, seed_everything
+from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
 from rich import get_console, reconfigure
 
@@ -23,10 +25,11 @@ from resonance.paths import home
 from resonance.provenance import git_commit, sha256_of_text
 from train.activation_checkpointing import checkpoint_activations
 from train.allocator import keep_freed_memory
+from train.callbacks.early_stopping import EarlyStopping
 from train.callbacks.graceful_stop import GracefulStop, StoppedBySignal, explain_stop
 from train.callbacks.metrics_csv import MetricsCSV
 from train.callbacks.run_folder import RunFolder
-from train.callbacks.scores import VALIDATION_LOSS, check_monitor
+from train.callbacks.scores import VALIDATION_LOSS, check_measured, known_scores
 from train.callbacks.source_losses import SourceLosses
 from train.checkpointing import saved_step
 from train.folder_lock import disk_errors, locked_folder
@@ -134,16 +137,18 @@ def train(spec: RunSpec) -> float | None:
         best=config.save.best,
         monitor=monitor,
         mode=mode,
+        keep_best=config.save.get("keep_best", 0),
     )
     callbacks = [
         MetricsCSV(folder),
         *_source_losses(data),
-        *make_callbacks(config),
+        # The one that stops early comes after those that measure scores.
+        *sorted(make_callbacks(config), key=lambda callback: isinstance(callback, EarlyStopping)),
         writer,
         GracefulStop(writer.interrupt),
     ]
     module_type = SFTModule if isinstance(objective, SFT) else PreferenceModule
-    check_monitor(monitor, mode, callbacks, module_type.validation_modes)
+    _check_monitors(monitor, mode, callbacks, known_scores(callbacks, module_type.validation_modes))
     settings = recorded_settings(spec)
     trainer: Trainer = complete(config, "trainer", folder=folder, callbacks=callbacks, data=data, **settings)
     check_offload(config, trainer)
@@ -185,9 +190,19 @@ def train(spec: RunSpec) -> float | None:
             console.print(f"[bold]{folder}[/]  {trainer.global_step} steps, {module.tokens_seen:,} tokens")
             served = Checkpoint.open(folder).metadata
             console.print(_served_weights(served), highlight=False, markup=False)
+            for line in writer.kept.describe():
+                console.print(line, highlight=False, markup=False)
             if config.save.best and served.weights != "best":
                 console.print(f"{monitor} was never measured, so these are the newest.", highlight=False, markup=False)
     return _served_score(folder, monitor) if trainer.is_global_zero else None
+
+
+def _check_monitors(monitor: str, mode: str, callbacks: Sequence[Callback], known: Mapping[str, str]) -> None:
+    """Raise ConfigError where the best weights or an early end would be chosen by a score that nothing measures."""
+    check_measured(monitor, mode, known)
+    for callback in callbacks:
+        if isinstance(callback, EarlyStopping):
+            callback.choose(monitor, mode, known)
 
 
 def _find_own_modules() -> None:

@@ -15,7 +15,8 @@ from resonance import paths
 from resonance.aliases import read_aliases
 from resonance.checkpoint import MODEL_FILE, STATE_FILE, TRAIN_FILE, Checkpoint, run_folders
 from resonance.hydra_config import ConfigError, compose, config_folders, override_values
-from resonance.metadata import LAST_FOLDER, Metadata
+from resonance.metadata import KEPT_FOLDER, LAST_FOLDER, Metadata
+from resonance.weights import NAMES
 from train.config_checks import check_keys, check_ranges
 from train.objectives import objective_of
 from train.trainer import check_nodes
@@ -87,6 +88,9 @@ def resolve_run(overrides: list[str]) -> RunSpec:
     config.from_checkpoint, config.overwrite = None, False
     OmegaConf.resolve(config)
     config.run = name
+    weights = config.model.weights
+    if isinstance(weights, str) and weights not in NAMES and not Path(weights).expanduser().exists():
+        config.model.weights = str(Checkpoint.find(weights, root).folder)  # of a run, by its name
     for key in ("data.path", "model.weights"):  # absolute: a run may be resumed from another directory
         path = OmegaConf.select(config, key)
         if isinstance(path, str) and Path(path).expanduser().exists():
@@ -221,6 +225,8 @@ def find_run(name: str, root: Path, purpose: str) -> Path:
 
 
 def _run_name(folder: Path) -> str:
+    if folder.parent.name == KEPT_FOLDER:
+        return folder.parents[1].name
     return folder.parent.name if folder.name == LAST_FOLDER else folder.name
 
 

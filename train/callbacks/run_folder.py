@@ -11,10 +11,16 @@ from lightning.pytorch.callbacks import Callback
 
 from resonance.atomic_files import replace_folder, write_text_atomically
 from resonance.checkpoint import METADATA_FILE, MODEL_FILE, STATE_FILE, TRAIN_FILE, Checkpoint
-from resonance.hydra_config import ConfigError, nearest
-from resonance.metadata import LAST_FOLDER, LastWeights, Metadata, Monitor
+from resonance.metadata import KEPT_FOLDER, LAST_FOLDER, LastWeights, Metadata, Monitor
 from resonance.tokenizer import Tokenizer
-from train.callbacks.scores import VALIDATION_LOSS, callbacks_of, declared_scores, scores_at_this_step
+from train.callbacks.kept_weights import KeptWeights
+from train.callbacks.scores import (
+    VALIDATION_LOSS,
+    callbacks_of,
+    declared_scores,
+    not_logged,
+    scores_at_this_step,
+)
 from train.checkpointing import align_to_step
 from train.non_finite import check_weights
 from train.sft_module import Batch, SFTModule
@@ -32,8 +38,9 @@ class RunFolder(Callback):
     """Saves the config when training starts, `last.ckpt` every `every_n_steps`, and the best (or newest) weights.
 
     `monitor` names the score that selects the best weights; `mode` says whether less (min) or more (max) is better. The
-    newest weights go into `last/` when the run ends or is interrupted. All writes are atomic. States are saved between
-    two steps, after the validation of a step if any, so that a resumed run neither repeats nor skips anything.
+    weights with the `keep_best` best scores are also kept in `kept/`. The newest weights go into `last/` when the run
+    ends or is interrupted. All writes are atomic. States are saved between two steps, after the validation of a step if
+    any, so that a resumed run neither repeats nor skips anything.
     """
 
     def __init__(
@@ -47,11 +54,13 @@ class RunFolder(Callback):
         best: bool,
         monitor: str = VALIDATION_LOSS,
         mode: str = "min",
+        keep_best: int = 0,
     ) -> None:
         self._folder, self._tokenizer, self._metadata = folder, tokenizer, metadata
         self._train_yaml = train_yaml
         self._every, self._best = every_n_steps, best
         self._monitor, self._mode = monitor, mode
+        self.kept = KeptWeights(folder, keep_best)
         self._resume: Mapping[str, object] | None = None
         self._started = time.perf_counter()
         self._saved_step = 0
@@ -77,6 +86,7 @@ class RunFolder(Callback):
             self._metadata = replace(self._metadata, resumes=[*self._metadata.resumes, entry])
         if not trainer.is_global_zero:
             return
+        self.kept.start(trainer.global_step, self._monitor, self._mode)
         # The config is valid by now. A resume reads this file, and the record has its hash.
         write_text_atomically(self._folder / TRAIN_FILE, self._train_yaml)
         if self._resume is not None and (self._folder / METADATA_FILE).is_file():
@@ -90,15 +100,10 @@ class RunFolder(Callback):
             self.save(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        declared = declared_scores(callbacks_of(trainer))
-        if self._monitor in declared:
+        if self._monitor in declared_scores(callbacks_of(trainer)):
             return
         if self._monitor not in trainer.callback_metrics:
-            names = sorted({*trainer.callback_metrics, *declared})
-            raise ConfigError(
-                f"save.monitor is {self._monitor!r}, which was not logged by the first validation; "
-                f"{nearest(self._monitor, names)}"
-            )
+            raise not_logged("save.monitor", self._monitor, trainer)
         self._select(trainer, pl_module, float(trainer.callback_metrics[self._monitor]))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -145,6 +150,12 @@ class RunFolder(Callback):
         if not self._best or Monitor(self._monitor, value, self._mode).better_than(best):
             self._served = self._measured
             self._save_weights(trainer, pl_module)
+        if trainer.is_global_zero:
+            self.kept.add(
+                trainer.global_step,
+                Monitor(self._monitor, value, self._mode),
+                lambda folder: self._save_into(folder, f"{KEPT_FOLDER}/step-{trainer.global_step}", trainer, pl_module),
+            )
 
     def _save_last(self, trainer: Trainer, pl_module: LightningModule, ended: str) -> None:
         """Write the newest weights into `last/`, and record them beside the served weights."""
@@ -152,27 +163,36 @@ class RunFolder(Callback):
         check_weights(trainer, pl_module.model)
         if not trainer.is_global_zero:
             return
+        with replace_folder(self._folder / LAST_FOLDER) as new:
+            self._save_into(new, LAST_FOLDER, trainer, pl_module, ended)
+        value = self._present_score(trainer)
+        self._last = LastWeights(trainer.global_step, pl_module.tokens_seen, value)
+        Checkpoint.open(self._folder).record(last=self._last, training=self._training(ended))
+
+    def _save_into(
+        self, folder: Path, name: str, trainer: Trainer, pl_module: LightningModule, ended: str = "unfinished"
+    ) -> None:
+        """Write the present weights into a folder inside the run's; linked where those served are the same."""
+        assert isinstance(pl_module, SFTModule)
         value = self._present_score(trainer)
         metadata = replace(
             self._metadata,
             steps=trainer.global_step,
             tokens_seen=pl_module.tokens_seen,
             monitor=None if value is None else Monitor(self._monitor, value, self._mode),
-            weights="last",
+            weights=name.partition("/")[0],  # `last` or `kept`
             training=self._training(ended),
         )
-        with pl_module.served_weights(), replace_folder(self._folder / LAST_FOLDER) as new:
+        with pl_module.served_weights():
             Checkpoint.save(
-                new,
+                folder,
                 pl_module.model,
                 self._tokenizer,
                 metadata,
                 train_yaml=self._train_yaml,
                 same_as=self._folder / MODEL_FILE if self._served_step == trainer.global_step else None,
-                name=f"{self._folder.name}/{LAST_FOLDER}",
+                name=f"{self._folder.name}/{name}",
             )
-        self._last = LastWeights(trainer.global_step, pl_module.tokens_seen, value)
-        Checkpoint.open(self._folder).record(last=self._last, training=self._training(ended))
 
     def _training(self, ended: str) -> dict[str, object]:
         """The training record; its duration sums over the original run and all resumes."""

@@ -53,21 +53,34 @@ def scores_at_this_step(trainer: Trainer) -> dict[str, float]:
     return {name: value for scores in current for name, value in scores.items()}
 
 
-def check_monitor(
-    monitor: str, mode: str, callbacks: Sequence[Callback], validation_modes: Mapping[str, str] | None = None
-) -> None:
-    """Raise ConfigError for a `save.monitor` that nothing measures, and for a `save.mode` that would keep the worst.
+def known_scores(callbacks: Sequence[Callback], validation_modes: Mapping[str, str]) -> dict[str, str]:
+    """The scores that the run is known to measure, each with its mode.
 
-    `validation_modes` are the scores that validation measures beside its loss, each with its mode.
+    `validation_modes` are those that validation measures beside its loss.
     """
-    known = {VALIDATION_LOSS: "min", **(validation_modes or {}), **declared_scores(callbacks)}
+    return {VALIDATION_LOSS: "min", **validation_modes, **declared_scores(callbacks)}
+
+
+def check_measured(
+    monitor: str, mode: str, known: Mapping[str, str], *, key: str = "save.monitor", mode_key: str = "save.mode"
+) -> None:
+    """Raise ConfigError for a `monitor` that nothing measures, and for a `mode` that would choose the worst.
+
+    `known` are the scores that the run measures, each with its mode; `key` and `mode_key` are the settings' names.
+    """
     if monitor in known and known[monitor] != mode:
         better = "higher" if known[monitor] == "max" else "lower"
-        raise ConfigError(f"{monitor} is better when it is {better}; set save.mode={known[monitor]}, not {mode}.")
+        raise ConfigError(f"{monitor} is better when it is {better}; set {mode_key}={known[monitor]}, not {mode}.")
     if monitor in known or monitor.partition("/")[0] not in DECLARED_PREFIXES:
         return
     suggestion = _suggestion(monitor, list(known))
-    raise ConfigError(f"save.monitor is {monitor!r}, which nothing in this run measures; {suggestion}")
+    raise ConfigError(f"{key} is {monitor!r}, which nothing in this run measures; {suggestion}")
+
+
+def not_logged(key: str, monitor: str, trainer: Trainer) -> ConfigError:
+    """The error for a score that nothing declares, and that the first validation has not logged."""
+    names = sorted({*trainer.callback_metrics, *declared_scores(callbacks_of(trainer))})
+    return ConfigError(f"{key} is {monitor!r}, which was not logged by the first validation; {nearest(monitor, names)}")
 
 
 def _suggestion(monitor: str, names: Sequence[str]) -> str:
