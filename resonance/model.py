@@ -1,7 +1,7 @@
 """GPT-2, from scratch: one file, read top to bottom.
 
 It knows tensors and nothing else: no devices, no tokenisation, no training loop. Shapes stand beside the lines that
-make them: B batch, T time, S keys so far, C = n_embd, H heads, D = C / H head_dim, V vocab_size.
+make them: B batch, T time, C = n_embd, H heads, D = C / H head_dim, V vocab_size.
 
 Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", and OpenAI's `gpt-2/src/model.py`.
 """
@@ -23,12 +23,8 @@ from resonance.model_config import GPT2Config, ModelError
 class Cache(Protocol):
     """The key/value cache that attention uses during generation."""
 
-    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Store one layer's new keys and values, (B, H, T, D) each; return all of them so far, (B, H, S, D) each."""
-        ...
-
-    def mask(self, time: int) -> Tensor | None:
-        """Return which keys each query attends to: bool, broadcastable to (B, H, time, S); None: the causal mask."""
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Store one layer's new keys and values, and attend to all up to each token; (B, H, T, D) in and out."""
         ...
 
 
@@ -52,11 +48,12 @@ class MultiHeadAttention(nn.Module):
         else:
             query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, H, T, D) each
             if cache is not None:
-                key, value = cache.extend(layer, key, value)  # (B, H, S, D) each
-            dropout = self.dropout if self.training else 0.0
-            y = F.scaled_dot_product_attention(
-                query, key, value, attn_mask=mask, is_causal=mask is None, dropout_p=dropout
-            )  # (B, H, T, D)
+                y = cache.attend(layer, query, key, value)  # (B, H, T, D)
+            else:
+                dropout = self.dropout if self.training else 0.0
+                y = F.scaled_dot_product_attention(
+                    query, key, value, attn_mask=mask, is_causal=mask is None, dropout_p=dropout
+                )  # (B, H, T, D)
             y = y.transpose(1, 2).reshape(B, T, C)
         return self.residual_dropout(self.proj(y))  # (B, T, C)
 
@@ -151,9 +148,7 @@ class GPT2(nn.Module):
             position_ids = torch.arange(T, device=input_ids.device)  # (T,)
         x = self.dropout(self.token_embedding(input_ids) + self.position_embedding(position_ids))  # (B, T, C)
         mask = lengths = None
-        if cache is not None:
-            mask = cache.mask(T)
-        elif document_ids is not None and document_ids.is_cpu:
+        if document_ids is not None and document_ids.is_cpu:
             lengths = document_lengths(document_ids)  # a GPU is slower with many small products than with one mask
         elif document_ids is not None:
             mask = document_mask(document_ids)

@@ -1,10 +1,10 @@
 """The KV cache: preallocated keys and values of all slots, and the view of them that a forward pass uses."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from resonance.engine.memory import Arena
 from resonance.model_config import GPT2Config
@@ -15,23 +15,34 @@ BUCKET = 64  # attention reads a multiple of this many positions, so that few di
 class KVCache:
     """Keys and values by slot; a slot holds one sequence of up to `context_length` tokens.
 
-    `keys` and `values` are (slots, n_layer, n_head, context_length, head_dim): a slot's memory is contiguous,
-    and the operating system allocates pages only for positions that were written.
+    `keys` and `values` are (slots, n_layer, n_head, context_length, head_dim). On a CPU a slot's memory is contiguous,
+    and the operating system allocates pages only for positions that were written. `by_layer`, which is elsewhere's
+    way, a layer's memory is contiguous: see `rows`.
     """
 
-    def __init__(self, config: GPT2Config, slots: int, dtype: torch.dtype, device: torch.device) -> None:
-        shape = (slots, config.n_layer, config.n_head, config.context_length, config.head_dim)
-        if device.type == "cpu":
+    def __init__(
+        self, config: GPT2Config, slots: int, dtype: torch.dtype, device: torch.device, *, by_layer: bool | None = None
+    ) -> None:
+        self.slots, self.context_length = slots, config.context_length
+        if not (device.type != "cpu" if by_layer is None else by_layer):
+            shape = (slots, config.n_layer, config.n_head, config.context_length, config.head_dim)
             arena = Arena(2 * math.prod(shape) * dtype.itemsize)
             self.keys, self.values = arena.empty(shape, dtype), arena.empty(shape, dtype)
         else:
-            self.keys, self.values = (torch.zeros(shape, dtype=dtype, device=device) for _ in range(2))
-        self.context_length = config.context_length
+            shape = (config.n_layer, slots, config.context_length, config.n_head, config.head_dim)
+            self.keys, self.values = (
+                torch.zeros(shape, dtype=dtype, device=device).permute(1, 0, 3, 2, 4) for _ in range(2)
+            )
 
     @property
     def nbytes(self) -> int:
         """The size of the whole cache."""
         return self.keys.nbytes + self.values.nbytes
+
+    def rows(self, layer: int) -> tuple[Tensor, Tensor]:
+        """A layer's keys and values, (slots * context_length, n_head, head_dim); no copy where it is `by_layer`."""
+        keys, values = (stored[:, layer].transpose(1, 2).flatten(0, 1) for stored in (self.keys, self.values))
+        return keys, values
 
     def copy_prefix(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of slot `source` to slot `target`."""
@@ -40,37 +51,35 @@ class KVCache:
 
     def view(self, slots: list[int], starts: list[int], time: int) -> "CacheView":
         """The view for a forward pass over `time` new tokens of each of `slots`, at positions from `starts` on."""
-        device = self.keys.device
-        total = min(-(-(max(starts) + time) // BUCKET) * BUCKET, self.context_length)
-        positions = torch.tensor(starts, device=device)[:, None] + torch.arange(time, device=device)  # (B, T)
-        is_prefill = len(slots) == 1 and starts[0] == 0
-        return CacheView(self, slots, positions, time if is_prefill else total, is_prefill)
+        return CacheView(self, slots, starts, time)
 
 
-@dataclass(frozen=True, slots=True)
 class CacheView:
     """The model's `Cache` for one forward pass over equally many new tokens of each sequence."""
 
-    cache: KVCache
-    slots: list[int]
-    positions: Tensor  # (B, T) int64: of the new tokens
-    total: int  # positions of each slot that attention reads
-    is_prefill: bool  # one sequence with nothing cached before the new tokens
+    def __init__(self, cache: KVCache, slots: list[int], starts: list[int], time: int) -> None:
+        device = cache.keys.device
+        self._cache = cache
+        self._slots = torch.tensor(slots, device=device)
+        first, count = slots[0], len(slots)
+        # Adjacent slots are not copied.
+        self._adjacent = slice(first, first + count) if slots == list(range(first, first + count)) else None
+        self.positions = torch.tensor(starts, device=device)[:, None] + torch.arange(time, device=device)  # (B, T)
+        if count == 1 and starts[0] == 0:  # a prompt, with nothing before it
+            self._total, self._mask = time, None
+        else:
+            self._total = min(-(-(max(starts) + time) // BUCKET) * BUCKET, cache.context_length)
+            keys = torch.arange(self._total, device=device)
+            self._mask = (keys <= self.positions[..., None]).unsqueeze(1)  # (B, 1, T, total)
 
-    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Store keys and values (B, H, T, D) of the new tokens; return those of all positions, (B, H, S, D)."""
-        return self._extend(self.cache.keys[:, layer], key), self._extend(self.cache.values[:, layer], value)
-
-    def mask(self, time: int) -> Tensor | None:
-        """(B, 1, T, S): a token attends to the positions up to its own."""
-        if self.is_prefill:
-            return None
-        return (torch.arange(self.total, device=self.positions.device) <= self.positions[..., None]).unsqueeze(1)
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """See Cache."""
+        keys, values = self._extend(self._cache.keys[:, layer], key), self._extend(self._cache.values[:, layer], value)
+        return F.scaled_dot_product_attention(
+            query, keys, values, attn_mask=self._mask, is_causal=self._mask is None
+        )  # (B, H, T, D)
 
     def _extend(self, stored: Tensor, new: Tensor) -> Tensor:
-        slots = torch.tensor(self.slots, device=stored.device)
-        stored[slots[:, None], :, self.positions] = new.transpose(1, 2).to(stored.dtype)  # (B, T, H, D)
-        first, count = self.slots[0], len(self.slots)
-        if self.slots == list(range(first, first + count)):
-            return stored[first : first + count, :, : self.total]  # adjacent slots: no copy
-        return stored[slots, :, : self.total]
+        # Stores (B, H, T, D) at the new tokens' positions; returns what they attend to, (B, H, total, D).
+        stored[self._slots[:, None], :, self.positions] = new.transpose(1, 2).to(stored.dtype)  # (B, T, H, D)
+        return stored[self._slots if self._adjacent is None else self._adjacent, :, : self._total]

@@ -5,10 +5,11 @@ from typing import cast, get_args
 import torch
 
 from resonance.checkpoint import Checkpoint
-from resonance.engine.cuda_graph_runner import CudaGraphRunner
+from resonance.engine.cuda_graph_runner import CudaGraphRunner, has_flash_attention
 from resonance.engine.kv_cache import KVCache
-from resonance.engine.model_runner import ModelRunner, fastest_precision, make_runner
-from resonance.engine.quantization import Precision, fake_quantize
+from resonance.engine.model_runner import ModelRunner, TorchRunner, fastest_precision, make_runner
+from resonance.engine.quantization import Precision
+from resonance.engine.quantized_linear import quantized
 from resonance.engine.sampling_params import EngineError
 from resonance.model import GPT2
 from resonance.model_config import GPT2Config
@@ -61,8 +62,13 @@ def cache_and_runner(
         raise EngineError(f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}.")
     device = model.head_weight.device
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    if device.type == "cpu":
+        cache = KVCache(model.config, slots, dtype, device)
+        runner, notes = make_runner(model, cache, precision, kernels=kernels)
+        return cache, runner, notes
+    model = quantized(model, precision)
+    if has_flash_attention(device, dtype, model.config.head_dim):
+        cache = KVCache(model.config, slots + 1, dtype, device)  # and a spare slot
+        return cache, CudaGraphRunner(model, cache), ()
     cache = KVCache(model.config, slots, dtype, device)
-    if device.type == "cuda":
-        return cache, CudaGraphRunner(fake_quantize(model, precision), cache), ()
-    runner, notes = make_runner(model, cache, precision, kernels=kernels)
-    return cache, runner, notes
+    return cache, TorchRunner(model, cache), ()

@@ -82,7 +82,7 @@ class TorchRunner:
 
     def __init__(self, model: GPT2, cache: KVCache) -> None:
         self._model = model
-        self._cache = cache
+        self.cache = cache
 
     @property
     def nbytes(self) -> int:
@@ -97,7 +97,7 @@ class TorchRunner:
             by_length[len(chunk.token_ids)].append(chunk)
         by_slot: dict[int, Tensor] = {}
         for length, group in by_length.items():
-            view = self._cache.view([c.sequence.slot for c in group], [c.start for c in group], length)
+            view = self.cache.view([c.sequence.slot for c in group], [c.start for c in group], length)
             input_ids = torch.tensor([chunk.token_ids for chunk in group], device=view.positions.device)  # (B, T)
             hidden = self._model(
                 input_ids, position_ids=view.positions, cache=view, return_hidden_states=True

@@ -11,7 +11,7 @@ weights alone are sorted.
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -65,18 +65,21 @@ def sample_with_logprobs(logits: Tensor, rows: Rows) -> list[SampledToken]:
 
 def sample(logits: Tensor, rows: Rows) -> list[int]:
     """Sample one token for each row of `logits` (rows, vocab) fp32, which logits processors change in place."""
-    groups: dict[tuple[Callable[[Tensor, Rows], list[int]], int], list[int]] = {}
+    groups: dict[tuple[Callable[[Tensor, Rows], Tensor], int], list[int]] = {}
     for i, row in enumerate(rows):
         k = row.params.top_k
         method = _greedy if row.params.temperature == 0 else _sample_top_k if k else _sample_all
         groups.setdefault((method, k if method is _sample_top_k else 0), []).append(i)
-    sampled = [0] * len(rows)
+    drawn: list[Tensor] = []
     with single_thread():
         process_logits(logits, rows)
         for (method, _), indices in groups.items():
             own = logits if len(indices) == len(rows) else logits[indices]
-            for i, token_id in zip(indices, method(own, [rows[i] for i in indices]), strict=True):
-                sampled[i] = token_id
+            drawn.append(method(own, [rows[i] for i in indices]))
+        token_ids = torch.cat(drawn).tolist()  # the one transfer of a step from a GPU
+    sampled = [0] * len(rows)
+    for i, token_id in zip(chain.from_iterable(groups.values()), token_ids, strict=True):
+        sampled[i] = token_id
     return sampled
 
 
@@ -142,34 +145,51 @@ def _mix(x: int) -> int:
     return x ^ (x >> 31)
 
 
-def _greedy(logits: Tensor, rows: Rows) -> list[int]:
+def _greedy(logits: Tensor, rows: Rows) -> Tensor:
     if logits.device.type == "cpu":
-        return logits.numpy().argmax(-1).tolist()  # several times faster than torch's
-    return logits.argmax(-1).tolist()
+        return torch.from_numpy(logits.numpy().argmax(-1))  # several times faster than torch's
+    return logits.argmax(-1)
 
 
-def _sample_all(logits: Tensor, rows: Rows) -> list[int]:
+def _sample_all(logits: Tensor, rows: Rows) -> Tensor:
     # Inverse transform sampling: each row's quantile function at its random number.
     shares = [uniform(row.seed, row.position) for row in rows]
-    return _quantiles(filtered_weights(logits, rows), shares)[:, 0].tolist()
+    return _quantiles(filtered_weights(logits, rows), shares)[:, 0]
 
 
-def _sample_top_k(logits: Tensor, rows: Rows) -> list[int]:
+def _sample_top_k(logits: Tensor, rows: Rows) -> Tensor:
     # The exponential race (the Gumbel-max trick): the smallest waiting time over weight wins. Each token has its own
     # random number, so that a draft model with nearly the same distribution nearly always samples the same token.
     weights, ids = top_k_weights(logits, rows)
     times = _waiting_times(ids, rows) / weights[:, : ids.shape[1]].double()  # (rows, k)
-    return ids.gather(1, times.argmin(-1, keepdim=True))[:, 0].tolist()
+    return ids.gather(1, times.argmin(-1, keepdim=True))[:, 0]
 
 
 def _waiting_times(ids: Tensor, rows: Rows) -> Tensor:
     # (rows, k): an exponential random number for each token id, from the row's seed and position.
     keys = np.array([[_mix(_mix(row.seed & MASK64) + row.position)] for row in rows], dtype=np.uint64)
-    x = keys + (ids.cpu().numpy().astype(np.uint64) + np.uint64(1)) * np.uint64(GOLDEN)
+    if ids.device.type != "cpu":
+        return _waiting_times_on_device(torch.from_numpy(keys.view(np.int64)).to(ids.device), ids)
+    x = keys + (ids.numpy().astype(np.uint64) + np.uint64(1)) * np.uint64(GOLDEN)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(MIX1)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(MIX2)
     x ^= x >> np.uint64(31)
-    return torch.from_numpy(-np.log(((x >> np.uint64(11)) + 0.5) * 2.0**-53)).to(ids.device)
+    return torch.from_numpy(-np.log(((x >> np.uint64(11)) + 0.5) * 2.0**-53))
+
+
+def _waiting_times_on_device(keys: Tensor, ids: Tensor) -> Tensor:
+    # The same in torch, whose int64 wraps around as uint64 does, but shifts copies of the sign in.
+    def shifted(x: Tensor, bits: int) -> Tensor:
+        return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+    def signed(number: int) -> int:
+        return number - (1 << 64 if number >> 63 else 0)
+
+    x = keys + (ids + 1) * signed(GOLDEN)
+    x = (x ^ shifted(x, 30)) * signed(MIX1)
+    x = (x ^ shifted(x, 27)) * signed(MIX2)
+    x = x ^ shifted(x, 31)
+    return -((shifted(x, 11).double() + 0.5) * 2.0**-53).log()
 
 
 def _weights(logits: Tensor, rows: Rows) -> Tensor:
@@ -187,17 +207,19 @@ def _weights(logits: Tensor, rows: Rows) -> Tensor:
 
 def _filter(weights: Tensor, rows: Rows) -> None:
     # Top-p, min-p and typical-p in place, each on the tokens that the one before keeps.
-    smallest = [row.params.min_p for row in rows]  # weights kept; they are relative to the likeliest token's
+    smallest = _column(weights, [row.params.min_p for row in rows])  # kept; relative to the likeliest token's
     nucleus = [i for i, row in enumerate(rows) if row.params.top_p < 1]
     if nucleus:
         ascending = _ascending(weights if len(nucleus) == len(rows) else weights[nucleus])
         edge = _quantiles(ascending, [1 - rows[i].params.top_p for i in nucleus])  # of the nucleus
-        for i, weight in zip(nucleus, ascending.gather(1, edge)[:, 0].tolist(), strict=True):
-            smallest[i] = max(smallest[i], weight)
-    for i, weight in enumerate(smallest):
-        if weight > 0:
-            below = float(np.nextafter(np.float32(weight), np.float32(0)))
-            torch.threshold_(weights[i], below, 0.0)  # removes weights up to `below`; faster than a mask
+        smallest[nucleus] = torch.maximum(smallest[nucleus], ascending.gather(1, edge))
+    if weights.device.type != "cpu":
+        weights.masked_fill_(weights < smallest, 0.0)
+    else:
+        for i, weight in enumerate(smallest[:, 0].tolist()):
+            if weight > 0:
+                below = float(np.nextafter(np.float32(weight), np.float32(0)))
+                torch.threshold_(weights[i], below, 0.0)  # removes weights up to `below`; faster than a mask
     typical = [i for i, row in enumerate(rows) if row.params.typical_p < 1]
     if typical:
         weights[typical] = _typical(weights[typical], [rows[i].params.typical_p for i in typical])

@@ -189,3 +189,12 @@ def test_logprobs_are_normalised_and_ordered() -> None:
     assert value == pytest.approx(float(logits[0].log_softmax(-1)[3]), abs=1e-5)
     assert [i for i, _ in best] == logits[0].topk(5).indices.tolist()
     assert more[0][1] == pytest.approx(float(logits[1].log_softmax(-1).max()), abs=1e-5)
+
+
+def test_random_numbers_on_a_device_are_those_of_the_cpu() -> None:
+    ids = torch.randint(50257, (3, 40), generator=torch.Generator().manual_seed(0))
+    rows = [SamplingMetadata(SamplingParams(), seed, (1,), 1, frozenset()) for seed in (0, 7, 2**63 + 5)]
+    keys = [sampler._mix(sampler._mix(row.seed & sampler.MASK64) + row.position) for row in rows]
+    keys = torch.tensor([[key - (1 << 64 if key >> 63 else 0)] for key in keys])
+    on_device = sampler._waiting_times_on_device(keys, ids)
+    torch.testing.assert_close(on_device, sampler._waiting_times(ids, rows), rtol=1e-15, atol=0)
