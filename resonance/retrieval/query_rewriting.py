@@ -1,48 +1,21 @@
 """Rewrites the newest message of a conversation into a stand-alone query of at most twelve words, by rules.
 
-Fillers are removed. If the message refers to earlier ones (a pronoun, an ellipsis), the names, quotes and numbers that
-it refers to are added.
+Fillers and stop words are removed. If the message refers to earlier ones (a pronoun, an ellipsis), the names, quotes
+and numbers that it refers to are added. The words come from the lexicon of the message's language; in a language
+without one the query is the message's own content words.
 """
 
 import re
 from collections.abc import Sequence
 
 from resonance.chat_template import Message
-from resonance.retrieval.language import (
-    ADDED,
-    BARE,
-    DANGLING,
-    ELLIPSIS,
-    KIND,
-    LEADING,
-    PERSONAL,
-    REFERRING,
-    TIME,
-    TRAILING,
-    ends_of,
-    names,
-    numbers,
-    quotes,
-    tokens,
-)
-from resonance.retrieval.text import STOPWORDS, sentences, word_set
+from resonance.retrieval.language import content, names, numbers, plain, quotes, tokens
+from resonance.retrieval.lexicon import Lexicon, lexica, lexicon_of
+from resonance.retrieval.text import sentences
 
 MAX_WORDS = 12
 TURNS = 6  # recent user turns that references may point to
-
-_PREPOSITIONS = frozenset(
-    ("of", "in", "on", "for", "from", "to", "at", "by", "with", "between", "and", "about", "vs", "or")
-)
-_PARTICLES = frozenset(("up", "out", "off", "down", "over", "under"))
-_TELLING = frozenset(("who", "when", "where", "how", "why", "not", "no", "without", "most"))
-_DROPPED = (STOPWORDS - _PREPOSITIONS - _PARTICLES - _TELLING) | word_set(
-    "me really exactly ever also even anyway maybe kind sort got ones u ur"
-)
-_TIMES = word_set("year week month morning afternoon evening weekend summer winter spring autumn season time century")
-_IMPERSONAL = word_set("raining snowing rain snow in true possible safe legal take cost to be too") | {""}
-_QUESTIONS = frozenset(("who", "when", "where", "how", "why", "what", "which", "whose"))
-# First words of an independent question, also after "and".
-_ASKING = _QUESTIONS | word_set("is are was were do does did can could has have will should")
+_EDGES = " \t,.!?;:—–-？。、！؟"
 
 
 def standalone_query(messages: Sequence[Message], *, max_words: int = MAX_WORDS) -> str:
@@ -50,165 +23,155 @@ def standalone_query(messages: Sequence[Message], *, max_words: int = MAX_WORDS)
     turns = [index for index, message in enumerate(messages) if message.role == "user"][-TURNS:]
     if not turns:
         return ""
-    messages = messages[turns[0] :]
-    turns = [index - turns[0] for index in turns]
-    newest = turns[-1]
-    text = _core(ends_of(messages[newest].content), alone=len(turns) == 1)
-    if len(turns) > 1:
-        earlier = standalone_query(messages[: turns[-2] + 1], max_words=max_words)
-        answer = next((m.content for m in reversed(messages[:newest]) if m.role == "assistant"), "")
-        text = _resolved(text, earlier, ends_of(answer), ends_of(messages[turns[-2]].content))
-    return _shortened(text, max_words)
+    lexicon = lexicon_of([messages[index].content for index in turns])
+    return _shortened(_standalone(messages[turns[0] : turns[-1] + 1], lexicon), lexicon, max_words)
 
 
-def depends_on_context(message: str) -> bool:
+def depends_on_context(text: str, lexicon: Lexicon) -> bool:
     """Whether a message cannot be understood without earlier turns."""
-    text = _core(ends_of(message))
-    if not text or BARE.match(text) or _pronouns(text) or _names_a_kind(text):
+    text = _core(text, lexicon)
+    if not text or lexicon.match("bare", text, "whole") or _pronouns(text, lexicon):
         return True
-    ellipsis = ELLIPSIS.match(text)
-    return ellipsis is not None and not _is_whole(text[ellipsis.end() :])
+    if lexicon.match("kinds", text) and not names(text, lexicon):
+        return True
+    ellipsis = lexicon.match("ellipsis", text, "start")
+    elided = ellipsis is not None and not _is_whole(text[ellipsis.end() :], lexicon)
+    return elided or _is_fragment(text, lexicon)
 
 
-def _core(text: str, *, alone: bool = False) -> str:
+def _standalone(messages: Sequence[Message], lexicon: Lexicon) -> str:
+    """The newest message in its own words, with what it refers to."""
+    turns = [index for index, message in enumerate(messages) if message.role == "user"]
+    text = _core(plain(messages[-1].content, lexicon), lexicon, alone=len(turns) == 1)
+    if len(turns) == 1:
+        return text
+    earlier = _standalone(messages[: turns[-2] + 1], lexicon)
+    answer = next((m.content for m in reversed(messages[:-1]) if m.role == "assistant"), "")
+    return _resolved(text, earlier, plain(answer, lexicon), plain(messages[turns[-2]].content, lexicon), lexicon)
+
+
+def _core(text: str, lexicon: Lexicon, *, alone: bool = False) -> str:
     """The message without greetings and fillers; of a long message its question.
 
     `alone`: there are no earlier turns, so a pronoun refers to the message itself.
     """
-    parts = [part for part in (_unfilled(part) for part in sentences(" ".join(text.split()))) if part]
-    if not parts:
-        return ""
-    if len(parts) == 1:
-        return parts[0]
-    asking = [part for part in sentences(text) if part.rstrip("\"”') ").endswith("?")]
-    chosen = _unfilled(asking[-1]) if asking and _unfilled(asking[-1]) else parts[0]
+    whole = sentences(text)
+    parts = [part for part in (_unfilled(part, lexicon) for part in whole) if part]
+    if len(parts) < 2:
+        return "".join(parts)
+    asking = [part for part in whole if part.rstrip("\"”') ").endswith(("?", "؟", "？"))]
+    chosen = _unfilled(asking[-1], lexicon) if asking and _unfilled(asking[-1], lexicon) else parts[0]
     rest = " ".join(part for part in parts if part != chosen)
     # Earlier sentences ("I moved to Oslo.") give the topic of the question ("What is the best school?").
-    known = {word.lower() for word in tokens(chosen)}
+    known = {word.lower() for word in tokens(chosen, lexicon)}
     carried = [
-        thing for thing in (*quotes(rest), *names(rest), *numbers(rest)) if not known & set(thing.lower().split())
+        thing
+        for thing in (*quotes(rest), *names(rest, lexicon), *numbers(rest))
+        if not known & set(thing.lower().split())
     ]
-    if alone and not carried and _pronouns(chosen):  # "I've got a leaky tap. Any idea how to fix it?"
-        return _with_referents(chosen, _content(rest)[-3:])
-    if not carried and not _content(chosen):  # "I lost my badge. What should I do?"
+    referring = bool(_pronouns(chosen, lexicon))
+    if alone and not carried and referring:  # "I've got a leaky tap. Any idea how to fix it?"
+        return _with_referents(chosen, content(rest, lexicon)[-3:], lexicon)
+    if not carried and not content(chosen, lexicon):  # "I lost my badge. What should I do?"
         return f"{rest} {chosen}"
-    if carried and (not names(chosen) or _pronouns(chosen)):
-        return _with_referents(chosen, carried[:3]) if _pronouns(chosen) else f"{chosen} {' '.join(carried[:3])}"
+    named = [name for name in names(chosen, lexicon) if not any(map(str.isdigit, name))]  # "error E18" names nothing
+    if carried and (referring or not named):
+        return _with_referents(chosen, carried[:3], lexicon)
     return chosen
 
 
-def _unfilled(sentence: str) -> str:
-    """The sentence without leading and trailing fillers; `whats` becomes `what's`."""
-    sentence = re.sub(r"\b(what|who|where|when|how)s\b", r"\1's", sentence.strip(), flags=re.I)
+def _unfilled(sentence: str, lexicon: Lexicon) -> str:
+    """The sentence without requests for a search, and without fillers at both ends."""
+    for one in lexica():
+        if (found := one.match("explicit", sentence)) is not None:
+            sentence = f"{sentence[: found.start()]} {sentence[found.end() :]}"
+    sentence = sentence.strip(_EDGES)
+    if not lexicon.spaced:
+        while (found := lexicon.match("fillers", sentence)) is not None:
+            sentence = f"{sentence[: found.start()]} {sentence[found.end() :]}"
+        return sentence.strip(_EDGES)
     previous = None
     while previous != sentence:
         previous = sentence
-        sentence = LEADING.sub("", sentence, count=1)
-    return TRAILING.sub("", sentence)
+        if (found := lexicon.match("fillers", sentence, "start")) is not None:
+            sentence = sentence[found.end() :].strip(_EDGES)
+    return sentence
 
 
-def _pronouns(text: str) -> list[str]:
+def _pronouns(text: str, lexicon: Lexicon) -> list[str]:
     """Pronouns that refer to something outside the sentence."""
-    words = ["", *(word.lower() for word in tokens(text)), ""]
-    named = bool(names(text))
-    return [
-        word
-        for before, word, after in zip(words, words[1:-1], words[2:], strict=False)
-        if (stem := re.sub(r"['’]\w+$", "", word)) in REFERRING and not _is_grammatical(before, stem, after, named)
-    ]
+    while (found := lexicon.match("impersonal", text)) is not None:
+        text = f"{text[: found.start()]} {text[found.end() :]}"
+    if not lexicon.spaced:
+        return [word for word in sorted(lexicon.set("pronouns"), key=len, reverse=True) if word in text][:1]
+    known = lexicon.set("pronouns")
+    words = (re.sub(r"['’]\w+$", "", word.lower()) for word in tokens(text, lexicon))
+    return [word for word in words if word in known]
 
 
-def _is_grammatical(before: str, word: str, after: str, named: bool) -> bool:
-    """Whether a pronoun refers to nothing: `there is`, `this year`, `know that`, `is it raining`."""
-    if word == "there":
-        return before in ("is", "are", "was", "were", "will") or after in ("is", "are", "was", "were")
-    if word in ("this", "these", "those", "that") and after in _TIMES:
-        return True
-    if word == "that":
-        return before not in (
-            "",
-            "is",
-            "was",
-            "of",
-            "about",
-            "in",
-            "on",
-            "like",
-            "did",
-            "does",
-            "do",
-            "for",
-            "and",
-            "why",
-        )
-    if word == "it":
-        return named and before in ("is", "does", "time", "will") and after in _IMPERSONAL
-    # "Is there one upstairs?", but "one of them", "one thing"
-    follows = not after or not after[0].isalnum() or after in STOPWORDS or DANGLING.match(after) is not None
-    return word == "one" and before not in ("which", "that", "this", "other", "the") and not follows
-
-
-def _resolved(text: str, earlier: str, answer: str, earlier_message: str) -> str:
+def _resolved(text: str, earlier: str, answer: str, earlier_message: str, lexicon: Lexicon) -> str:
     """The message with its references filled in from the earlier query and answer."""
-    if not text or BARE.match(text):
-        kept = [
-            word
-            for word in tokens(text)
-            if word.lower() in _QUESTIONS or word.lower() in ("old", "many", "much", "long", "tall", "far", "big")
-        ]
-        return " ".join((*kept, *(word for word in earlier.split() if word.lower() not in _QUESTIONS)))
-    pronouns = _pronouns(text)
+    match = lexicon.match("ellipsis", text, "start")
+    rest = text[match.end() :].strip(_EDGES) if match else text
+    if not rest or lexicon.match("bare", rest, "whole"):
+        keep = {*lexicon.set("keep"), *content(rest, lexicon)} - {"more"}
+        kept = [word for word in tokens(rest, lexicon) if word.lower() in keep]
+        return " ".join((*kept, *content(earlier, lexicon)))
+    pronouns = _pronouns(text, lexicon)
     if pronouns:
-        return _with_referents(text, _referents(pronouns, earlier, answer, earlier_message))
-    match = ELLIPSIS.match(text)
-    rest = text[match.end() :] if match else text
-    if (match and not _is_whole(rest)) or _is_fragment(text):
-        return _substituted(rest, earlier)
-    if _names_a_kind(rest):
-        return " ".join((rest, *_referents([], earlier, answer, earlier_message)))
+        return _with_referents(text, _referents(pronouns, earlier, answer, earlier_message, lexicon), lexicon)
+    if (match and not _is_whole(rest, lexicon)) or (lexicon.known and _is_fragment(text, lexicon)):
+        return _substituted(rest, earlier, lexicon)
+    if not names(rest, lexicon) and not quotes(rest) and _says_little(rest, lexicon):
+        return " ".join((rest, *_referents([], earlier, answer, earlier_message, lexicon)))
     return rest
 
 
-def _referents(pronouns: list[str], earlier: str, answer: str, earlier_message: str) -> list[str]:
+def _says_little(text: str, lexicon: Lexicon) -> bool:
+    return lexicon.match("kinds", text) is not None or len(content(text, lexicon)) <= 1
+
+
+def _referents(pronouns: list[str], earlier: str, answer: str, earlier_message: str, lexicon: Lexicon) -> list[str]:
     """What the pronouns refer to: names and quotes of the earlier query or its answer, else its nouns."""
-    topics = [*quotes(earlier_message), *_named(earlier)]
+    topics = [*quotes(earlier_message), *(names(earlier, lexicon) or names(earlier, lexicon, nouns=True))]
     known = " ".join(topics).lower()
-    answered = [name for name in names(" ".join(sentences(answer)[:2])) if name.lower() not in known]
-    opens = {re.sub(r"['’]\w+$", "", word) for word in tokens(earlier_message.lower())[:3]}
-    if any(re.sub(r"['’]\w+$", "", word) in PERSONAL for word in pronouns):
+    beginning = " ".join(sentences(answer)[:2])
+    answered = [name for name in names(beginning, lexicon) if name.lower() not in known]
+    if not answered and not lexicon.spaced:
+        answered = content(beginning, lexicon)[:1]
+    how = "start" if lexicon.spaced else "anywhere"
+    if not lexicon.known:
+        chosen = [*answered[:1], *topics[:1]]
+    elif lexicon.set("personal") & set(pronouns):
         # "Who wrote Hamlet?" "Shakespeare." "When was he born?": the answer, not the topic of the question.
-        identified = answered and opens & {"who", "which", "what", "name"}
-        return answered[:1] if identified and not _is_about_person(earlier_message) else (topics or answered)[:1]
-    # "Which lake is the largest?" "Lake Victoria." "How deep is it?": the answer first.
-    chosen = answered[:1] if answered and ("which" in opens or {"what", "the"} <= opens) else []
-    if topics or chosen:
-        return [*chosen, *topics[: 2 - len(chosen)], *numbers(earlier_message)[:1]]
-    if answered:
-        return answered[:1]
-    return [word for word in earlier.split() if word.lower() not in STOPWORDS and word.lower() not in _QUESTIONS][:4]
+        identified = lexicon.match("identifies", earlier_message, how) and not _is_about(
+            earlier_message, topics, lexicon
+        )
+        chosen = answered[:1] if answered and identified else (topics or answered)[:1]
+    elif answered and lexicon.match("which", earlier_message, how):
+        # "Which lake is the largest?" "Lake Victoria." "How deep is it?"
+        chosen = [answered[0], *topics[:1]]
+    else:
+        chosen = [*topics[:2], *numbers(earlier_message)[:1]] if topics else []
+    return chosen or content(earlier, lexicon)[:4]
 
 
-def _named(query: str) -> list[str]:
-    """The names in a query, which may start with a question word."""
-    first, _, rest = query.partition(" ")
-    return names(f"x {rest if first.lower() in _QUESTIONS else query}")
+def _is_about(question: str, topics: Sequence[str], lexicon: Lexicon) -> bool:
+    """Whether a question is about its topic alone: `Who is Marie Curie?`, but not `Who wrote Hamlet?`."""
+    return bool(topics) and " ".join(content(question, lexicon)) == topics[0]
 
 
-def _is_about_person(question: str) -> bool:
-    """`Who is Marie Curie?` names the person it is about; `Who wrote Hamlet?` and `Who is the CEO of Apple?` do not."""
-    return (
-        re.match(r"\W*(?i:who(?:'s| is| was| are| were)|what (?:did|does|is|was)(?: the)?)\s+[A-Z]", question)
-        is not None
-    )
-
-
-def _with_referents(text: str, referents: Sequence[str]) -> str:
-    """The text with its first pronoun replaced by its referents, and further pronouns removed."""
-    waiting = set(_pronouns(text))
+def _with_referents(text: str, referents: Sequence[str], lexicon: Lexicon) -> str:
+    """The text with its first pronoun replaced by its referents, further pronouns removed; else referents behind it."""
+    waiting = set(_pronouns(text, lexicon))
+    if not waiting:
+        return f"{text} {' '.join(referents)}"
+    if not lexicon.spaced:
+        return " ".join((*referents, text.replace(next(iter(waiting)), " ")))
     out: list[str] = []
     placed = False
-    for word in tokens(text):
-        if word.lower() not in waiting:
+    for word in tokens(text, lexicon):
+        if re.sub(r"['’]\w+$", "", word.lower()) not in waiting:
             out.append(word)
         elif not placed:
             out.extend(referents)
@@ -216,47 +179,36 @@ def _with_referents(text: str, referents: Sequence[str]) -> str:
     return " ".join(out)
 
 
-def _names_a_kind(text: str) -> bool:
-    """Whether a message without names refers to something by its kind or location."""
-    return not names(text) and not quotes(text) and bool(DANGLING.search(text) or KIND.search(text))
-
-
-def _is_whole(text: str) -> bool:
+def _is_whole(text: str, lexicon: Lexicon) -> bool:
     """Whether a message is an independent question: `When did the Titanic sink?`."""
-    words = tokens(text.lower())
-    return bool(words) and re.sub(r"['’]\w+$", "", words[0]) in _ASKING and len(_content(text)) > 1
+    asks = lexicon.match("asks", text, "start") or lexicon.match("questions", text, "start")
+    return asks is not None and len(content(text, lexicon)) > 1
 
 
-def _content(text: str) -> list[str]:
-    """The content words of a text."""
-    return [word for word in tokens(text) if word[0].isalnum() and word.lower() not in STOPWORDS | _DROPPED]
-
-
-def _is_fragment(text: str) -> bool:
+def _is_fragment(text: str, lexicon: Lexicon) -> bool:
     """Whether a message is one or two words and no independent question: `Germany?`, `In 1990?`."""
-    words = [word for word in tokens(text) if word[0].isalnum()]
-    content = [word for word in words if word.lower() not in STOPWORDS]
-    return len(content) <= 1 and len(words) <= 3 and not ({word.lower() for word in words} & _QUESTIONS)
+    words = [word for word in tokens(text, lexicon) if word[0].isalnum()]
+    most = 3 if lexicon.spaced else 4
+    return len(content(text, lexicon)) <= 1 and len(words) <= most and not lexicon.match("asks", text)
 
 
-def _substituted(fragment: str, earlier: str) -> str:
+def _substituted(fragment: str, earlier: str, lexicon: Lexicon) -> str:
     """The earlier query with its name, number or last noun replaced by the new one."""
-    if TIME.match(fragment) or ADDED.match(fragment):
+    if lexicon.match("times", fragment, "whole"):
         return f"{earlier} {fragment}"
-    new_names, old_names = names(f"x {fragment}"), _named(earlier)
+    new_names, old_names = names(fragment, lexicon, inside=True), names(earlier, lexicon)
     if new_names and old_names:
         return _swapped(earlier, old_names[-1], " ".join(new_names))
     new_numbers, old_numbers = numbers(fragment), numbers(earlier)
     if new_numbers and old_numbers:
         return _swapped(earlier, old_numbers[-1], new_numbers[0])
-    content = _content(fragment)
-    if new_numbers or not content or (new_names and not old_names):
-        return f"{earlier} {' '.join(content)}"
-    of_it = re.match(r"the\b", fragment, re.I) is not None  # "the area?", of the earlier topic
-    if len(content) == 1 and not of_it and not old_names and " " in earlier:
-        return f"{earlier[: earlier.rindex(' ')]} {content[0]}"
-    kept = [*old_names, *numbers(earlier)] or [word for word in earlier.split() if word not in STOPWORDS][-2:]
-    return " ".join((*content, *kept))
+    new = content(fragment, lexicon)
+    if new_numbers or not new or (new_names and not old_names):
+        return f"{earlier} {' '.join(new)}"
+    old = content(earlier, lexicon)
+    if len(new) == 1 and not old_names and len(old) > 1:
+        return _swapped(earlier, old[-1], new[0])
+    return " ".join((*new, *([*old_names, *numbers(earlier)] or old[-2:])))
 
 
 def _swapped(text: str, old: str, new: str) -> str:
@@ -264,28 +216,19 @@ def _swapped(text: str, old: str, new: str) -> str:
     return f"{head}{new}{tail}"
 
 
-def _shortened(text: str, most: int) -> str:
-    """Content words and the words that connect them, at most `most`; names, quotes and numbers are dropped last."""
+def _shortened(text: str, lexicon: Lexicon, most: int) -> str:
+    """The content words, at most `most`, with question words; names, quotes and numbers are dropped last."""
     quoted = {word for quote in quotes(text) for word in quote.split()}
-    words = [word for word in tokens(re.sub(r"['’]s\b", "", text)) if word[0].isalnum()]
-    kept = [word for word in words if word in quoted or _is_name(word) or word.lower() not in _DROPPED]
-    while kept and kept[0].lower() in _PREPOSITIONS:
-        kept.pop(0)
-    while kept and kept[-1].lower() in _PREPOSITIONS:
-        kept.pop()
-    kept = kept or words
+    words = [word for word in tokens(re.sub(r"['’]s\b", "", text), lexicon) if word[0].isalnum()]
+    wanted = {*content(text, lexicon), *quoted}
+    keep = lexicon.set("keep")
+    kept = [word for word in words if word in wanted or word.lower() in keep] or words
     kept = [word for index, word in enumerate(kept) if not index or word.lower() != kept[index - 1].lower()]
     if len(kept) > most:
-        kept = [word for word in kept if word in quoted or word.lower() not in STOPWORDS]
-    if len(kept) > most:
-        held = {word for thing in (*names(f"x {text}"), *numbers(text)) for word in thing.split()} | quoted
+        held = {word for thing in (*names(text, lexicon), *numbers(text)) for word in thing.split()} | quoted
         spare = len(kept) - most
         for index in range(len(kept) - 1, -1, -1):
             if spare and kept[index] not in held:
                 del kept[index]
                 spare -= 1
     return " ".join(kept[:most])
-
-
-def _is_name(word: str) -> bool:
-    return word[0].isupper() and word.lower() not in STOPWORDS and word.lower() not in _DROPPED

@@ -50,6 +50,15 @@ def test_mistakes_are_shown_of_the_part_for_tuning_alone(capsys: pytest.CaptureF
     assert "tuning or held" in capsys.readouterr().err
 
 
+def test_the_rules_decide_and_make_queries_on_the_part_that_they_are_tuned_on() -> None:
+    outcomes = [outcome(labelled) for labelled in labelled_messages("tuning")]
+    everything = scores("all", outcomes)
+    print(table([everything]))
+    assert min(everything.precision or 0, everything.recall or 0, everything.query_recall or 0) > 0.95
+    assert (everything.obeyed or 0) > 0.95
+    assert (everything.query_precision or 0) > 0.8
+
+
 def test_a_query_counts_the_words_that_it_has_in_any_case() -> None:
     labelled = next(one for one in labelled_messages() if one.turns == ("wie alt ist otto waalkes",))
     assert outcome(labelled).found >= 2

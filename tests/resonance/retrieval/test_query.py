@@ -297,7 +297,7 @@ def test_a_conversation_without_a_question_makes_no_query():
 
 
 def test_invisible_characters_do_not_reach_the_provider():
-    assert standalone_query([Message("user", "capital of Fra\u200bnce \u202e")]) == "capital of France"
+    assert standalone_query([Message("user", "capital of Fra\u200bnce \u202e")]) == "capital France"
 
 
 @settings(max_examples=150, deadline=None)
