@@ -25,7 +25,7 @@ from resonance.engine.requests import end_of_text_ids, make_sequences
 from resonance.engine.sampler import Sampler
 from resonance.engine.sampling_params import EngineError, SamplingParams
 from resonance.engine.scheduler import Scheduler
-from resonance.engine.scoring import HiddenStatesCollector, Pair, Scorer, checked_pair
+from resonance.engine.scoring import Embedder, HiddenStatesCollector, Pair, Scorer, checked_pair
 from resonance.engine.sequence import Chunk, HiddenStatesConsumer, Sequence
 from resonance.engine.speculative import DraftModel, PromptLookup
 from resonance.engine.stats import Counts, EngineStats
@@ -81,6 +81,7 @@ class Engine:
         self._scheduler = Scheduler(max_batch_size, self._cache.copy_prefix, drafter)
         self._sampler = Sampler(self._runner.logits)
         self._scorer = Scorer(self._runner.logits)
+        self._embedder = Embedder()
         self._counts = Counts()
         self._requests = RequestTracker(self._scheduler, self._counts)
         self._load_seconds = time.perf_counter() - started
@@ -188,6 +189,24 @@ class Engine:
         if not len(continuation_ids):
             raise EngineError("A continuation to score must have at least one token.")
         sequence = self._scored_sequence((prompt_ids, continuation_ids), top, request_id, owner, priority)
+        self._requests.add([sequence])
+        return sequence.request_id
+
+    def submit_embed(
+        self,
+        token_ids: abc.Sequence[int],
+        *,
+        request_id: str | None = None,
+        owner: str | None = None,
+        priority: int = 0,
+    ) -> str:
+        """Queue the embedding of a text and return its id; `step` returns one piece with it when it is computed.
+
+        It is the mean that `embed` returns. Embedding shares each step with generation and can be cancelled like it.
+        Raises EngineError when the request cannot be served.
+        """
+        sequence = self._sequences(token_ids, None, request_id, owner, priority)[0]
+        self._embedder.add(sequence, self.config.n_embd)
         self._requests.add([sequence])
         return sequence.request_id
 

@@ -21,8 +21,8 @@ class Piece:
 
     `text` may be empty: the bytes of an unfinished character, and text that may become a stop string, are held
     back. `token_id` is None only in the last piece of a cancelled request and in the pieces of a scoring request,
-    whose `scores` belong to the continuation's next tokens. Log-probabilities are natural and the model's own, before
-    temperature, penalties and filters; None unless requested.
+    whose `scores` belong to the continuation's next tokens, or of an embedding. Log-probabilities are natural and the
+    model's own, before temperature, penalties and filters; None unless requested.
     """
 
     token_id: int | None
@@ -32,6 +32,7 @@ class Piece:
     finish_reason: FinishReason | None = None
     index: int = 0  # which of the request's n completions
     scores: tuple[TokenLogprob, ...] = ()
+    embedding: tuple[float, ...] = ()  # of a request that embeds a text, in its only piece
 
 
 @dataclass(frozen=True, slots=True)

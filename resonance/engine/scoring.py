@@ -1,4 +1,4 @@
-"""Consumers of hidden states beside the sampler: scoring of given tokens, and collection for embeddings and beams."""
+"""Consumers of hidden states beside the sampler: scoring of given tokens, embeddings, and collection for beams."""
 
 from collections import abc
 from collections.abc import Callable, Iterator
@@ -89,6 +89,32 @@ class Scorer:
             values = logprobs(logits, [token_id for token_id, _ in some], max(top for _, top in some))
             for (token_id, top), (value, best) in zip(some, values, strict=True):
                 yield TokenLogprob(token_id, value, best[:top])
+
+
+class Embedder:
+    """Computes the mean of a sequence's hidden states; the scheduler runs it in the background."""
+
+    def __init__(self) -> None:
+        self._sums: WeakKeyDictionary[Sequence, Tensor] = WeakKeyDictionary()
+
+    def add(self, sequence: Sequence, n_embd: int) -> None:
+        """Embed a sequence of a model of this width."""
+        sequence.consumer, sequence.background, sequence.hidden_from = self, True, 0
+        self._sums[sequence] = torch.zeros(n_embd)
+
+    def consume(self, chunks: abc.Sequence[Chunk], hidden: abc.Sequence[Tensor]) -> Iterator[tuple[Chunk, list[Piece]]]:
+        """See HiddenStatesConsumer. The last chunk's piece has the embedding."""
+        for chunk, states in zip(chunks, hidden, strict=True):
+            sequence = chunk.sequence
+            if sequence.finish_reason is not None:
+                continue
+            self._sums[sequence] += states.float().sum(0).cpu()
+            sequence.advance(chunk)
+            pieces: list[Piece] = []
+            if sequence.finish_reason is not None:
+                mean: list[float] = (self._sums[sequence] / sequence.prompt_tokens).tolist()
+                pieces.append(Piece(None, "", finish_reason=sequence.finish_reason, embedding=tuple(mean)))
+            yield chunk, pieces
 
 
 class HiddenStatesCollector:

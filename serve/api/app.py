@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
-from serve.api import chat, completions, consent, conversations, datasets, errors, feedback, models, system
+from serve.api import chat, completions, consent, conversations, datasets, embeddings, errors, feedback, models, system
 from serve.api.schemas.errors import ErrorBody
 from serve.api.schemas.feedback import Example, Preference
 from serve.api.schemas.responses import Citations, NotSearched
@@ -43,7 +43,7 @@ def build(app: FastAPI, service: Service) -> None:
     errors.add_handlers(app)
     for router in (system.router, models.router):
         app.include_router(router, responses={code: ERRORS[code] for code in (401, 403, 404)})
-    for router in (chat.router, completions.router):
+    for router in (chat.router, completions.router, embeddings.router):
         app.include_router(router, responses=ERRORS)
     documented = (400, 401, 403, 404, 408, 409, 413, 415, 500, 503)
     for router in (models.admin_router, datasets.router, conversations.router, feedback.router, consent.router):

@@ -1,10 +1,11 @@
 """Chat completions: OpenAI's request and response, streamed or whole, our own stream, and the prompt's preview."""
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 
+from resonance.tool_calling import CallPiece
 from serve.api.auth import Caller, CallerDep
 from serve.api.schemas.requests import ChatRequest
 from serve.api.schemas.responses import (
@@ -18,7 +19,7 @@ from serve.api.schemas.responses import (
 )
 from serve.api.service import Service, ServiceDep
 from serve.generation.event_stream import EventStream
-from serve.generation.generation import Format, Generation, replay
+from serve.generation.generation import Choice, Format, Generation, replay
 from serve.generation.logprobs import token_logprob, write_on_thread
 from serve.generation.prompt import prepare_chat, render_chat, validate_chat
 from serve.generation.responses import STREAMED, LastEventId
@@ -140,7 +141,7 @@ class ChatFormat(Format):
         choices = [
             ChatChoice(
                 index=i,
-                message=AnswerMessage(content=choice.generated_text()),
+                message=_answer(choice),
                 logprobs=Logprobs(
                     content=[
                         token_logprob(token, generation.model.tokenizer)
@@ -150,7 +151,7 @@ class ChatFormat(Format):
                 )
                 if self._body.logprobs
                 else None,
-                finish_reason="length" if choice.finish_reason == "length" else "stop",
+                finish_reason=_finish_reason(choice),
             )
             for i, choice in enumerate(generation.choices)
         ]
@@ -190,8 +191,11 @@ class ChatFormat(Format):
             logprobs = {"content": [logprob.model_dump()], "refusal": None}
         if token.text or logprobs:
             stream.add(self._chunk(token.index, {"content": token.text}, logprobs=logprobs))
+        choice = self._generation.choices[token.index]
+        for piece in choice.take_pieces():
+            stream.add(self._chunk(token.index, {"tool_calls": [_call_delta(choice, piece)]}))
         if token.finish_reason:
-            self._finished.append((token.index, token.finish_reason))
+            self._finished.append((token.index, choice.finish_reason or token.finish_reason))
 
     async def write_end(self, stream: EventStream) -> None:
         """Write each answer's citations and last chunk, and the usage."""
@@ -227,3 +231,23 @@ class ChatFormat(Format):
         model = self._generation.model
         ends = (model.template.end_id, model.tokenizer.eot_id)
         return token.logprob is not None and not (token.finish_reason == "stop" and token.token_id in ends)
+
+
+def _answer(choice: Choice) -> AnswerMessage:
+    calls = choice.tool_calls()
+    text = choice.generated_text()
+    return AnswerMessage(content=None if calls and not text else text, tool_calls=calls)
+
+
+def _finish_reason(choice: Choice) -> Literal["stop", "length", "tool_calls"]:
+    if choice.finish_reason == "tool_calls":
+        return "tool_calls"
+    return "length" if choice.finish_reason == "length" else "stop"
+
+
+def _call_delta(choice: Choice, piece: CallPiece) -> dict[str, Any]:
+    """A piece of a call as OpenAI streams it: its id and name first, then its arguments in parts."""
+    if piece.name is None:
+        return {"index": piece.index, "function": {"arguments": piece.arguments}}
+    function = {"name": piece.name, "arguments": piece.arguments}
+    return {"index": piece.index, "id": choice.call_ids[piece.index], "type": "function", "function": function}

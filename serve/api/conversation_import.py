@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from serve.api.errors import ApiError
 from serve.api.schemas.conversations import Feedback
 from serve.api.schemas.requests import SessionId
-from serve.api.schemas.responses import Sources, Timing, Usage
+from serve.api.schemas.responses import Sources, Timing, ToolCallMessage, Usage
 from serve.storage.import_export import NewConversation
 from serve.storage.store import title_of
 
@@ -25,7 +25,7 @@ class _Message(BaseModel):
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
     parent_id: str | None = None
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
     created_at: AwareDatetime
     model: str | None = None
@@ -34,6 +34,8 @@ class _Message(BaseModel):
     usage: Usage | None = None
     timing: Timing | None = None
     feedback: Feedback | None = None
+    tool_calls: list[ToolCallMessage] | None = None
+    tool_call_id: Annotated[str, Field(max_length=64)] | None = None
 
 
 class _Conversation(BaseModel):

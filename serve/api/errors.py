@@ -117,7 +117,9 @@ BODY_TOO_LARGE = "The request is larger than the server takes."
 CLIENT_GONE = "The client has gone."
 BODY_TIMEOUT = "The request's body did not come in time."
 MAX_NAME_CHARS = 80  # of an unknown field whose name a message repeats
-UNION_BRANCHES = frozenset(("str", "int", "float", "bool", "list", "dict", "none", "constrained-str", "SearchQuery"))
+UNION_BRANCHES = frozenset(
+    ("str", "int", "float", "bool", "list", "dict", "none", "constrained-str", "SearchQuery", "NamedTool")
+)
 """Parts that pydantic adds to an error's location for the branches of a union."""
 
 

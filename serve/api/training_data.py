@@ -21,6 +21,7 @@ def examples_of(messages: Sequence[MessageRow], which: Which) -> list[Example]:
     by_id = {message.id: message for message in messages}
     accepts = _is_approved if which == "rated" else _is_good
     branches = [branch_of(message, by_id) for message in messages if message.role == "assistant" and accepts(message)]
+    branches = [branch for branch in branches if not _uses_tools(branch)]
     covered = {message.id for branch in branches for message in branch[:-1]}
     return [
         Example(
@@ -42,7 +43,10 @@ def corrections_of(messages: Sequence[MessageRow]) -> list[Preference]:
     for message in messages:
         if message.role != "assistant" or not message.correction:
             continue
-        *prompt, chosen = turns_of(branch_of(message, by_id))
+        branch = branch_of(message, by_id)
+        if _uses_tools(branch):
+            continue
+        *prompt, chosen = turns_of(branch)
         found.append(
             Preference(
                 origin="correction",
@@ -103,6 +107,11 @@ def branch_of(end: MessageRow, by_id: Mapping[str, MessageRow]) -> list[MessageR
                 branch.append(parent)
         parent = by_id.get(parent.parent_id or "")
     return ([] if system is None else [system]) + branch[::-1]
+
+
+def _uses_tools(branch: Sequence[MessageRow]) -> bool:
+    """Whether a branch has calls or their results: what the functions were is not stored with it."""
+    return any(message.role == "tool" or message.tool_calls for message in branch)
 
 
 def turns_of(branch: Sequence[MessageRow]) -> list[ExampleTurn]:

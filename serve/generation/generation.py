@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, replace
 from fastapi import Request
 
 from resonance.retrieval.citations import CitationFilter
+from resonance.tool_calling import CallPiece, ToolCallParser
 from serve.api.auth import Caller
 from serve.api.errors import ApiError, quota_exceeded, server_full, session_busy, store_unavailable
-from serve.api.schemas.responses import Sources, Timing, Usage
+from serve.api.schemas.responses import FunctionCall, Sources, Timing, ToolCallMessage, Usage
 from serve.api.service import Service
 from serve.generation.event_stream import EventStream
 from serve.generation.prompt import Prepared
@@ -29,19 +30,25 @@ from serve.storage.session_locks import SessionBusy, SessionLock
 from serve.storage.store import NewMessage
 from serve.telemetry.tracing import CURRENT_TRACE, AnswerRecord
 from serve.workers.client import NoFreeSlot, RequestHandle
-from serve.workers.messages import Failure, Finished, Idle, Scored, Token
+from serve.workers.messages import Embedded, Failure, Finished, Idle, Scored, Token
 
 BUSY = "An answer in this conversation is still under way."
 
 
 @dataclass(slots=True)
 class Choice:
-    """One answer so far; `citations` removes citations of unknown sources, `prefix` is the beginning that was given."""
+    """One answer so far; `citations` removes citations of unknown sources, `prefix` is the beginning that was given.
+
+    With `calls`, its text is split into content and calls of functions, whose pieces are kept until they are taken.
+    """
 
     citations: CitationFilter
     prefix: str
     keeps_text: bool
     keeps_tokens: bool  # with their log-probabilities
+    calls: ToolCallParser | None = None
+    call_ids: list[str] = field(default_factory=list[str])
+    pieces: list[CallPiece] = field(default_factory=list[CallPiece])
     text: list[str] = field(default_factory=list[str])
     tokens: list[Token] = field(default_factory=list[Token])
     token_count: int = 0
@@ -49,11 +56,10 @@ class Choice:
 
     def add(self, token: Token) -> Token:
         """Add the next token; return it with the text that can be shown now."""
-        text = self.citations.feed(token.text)
-        if token.finish_reason:
-            text += self.citations.flush()
+        text = self._content(token)
         token = token if text == token.text else replace(token, text=text)
-        self.finish_reason = token.finish_reason
+        called = self.call_ids and token.finish_reason == "stop"
+        self.finish_reason = "tool_calls" if called else token.finish_reason
         if self.keeps_text:
             self.text.append(text)
         if token.token_id is not None:
@@ -61,6 +67,30 @@ class Choice:
             if self.keeps_tokens:
                 self.tokens.append(token)
         return token
+
+    def _content(self, token: Token) -> str:
+        """Return the content that can be shown now; keep the pieces of calls."""
+        text, ends = token.text, token.finish_reason is not None
+        if self.calls is not None:
+            text, pieces = self.calls.feed(text)
+            text += self.calls.finish() if ends else ""
+            self.call_ids += [f"call_{secrets.token_hex(12)}" for piece in pieces if piece.name is not None]
+            self.pieces += pieces
+        return self.citations.feed(text) + (self.citations.flush() if ends else "")
+
+    def take_pieces(self) -> list[CallPiece]:
+        """Return the pieces of calls since the last time."""
+        pieces, self.pieces = self.pieces, []
+        return pieces
+
+    def tool_calls(self) -> list[ToolCallMessage] | None:
+        """Return the calls so far; None where there is none."""
+        if self.calls is None or not self.call_ids:
+            return None
+        return [
+            ToolCallMessage(id=id, function=FunctionCall(name=call.name, arguments=call.arguments))
+            for id, call in zip(self.call_ids, self.calls.calls, strict=True)
+        ]
 
     def generated_text(self) -> str:
         """Return what the model has generated so far."""
@@ -77,6 +107,9 @@ class Format(ABC):
     @abstractmethod
     async def add_scores(self, scored: Scored) -> None:
         """Add log-probabilities of a prompt's tokens."""
+
+    async def add_embedding(self, embedded: Embedded) -> None:  # noqa: B027
+        """Add the embedding of a prompt; most formats have none."""
 
     @abstractmethod
     async def body(self) -> bytes:
@@ -166,6 +199,7 @@ class Generation:
                         "" if chat is None else chat.conversation.prefix,
                         keeps_text=not stream or chat is not None,
                         keeps_tokens=not stream and prepared.logprobs,
+                        calls=ToolCallParser() if chat is not None and chat.calls_tools else None,
                     )
                     for prompt in prepared.inputs
                     for _ in range(prompt.n)
@@ -186,6 +220,8 @@ class Generation:
                 async for event in self._events():
                     if isinstance(event, Scored):
                         await format.add_scores(event)
+                    elif isinstance(event, Embedded):
+                        await format.add_embedding(event)
             return await format.body()
 
         try:
@@ -250,7 +286,7 @@ class Generation:
             messages_dropped=None if chat is None else chat.fitted.dropped,
         )
 
-    async def _events(self) -> AsyncIterator[Token | Scored | Idle]:
+    async def _events(self) -> AsyncIterator[Token | Scored | Embedded | Idle]:
         """Yield the events of all answers. Raises ApiError when the request fails."""
         handle, metrics = self.handle, self.service.metrics
         async for event in handle.events():
@@ -291,6 +327,7 @@ class Generation:
         if self.session_id is None:
             return
         choice, sources, timing = self.choices[0], self.sources(), self._timing()
+        calls = choice.tool_calls()
         message = NewMessage(
             role="assistant",
             content=choice.answer_text(),
@@ -300,6 +337,7 @@ class Generation:
             sources=None if sources is None else sources.model_dump(mode="json"),
             usage=self.usage().model_dump(),
             timing=None if timing is None else timing.model_dump(),
+            tool_calls=None if calls is None else [call.model_dump() for call in calls],
         )
         try:
             await asyncio.shield(asyncio.ensure_future(self._append(self.session_id, message)))

@@ -12,6 +12,15 @@ from serve.api.schemas.requests import ChatMessage, ChatRequest, CompletionReque
 from serve.api.service import Service
 from serve.generation.grounding import Grounding, Unsearched, ground
 from serve.generation.sampling import engine_params, guided_params
+from serve.generation.tools import (
+    Tools,
+    call_params,
+    check_template,
+    in_order_of_calls,
+    new_message,
+    stored_message,
+    tools_of,
+)
 from serve.models.served_model import ServedModel
 from serve.settings import Sampling
 from serve.storage.errors import StoreUnavailable
@@ -54,6 +63,7 @@ class ChatPrompt:
     grounding: Grounding | None
     unsearched: Unsearched | None
     max_new_tokens: int
+    calls_tools: bool  # whether the answer may have calls of functions
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +82,12 @@ class Prepared:
 
 async def prepare_chat(service: Service, caller: Caller, model: ServedModel, body: ChatRequest) -> Prepared:
     """Render the prompt and choose the sampling parameters. Raises ApiError."""
-    guided = await guided_params(body)
+    tools = tools_of(body, model)
+    guided = await guided_params(body) if tools is None else await call_params(tools, body)
     if guided and _without_prefix(body) is not body.messages:
         raise ApiError(
             400,
-            "An answer that continues a message cannot be held to a format.",
+            "An answer that continues a message cannot be held to a format, nor call tools.",
             param="messages",
             code="invalid_value",
         )
@@ -93,10 +104,11 @@ async def prepare_completion(service: Service, model: ServedModel, body: Complet
     """Tokenise the prompts of a text completion. Raises ApiError."""
     n, max_tokens, guided = body.n or 1, _max_tokens(body), await guided_params(body)
     texts = _texts(body)
+    limit = model.context_length - (1 if max_tokens else 0)
     if sum(len(text) for text in texts if isinstance(text, str)) > LONG_CHARS:
-        prompts = await asyncio.to_thread(_tokenize, texts, model, max_tokens)
+        prompts = await asyncio.to_thread(tokenize, texts, model, limit, "prompt")
     else:
-        prompts = _tokenize(texts, model, max_tokens)
+        prompts = tokenize(texts, model, limit, "prompt")
     prompt_tokens = sum(map(len, prompts))
     _check_prompt_logprobs(body, prompt_tokens * n, service.settings.limits.prompt_logprobs)
     inputs: list[PromptInput] = []
@@ -152,10 +164,10 @@ def validate_chat(service: Service, body: ChatRequest) -> None:
                 code="message_too_long",
             )
     messages = _without_prefix(body)
-    if (messages and messages[-1].role != "user") or not (messages or body.parent_id):
+    if (messages and messages[-1].role not in ("user", "tool")) or not (messages or body.parent_id):
         raise ApiError(
             400,
-            "The last message must be the user's, or the beginning of the answer to it.",
+            "The last message must be the user's, a tool's, or the beginning of the answer to it.",
             param="messages",
             code="invalid_messages",
         )
@@ -173,30 +185,35 @@ def validate_chat(service: Service, body: ChatRequest) -> None:
 
 async def render_chat(service: Service, caller: Caller, model: ServedModel, body: ChatRequest) -> ChatPrompt:
     """Read the conversation, search where that is on, and keep the newest turns that fit. Raises ApiError."""
-    conversation = await _read_conversation(service, caller, body)
+    tools = tools_of(body, model)
+    conversation = await _read_conversation(service, caller, body, tools)
     messages: Sequence[Message] = conversation.messages
+    if any(message.uses_tools for message in messages):
+        check_template(model, "messages")
     max_tokens = body.max_completion_tokens or body.max_tokens or service.settings.sampling.max_new_tokens
-    found = await ground(service, model, body, messages, max_tokens)
+    asks = messages[-1].role == "user"
+    found = await ground(service, model, body, messages, max_tokens) if asks else None
     grounding = found if isinstance(found, Grounding) else None
     if grounding is not None:
         messages = grounding.with_context(messages)
     prefix = conversation.prefix
-    if sum(len(message.content) for message in messages) + len(prefix) > LONG_CHARS:
+    described = sum(map(len, tools.described)) if tools else 0
+    if sum(len(message.content) for message in messages) + len(prefix) + described > LONG_CHARS:
         fitted = await asyncio.to_thread(model.fit, messages, max_tokens, prefix)
     else:
         fitted = model.fit(messages, max_tokens, prefix)
     unsearched = found if isinstance(found, Unsearched) else None
     max_new_tokens = min(max_tokens, model.context_length - len(fitted.prompt_ids))
-    return ChatPrompt(conversation, fitted, grounding, unsearched, max_new_tokens)
+    return ChatPrompt(conversation, fitted, grounding, unsearched, max_new_tokens, tools is not None)
 
 
-async def _read_conversation(service: Service, caller: Caller, body: ChatRequest) -> Conversation:
+async def _read_conversation(service: Service, caller: Caller, body: ChatRequest, tools: Tools | None) -> Conversation:
     """Return the request's messages after the stored ones that they follow. Raises ApiError 404 and 503."""
     history: list[MessageRow] = []
     if body.session_id is not None:
         history = await _history(service, caller.owner, body.session_id, body)
-    messages, new = _join(history, body)
-    if messages[-1].role != "user":
+    messages, new = _join(history, body, () if tools is None else tools.described)
+    if messages[-1].role not in ("user", "tool"):
         raise ApiError(400, "There is no question at that place to answer.", param="parent_id", code="invalid_messages")
     last = body.messages[-1]
     prefix = last.text() if last.role == "assistant" else ""
@@ -224,26 +241,33 @@ async def _history(service: Service, owner: str, session_id: str, body: ChatRequ
     return chain[::-1]
 
 
-def _join(history: Sequence[MessageRow], body: ChatRequest) -> tuple[list[Message], list[NewMessage]]:
-    """Return all messages of the prompt, and those of them that are new to the store.
+def _join(
+    history: Sequence[MessageRow], body: ChatRequest, tools: tuple[str, ...]
+) -> tuple[list[Message], list[NewMessage]]:
+    """Return all messages of the prompt, with the tools' descriptions, and those of them that are new to the store.
 
     There is one system prompt: the request's, else the newest stored one.
     """
     system_prompts = [m.text() for m in body.messages if m.role in ("system", "developer")]
     stored = [row.content for row in history if row.role == "system"]
     system = "\n\n".join(system_prompts) if system_prompts else (stored[-1] if stored else None)
-    past = [
-        Message("user" if row.role == "user" else "assistant", row.content) for row in history if row.role != "system"
-    ]
-    turns = [
-        Message("user" if m.role == "user" else "assistant", m.text())
-        for m in _without_prefix(body)
-        if m.role in ("user", "assistant")
-    ]
-    messages = ([] if system is None else [Message("system", system)]) + past + turns
+    past = [stored_message(row) for row in history if row.role != "system"]
+    own = in_order_of_calls(history, [m for m in _without_prefix(body) if m.role not in ("system", "developer")])
+    turns = [new_message(message) for message in own]
+    start = [] if system is None and not tools else [Message("system", system or "", tools=tools)]
+    messages = [*start, *past, *turns]
     if body.session_id is None:
         return messages, []
-    new = [NewMessage(message.role, message.content, new_message_id()) for message in turns]
+    new = [
+        NewMessage(
+            message.role,
+            message.text(),
+            new_message_id(),
+            tool_calls=[call.model_dump() for call in message.tool_calls] if message.tool_calls else None,
+            tool_call_id=message.tool_call_id,
+        )
+        for message in own
+    ]
     if system_prompts and stored[-1:] != [system] and system is not None:
         new.insert(0, NewMessage("system", system, new_message_id()))
     return messages, new
@@ -251,7 +275,8 @@ def _join(history: Sequence[MessageRow], body: ChatRequest) -> tuple[list[Messag
 
 def _without_prefix(body: ChatRequest) -> Sequence[ChatMessage]:
     """Return the request's messages without the beginning of the answer, if it gives one."""
-    return body.messages[:-1] if body.messages[-1].role == "assistant" else body.messages
+    last = body.messages[-1]
+    return body.messages[:-1] if last.role == "assistant" and not last.tool_calls else body.messages
 
 
 def _whole_bytes(tokens: int, top_logprobs: int | None, logprob_bytes: int) -> int:
@@ -269,10 +294,10 @@ def _texts(body: CompletionRequest) -> list[str | list[int]]:
     return [prompt] if isinstance(prompt, str) or isinstance(prompt[0], int) else list(prompt)
 
 
-def _tokenize(texts: Sequence[str | list[int]], model: ServedModel, max_tokens: int) -> list[list[int]]:
-    """Return each prompt's token ids; an empty text is the end-of-text token, as in GPT-2's training.
+def tokenize(texts: Sequence[str | list[int]], model: ServedModel, limit: int, param: str) -> list[list[int]]:
+    """Return each text's token ids; an empty text is the end-of-text token, as in GPT-2's training.
 
-    Raises ApiError 400.
+    Raises ApiError 400, about the field `param`, for unknown ids and for a text of more than `limit` tokens.
     """
     prompts: list[list[int]] = []
     for text in texts:
@@ -280,17 +305,16 @@ def _tokenize(texts: Sequence[str | list[int]], model: ServedModel, max_tokens: 
         if max(ids) >= model.tokenizer.vocab_size:
             raise ApiError(
                 400,
-                f"prompt has token {max(ids)}; the model has {model.tokenizer.vocab_size} tokens.",
-                param="prompt",
+                f"{param} has token {max(ids)}; the model has {model.tokenizer.vocab_size} tokens.",
+                param=param,
                 code="invalid_value",
             )
-        limit = model.context_length - (1 if max_tokens else 0)
         if len(ids) > limit:
             raise ApiError(
                 400,
-                f"The model's maximum context length is {model.context_length} tokens, and a prompt has {len(ids)}: "
-                f"there is room for {limit}; shorten it.",
-                param="prompt",
+                f"The model's maximum context length is {model.context_length} tokens, and a text of {param} has "
+                f"{len(ids)}: there is room for {limit}; shorten it.",
+                param=param,
                 code="context_length_exceeded",
             )
         prompts.append(ids)

@@ -60,6 +60,7 @@ MESSAGE_BYTES = _size(
         MessageRow.sources,
         MessageRow.usage,
         MessageRow.timing,
+        MessageRow.tool_calls,
         MessageRow.comment,
         MessageRow.correction,
     )
@@ -67,7 +68,7 @@ MESSAGE_BYTES = _size(
 VOTE_BYTES = _size((VoteRow.prompt, VoteRow.a, VoteRow.b))
 
 
-def message_bytes(content: str, *documents: dict[str, Any] | None) -> int:
+def message_bytes(content: str, *documents: object) -> int:
     """The bytes of a message before it is stored, as `MESSAGE_BYTES` counts them, without a query."""
     written = len(content.encode()) + 2 * content.count("\x00")  # stored as U+FFFD
     # None is stored as JSON's null.

@@ -33,6 +33,8 @@ class NewMessage:
     sources: dict[str, Any] | None = None
     usage: dict[str, Any] | None = None
     timing: dict[str, Any] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
 
 
 def new_message_id() -> str:
@@ -95,10 +97,14 @@ class Store(Database):
                         sources=message.sources,
                         usage=message.usage,
                         timing=message.timing,
+                        tool_calls=message.tool_calls,
+                        tool_call_id=message.tool_call_id,
                     )
                 )
                 parent_id = message.id
-                added += quota.message_bytes(message.content, message.sources, message.usage, message.timing)
+                added += quota.message_bytes(
+                    message.content, message.sources, message.usage, message.timing, message.tool_calls
+                )
             await session.flush()
             await quota.count(session, owner, added, None if answer else self.max_bytes)
 

@@ -83,6 +83,8 @@ class MessageRow(Base):
     sources: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     usage: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     timing: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    tool_calls: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)  # in OpenAI's form
+    tool_call_id: Mapped[str | None] = mapped_column(AnyText)  # of a tool's message
     rating: Mapped[int | None]
     comment: Mapped[str | None] = mapped_column(AnyText)
     correction: Mapped[str | None] = mapped_column(AnyText)

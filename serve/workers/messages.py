@@ -15,13 +15,14 @@ class PromptInput:
     """One prompt to be continued `n` times; `params` are the fields of the engine's SamplingParams.
 
     With `params` None nothing is generated. With `score_top` the worker also computes the prompt's own
-    log-probabilities, with that many alternatives at each position.
+    log-probabilities, with that many alternatives at each position; with `embed` the mean of its hidden states.
     """
 
     ids: list[int]
     params: Mapping[str, Any] | None
     n: int = 1
     score_top: int | None = None
+    embed: bool = False
 
     @property
     def batch_slots(self) -> int:
@@ -63,6 +64,14 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedded:
+    """The embedding of a prompt; `values` are the bytes of little-endian 32-bit floats."""
+
+    prompt: int
+    values: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """The request has failed; the fields are those of the HTTP error."""
 
@@ -82,5 +91,5 @@ class Idle:
 
 
 TIMED_OUT = Failure(504, "timeout", "The answer took longer than the server allows.")
-Event = Token | Scored | Failure | Finished | Idle
+Event = Token | Scored | Embedded | Failure | Finished | Idle
 EventBatch = list[tuple[str, Event]]  # the events of one step, each with its request's uid

@@ -4,6 +4,7 @@ It knows token ids and request slots, and nothing of HTTP, chat messages or text
 """
 
 import logging
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,12 +13,22 @@ from resonance.engine import EngineError, Piece, SamplingParams
 from resonance.errors import error_location
 from serve.settings import EngineSettings
 from serve.workers.engines import Engines
-from serve.workers.messages import TIMED_OUT, EventBatch, Failure, Finished, PromptInput, Scored, Token, WorkerRequest
+from serve.workers.messages import (
+    TIMED_OUT,
+    Embedded,
+    EventBatch,
+    Failure,
+    Finished,
+    PromptInput,
+    Scored,
+    Token,
+    WorkerRequest,
+)
 from serve.workers.shared_state import CheckpointList, SharedState, WorkerState
 
 log = logging.getLogger("resonance.serve.worker")
 
-SCORE = "score"  # suffix of the engine's request ids that score a prompt
+SCORE, EMBED = "score", "embed"  # suffixes of the engine's request ids that score or embed a prompt
 IDLE_WAIT = 0.5  # seconds that an idle worker waits for a request between two heartbeats
 PAUSED_WAIT = 0.02  # seconds between two checks whether a paused request may resume
 GENERATION_FAILED = Failure(500, "generation_failed", "The model failed on this request; the server goes on.")
@@ -122,7 +133,7 @@ class EngineWorker:
         while running.batch_slots == before and (prompt := running.next_prompt) is not None:
             number, first_answer = running.take_next()
             start = self._generate if prompt.score_top is None or len(prompt.ids) < 2 else self._score
-            failed = start(uid, running, number, first_answer)
+            failed = (self._embed if prompt.embed else start)(uid, running, number, first_answer)
             if failed:
                 return failed
         return self._finish_if_done(uid, running)
@@ -137,6 +148,15 @@ class EngineWorker:
         return self._submit(
             uid, lambda: engine.submit_score(prompt.ids[:1], prompt.ids[1:], top=top, request_id=request_id)
         )
+
+    def _embed(self, uid: str, running: RunningRequest, number: int, first_answer: int) -> EventBatch:
+        """Submit a prompt for its embedding."""
+        prompt = running.request.prompts[number]
+        request_id = f"{uid}/{number}/{EMBED}"
+        running.engine_requests[request_id] = number, first_answer
+        running.batch_slots += 1
+        engine = self.engines.running[running.request.model]
+        return self._submit(uid, lambda: engine.submit_embed(prompt.ids, request_id=request_id))
 
     def _generate(self, uid: str, running: RunningRequest, number: int, first_answer: int) -> EventBatch:
         """Submit a prompt for its answers, unless only its scores were requested."""
@@ -229,6 +249,10 @@ class EngineWorker:
         number, first_answer = running.engine_requests[request_id]
         if request_id.endswith(SCORE):
             return self._score_events(uid, running, number, first_answer, piece)
+        if request_id.endswith(EMBED):
+            self.state.increment("prompt_tokens", self.index, len(running.request.prompts[number].ids))
+            values = struct.pack(f"<{len(piece.embedding)}f", *piece.embedding)
+            return [(uid, Embedded(number, values)), *self._free_batch_slot(uid, running)]
         if piece.token_id is not None:
             self.state.increment("generated_tokens", self.index)
             self.state.increment("prompt_tokens", self.index, running.prompt_lengths.pop(request_id, 0))

@@ -20,7 +20,7 @@ import httpx
 import pytest
 import torch
 
-from resonance import GPT2, Checkpoint, GPT2Config, Tokenizer
+from resonance import GPT2, ChatTemplate, Checkpoint, GPT2Config, Tokenizer
 from resonance.metadata import Metadata
 from serve.storage.database import StoreUnavailable
 from serve.storage.store import Store
@@ -190,6 +190,17 @@ def server(launch: Start) -> Running:
     """A server with two checkpoints, a batch of four and two places in the queue, for tests that leave it whole."""
     # auth=none: tests add admin keys to it, which would close a server with auth=auto.
     return launch("checkpoint=[tiny,other]", "max_batch_size=4", "max_queue=2", "auth=none")
+
+
+@pytest.fixture(scope="session")
+def tools_server(launch: Start, tmp_path_factory: pytest.TempPathFactory) -> Running:
+    """A server with a model whose template has tools, `caller`, and one whose template has none, `tiny`."""
+    template = ChatTemplate.named("chatml")
+    torch.manual_seed(3)
+    config = GPT2Config(template.tokenizer.vocab_size, context_length=2048, n_layer=2, n_head=2, n_embd=32)
+    folder = tmp_path_factory.mktemp("chatml") / "caller"
+    Checkpoint.save(folder, GPT2(config), template.tokenizer, Metadata(template="chatml", steps=7))
+    return launch(f"checkpoint=[{folder},tiny]", "max_batch_size=4", "max_queue=2", "auth=none", "limits.streams=64")
 
 
 @pytest.fixture(scope="session")

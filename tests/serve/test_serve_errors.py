@@ -26,7 +26,7 @@ def error_of(response: httpx.Response, status: int) -> dict:
         ({}, "messages"),
         (chat(messages=[]), "messages"),
         (chat(messages="Hello"), "messages"),
-        (chat(messages=[{"role": "tool", "content": "x"}]), "messages.0.role"),
+        (chat(messages=[{"role": "critic", "content": "x"}]), "messages.0.role"),
         (chat(messages=[{"role": "user"}]), "messages.0.content"),
         (chat(messages=[{"role": "user", "content": 5}]), "messages.0.content"),
         (chat(messages=[{"role": "user", "content": [{"type": "image_url"}]}]), "messages.0.content.0.type"),
@@ -58,7 +58,7 @@ def error_of(response: httpx.Response, status: int) -> dict:
         (chat(search=True), "search"),
         (chat(search={"query": ""}), "search.query"),
         (chat(response_format={"type": "json_schema", "json_schema": {}}), "response_format.json_schema.name"),
-        (chat(tools=[{"type": "function"}]), "tools"),
+        (chat(tools=[{"type": "function"}]), "tools.0.function"),
         (chat(audio={"voice": "x"}), "audio"),
         (chat(reasoning_effort=5), "reasoning_effort"),
         (chat(temprature=1), "temprature"),
@@ -215,9 +215,15 @@ def test_the_docs_page_loads_nothing_from_elsewhere_and_its_parts_are_there(serv
 def test_the_schema_promises_no_422(server):
     schema = server.client.get("/openapi.json").json()
     assert "422" not in json.dumps(schema)
-    assert {"/health", "/v1/models", "/v1/chat/completions", "/v1/chat/stream", "/v1/completions", "/metrics"} <= set(
-        schema["paths"]
-    )
+    assert {
+        "/health",
+        "/v1/models",
+        "/v1/chat/completions",
+        "/v1/chat/stream",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/metrics",
+    } <= set(schema["paths"])
     chat_responses = schema["paths"]["/v1/chat/completions"]["post"]["responses"]
     assert chat_responses["400"]["content"]["application/json"]["schema"]["$ref"].endswith("ErrorBody")
 

@@ -96,8 +96,8 @@ def test_vllms_names_hold_texts_too(server: Running, path: str) -> None:
         ({"guided_regex": "a", "guided_choice": ["b"]}, "guided_choice", "at once"),
         ({"min_tokens": 99}, "min_tokens", "48"),
         ({"repeat_penalty": 1.1, "repetition_penalty": 1.2}, "repeat_penalty", "repetition_penalty"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "not supported"),
-        ({"tool_choice": "required"}, "tool_choice", ""),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "alpaca"),
+        ({"tool_choice": "required"}, "tool_choice", "tools"),
     ],
 )
 def test_what_cannot_be_held_is_a_400_that_says_why(

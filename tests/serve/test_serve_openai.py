@@ -192,8 +192,8 @@ def test_an_unknown_model_is_a_404_that_names_those_there_are(client):
 
 
 def test_a_refused_field_is_named(client):
-    with pytest.raises(openai.BadRequestError, match="tools is not supported"):
-        client.chat.completions.create(model="tiny", messages=HELLO, tools=[{"type": "function"}])
+    with pytest.raises(openai.BadRequestError, match="functions is not supported"):
+        client.chat.completions.create(model="tiny", messages=HELLO, functions=[{"name": "f"}])
 
 
 def test_raw_completions_echo_their_prompt_with_the_probabilities_of_the_model(client, engine):

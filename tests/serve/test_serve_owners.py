@@ -21,8 +21,9 @@ Headers = dict[str, str]
 UNSCOPED = {
     "GET /health", "GET /metrics", "GET /v1/models", "GET /v1/models/{model_id}", "POST /v1/models",
     "POST /v1/models/{model_id}/reload", "DELETE /v1/models/{model_id}", "POST /v1/completions",
+    "POST /v1/embeddings",
 }  # fmt: skip
-"""Operations on what belongs to everybody; a raw completion stores nothing."""
+"""Operations on what belongs to everybody; a raw completion and an embedding store nothing."""
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from serve.api.schemas.responses import Sources, Time, Timing, Usage
+from serve.api.schemas.responses import Sources, Time, Timing, ToolCallMessage, Usage
 
 
 class Feedback(BaseModel):
@@ -20,15 +20,17 @@ class StoredMessage(BaseModel):
 
     id: str
     parent_id: str | None
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
     created_at: Time
     model: str | None = None
-    finish_reason: str | None = Field(None, description="stop, length, cancelled or error")
+    finish_reason: str | None = Field(None, description="stop, length, tool_calls, cancelled or error")
     sources: Sources | None = None
     usage: Usage | None = None
     timing: Timing | None = None
     feedback: Feedback | None = None
+    tool_calls: list[ToolCallMessage] | None = Field(None, description="The functions that an answer called.")
+    tool_call_id: str | None = Field(None, description="The call whose result a tool's message is.")
 
 
 class ConversationSummary(BaseModel):
@@ -45,7 +47,7 @@ class Snippet(BaseModel):
     """The passage that a search found: the words and the text around them; `…` where it is cut."""
 
     message_id: str
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "tool"]
     before: str
     hit: str
     after: str

@@ -69,12 +69,34 @@ class TextPart(Strict):
     text: Text
 
 
+FunctionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+class CalledFunction(BaseModel):
+    """The function of a call; `arguments` is JSON as a text."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+    name: FunctionName
+    arguments: Text
+
+
+class MessageToolCall(BaseModel):
+    """A call in an assistant's message of the history; fields that are not listed here are ignored."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+    id: Annotated[str, Field(min_length=1, max_length=64)]
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
 class ChatMessage(BaseModel):
     """One message. `developer` is the same as `system`; fields that are not listed here are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False, frozen=True)
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Text | Annotated[list[TextPart], Field(min_length=1)] | None = Field(
         None, description="May be null in an assistant's message only.", validate_default=True
     )
@@ -82,8 +104,12 @@ class ChatMessage(BaseModel):
     refusal: Unsupported = None
     audio: Unsupported = None
     function_call: Unsupported = None
-    tool_calls: NoneOf = None
-    tool_call_id: Unsupported = None
+    tool_calls: Annotated[list[MessageToolCall], Field(max_length=128)] | None = Field(
+        None, description="The functions that an assistant's message called."
+    )
+    tool_call_id: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
+        None, description="The call whose result a message of the role tool is."
+    )
     annotations: list[Any] | None = Field(None, max_length=0)
 
     @field_validator("content")
@@ -92,6 +118,14 @@ class ChatMessage(BaseModel):
         if content is None and info.data.get("role") not in (None, "assistant"):
             raise PydanticCustomError("missing", "is missing")
         return content
+
+    @model_validator(mode="after")
+    def _check_tools(self) -> "ChatMessage":
+        if (self.tool_call_id is not None) != (self.role == "tool"):
+            raise PydanticCustomError("tool", "tool_call_id belongs to the role tool, which needs it")
+        if self.tool_calls and self.role != "assistant":
+            raise PydanticCustomError("tool", "tool_calls belong to the role assistant")
+        return self
 
     def text(self) -> str:
         """The content as one string."""
@@ -128,6 +162,39 @@ class ResponseFormat(Strict):
         if (self.json_schema is not None) != (self.type == "json_schema"):
             raise PydanticCustomError("schema", "json_schema belongs to the type json_schema, which needs it")
         return self
+
+
+class FunctionTool(Strict):
+    """A function that the model may call. Its arguments are always held to all of the schema, `strict` or not."""
+
+    name: FunctionName
+    description: Annotated[str, Field(max_length=4000)] | None = None
+    parameters: dict[str, Any] | None = Field(None, description="A JSON schema of an object; absent: no parameters.")
+    strict: bool | None = None
+
+    def described(self) -> dict[str, Any]:
+        """What the prompt says of the function."""
+        return self.model_dump(include={"name", "description", "parameters"}, exclude_none=True)
+
+
+class Tool(Strict):
+    """A tool: a function."""
+
+    type: Literal["function"]
+    function: FunctionTool
+
+
+class NamedFunction(Strict):
+    """A function by its name."""
+
+    name: FunctionName
+
+
+class NamedTool(Strict):
+    """The function that the answer must call."""
+
+    type: Literal["function"]
+    function: NamedFunction
 
 
 class SearchQuery(Strict):
@@ -202,12 +269,16 @@ class ChatRequest(SamplingFields):
     modalities: list[Literal["text"]] | None = None
     service_tier: Literal["auto", "default"] | None = None
     store: bool | None = Field(None, description="Ignored: answers are stored where there is a session_id.")
-    parallel_tool_calls: bool | None = Field(None, description="Ignored: there are no tools.")
+    parallel_tool_calls: bool | None = Field(None, description="false: at most one call an answer.")
     safety_identifier: str | None = Field(None, max_length=512, description="Ignored.")
     prompt_cache_key: str | None = Field(None, max_length=512, description="Ignored.")
     prompt_cache_retention: Unsupported = None
-    tools: NoneOf = None
-    tool_choice: Literal["none"] | None = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = Field(
+        None, description="Functions that the answer may call; needs a model whose template has tools (chatml)."
+    )
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = Field(
+        None, description="Whether the answer may, must or must not call; or the function that it must call."
+    )
     functions: NoneOf = None
     function_call: Literal["none"] | None = None
     audio: Unsupported = None
@@ -235,6 +306,23 @@ class CompletionRequest(SamplingFields):
     echo: bool | None = None
     best_of: Annotated[Literal[1], WHOLE] | None = None
     suffix: Unsupported = None
+
+
+class EmbeddingRequest(Strict):
+    """OpenAI's embedding request."""
+
+    input: (
+        Text
+        | Annotated[list[TokenId], Field(min_length=1)]
+        | Annotated[list[Text], Field(min_length=1, max_length=2048)]
+        | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=2048)]
+    ) = Field(description="One text or several, or their token ids.")
+    model: str | None = Field(None, max_length=200, description="A name of /v1/models; the first when absent.")
+    encoding_format: Literal["float", "base64"] | None = Field(
+        None, description="base64: the bytes of little-endian 32-bit floats."
+    )
+    dimensions: Unsupported = None
+    user: str | None = Field(None, max_length=512, description="Ignored.")
 
 
 class Rename(Strict):

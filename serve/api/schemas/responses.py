@@ -118,12 +118,28 @@ class NotSearched(BaseModel):
     reason: str
 
 
+class FunctionCall(BaseModel):
+    """A called function; `arguments` is JSON as a text."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    arguments: str
+
+
+class ToolCallMessage(BaseModel):
+    """A call of a function."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
 class AnswerMessage(BaseModel):
-    """The assistant's message."""
+    """The assistant's message; `content` is null where it only calls functions."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    tool_calls: list[ToolCallMessage] | None = Field(None, exclude_if=lambda calls: calls is None)
 
 
 class ChatChoice(BaseModel):
@@ -132,7 +148,7 @@ class ChatChoice(BaseModel):
     index: int
     message: AnswerMessage
     logprobs: Logprobs | None = None
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "tool_calls"]
 
 
 class ChatCompletion(BaseModel):
@@ -175,6 +191,30 @@ class Completion(BaseModel):
     model: str
     choices: list[CompletionChoice]
     usage: Usage
+
+
+class Embedding(BaseModel):
+    """The embedding of one text: its numbers, or base64 of their bytes as little-endian 32-bit floats."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingUsage(BaseModel):
+    """The tokens of all texts."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(BaseModel):
+    """OpenAI's list of embeddings, in the order of the texts."""
+
+    object: Literal["list"] = "list"
+    model: str
+    data: list[Embedding]
+    usage: EmbeddingUsage
 
 
 class RunPlace(BaseModel):
