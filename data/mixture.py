@@ -102,6 +102,7 @@ class WeightedSource(Source):
         upsample: repeat examples of sources that are too small for their weight, so that all examples of all sources
             are used; otherwise sources that are too large for it are sampled without replacement, and nothing repeats.
         max_repeats: the most times that an epoch may hold an example.
+        size: the number of training examples of an epoch, in the shares of the weights; None: as `upsample` says.
         seed: of the samples and of the order of the training examples.
 
     The held-out splits are concatenations of the sources' splits. `deduplicate` and `leakage` as in `Source`; the
@@ -115,6 +116,7 @@ class WeightedSource(Source):
         weights: Mapping[str, float] | None = None,
         upsample: bool = True,
         max_repeats: int = 10,
+        size: int | None = None,
         seed: int = 0,
         deduplicate: object = None,
         leakage: str = "remove",
@@ -133,7 +135,10 @@ class WeightedSource(Source):
                     raise DataError(f"data.weights.{name} is {weight!r}; a weight must be a number above 0.")
         if max_repeats < 1:
             raise DataError(f"data.max_repeats is {max_repeats}; it must be at least 1.")
+        if size is not None and (weights is None or size < 1):
+            raise DataError(f"data.size={size} needs data.weights, and must be at least 1.")
         self._weights = None if weights is None else dict(weights)
+        self._size = size
         self._upsample, self._max_repeats, self._seed = upsample, max_repeats, seed
 
     @property
@@ -178,7 +183,7 @@ class WeightedSource(Source):
         return (
             None
             if None in keys.values()
-            else f"{keys} {self._weights} {self._upsample} {self._max_repeats} {self._seed}"
+            else f"{keys} {self._weights} {self._upsample} {self._max_repeats} {self._size} {self._seed}"
         )
 
     def _counts(self, sizes: Mapping[str, int]) -> Mapping[str, int]:
@@ -190,6 +195,8 @@ class WeightedSource(Source):
             return sizes
         totals = [size / self._weights[name] for name, size in sizes.items()]
         per_weight = max(totals) if self._upsample else min(totals)
+        if self._size is not None:
+            per_weight = self._size / sum(self._weights.values())
         counts = {name: max(1, round(per_weight * self._weights[name])) for name in sizes}
         for name, size in sizes.items():
             if counts[name] > size * self._max_repeats:

@@ -129,13 +129,14 @@ def _export(options: Options) -> None:
     if not_agreed := len(found) - len(agreed):
         made.left_out["their owners have not agreed to training"] += not_agreed
     write_training_file(options.out, made, owners.names)
-    _report(options, made)
+    _report(options, made, owners)
 
 
-def _report(options: Options, made: TrainingFile) -> None:
-    counts = made.counts()
+def _report(options: Options, made: TrainingFile, owners: Owners) -> None:
+    counts, agreed = made.counts(), made.agreement
     if options.json:
-        print(json.dumps({"splits": counts, "left_out": made.left_out}, indent=2))
+        agreement = None if agreed is None else agreed.as_json({id: owners.name(id) for id in owners.names})
+        print(json.dumps({"splits": counts, "left_out": made.left_out, "agreement": agreement}, indent=2))
         return
     table = Table("split", "examples", "pairs", "votes")
     for split in ("train", "validation", "test"):
@@ -143,6 +144,9 @@ def _report(options: Options, made: TrainingFile) -> None:
     _print(table)
     for reason, count in made.left_out.most_common():
         print(f"left out: {count:,} ({reason})")
+    if agreed is not None and agreed.questions:
+        print(f"answered by several people: {agreed.questions:,} questions; {agreed.disagreeing:,} of {agreed.pairs:,} "
+              "pairs of them disagree")  # fmt: skip
     print(options.out)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from resonance.atomic_files import write_text_atomically
 from serve.api.schemas.feedback import ExampleTurn
 from serve.api.schemas.responses import rfc3339
+from serve.judgements.agreement import Agreement, agreement
 from serve.judgements.judgement import Judgement, Split, split_of
 from serve.judgements.screening import Screening
 from serve.judgements.settle import settle
@@ -25,10 +26,11 @@ SCREENED = "holds a secret or personal data: {}"
 
 @dataclass(slots=True)
 class TrainingFile:
-    """The judgements to write with their splits, and how many are left out for each reason."""
+    """The judgements to write with their splits, how many are left out for each reason, and how well people agree."""
 
     lines: list[tuple[Split, Judgement]] = field(default_factory=list[tuple[Split, Judgement]])
     left_out: Counter[str] = field(default_factory=Counter[str])
+    agreement: Agreement | None = None
 
     def counts(self) -> dict[str, Counter[str]]:
         """By split: how many of each kind."""
@@ -50,6 +52,7 @@ def make_training_file(
             made.left_out[SCREENED.format(", ".join(found))] += 1
         else:
             clean.append(one)
+    made.agreement = agreement(clean)
     settled = settle(clean)
     made.left_out += settled.left_out
     split: list[tuple[Split, Judgement]] = [(split_of(one, test, validation), one) for one in settled.kept]

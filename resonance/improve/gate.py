@@ -1,0 +1,153 @@
+"""The gate: all checks must pass before a candidate is promoted. Every check says what it found, in one sentence."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import binomtest
+
+from resonance.errors import ResonanceError
+from resonance.improve.power import POWER, detectable, level, pairs_needed
+from resonance.improve.scores import Compared
+from resonance.improve.settings import GateSettings
+
+
+class EvidenceError(ResonanceError):
+    """A file of evidence that cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One piece of evidence for or against a candidate."""
+
+    name: str
+    passed: bool
+    sentence: str
+
+    def as_json(self) -> dict[str, object]:
+        """The check, for the journal and as further evidence."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What is held out: answers that people judged since the last promotion.
+
+    `could_gain` of them are not known to be answered rightly by the checkpoint in service.
+    """
+
+    held_out: int
+    could_gain: int
+
+
+def enough(feedback: Feedback, settings: GateSettings, attempt: int, share: float) -> Check:
+    """Whether the held-out answers can show a gain of the size that should not be missed.
+
+    `share` of what people judge is held out.
+    """
+    alpha = level(settings.alpha, attempt)
+    needed = pairs_needed(settings.effect, settings.lost, alpha)
+    seen = detectable(feedback.held_out, settings.lost, alpha)
+    n = feedback.held_out
+    sees = "no gain at all" if seen is None else f"gains from {100 * seen:.0f} points on"
+    setting = f"at the level {alpha:.3g} of attempt {attempt}, with {POWER:.0%} power"
+    if n < needed:
+        more = needed - n
+        return Check(
+            "enough feedback",
+            False,
+            f"{n} held-out answers show {sees} ({setting}); a gain of {100 * settings.effect:.0f} points takes "
+            f"{needed}: {more} more, which is about {math.ceil(more / share)} more judged answers.",
+        )
+    most = feedback.could_gain / n
+    if seen is None or most < seen:
+        return Check(
+            "enough feedback",
+            False,
+            f"Of {n} held-out answers people approved of all but {feedback.could_gain}, so that no more than "
+            f"{100 * most:.0f} points can be gained, and they show {sees} ({setting}): there is nothing to prove.",
+        )
+    return Check("enough feedback", True, f"{n} held-out answers show {sees} ({setting}).")
+
+
+def trustworthy(agreement: Mapping[str, Any] | None, most: float) -> Check:
+    """Whether people who answered the same question agree.
+
+    Where each of two answers is wrong with probability e, independently, they disagree with probability
+    1 - (1 - e)^2. The check fails where the lower end of e's 95% interval (Wilson's of the disagreement, by questions)
+    is above `most`. It knows nothing of mistakes that all people share, nor of questions that one person alone
+    answered.
+    """
+    name = "people agree"
+    pairs = 0 if agreement is None else int(agreement["pairs"])
+    if agreement is None or not pairs:
+        return Check(name, True, "No question was answered by two people, so their agreement is unknown.")
+    disagreeing, questions = int(agreement["disagreeing"]), int(agreement["questions"])
+    share = disagreeing / pairs
+    interval = binomtest(round(share * questions), questions).proportion_ci(confidence_level=0.95, method="wilson")
+    wrong, low, high = (1 - math.sqrt(1 - min(1.0, value)) for value in (share, interval.low, interval.high))
+    found = (
+        f"{disagreeing} of {pairs} pairs of people who answered the same question contradict each other, so that about "
+        f"{wrong:.0%} of the answers are wrong (95% interval {low:.0%} to {high:.0%})"
+    )
+    if low <= most:
+        return Check(name, True, f"{found}.")
+    worst = sorted(
+        (
+            (int(each["contradicted"]) / int(each["compared"]), str(owner))
+            for owner, each in agreement["owners"].items()
+        ),
+        reverse=True,
+    )
+    names = ", ".join(f"{owner} ({part:.0%})" for part, owner in worst[:3])
+    return Check(name, False, f"{found}; at most {most:.0%} may be. Contradicted most often: {names}.")
+
+
+def better(held_out: Compared | None, settings: GateSettings, attempt: int) -> Check:
+    """Whether the candidate is better on held-out feedback by the paired test, at the attempt's level."""
+    name, alpha = "better on held-out feedback", level(settings.alpha, attempt)
+    if held_out is None:
+        return Check(name, False, "The held-out feedback could not be compared.")
+    passed = held_out.gain > 0 and held_out.p <= alpha
+    before = "?" if held_out.before is None else f"{held_out.before:.1%}"
+    sign = "≤" if held_out.p <= alpha else ">"
+    return Check(
+        name,
+        passed,
+        f"{held_out.metric} {before} before and {held_out.after:.1%} after on {held_out.n} held-out answers: "
+        f"{100 * held_out.gain:+.1f} points, p = {held_out.p:.3g} {sign} {alpha:.3g}, the level of attempt {attempt}.",
+    )
+
+
+def no_worse(standing: Sequence[Compared]) -> Check:
+    """Whether no score of the standing suite is worse beyond the interval of its difference."""
+    name = "worse nowhere else"
+    if not standing:
+        return Check(name, False, "The standing suite could not be compared.")
+    worse = [each for each in standing if each.worse]
+    if not worse:
+        return Check(name, True, f"None of {len(standing)} scores of the standing suite is worse beyond its interval.")
+    found = "; ".join(
+        f"{each.task}.{each.metric} {each.difference:+.3g} (95% interval {each.ci95[0]:+.3g} to {each.ci95[1]:+.3g})"
+        for each in worse
+    )
+    return Check(name, False, f"{len(worse)} of {len(standing)} scores are worse beyond their intervals: {found}.")
+
+
+def further_evidence(files: Sequence[Path]) -> list[Check]:
+    """The checks in files of evidence, of a canary or a reader for example. Raises EvidenceError."""
+    checks: list[Check] = []
+    for path in files:
+        try:
+            for each in json.loads(path.read_text(encoding="utf-8")):
+                if not isinstance(each["passed"], bool):
+                    raise TypeError("passed must be true or false")
+                checks.append(Check(str(each["name"]), each["passed"], str(each["sentence"])))
+        except (OSError, ValueError, TypeError, LookupError) as error:
+            raise EvidenceError(
+                f'{path} is no evidence ({error}); it must be a JSON list of {{"name", "passed", "sentence"}}.'
+            ) from error
+    return checks
