@@ -83,7 +83,7 @@ def report_page(attempt: Attempt, candidate: Path | None) -> str:
 def _tiles(stages: Mapping[str, Any], answers: Sequence[Answers]) -> list[tuple[str, str, str]]:
     gathered = stages.get("gather", {})
     tiles = [
-        ("Newly judged answers", f"{gathered.get('new', 0):,}", f"{gathered.get('judgements', 0):,} examples, pairs and votes"),
+        ("Newly judged answers", f"{gathered.get('new', 0):,}", f"{gathered.get('judgements', 0):,} judgements"),
         ("To learn from", f"{gathered.get('examples', 0):,}", f"examples, and {gathered.get('pairs', 0):,} pairs"),
         ("Held out", f"{gathered.get('held_out', 0):,}", "answers that training never saw"),
     ]

@@ -120,7 +120,7 @@ def settings_of(config: DictConfig) -> Settings:
             batch_size=None if train["batch_size"] is None else _whole("train.batch_size", train["batch_size"], 1),
             min_examples=_whole("train.min_examples", train["min_examples"], 1),
             min_pairs=_whole("train.min_pairs", train["min_pairs"], 1),
-            overrides=tuple(str(each) for each in train["overrides"]),
+            overrides=_words(train["overrides"]),
         ),
         suite=tuple(str(task) for task in tasks),
         limit=None if suite["limit"] is None else _whole("suite.limit", suite["limit"], 1),
@@ -170,6 +170,13 @@ def _whole(key: str, value: object, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"{key} must be a whole number from {least} on, not {value!r}.")
     return value
+
+
+def _words(value: object) -> tuple[str, ...]:
+    """A list of texts; one without quotes is outside Hydra's grammar, and arrives as one text."""
+    if isinstance(value, str):
+        value = [text.strip().strip("'\"") for text in value.removeprefix("[").removesuffix("]").split(",")]
+    return tuple(str(each) for each in cast("list[object]", value) if str(each))
 
 
 def _file(key: str, text: str) -> Path:

@@ -88,8 +88,8 @@ class Stages:
         bounds = found.bounds(self._production.name)
         self._done(
             "gather",
-            f"{found.new_judged} newly judged answers, {found.examples} examples and {found.training_pairs} pairs to learn "
-            f"from, {bounds.held_out} answers held out",
+            f"{found.new_judged} newly judged answers, {found.examples} examples and {found.training_pairs} pairs "
+            f"to learn from, {bounds.held_out} answers held out",
             until=found.until,
             since=found.since,
             judgements=len(found.lines),

@@ -116,7 +116,7 @@ def write_configs(
 def sft_words(configs: Path, origin: Origin, root: Path, run: str, settings: TrainSettings) -> list[str]:
     """The words of `resonance train` for supervised training."""
     batch, trainer = origin.config.get("batch", {}), origin.config.get("trainer", {})
-    rows = settings.batch_size or max(1, int(batch.get("size", 8)) // 4)
+    rows = settings.batch_size or max(1, int(batch.get("size", 8)) // 2)
     words = [
         "train", f"--config-dir={configs}", f"data={CONFIG}", f"model={CONFIG}", f"optimizer={CONFIG}",
         f"scheduler={CONFIG}", f"batch.size={rows}", "trainer.max_epochs=1",

@@ -23,6 +23,7 @@ class Screening:
     """Screens texts; the libraries are loaded at the first text."""
 
     def __init__(self) -> None:
+        self._known: dict[str, list[str]] = {}
         missing = [name for name in ("presidio_analyzer", "detect_secrets") if find_spec(name) is None]
         if missing:
             raise ScreeningError(
@@ -34,8 +35,9 @@ class Screening:
         """The kinds of secrets and personal data in texts, each once, such as `EMAIL_ADDRESS` or `AWS Access Key`."""
         found: dict[str, None] = {}
         for text in texts:
-            for recognise in (self._personal_data, self._secrets):
-                found |= dict.fromkeys(recognise(text))
+            if text not in self._known:  # a correction is an example, a pair and a vote with the same texts
+                self._known[text] = [*self._personal_data(text), *self._secrets(text)]
+            found |= dict.fromkeys(self._known[text])
         return list(found)
 
     @cached_property

@@ -260,7 +260,8 @@ def prove(case: str, checkpoint: Path, folder: Path, store: str | None, words: S
         after = score(found, unseen)
         figures: dict[str, Any] = {
             "case": case, "exit": code, "talked_s": round(talked, 1), "improve_s": round(seconds, 1),
-            "feedback": dict(counts), "served": found.served(), "unseen": {"n": len(unseen), "before": before, "after": after},
+            "feedback": dict(counts), "served": found.served(),
+            "unseen": {"n": len(unseen), "before": before, "after": after},
             "streams": {"whole": streams.whole, "broken": streams.broken}, "printed": printed,
             "stages": [json.loads(path.read_text()) for path in sorted(found.root.glob(".improve/*/journal.json"))],
             "load": os.getloadavg()[0],
