@@ -13,6 +13,7 @@ from yaml import YAMLError
 from resonance.atomic_files import write_text_atomically
 from resonance.checkpoint import MODEL_FILE, Checkpoint
 from resonance.errors import ResonanceError
+from resonance.hydra_config import compose
 from resonance.improve.settings import TrainSettings
 
 RECORD_FILE = "improve.json"  # in a candidate's folder: what the next attempt has to know of it
@@ -54,7 +55,7 @@ def origin_of(checkpoint: Checkpoint) -> Origin:
             data, config = cast("Json", record["own_data"]), cast("Json", record["config"])
         else:
             data = cast("Json", config["data"])
-        objective = str(config.get("objective", {}).get("_target_", "train.objectives.SFT"))
+        objective = str(config.get("objective", {}).get("_target_", ".SFT"))
         for node, room in ((data, "data"), (config["optimizer"], "train"), (config.get("adapter") or {}, "resonance")):
             if (foreign := _foreign(node, room)) is not None:
                 raise NotTrainable(
@@ -86,23 +87,16 @@ def write_configs(
     nodes: dict[str, Json] = {
         f"data/{OWN_DATA}": origin.data,
         f"data/{CONFIG}": {
-            "_target_": "data.mixture.WeightedSource",
+            **_preset("mixture"),
             "weights": {OWN_DATA: 1 - settings.share, "feedback": settings.share},
             "size": total,
             "max_repeats": max(1000, 2 * settings.passes),
-            "seed": 0,
             "sources": {
                 OWN_DATA: origin.data,
-                "feedback": {"_target_": "data.feedback.FeedbackSource", "path": str(feedback), "learn": "examples"},
+                "feedback": {**_preset("feedback"), "path": str(feedback), "learn": "examples", "run_objective": None},
             },
         },
         f"optimizer/{CONFIG}": optimizer,
-        f"scheduler/{CONFIG}": {
-            "_target_": "train.schedules.cosine",
-            "_partial_": True,
-            "warmup_steps": WARMUP_STEPS,
-            "final": 0.05,
-        },
         f"model/{CONFIG}": {**_model(origin), "weights": str(weights)},
     }
     if origin.config.get("adapter"):
@@ -119,7 +113,7 @@ def sft_words(configs: Path, origin: Origin, root: Path, run: str, settings: Tra
     rows = settings.batch_size or max(1, int(batch.get("size", 8)) // 2)
     words = [
         "train", f"--config-dir={configs}", f"data={CONFIG}", f"model={CONFIG}", f"optimizer={CONFIG}",
-        f"scheduler={CONFIG}", f"batch.size={rows}", "trainer.max_epochs=1",
+        "scheduler=cosine", f"scheduler.warmup_steps={WARMUP_STEPS}", f"batch.size={rows}", "trainer.max_epochs=1",
         *_common(origin, root, run),
     ]  # fmt: skip
     for key in ("packing", "row_length", "max_length"):
@@ -169,6 +163,11 @@ def _common(origin: Origin, root: Path, run: str) -> Sequence[str]:
         "callbacks.samples.every_n_steps=0",
         "logger=none",
     )
+
+
+def _preset(name: str) -> Json:
+    """A node of configs/data/."""
+    return cast("Json", OmegaConf.to_container(compose("data", [f"data={name}"]).data, resolve=False))
 
 
 def _model(origin: Origin) -> Json:
