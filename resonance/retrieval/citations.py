@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from resonance.retrieval.language_detection import document_language
 from resonance.retrieval.text import sentence_spans, terms
 from resonance.retrieval.types import Source
 
@@ -155,13 +156,15 @@ def _numbers(mark: re.Match[str]) -> list[int]:
 
 def _supporting(sentence: str, sources: Sequence[Source]) -> tuple[int, ...]:
     """The sources that contain enough of the sentence's words and all of its numbers, best first."""
-    words = set(terms(sentence))
-    if len(words) < FEWEST:
-        return ()
-    figures = {word for word in words if word in _NUMBER_WORDS or any(character.isdigit() for character in word)}
     scored: list[tuple[float, int]] = []
     for source in sources:
-        contained = set(terms(f"{source.title} {source.passage}"))
+        # In the source's language, since an answer's sentence may be too short to tell its own.
+        language = document_language(source.passage)
+        words = set(terms(sentence, language))
+        if len(words) < FEWEST:
+            continue
+        figures = {word for word in words if word in _NUMBER_WORDS or any(character.isdigit() for character in word)}
+        contained = set(terms(f"{source.title} {source.passage}", language))
         share = len(words & contained) / len(words)
         if share >= (MATCHED if len(words) >= SHORT else 1.0) and figures <= contained:
             scored.append((-share, source.id))

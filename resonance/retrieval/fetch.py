@@ -17,7 +17,7 @@ import trafilatura
 from resonance.retrieval.cache import Cache
 from resonance.retrieval.sanitize import visible
 from resonance.retrieval.ssrf import AddressPolicy, CheckedBackend, ForbiddenAddress, TunnelBackend
-from resonance.retrieval.text import word_set
+from resonance.retrieval.stop_words import word_set
 
 LARGEST = 1024 * 1024
 SECONDS = 5.0

@@ -24,19 +24,25 @@ from numpy.typing import NDArray
 from resonance.private_files import private_folder, private_sqlite, restrict
 from resonance.retrieval.documents.folder import File, content_of, files_of
 from resonance.retrieval.documents.passages import SUFFIXES, Unreadable, read_passages
+from resonance.retrieval.language_detection import document_language
 from resonance.retrieval.ranking import bm25_index, bm25_scores
 from resonance.retrieval.sanitize import visible
-from resonance.retrieval.text import terms
+from resonance.retrieval.text import query_terms, terms
 from resonance.retrieval.types import SearchError
 
 # The version of the stored format; an index of another version is rebuilt.
-FORMAT = "2"
+FORMAT = "3"
 MAX_WARNINGS = 20  # unreadable files that warnings list
 LOCK_TIMEOUT = 300.0  # seconds to wait for another process's update
 
-_TABLES = """
+_PASSAGES = """
+CREATE TABLE IF NOT EXISTS passages (
+    id INTEGER PRIMARY KEY, file TEXT, title TEXT, text TEXT, terms TEXT, language TEXT
+);
+"""
+_TABLES = f"""
 CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, mark TEXT, digest TEXT);
-CREATE TABLE IF NOT EXISTS passages (id INTEGER PRIMARY KEY, file TEXT, title TEXT, text TEXT, terms TEXT);
+{_PASSAGES}
 CREATE INDEX IF NOT EXISTS passages_file ON passages (file);
 CREATE TABLE IF NOT EXISTS unreadable (file TEXT PRIMARY KEY, sentence TEXT);
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT);
@@ -76,11 +82,12 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """A generation in memory: the index (None if no passage has a term) and the database row of each passage."""
+    """A generation in memory: the index (None if no passage has a term), the passages' rows and languages."""
 
     generation: int
     bm25: bm25s.BM25 | None
     rows: NDArray[np.int64]
+    languages: tuple[str, ...]
 
 
 class Index:
@@ -154,7 +161,7 @@ class Index:
             loaded = self._load(database)
             if loaded is None or loaded.bm25 is None:
                 return []
-            scores = bm25_scores(loaded.bm25, query)
+            scores = bm25_scores(loaded.bm25, query_terms(query, loaded.languages))
             if scores is None:
                 return []
             best = np.argsort(-scores, kind="stable")[:k]
@@ -186,8 +193,10 @@ class Index:
         """(mark, digest) by file name; clears an index of another format."""
         row = database.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
         if row is None or row[0] != FORMAT:
-            for table in ("passages", "files", "unreadable"):
+            for table in ("files", "unreadable"):
                 database.execute(f"DELETE FROM {table}")
+            database.execute("DROP TABLE passages")  # its columns are those of the other format
+            database.execute(_PASSAGES)
             database.execute("INSERT OR REPLACE INTO meta VALUES ('format', ?)", (FORMAT,))
         rows = database.execute("SELECT name, mark, digest FROM files").fetchall()
         return {name: (mark, digest) for name, mark, digest in rows}
@@ -213,11 +222,13 @@ class Index:
             return False
         database.execute("DELETE FROM passages WHERE file = ?", (name,))
         database.executemany(
-            "INSERT INTO passages (file, title, text, terms) VALUES (?, ?, ?, ?)",
+            "INSERT INTO passages (file, title, text, terms, language) VALUES (?, ?, ?, ?, ?)",
             (
                 # The title's terms count for every passage of the document.
-                (name, passage.title, passage.text, " ".join(terms(f"{passage.title} {passage.text}")))
-                for passage in passages
+                (name, title, text, " ".join(terms(f"{title} {text}", language)), language)
+                for title, text, language in (
+                    (passage.title, passage.text, document_language(passage.text)) for passage in passages
+                )
             ),
         )
         was_there = stored is not None and bool(stored[1])
@@ -257,7 +268,9 @@ class Index:
                     return None
                 has_words = (folder / "vocab.index.json").exists()
                 index = bm25s.BM25.load(folder, mmap=True, show_progress=False) if has_words else None
-                self._loaded = _Loaded(generation, index, np.load(folder / "rows.npy"))
+                rows = database.execute("SELECT DISTINCT language FROM passages ORDER BY language").fetchall()
+                languages = tuple(str(language) for (language,) in rows)
+                self._loaded = _Loaded(generation, index, np.load(folder / "rows.npy"), languages)
             return self._loaded
 
     def _remove_old(self) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 CANDIDATES = 5
 MAX_CHARS = 400  # of a text that are looked at
+_SURE = 0.6  # the probability from which a document's language is taken for known
 
 
 @lru_cache(maxsize=1)
@@ -27,3 +28,9 @@ def language_scores(text: str) -> tuple[tuple[str, float], ...]:
         return ()
     found = _detector().detect(" ".join(text[:MAX_CHARS].split()), k=CANDIDATES)
     return tuple((str(one["lang"]), float(one["score"])) for one in found)
+
+
+def document_language(text: str) -> str:
+    """The language of a document or passage (ISO 639-1, else 639-3); English where it is not clear."""
+    scores = language_scores(text[:MAX_CHARS])
+    return scores[0][0] if scores and scores[0][1] >= _SURE else "en"

@@ -25,17 +25,13 @@ from typing import Literal, cast
 import yaml
 
 from resonance.retrieval.language_detection import language_scores
+from resonance.retrieval.stop_words import stop_words
 
 _FOLDER = "resonance.retrieval.languages"
 How = Literal["anywhere", "start", "whole", "all"]
 _SURE, _LIKELY = 0.7, 0.3  # probabilities of a language: taken at once; taken if it has a lexicon
 _FEW = 4  # words; a shorter message is looked at together with those before it
 _UNSPACED = frozenset(("ja", "zh", "th", "km", "lo", "my"))
-# bm25s's names of its lists, by language.
-_STOP_WORDS = {
-    "da": "DANISH", "de": "GERMAN", "es": "SPANISH", "fr": "FRENCH", "it": "ITALIAN", "ko": "KOREAN", "nl": "DUTCH",
-    "no": "NORWEGIAN", "pt": "PORTUGUESE", "ru": "RUSSIAN", "sv": "SWEDISH", "tr": "TURKISH", "zh": "CHINESE",
-}  # fmt: skip
 
 
 class Lexicon:
@@ -87,20 +83,6 @@ class Lexicon:
             }[how],
             re.I,
         )
-
-
-@cache
-def stop_words(language: str) -> frozenset[str]:
-    """The stop words of a language (ISO 639-1); none where there is no list."""
-    if language == "en":
-        from resonance.retrieval.text import STOPWORDS
-
-        return STOPWORDS
-    if language not in _STOP_WORDS:
-        return frozenset()
-    from bm25s import stopwords
-
-    return frozenset(cast(Sequence[str], getattr(stopwords, f"STOPWORDS_{_STOP_WORDS[language]}")))
 
 
 @cache

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resonance.retrieval.sanitize import sanitize
-from resonance.retrieval.text import origin_of, sentences, site_of, terms
+from resonance.retrieval.text import origin_of, query_terms, sentences, site_of, terms
 from resonance.retrieval.types import Budget, Source
 
 _RANK_WEIGHT = 0.15  # of the provider's rank in a sentence's score: a tie-breaker
@@ -35,12 +35,13 @@ logging.getLogger("bm25s").setLevel(logging.WARNING)
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The sanitised text of one hit, with title, URL and the provider's rank."""
+    """The cleaned text of one hit, with title, URL, the provider's rank, and the text's language."""
 
     title: str
     url: str
     text: str
     rank: int
+    language: str = "en"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class _Sentence:
 
 def rank(query: str, documents: Sequence[Document], budget: Budget) -> list[Source]:
     """The best sources for `query`, best first, numbered from 1; a passage is a few sentences in original order."""
-    scored = _relevant(query, _distinct(_score(query, documents)), documents)
+    scored = _relevant(query, _distinct(_score(query, documents), documents), documents)
     if not scored:
         return []
     best = max(sentence.score for sentence in scored)
@@ -144,8 +145,9 @@ def _score(query: str, documents: Sequence[Document]) -> list[_Sentence]:
         for position, sentence in enumerate(sentences(document.text))
     ]
     # Each sentence is indexed with its title: on a page about the topic, a sentence need not name it.
-    corpus = [terms(f"{documents[index].title} {sentence}") for index, _, sentence in units]
-    scores = bm25_scores(bm25_index(corpus), query) if any(corpus) else None
+    corpus = [terms(f"{documents[index].title} {sentence}", documents[index].language) for index, _, sentence in units]
+    languages = dict.fromkeys(document.language for document in documents)
+    scores = bm25_scores(bm25_index(corpus), query_terms(query, languages)) if any(corpus) else None
     if scores is None:
         return []
     top = float(scores.max()) or 1.0
@@ -162,12 +164,12 @@ def _score(query: str, documents: Sequence[Document]) -> list[_Sentence]:
     return sorted(found, key=lambda sentence: (-sentence.score, sentence.document, sentence.position))
 
 
-def _distinct(scored: list[_Sentence]) -> list[_Sentence]:
+def _distinct(scored: list[_Sentence], documents: Sequence[Document]) -> list[_Sentence]:
     """Remove sentences that duplicate a better one."""
     kept: list[_Sentence] = []
     seen: list[frozenset[tuple[str, str]]] = []
     for sentence in scored[:200]:
-        words = terms(sentence.text)
+        words = terms(sentence.text, documents[sentence.document].language)
         pairs = frozenset(zip(["", *words], [*words, ""], strict=True))
         if any(len(pairs & other) >= _SAME * min(len(pairs), len(other)) for other in seen):
             continue
@@ -178,9 +180,13 @@ def _distinct(scored: list[_Sentence]) -> list[_Sentence]:
 
 def _relevant(query: str, scored: list[_Sentence], documents: Sequence[Document]) -> list[_Sentence]:
     """Remove documents that contain too few of the query's terms: a small model answers from any text it is given."""
-    query_terms = set(terms(query))
-    covered = [set(terms(f"{document.title} {document.text}")) & query_terms for document in documents]
-    return [sentence for sentence in scored if len(covered[sentence.document]) >= _COVERAGE * len(query_terms)]
+    wanted = {document.language: set(terms(query, document.language)) for document in documents}
+    covered = [
+        len(wanted[document.language] & set(terms(f"{document.title} {document.text}", document.language)))
+        >= _COVERAGE * len(wanted[document.language])
+        for document in documents
+    ]
+    return [sentence for sentence in scored if covered[sentence.document]]
 
 
 def _site(url: str) -> str:
@@ -199,10 +205,10 @@ def bm25_index(corpus: Sequence[list[str]]) -> bm25s.BM25:
     return index
 
 
-def bm25_scores(index: bm25s.BM25, query: str) -> NDArray[np.float32] | None:
-    """Each text's score, 0 if it shares no term with the query; None if the corpus has none of the query's terms."""
+def bm25_scores(index: bm25s.BM25, wanted: Sequence[str]) -> NDArray[np.float32] | None:
+    """Each text's score, 0 if it has none of the wanted terms; None if no text has one."""
     vocabulary = cast(dict[str, int], index.vocab_dict)
-    known = [term for term in dict.fromkeys(terms(query)) if term in vocabulary]
+    known = [term for term in dict.fromkeys(wanted) if term in vocabulary]
     if not known:
         return None
     whole = np.asarray(index.get_scores(known), dtype=np.float32)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from resonance.chat_template import Message
 from resonance.errors import error_location
+from resonance.retrieval.language_detection import document_language
 from resonance.retrieval.query_rewriting import standalone_query
 from resonance.retrieval.ranking import Document, pack, rank
 from resonance.retrieval.sanitize import sanitize
@@ -197,7 +198,7 @@ class Retriever:
         count_tokens: Callable[[str], int],
     ) -> tuple[list[Source], str]:
         documents = [
-            Document(title, hit.url, text, hit.rank)
+            Document(title, hit.url, text, hit.rank, document_language(text))
             for hit in hits
             if (text := sanitize(f"{hit.snippet} {texts.get(hit.url, '')}"))
             and (title := sanitize(hit.title)[:120] or "Untitled")

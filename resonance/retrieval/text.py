@@ -2,30 +2,15 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import pairwise
 from urllib.parse import urlsplit
 
 import Stemmer
 
+from resonance.retrieval.stop_words import STOPWORDS, stop_words
 
-def word_set(text: str) -> frozenset[str]:
-    """The set of words in a text."""
-    return frozenset(text.split())
-
-
-# Stop words. Unlike bm25s's list, this one includes question words and contractions, which are frequent in questions.
-STOPWORDS = word_set(
-    """
-    a about above after again all also am an and any are aren't as at be because been before being below between
-    both but by can cannot could couldn't did didn't do does doesn't doing don't down during each few for from
-    further had has have having he her here hers him his how i i'd i'll i'm i've if in into is isn't it it's its
-    itself just let's me might more most must my no nor not of off on once only or other our out over own please
-    same shall she should so some such tell than that that's the their them then there these they this those
-    through to too under until up us very was we were what what's when where which while who whom whose why will
-    with without would you you're your
-    """
-)
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*(?:[.,]\d+)*", re.UNICODE)
 _ACCENTS = re.compile("[\u0300-\u036f]+")
 # A sentence ends at . ! ? … (and quotes or brackets behind it) before a capital, a digit, a quote or a
@@ -38,19 +23,73 @@ _ABBREVIATION = re.compile(
 _LONGEST = 8  # characters of an abbreviation with its full stop, at most
 
 
-@lru_cache(maxsize=1)
-def _stemmer() -> Stemmer.Stemmer:
-    return Stemmer.Stemmer("english")
+# Snowball's stemmers, by language.
+_STEMMERS = {
+    "ar": "arabic", "ca": "catalan", "da": "danish", "de": "german", "el": "greek", "en": "english", "es": "spanish",
+    "et": "estonian", "eu": "basque", "fi": "finnish", "fr": "french", "ga": "irish", "hi": "hindi", "hu": "hungarian",
+    "hy": "armenian", "id": "indonesian", "it": "italian", "lt": "lithuanian", "ne": "nepali", "nl": "dutch",
+    "no": "norwegian", "pl": "polish", "pt": "portuguese", "ro": "romanian", "ru": "russian", "sr": "serbian",
+    "sv": "swedish", "ta": "tamil", "tr": "turkish", "yi": "yiddish",
+}  # fmt: skip
+_ELIDED = re.compile(r"\b(?:[ldjmtsnc]|qu|un|dell|nell|all|dall|sull|quell)['’](?=\w)", re.I)
+# Scripts without spaces, and Korean, whose words carry their particles: pairs of characters are compared.
+_UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
 
 
-def terms(text: str) -> list[str]:
-    """Stemmed lower-case content words, in order: the unit of every index and comparison."""
+@lru_cache
+def _stemmer(language: str) -> "Stemmer.Stemmer | None":
+    name = _STEMMERS.get(language)
+    return Stemmer.Stemmer(name) if name in Stemmer.algorithms() else None
+
+
+def terms(text: str, language: str = "en") -> list[str]:
+    """Stemmed lower-case content words, in order: the unit of every index and comparison.
+
+    Stop words and stems are those of `language` (ISO 639-1). Scripts without spaces give pairs of characters.
+    """
+    if language != "en":
+        return _terms_of(text, language)
     if not text.isascii():  # people type "cafe" and find "café"; PDFs hold "ﬁlter" where they read "filter"
-        text = unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFKD", text)))
+        text = _without_accents(text)
     # "may" is a verb, "May" a month.
     found = [word.lower().replace("’", "'") for word in _WORD.findall(text) if word != "may"]
-    kept = [word.removesuffix("'s") for word in found if word not in STOPWORDS]
-    return _stemmer().stemWords(kept)
+    kept = [word.removesuffix("'s") for word in _paired(found) if word not in STOPWORDS]
+    stemmer = _stemmer("en")
+    return kept if stemmer is None else stemmer.stemWords(kept)
+
+
+def _terms_of(text: str, language: str) -> list[str]:
+    """`terms` in another language than English: accents are removed behind the stemmer, which needs them."""
+    if language in ("fr", "it", "ca"):
+        text = _ELIDED.sub(" ", text)
+    found = [word.lower() for word in _WORD.findall(unicodedata.normalize("NFKC", text))]
+    stop = stop_words(language)
+    kept = [word for word in _paired(found) if word not in stop]
+    stemmer = _stemmer(language)
+    stems = kept if stemmer is None else stemmer.stemWords(kept)
+    return [stem if stem.isascii() else _without_accents(stem) for stem in stems]
+
+
+def query_terms(query: str, languages: Iterable[str]) -> list[str]:
+    """The distinct terms of a query for documents in these languages."""
+    return list(dict.fromkeys(term for language in languages for term in terms(query, language)))
+
+
+def _without_accents(text: str) -> str:
+    return unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFKD", text)))
+
+
+def _paired(words: list[str]) -> Iterator[str]:
+    """The words; runs of scripts without spaces as their pairs of neighbouring characters."""
+    for word in words:
+        if word.isascii() or _UNSPACED.search(word) is None:
+            yield word
+            continue
+        for run in re.findall(rf"{_UNSPACED.pattern}|[^\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+", word):
+            if len(run) == 1 or not _UNSPACED.match(run):
+                yield run
+            else:
+                yield from map("".join, pairwise(run))
 
 
 def sentences(text: str, *, longest: int = 400) -> list[str]:
