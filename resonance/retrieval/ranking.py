@@ -7,16 +7,16 @@ sentences, a site a few sources. The best are packed greedily into the prompt's 
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import bm25s
 import numpy as np
 from numpy.typing import NDArray
 
-from resonance.retrieval.sanitize import sanitize
+from resonance.retrieval.sanitize import clean, fenced
 from resonance.retrieval.text import origin_of, query_terms, sentences, site_of, terms
-from resonance.retrieval.types import Budget, Source
+from resonance.retrieval.types import Budget, Kind, Source
 
 _RANK_WEIGHT = 0.15  # of the provider's rank in a sentence's score: a tie-breaker
 _SAME = 0.7  # share of common word pairs from which two sentences are duplicates
@@ -35,13 +35,14 @@ logging.getLogger("bm25s").setLevel(logging.WARNING)
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The cleaned text of one hit, with title, URL, the provider's rank, and the text's language."""
+    """The cleaned text of one hit, with title, URL, the provider's rank, the text's language and kind."""
 
     title: str
     url: str
     text: str
     rank: int
     language: str = "en"
+    kind: Kind = "web"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ def rank(query: str, documents: Sequence[Document], budget: Budget) -> list[Sour
             site=_site(documents[index].url),
             passage=_passage(picked),
             score=round(picked[0].score, 4),
+            kind=documents[index].kind,
         )
         for number, (index, picked) in enumerate(chosen.items(), start=1)
     ]
@@ -101,18 +103,24 @@ def pack(sources: Sequence[Source], budget_tokens: int, count_tokens: Callable[[
             passage = _shortened(source, len(kept) + 1, lines, budget_tokens, count_tokens)
             if not passage:
                 continue
-        kept.append(Source(len(kept) + 1, source.title, source.url, source.site, passage, source.score))
+        kept.append(replace(source, id=len(kept) + 1, passage=passage))
         lines.append(_line(len(kept), source, passage))
     return kept, "\n".join(lines)
 
 
 def context_of(sources: Sequence[Source]) -> str:
-    """Sources in the format of the training data: `[1] Title (site): text`, one line per source."""
+    """Sources in the format of the training data: `[1] Title (site): text`, one line per source.
+
+    In a web page's title and text, what looks like an order stands in a fence.
+    """
     return "\n".join(_line(source.id, source, source.passage) for source in sources)
 
 
 def _line(number: int, source: Source, passage: str) -> str:
-    return f"[{number}] {source.title} ({source.site}): {passage}"
+    title = source.title
+    if source.kind == "web":
+        title, passage = fenced(title), fenced(passage)
+    return f"[{number}] {title} ({source.site}): {passage}"
 
 
 def _shortened(
@@ -190,8 +198,8 @@ def _relevant(query: str, scored: list[_Sentence], documents: Sequence[Document]
 
 
 def _site(url: str) -> str:
-    """The site as shown in the prompt, sanitised because a file name is untrusted too."""
-    return sanitize(site_of(url))[:_LONGEST_SITE] or "unnamed"
+    """The site as shown in the prompt, cleaned because a file name is untrusted too."""
+    return clean(site_of(url))[:_LONGEST_SITE] or "unnamed"
 
 
 def _passage(picked: list[_Sentence]) -> str:

@@ -17,7 +17,7 @@ from resonance.errors import error_location
 from resonance.retrieval.language_detection import document_language
 from resonance.retrieval.query_rewriting import standalone_query
 from resonance.retrieval.ranking import Document, pack, rank
-from resonance.retrieval.sanitize import sanitize
+from resonance.retrieval.sanitize import clean
 from resonance.retrieval.search_decision import decide
 from resonance.retrieval.throttling import DirectProvider, ThrottledProvider
 from resonance.retrieval.types import (
@@ -198,10 +198,10 @@ class Retriever:
         count_tokens: Callable[[str], int],
     ) -> tuple[list[Source], str]:
         documents = [
-            Document(title, hit.url, text, hit.rank, document_language(text))
+            Document(title, hit.url, text, hit.rank, document_language(text), hit.kind)
             for hit in hits
-            if (text := sanitize(f"{hit.snippet} {texts.get(hit.url, '')}"))
-            and (title := sanitize(hit.title)[:120] or "Untitled")
+            if (text := clean(f"{hit.snippet} {texts.get(hit.url, '')}"))
+            and (title := clean(hit.title)[:120] or "Untitled")
         ]
         return pack(rank(query, documents, self._budget), budget_tokens, count_tokens)
 

@@ -1,9 +1,11 @@
 """The types that the parts of retrieval share: hits, sources, the provider's protocol and its errors."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from resonance.errors import ResonanceError
+
+Kind = Literal["web", "document"]
 
 
 class SearchError(ResonanceError):
@@ -41,18 +43,25 @@ class ConnectionFailed(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One result of a provider; `rank` starts at 0, `snippet` is the provider's own extract."""
+    """One result of a provider; `rank` starts at 0, `snippet` is the provider's own extract.
+
+    `kind` says whose text it is: anybody's on the web, or the owner's own document.
+    """
 
     title: str
     url: str
     snippet: str
     rank: int
     provider: str
+    kind: Kind = "web"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A numbered source of an answer: `id` is the number that citations use, `passage` the text in the prompt."""
+    """A numbered source of an answer: `id` is the number that citations use, `passage` the text in the prompt.
+
+    What looks like an order in a `passage` of the web is marked in the prompt, not here.
+    """
 
     id: int
     title: str
@@ -60,6 +69,7 @@ class Source:
     site: str
     passage: str
     score: float
+    kind: Kind = "web"
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ class Grounding:
             reason=self.retrieved.reason or None,
             note=self.retrieved.note,
             sources=[
-                Source(id=s.id, title=s.title, url=s.url, site=s.site, passage=s.passage, score=s.score)
+                Source(id=s.id, title=s.title, url=s.url, site=s.site, passage=s.passage, score=s.score, kind=s.kind)
                 for s in self.retrieved.sources
             ],
             supports=None if citations is None else citations.supports,

@@ -67,6 +67,7 @@ class Source(BaseModel):
     site: str | None = None
     passage: str | None = None
     score: float | None = None
+    kind: Literal["web", "document"] | None = Field(None, description="Where it was found.")
 
 
 class Sentence(BaseModel):
