@@ -129,12 +129,15 @@ class ChatTemplate(ABC):
 
     `special_tokens` are those that the template adds to GPT-2's vocabulary. `jinja` is the same format as a Hugging
     Face chat template, for other programs; `former_jinja` are those of earlier versions, which render conversations
-    without tools alike. `has_tools` says whether it can express functions, calls and results.
+    without tools alike. `marked_jinja` also marks what is supervised, as transformers' `return_assistant_tokens_mask`
+    needs it; other programs may not know the marks. `has_tools` says whether it can express functions, calls and
+    results.
     """
 
     name: ClassVar[str]
     special_tokens: ClassVar[tuple[str, ...]] = ()
     jinja: ClassVar[str]
+    marked_jinja: ClassVar[str]
     former_jinja: ClassVar[tuple[str, ...]] = ()
     has_tools: ClassVar[bool] = False
     end_id: int  # the token that ends an assistant's turn
@@ -237,15 +240,18 @@ class AlpacaTemplate(ChatTemplate):
         "Below is an instruction that describes a task. Write a response that appropriately completes the request."
     )
     instruction, context, response = ("\n\n### Instruction:\n", "\n\n### Input:\n", "\n\n### Response:\n")
-    jinja = (
+    marked_jinja = (
         "{% if messages[0].role == 'system' %}{{ messages[0].content }}{% else %}" + preamble + "{% endif %}"
         "{% for message in messages %}"
         "{% if message.role == 'user' %}{{ '\n\n### Instruction:\n' + message.content }}"
         "{% if message.context %}{{ '\n\n### Input:\n' + message.context }}{% endif %}"
-        "{% elif message.role == 'assistant' %}{{ '\n\n### Response:\n' + message.content + eos_token }}{% endif %}"
+        "{% elif message.role == 'assistant' %}{{ '\n\n### Response:\n' }}"
+        "{% generation %}{{ message.content + eos_token }}{% endgeneration %}{% endif %}"
         "{% endfor %}"
         "{% if add_generation_prompt %}{{ '\n\n### Response:\n' }}{% endif %}"
     )
+    jinja = marked_jinja.replace("{% generation %}", "").replace("{% endgeneration %}", "")
+    former_jinja = (jinja.replace("{{ '\n\n### Response:\n' }}{{ message", "{{ '\n\n### Response:\n' + message"),)
 
     _heading = re.compile(r"^(\\*)(?=### (?:Instruction|Input|Response):)", re.MULTILINE)
     _escaped_heading = re.compile(r"^\\(\\*)(?=### (?:Instruction|Input|Response):)", re.MULTILINE)
@@ -302,7 +308,7 @@ class ChatMLTemplate(ChatTemplate):
     name = "chatml"
     special_tokens = ("<|im_start|>", "<|im_end|>")
     has_tools = True
-    jinja = (
+    marked_jinja = (
         "{% if tools %}{{ '<|im_start|>system\n' }}"
         "{% if messages[0].role == 'system' and messages[0].content %}{{ messages[0].content + '\n\n' }}{% endif %}"
         "{{ " + repr(TOOLS_START) + " }}"
@@ -310,13 +316,13 @@ class ChatMLTemplate(ChatTemplate):
         "{{ " + repr(TOOLS_END + "<|im_end|>\n") + " }}{% endif %}"
         "{% for message in messages %}"
         "{% if message.context %}{{ '<|im_start|>context\n' + message.context + '<|im_end|>\n' }}{% endif %}"
-        "{% if message.role == 'assistant' %}{{ '<|im_start|>assistant\n' }}"
+        "{% if message.role == 'assistant' %}{{ '<|im_start|>assistant\n' }}{% generation %}"
         "{% if message.content %}{{ message.content }}{% if message.tool_calls %}{{ '\n' }}{% endif %}{% endif %}"
         "{% for call in message.tool_calls or [] %}{% set call = call.function or call %}"
         '{{ \'<tool_call>\n{"name": "\' + call.name + \'", "arguments": \' }}'
         "{% if call.arguments is string %}{{ call.arguments }}{% else %}{{ call.arguments | tojson }}{% endif %}"
         "{{ '}\n</tool_call>' }}{% if not loop.last %}{{ '\n' }}{% endif %}{% endfor %}"
-        "{{ '<|im_end|>\n' }}"
+        "{{ '<|im_end|>' }}{% endgeneration %}{{ '\n' }}"
         "{% elif message.role == 'tool' %}"
         "{{ '<|im_start|>tool\n<tool_response>\n' + message.content + '\n</tool_response><|im_end|>\n' }}"
         "{% elif not (tools and loop.first and message.role == 'system') %}"
@@ -324,6 +330,7 @@ class ChatMLTemplate(ChatTemplate):
         "{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
+    jinja = marked_jinja.replace("{% generation %}", "").replace("{% endgeneration %}", "")
     former_jinja = (
         "{% for message in messages %}"
         "{% if message.context %}{{ '<|im_start|>context\n' + message.context + '<|im_end|>\n' }}{% endif %}"

@@ -8,6 +8,34 @@ from resonance.model_config import GPT2Config
 
 def model_card(name: str, config: GPT2Config, metadata: Metadata) -> str:
     """Write Markdown with a Hub-style header: origin, sizes, training and scores."""
+    return _card(
+        name,
+        config,
+        metadata,
+        "A GPT-2 made by Resonance. transformers opens this folder as it is; `train.yaml` holds the whole experiment,\n"
+        f"and `resonance train from_checkpoint={name.partition('/')[0]}` makes it again.",
+    )
+
+
+def exported_card(name: str, config: GPT2Config, metadata: Metadata, *, has_tokenizer: bool) -> str:
+    """Write the card of an export for transformers: how to use it, and what `model_card` says of the checkpoint."""
+    use = (
+        "A GPT-2 made by Resonance, as transformers and what is built on it open it.\n\n"
+        "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        'tokenizer = AutoTokenizer.from_pretrained(".")\nmodel = AutoModelForCausalLM.from_pretrained(".")\n'
+        'messages = [{"role": "user", "content": "Hello!"}]\n'
+        'inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", '
+        "return_dict=True)\n"
+        'answer = model.generate(**inputs, max_new_tokens=64)[0, inputs["input_ids"].shape[1] :]\n'
+        "print(tokenizer.decode(answer, skip_special_tokens=True))\n```\n\n"
+        "Answers end with the token that ended them in training (`eos_token`); the pad token is `<|endoftext|>`. The\n"
+        "chat template marks what was supervised (`return_assistant_tokens_mask=True`)."
+    )
+    bare = "A GPT-2 made by Resonance, without a tokenizer: its vocabulary is smaller than GPT-2's."
+    return _card(name, config, metadata, use if has_tokenizer else bare)
+
+
+def _card(name: str, config: GPT2Config, metadata: Metadata, intro: str) -> str:
     facts = {
         "Started from": metadata.base or "random weights",
         "Instruction data": metadata.data or "none",
@@ -51,8 +79,7 @@ tags: [gpt2, resonance, instruction-tuned]
 
 # {name}
 
-A GPT-2 made by Resonance. transformers opens this folder as it is; `train.yaml` holds the whole experiment,
-and `resonance train from_checkpoint={name.partition("/")[0]}` makes it again.
+{intro}
 
 | | |
 |---|---|

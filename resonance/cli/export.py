@@ -14,13 +14,16 @@ from torch import Tensor
 
 from resonance.checkpoint import Checkpoint
 from resonance.hydra_config import compose
+from resonance.model_card import exported_card
 from resonance.model_config import GPT2Config
+from resonance.tokenizer import EOT
 from resonance.weights import WeightsError, gguf, huggingface, openai
 from resonance.weights.state_dict import listed
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 EXPORTED = re.compile(  # the files of an export; a folder with others is never replaced
     r"config\.json|model\.safetensors|vocab\.json|merges\.txt|tokenizer_config\.json"
+    r"|generation_config\.json|README\.md"
     r"|hparams\.json|checkpoint|model\.ckpt\.(index|data-\d{5}-of-\d{5})|encoder\.json|vocab\.bpe"
 )
 
@@ -56,7 +59,7 @@ def main(overrides: list[str]) -> None:
     if config.out is None:
         raise WeightsError("Say where to write it: out=PATH.")
     out = export(
-        Checkpoint.find(str(config.checkpoint)),
+        Checkpoint.find(str(config.checkpoint), None if config.root is None else Path(str(config.root)).expanduser()),
         str(config.format),
         Path(str(config.out)).expanduser(),
         kind=None if config.type is None else str(config.type),
@@ -109,9 +112,22 @@ def _write_gguf(path: Path, model: ExportedModel, kind: str) -> None:
 def _write_huggingface(folder: Path, model: ExportedModel, kind: str | None) -> None:
     folder.mkdir()
     state = model.state if kind is None else {name: value.to(DTYPES[kind]) for name, value in model.state.items()}
-    huggingface.write(folder, model.config, state, eos_token_id=model.end_id)
+    huggingface.write(folder, model.config, state, eos_token_id=model.end_id, pad_token_id=huggingface.END_OF_TEXT)
     if model.fits_tokenizer:
         model.write_tokenizer(folder)
+        _complete_tokenizer(folder, model)
+    card = exported_card(model.name, model.config, model.checkpoint.metadata, has_tokenizer=model.fits_tokenizer)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _complete_tokenizer(folder: Path, model: ExportedModel) -> None:
+    """Add what other programs look for: the pad token, the end token of training, marks of what was supervised."""
+    path, template = folder / "tokenizer_config.json", model.checkpoint.template()
+    end = template.tokenizer.token_bytes(template.end_id).decode()
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config |= {"pad_token": EOT, "eos_token": end, "chat_template": template.marked_jinja}
+    config |= {"model_max_length": model.config.context_length}
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_openai(folder: Path, model: ExportedModel, shards: int) -> None:

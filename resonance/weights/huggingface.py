@@ -28,7 +28,7 @@ from resonance.weights.state_dict import (
     shapes,
 )
 
-CONFIG = "config.json"
+CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PREFIX = "transformer."
@@ -102,9 +102,23 @@ def check_shapes(folder: Path) -> GPT2Config:
     return read(folder)[0]
 
 
-def write(folder: Path, config: GPT2Config, state: Mapping[str, Tensor], *, eos_token_id: int = END_OF_TEXT) -> None:
-    """Write `config.json` and `model.safetensors` into an existing folder, so that transformers opens it as it is."""
+def write(
+    folder: Path,
+    config: GPT2Config,
+    state: Mapping[str, Tensor],
+    *,
+    eos_token_id: int = END_OF_TEXT,
+    pad_token_id: int | None = None,
+) -> None:
+    """Write `config.json` and `model.safetensors` into an existing folder, so that transformers opens it as it is.
+
+    With `pad_token_id` also `generation_config.json`.
+    """
     settings, tensors = to_huggingface(config, state, eos_token_id=eos_token_id)
+    if pad_token_id is not None:
+        settings["pad_token_id"] = pad_token_id if config.vocab_size > pad_token_id else None
+        generation = {name: settings[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        (folder / GENERATION_CONFIG).write_text(json.dumps(generation, indent=2) + "\n")
     (folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     shutil.copymode(folder / CONFIG, folder / WEIGHTS)  # safetensors creates files that only the owner can read

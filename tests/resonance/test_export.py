@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 from gguf import GGUFReader
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from resonance.chat_template import TEMPLATES
+from resonance.chat_template import TEMPLATES, Message
 from resonance.checkpoint import Checkpoint
 from resonance.cli.export import export, main
 from resonance.metadata import Metadata
@@ -50,6 +50,29 @@ def test_transformers_opens_the_exported_folder(which: str, tmp_path: Path, requ
     tokenizer = AutoTokenizer.from_pretrained(out)
     assert tokenizer("The capital of France is")["input_ids"] == IDS[0].tolist()
     assert theirs.generation_config.eos_token_id == checkpoint.template().end_id
+
+
+@pytest.mark.parametrize("which", ["checkpoint", "chatml"])
+def test_the_exported_folder_says_how_answers_end_and_what_was_supervised(
+    which: str, tmp_path: Path, request: pytest.FixtureRequest
+):
+    checkpoint: Checkpoint = request.getfixturevalue(which)
+    template = checkpoint.template()
+    main([f"checkpoint={checkpoint.name}", f"root={checkpoint.folder.parent}", "format=huggingface",
+          f"out={tmp_path / 'hf'}"])  # fmt: skip
+    config = GenerationConfig.from_pretrained(tmp_path / "hf")
+    assert (config.eos_token_id, config.pad_token_id) == (template.end_id, template.tokenizer.eot_id)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "hf")
+    assert (tokenizer.pad_token_id, tokenizer.eos_token_id) == (template.tokenizer.eot_id, template.end_id)
+    messages = [Message("system", "Be brief."), Message("user", "Warm?", "31 °C"), Message("assistant", "Yes.")]
+    messages += [Message("user", "Sure?"), Message("assistant", "Yes, it is.")]
+    plain = [{"role": m.role, "content": m.content} | ({"context": m.context} if m.context else {}) for m in messages]
+    rendered = tokenizer.apply_chat_template(plain, return_dict=True, return_assistant_tokens_mask=True)
+    ours = template.render(messages)
+    assert rendered["input_ids"] == ours.input_ids
+    assert [bool(masked) for masked in rendered["assistant_masks"]] == ours.loss_mask
+    card = (tmp_path / "hf" / "README.md").read_text()
+    assert "from transformers import" in card and checkpoint.metadata.template in card
 
 
 def test_the_type_of_the_exported_numbers_can_be_chosen(checkpoint: Checkpoint, tmp_path: Path):
