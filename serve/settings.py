@@ -168,7 +168,7 @@ class Settings(_Section):
     context_length: int | None = Field(ge=16, le=1_000_000)
     timeout_s: float = Field(ge=0.001)
     grace_s: int = Field(ge=0, le=86_400)
-    resume_s: float = Field(ge=0)
+    resume_s: float | None = Field(ge=0)
     hang_s: float = Field(ge=1)
     tracing: Annotated[str | None, BeforeValidator(_check_tracing)]
     log: Literal["debug", "info", "warning", "error"]

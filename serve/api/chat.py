@@ -1,12 +1,13 @@
 """Chat completions: OpenAI's request and response, streamed or whole, our own stream, and the prompt's preview."""
 
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from resonance.tool_calling import CallPiece
 from serve.api.auth import Caller, CallerDep
+from serve.api.errors import not_found
 from serve.api.schemas.requests import ChatRequest
 from serve.api.schemas.responses import (
     AnswerMessage,
@@ -14,19 +15,22 @@ from serve.api.schemas.responses import (
     ChatCompletion,
     Logprobs,
     NotSearched,
+    PromptSize,
     PromptToken,
     RenderedPrompt,
+    StoppedAnswer,
 )
 from serve.api.service import Service, ServiceDep
 from serve.generation.event_stream import EventStream
 from serve.generation.generation import Choice, Format, Generation, replay
 from serve.generation.logprobs import token_logprob, write_on_thread
-from serve.generation.prompt import prepare_chat, render_chat, validate_chat
+from serve.generation.prompt import measure_chat, prepare_chat, render_chat, validate_chat
 from serve.generation.responses import STREAMED, LastEventId
 from serve.middleware.cors import TypedRoute
 from serve.workers.messages import Scored, Token
 
 router = APIRouter(tags=["chat"], route_class=TypedRoute)
+AnswerId = Annotated[str, Path(max_length=64)]
 NAMED_EVENTS = {
     "content": {
         "text/event-stream": {
@@ -63,6 +67,41 @@ async def chat_stream(
     before the last one of each answer; `event: error` when something fails. The end is `data: [DONE]`.
     """
     return await _stream(service, caller, body, last_event_id, named_events=True)
+
+
+@router.get("/v1/chat/stream/{answer_id}", response_class=Response, responses={200: NAMED_EVENTS})
+async def follow_answer(
+    answer_id: AnswerId,
+    service: ServiceDep,
+    caller: CallerDep,
+    after: Annotated[int, Query(ge=0, le=10**9, description="The number of the last event that is known.")] = 0,
+) -> Response:
+    """The events of an answer that is being written, or ended a moment ago; it need not be this client's.
+
+    A conversation names it in `answering`. 404 when its first events are not kept any more.
+    """
+    return replay(service, caller, f"{answer_id}:{after}")
+
+
+@router.delete("/v1/chat/stream/{answer_id}")
+async def stop_answer(answer_id: AnswerId, service: ServiceDep, caller: CallerDep) -> StoppedAnswer:
+    """Stop an answer that is being written. What there is of it is stored by the time of the response."""
+    stream = service.streams.find(answer_id, caller.owner)
+    if stream is None:
+        raise not_found("answer")
+    await stream.stop()
+    return StoppedAnswer(id=answer_id)
+
+
+@router.post("/v1/chat/tokens")
+async def chat_tokens(body: ChatRequest, service: ServiceDep, _: CallerDep) -> PromptSize:
+    """How many tokens the system prompt and the newest message of this chat request need, and how many fit.
+
+    Nothing is generated, searched or stored, and a message that is too long is no error.
+    """
+    model = service.model(body.model)
+    validate_chat(service, body)
+    return await measure_chat(service, model, body)
 
 
 @router.post("/v1/chat/prompt")
@@ -211,6 +250,9 @@ class ChatFormat(Format):
             stream.add(self._chunk(index, {}, finish_reason=reason, **extra))
         if self._include_usage:
             usage = {"choices": [], "usage": self._generation.usage().model_dump()}
+            timing = self._generation.timing()
+            if self._named_events and timing is not None:
+                usage["timing"] = timing.model_dump()
             stream.add(json.dumps(self._head | usage, ensure_ascii=False))
 
     def _chunk(

@@ -17,6 +17,7 @@ from serve.api.schemas.conversations import (
     DeletedMessage,
     Feedback,
     ListedConversation,
+    OpenConversation,
     Snippet,
     StoredMessage,
 )
@@ -59,19 +60,21 @@ async def delete_conversations(service: ServiceDep, caller: CallerDep) -> Delete
 
 
 @router.get("/{conversation_id}")
-async def read_conversation(conversation_id: Id, service: ServiceDep, caller: CallerDep) -> Conversation:
+async def read_conversation(conversation_id: Id, service: ServiceDep, caller: CallerDep) -> OpenConversation:
     """A conversation with all its messages."""
     with store_errors():
         found = await service.store.conversation(caller.owner, conversation_id)
     if found is None:
         raise not_found("conversation")
-    return as_conversation(*found)
+    stream = service.streams.under_way(caller.owner, conversation_id)
+    conversation = as_conversation(*found)
+    return OpenConversation(**dict(conversation), answering=None if stream is None else stream.name)
 
 
 @router.patch("/{conversation_id}")
 async def rename_conversation(
     conversation_id: Id, body: Rename, service: ServiceDep, caller: CallerDep
-) -> Conversation:
+) -> OpenConversation:
     """Change a conversation's title."""
     with store_errors():
         known = await service.store.rename(caller.owner, conversation_id, body.title)

@@ -16,6 +16,7 @@ from serve.api.errors import ApiError, error_body, internal_error, server_full
 SEND_BYTES = 32768  # handed to a connection at a time
 CHUNK_OVERHEAD = 120  # bytes that Python takes for a chunk beside its text
 KEPT_SECONDS = 60.0  # after a stream's end
+CONVERSATION_SECONDS = 30.0  # that a stored conversation's answer goes on without a reader, by default
 KEPT_STREAMS = 512
 MAX_NUMBER_DIGITS = 12
 
@@ -44,8 +45,10 @@ class EventStream:
         resume_seconds: float,
         max_bytes: int = 1 << 20,
         delivered: Callable[[], None] = lambda: None,
+        conversation: str | None = None,
     ) -> None:
         self.name, self.owner, self.max_bytes = name, owner, max_bytes
+        self.conversation = conversation
         self.done = self.settled = self.discarded = False
         self._resume_seconds, self._delivered = resume_seconds, delivered
         self._chunks: list[bytes] = []
@@ -107,6 +110,12 @@ class EventStream:
         """Wait for the end of the writer."""
         if self._writer is not None:
             await asyncio.wait({self._writer})
+
+    async def stop(self) -> None:
+        """Cancel the writer and wait for its end; a stream that is done stays as it is."""
+        if self._writer is not None and not self.done:
+            self._writer.cancel()
+        await self.finished()
 
     def _append(self, text: str) -> None:
         chunk = text.encode()
@@ -248,10 +257,12 @@ class EventStreams:
     """The streams that can be read: those being written, and those that ended a moment ago.
 
     `max_bytes` bounds what unfinished answers have reserved and the kept streams together. A stream takes up to
-    `stream_bytes`.
+    `stream_bytes`. `resume_seconds` None: CONVERSATION_SECONDS for a conversation's answers, 0 for others.
     """
 
-    def __init__(self, max_bytes: int = 1 << 28, stream_bytes: int = 1 << 20, resume_seconds: float = 0.0) -> None:
+    def __init__(
+        self, max_bytes: int = 1 << 28, stream_bytes: int = 1 << 20, resume_seconds: float | None = 0.0
+    ) -> None:
         self.stream_bytes = stream_bytes
         self._max_bytes, self._resume_seconds = max_bytes, resume_seconds
         self._reserved = 0
@@ -289,8 +300,15 @@ class EventStreams:
             self._drop(stream)
         return self._reserved + kept + nbytes <= self._max_bytes
 
-    def start(self, name: str, owner: str, write: Write, delivered: Callable[[], None]) -> EventStream:
-        """Create a stream and let `write` fill it in the background.
+    def start(
+        self,
+        name: str,
+        owner: str,
+        write: Write,
+        delivered: Callable[[], None],
+        conversation: str | None = None,
+    ) -> EventStream:
+        """Create a stream, of a stored `conversation` or of none, and let `write` fill it in the background.
 
         However the writing ends, the stream ends with `[DONE]`, after an `error` event where it failed.
         """
@@ -309,7 +327,10 @@ class EventStreams:
                 stream.add("[DONE]")
                 asyncio.get_running_loop().call_later(KEPT_SECONDS, self._drop, stream)
 
-        stream = EventStream(name, owner, self._resume_seconds, self.stream_bytes, delivered)
+        seconds = self._resume_seconds
+        if seconds is None:
+            seconds = 0.0 if conversation is None else CONVERSATION_SECONDS
+        stream = EventStream(name, owner, seconds, self.stream_bytes, delivered, conversation)
         self.add(stream)
         stream.write_with(write_to_the_end)
         return stream
@@ -324,6 +345,13 @@ class EventStreams:
         """Return the stream with this name, if it is the owner's."""
         stream = self._streams.get(name)
         return stream if stream is not None and stream.owner == owner else None
+
+    def under_way(self, owner: str, conversation: str) -> EventStream | None:
+        """Return the stream of the answer that is being written in an owner's conversation."""
+        for stream in reversed(self._streams.values()):
+            if stream.conversation == conversation and stream.owner == owner and not stream.done:
+                return stream
+        return None
 
     def find_event(self, event_id: str, owner: str) -> tuple[EventStream, int]:
         """Return an event's stream and its number. Raises ApiError 404 when what follows it is not kept any more."""

@@ -253,7 +253,7 @@ class Generation:
             finally:
                 self._close()
 
-        stream = self.service.streams.start(self.id, self.caller.owner, write, self.slot.close)
+        stream = self.service.streams.start(self.id, self.caller.owner, write, self.slot.close, self.session_id)
         return EventStreamResponse(stream, delivery_seconds(self.service))
 
     async def wait_for_readers(self, stream: EventStream) -> None:
@@ -326,7 +326,7 @@ class Generation:
         self.service.rate_limiter.spend(self.caller.client, self._generated_tokens())
         if self.session_id is None:
             return
-        choice, sources, timing = self.choices[0], self.sources(), self._timing()
+        choice, sources, timing = self.choices[0], self.sources(), self.timing()
         calls = choice.tool_calls()
         message = NewMessage(
             role="assistant",
@@ -355,7 +355,7 @@ class Generation:
     def _generated_tokens(self) -> int:
         return sum(choice.token_count for choice in self.choices)
 
-    def _timing(self) -> Timing | None:
+    def timing(self) -> Timing | None:
         """Return how fast the first answer was generated."""
         first_token_at = self.handle.first_at
         if first_token_at is None:

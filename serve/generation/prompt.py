@@ -9,6 +9,7 @@ from resonance.chat_template import Fitted, Message
 from serve.api.auth import Caller
 from serve.api.errors import ApiError, store_unavailable
 from serve.api.schemas.requests import ChatMessage, ChatRequest, CompletionRequest
+from serve.api.schemas.responses import PromptSize
 from serve.api.service import Service
 from serve.generation.grounding import Grounding, Unsearched, ground
 from serve.generation.sampling import engine_params, guided_params
@@ -84,7 +85,7 @@ async def prepare_chat(service: Service, caller: Caller, model: ServedModel, bod
     """Render the prompt and choose the sampling parameters. Raises ApiError."""
     tools = tools_of(body, model)
     guided = await guided_params(body) if tools is None else await call_params(tools, body)
-    if guided and _without_prefix(body) is not body.messages:
+    if guided and _without_prefix(body) is not body.messages and body.messages[-1].text():
         raise ApiError(
             400,
             "An answer that continues a message cannot be held to a format, nor call tools.",
@@ -205,6 +206,28 @@ async def render_chat(service: Service, caller: Caller, model: ServedModel, body
     unsearched = found if isinstance(found, Unsearched) else None
     max_new_tokens = min(max_tokens, model.context_length - len(fitted.prompt_ids))
     return ChatPrompt(conversation, fitted, grounding, unsearched, max_new_tokens, tools is not None)
+
+
+async def measure_chat(service: Service, model: ServedModel, body: ChatRequest) -> PromptSize:
+    """Count the tokens of the request's system prompt and newest message, as its prompt would have them."""
+    messages, _ = _join([], body, ())
+    max_tokens = body.max_completion_tokens or body.max_tokens or service.settings.sampling.max_new_tokens
+    newest = [message for message in messages if message.role == "system"]
+    newest += [message for message in messages if message.role == "user"][-1:]
+    count = model.count_prompt
+    if sum(len(message.content) for message in newest) > LONG_CHARS:
+        needed, own = await asyncio.to_thread(count, newest)
+    else:
+        needed, own = count(newest)
+    room = model.prompt_budget(max_tokens)
+    return PromptSize(
+        message_tokens=own,
+        prompt_tokens=needed,
+        room=room,
+        answer_tokens=model.context_length - room,
+        context_length=model.context_length,
+        fits=needed <= room,
+    )
 
 
 async def _read_conversation(service: Service, caller: Caller, body: ChatRequest, tools: Tools | None) -> Conversation:

@@ -13,7 +13,8 @@ from resonance.metadata import Metadata
 from resonance.model_config import GPT2Config
 from resonance.tokenizer import Tokenizer
 from serve.api.errors import ApiError
-from serve.api.schemas.responses import Model, ModelCard, RunPlace
+from serve.api.schemas.responses import Model, ModelCard, RunPlace, SamplingDefaults
+from serve.settings import Sampling
 
 TOKENS_OF_MARKUP = 8  # by how much fewer tokens than its parts a prompt may have, where words join
 
@@ -69,8 +70,8 @@ class ServedModel:
         """The maximum tokens of prompt and answer together."""
         return self.window.context_length
 
-    def card(self) -> Model:
-        """Return the model's entry in /v1/models."""
+    def card(self, sampling: Sampling) -> Model:
+        """Return the model's entry in /v1/models; `sampling` is the server's for requests that name none."""
         created = datetime.fromisoformat(self.metadata.created_at)
         return Model(
             id=self.name,
@@ -89,12 +90,20 @@ class ServedModel:
                 families=list(self.families),
                 run=self.run,
                 created_at=self.metadata.created_at,
+                sampling=SamplingDefaults.model_validate(sampling.model_dump()),
             ),
         )
 
     def count_tokens(self, text: str) -> int:
         """Return the number of tokens of a text."""
         return len(self.tokenizer.encode(text))
+
+    def count_prompt(self, messages: Sequence[Message]) -> tuple[int, int]:
+        """Return the tokens of these messages as a whole prompt, and those of the last message's text alone."""
+        if not messages:
+            return 0, 0
+        fitted = self.template.fit(messages, budget=1 << 30)
+        return len(fitted.prompt_ids), self.count_tokens(messages[-1].content)
 
     def prompt_budget(self, max_new_tokens: int) -> int:
         """Return the maximum tokens of a prompt."""

@@ -18,6 +18,8 @@ from serve.storage.search_index import contains, conversation_has
 from serve.storage.session_locks import SessionLock
 from serve.storage.tables import ConversationRow, MessageRow
 
+TITLE_CHARS = 60
+MAX_NUMBER = 1000  # of titles that are equal but for it
 DELETE_BATCH = 100  # conversations in one transaction, whose journal must fit on a full disk
 
 
@@ -71,15 +73,16 @@ class Store(Database):
             conversation = await session.get(ConversationRow, (owner, conversation_id))
             added = 0
             if conversation is None:
+                title = await _title(session, owner, messages)
                 conversation = ConversationRow(
-                    owner=owner, id=conversation_id, title=_title(messages), created_at=now, updated_at=now
+                    owner=owner, id=conversation_id, title=title, created_at=now, updated_at=now
                 )
                 session.add(conversation)
                 await session.flush()
                 added = quota.CONVERSATION_BYTES
             conversation.updated_at = now
             if not conversation.title:
-                conversation.title = _title(messages)
+                conversation.title = await _title(session, owner, messages)
             last = await session.scalar(select(func.max(MessageRow.position)).where(*_of(owner, conversation_id)))
             for position, message in enumerate(messages, start=(last or 0) + 1):
                 session.add(
@@ -272,12 +275,31 @@ def _newest_first(owner: str) -> Select[ConversationRow, int]:
     return statement.order_by(ConversationRow.updated_at.desc(), ConversationRow.id.desc())
 
 
-def _title(messages: Sequence[NewMessage]) -> str:
-    """The title from the first user message; empty where there is none."""
-    return title_of(next((message.content for message in messages if message.role == "user"), ""))
+async def _title(session: AsyncSession, owner: str, messages: Sequence[NewMessage]) -> str:
+    """The title from the first user message, unlike all of the owner's others; empty where there is no message."""
+    text = next((message.content for message in messages if message.role == "user"), "")
+    plain = [title_of(text), title_of(text, ends=True)]
+    taken = await _taken(session, owner, plain)
+    title = next((title for title in plain if title not in taken), plain[0])
+    if not title or title not in taken:
+        return title
+    numbered = [f"{title} ({n})" for n in range(2, MAX_NUMBER)]
+    taken = await _taken(session, owner, numbered)
+    return next((title for title in numbered if title not in taken), title)
 
 
-def title_of(text: str) -> str:
-    """The first words of a text, on one line."""
+async def _taken(session: AsyncSession, owner: str, titles: Sequence[str]) -> set[str]:
+    """Those of the titles that conversations of the owner have."""
+    having = select(ConversationRow.title).where(ConversationRow.owner == owner, ConversationRow.title.in_(titles))
+    return set(await session.scalars(having))
+
+
+def title_of(text: str, *, ends: bool = False) -> str:
+    """The first words of a text, on one line; with `ends`, fewer of them and its last words."""
     words = " ".join(text.split())
-    return words if len(words) <= 60 else words[:60].rsplit(" ", 1)[0] + "…"
+    if len(words) <= TITLE_CHARS:
+        return words
+    if not ends:
+        return words[:TITLE_CHARS].rsplit(" ", 1)[0] + "…"
+    half = TITLE_CHARS // 2
+    return f"{words[:half].rsplit(' ', 1)[0]} … {words[-half:].split(' ', 1)[-1]}"

@@ -5,6 +5,9 @@ import json
 from resonance import GPT2, Checkpoint, GPT2Config, Message, Tokenizer
 from resonance.metadata import Metadata
 from serve.models.served_model import ServedModel
+from serve.settings import Sampling
+
+SAMPLING = Sampling(max_new_tokens=90, temperature=0.3, top_k=7, top_p=0.9, min_p=0.1, repetition_penalty=1.2)
 
 
 def save(folder, metadata=None):
@@ -13,7 +16,7 @@ def save(folder, metadata=None):
 
 
 def card(folder):
-    return ServedModel.open("tiny", str(folder), None).card().resonance
+    return ServedModel.open("tiny", str(folder), None).card(SAMPLING).resonance
 
 
 def test_the_card_lists_the_kinds_of_tasks_best_first_and_links_to_the_run(tmp_path):
@@ -21,6 +24,7 @@ def test_the_card_lists_the_kinds_of_tasks_best_first_and_links_to_the_run(tmp_p
     save(folder)
     plain = card(folder)
     assert plain.families == []
+    assert plain.sampling.model_dump() == SAMPLING.model_dump()
     assert plain.run is not None
     assert (plain.run.folder, plain.run.url) == ("runs/tiny", None)
     by_family = {"sums": {"value": 0.5, "n": 4}, "capitals": {"value": 1.0, "n": 4}}

@@ -21,7 +21,7 @@ Headers = dict[str, str]
 UNSCOPED = {
     "GET /health", "GET /metrics", "GET /v1/models", "GET /v1/models/{model_id}", "POST /v1/models",
     "POST /v1/models/{model_id}/reload", "DELETE /v1/models/{model_id}", "POST /v1/completions",
-    "POST /v1/embeddings",
+    "POST /v1/embeddings", "POST /v1/chat/tokens",
 }  # fmt: skip
 """Operations on what belongs to everybody; a raw completion and an embedding store nothing."""
 
@@ -210,6 +210,8 @@ def test_no_endpoint_shows_or_changes_another_owners_data(server, alice, bob):
                 (raw_id, "/v1/completions", {"prompt": "Hi", "stream": True}),
             )
         ),
+        "GET /v1/chat/stream/{answer_id}": lambda: call.fails(404, bob, "GET", f"/v1/chat/stream/{answer_id}"),
+        "DELETE /v1/chat/stream/{answer_id}": lambda: call.fails(404, bob, "DELETE", f"/v1/chat/stream/{answer_id}"),
         "POST /v1/votes": lambda: call(bob, "POST", "/v1/votes", vote)["id"] != voted["id"],
         # The same ids come in as bob's own; alice's keep what they say.
         "POST /v1/conversations.jsonl": lambda: server.client.post(
@@ -219,6 +221,7 @@ def test_no_endpoint_shows_or_changes_another_owners_data(server, alice, bob):
         ).json()["imported"] == export.count("\n"),
     }  # fmt: skip
     paths = server.client.get("/openapi.json").json()["paths"]
+    answer_id = event_id.rpartition(":")[0]
     operations = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
     assert operations - UNSCOPED == set(tried)
     for operation, attempt in tried.items():

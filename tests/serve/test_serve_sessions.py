@@ -216,7 +216,9 @@ class People(RuleBasedStateMachine):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_people_find_what_they_did_whatever_they_do(launch):
-    server = launch("checkpoint=tiny", "max_batch_size=4", "max_queue=4", RESONANCE_API_KEYS=",".join(OWNERS))
+    server = launch(
+        "checkpoint=tiny", "max_batch_size=4", "max_queue=4", "resume_s=0", RESONANCE_API_KEYS=",".join(OWNERS)
+    )
     machine = type("Machine", (People,), {"server": server})
     run_state_machine_as_test(
         machine,

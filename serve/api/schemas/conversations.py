@@ -65,6 +65,14 @@ class Conversation(ConversationSummary):
     messages: list[StoredMessage]
 
 
+class OpenConversation(Conversation):
+    """A conversation as it stands, where one may be answering in it."""
+
+    answering: str | None = Field(
+        None, description="The answer that is being written; `GET /v1/chat/stream/{answer_id}` follows it."
+    )
+
+
 class ConversationPage(BaseModel):
     """Conversations, newest first; the last id is `after` of the next page."""
 

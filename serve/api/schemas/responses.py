@@ -225,6 +225,17 @@ class RunPlace(BaseModel):
     url: str | None
 
 
+class SamplingDefaults(BaseModel):
+    """The server's sampling parameters for chats that name none."""
+
+    max_new_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+
+
 class ModelCard(BaseModel):
     """The metadata of a served checkpoint."""
 
@@ -243,6 +254,7 @@ class ModelCard(BaseModel):
     families: list[str] = Field(description="Families of tasks by score, best first.")
     run: RunPlace | None = Field(description="Null for a base model.")
     created_at: str | None
+    sampling: SamplingDefaults
 
 
 class Model(BaseModel):
@@ -303,6 +315,25 @@ class PromptToken(BaseModel):
 
     id: int
     text: str
+
+
+class PromptSize(BaseModel):
+    """Whether a message fits into the window, in tokens."""
+
+    message_tokens: int = Field(description="Of the newest message's text alone.")
+    prompt_tokens: int = Field(description="Of the system prompt and the newest message in the model's template.")
+    room: int = Field(description="For a prompt, beside the answer.")
+    answer_tokens: int = Field(description="Kept for the answer.")
+    context_length: int
+    fits: bool
+
+
+class StoppedAnswer(BaseModel):
+    """Confirms that an answer is written no more."""
+
+    id: str
+    object: Literal["chat.completion.stopped"] = "chat.completion.stopped"
+    stopped: Literal[True] = True
 
 
 class RenderedPrompt(BaseModel):
