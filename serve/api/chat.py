@@ -219,6 +219,8 @@ class ChatFormat(Format):
             stream.add(NotSearched(reason=chat.unsearched.reason).model_dump_json(), event="search")
         if self._body.session_id is not None:
             extra |= {"session_id": self._body.session_id, "parent_id": generation.parent_id}
+            if self._named_events and chat.conversation.prefix:
+                extra["prefix"] = chat.conversation.prefix  # for those who follow it without having asked
         for i in range(len(generation.choices)):
             stream.add(self._chunk(i, {"role": "assistant", "content": ""}, **extra))
 

@@ -7,6 +7,7 @@ import { Toaster } from "sonner";
 import { beforeEach, expect, test, vi } from "vitest";
 import { fakeServer, health } from "../tests/fake-server";
 import { queryClient } from "./api/queries";
+import type { Health } from "./api/types";
 import { App } from "./app";
 import { useChat } from "./chat/store";
 import { TooltipProvider } from "./components/ui/tooltip";
@@ -158,18 +159,35 @@ test("the thumbs are stored under the server's own id of the message", async () 
   );
 });
 
-test("while the model loads one can write but not send, and the page says why", async () => {
+test("what is sent while the model loads is held back, and sent when it is ready", async () => {
   const user = userEvent.setup();
-  open("/", fakeServer({ health: { ...health, status: "loading" } }));
+  const options = { health: { ...health, status: "loading" as Health["status"] } };
+  const server = open("/", fakeServer(options));
   await screen.findByText(/The model is loading/);
-  await user.type(box(), "Hello{Enter}");
-  expect((screen.getByRole("button", { name: "Send" }) as HTMLButtonElement).disabled).toBe(true);
-  expect(screen.queryByRole("log")).toBeNull();
+  await user.type(box(), "Hello there{Enter}");
+  await screen.findByText(/Held back/);
+  const asked = () => server.sent.filter((one) => one.path === "/v1/chat/stream");
+  expect(asked()).toEqual([]);
+  options.health.status = "ok";
+  await screen.findByText("Hello!");
+  expect(asked().map(({ body }) => body.messages)).toEqual([
+    [{ role: "user", content: "Hello there" }],
+  ]);
+});
+
+test("a message that was held back can be taken back", async () => {
+  const user = userEvent.setup();
+  open("/", fakeServer({ health: { ...health, status: "down" } }));
+  await screen.findByText(/does not answer/);
+  await user.type(box(), "Never mind{Enter}");
+  await user.click(await screen.findByRole("button", { name: "Do not send" }));
+  expect(screen.queryByText(/Held back/)).toBeNull();
+  screen.getByRole("button", { name: "Answer" });
 });
 
 test("a conversation that does not exist says so and offers a new one", async () => {
   open("/c/nothing-here");
-  expect((await screen.findByRole("alert")).textContent).toContain("does not exist");
+  expect((await screen.findByRole("alert")).textContent).toContain("never stored");
 });
 
 test("a server that asks for a key gets it, and then shows what belongs to it", async () => {

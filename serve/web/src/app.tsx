@@ -1,5 +1,6 @@
 import { lazy, Suspense, useEffect } from "react";
 import { onKeyOfAnotherTab } from "@/api/key";
+import { forgetReader, startKeeping } from "@/chat/keeper";
 import { ChatView } from "@/components/chat/chat-view";
 import { useShortcuts } from "@/components/palette/use-shortcuts";
 import { Header } from "@/components/shell/header";
@@ -10,6 +11,7 @@ import { Appear } from "@/components/ui/appear";
 import { DialogTitle } from "@/components/ui/dialog";
 import { Sheet, SheetContent } from "@/components/ui/sheet";
 import { useMediaQuery } from "@/hooks/use-media-query";
+import { usePulse } from "@/hooks/use-pulse";
 import { useLanguage, useWords } from "@/i18n";
 import { COMPOSER_ID } from "@/lib/focus";
 import { page } from "@/lib/page";
@@ -32,7 +34,16 @@ export function App() {
   const set = useSettings((state) => state.set);
   useApplyTheme();
   useShortcuts();
-  useEffect(() => onKeyOfAnotherTab(() => page.loadAnew()), []);
+  usePulse(conversation);
+  useEffect(startKeeping, []);
+  useEffect(
+    () =>
+      onKeyOfAnotherTab(() => {
+        forgetReader();
+        page.loadAnew();
+      }),
+    [],
+  );
   useEffect(() => {
     document.documentElement.lang = language;
   }, [language]);

@@ -2,7 +2,7 @@ import { QueryClientProvider } from "@tanstack/react-query";
 import { type CSSProperties, StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { Toaster } from "sonner";
-import { queryClient } from "@/api/queries";
+import { queryClient, useHealth } from "@/api/queries";
 import { App } from "@/app";
 import { ErrorBoundary } from "@/components/shell/error-boundary";
 import { TooltipProvider } from "@/components/ui/tooltip";
@@ -17,11 +17,15 @@ const toastColours = {
 };
 
 function Toasts() {
+  const status = useHealth().data?.status;
+  const unwell = status === "loading" || status === "down";
   return (
     <Toaster
       theme={useShownTheme()}
       position="top-center"
-      offset={64}
+      // Below the banner, where there is one.
+      offset={unwell ? 124 : 64}
+      mobileOffset={{ top: unwell ? 148 : 64 }}
       style={toastColours as CSSProperties}
     />
   );

@@ -23,6 +23,17 @@ export class OfflineError extends Error {
   }
 }
 
+let heard: () => void = () => {};
+
+/** Calls `listener` whenever the server could not be reached, or a connection to it broke. */
+export function onUnreachable(listener: () => void): void {
+  heard = listener;
+}
+
+export function noteUnreachable(): void {
+  heard();
+}
+
 async function toError(response: Response): Promise<ApiError> {
   const retry = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
   let message = `The server answered ${response.status}.`;
@@ -48,6 +59,7 @@ export async function request(path: string, init: RequestInit = {}): Promise<Res
     response = await fetch(path, { ...init, headers });
   } catch (reason) {
     if (init.signal?.aborted) throw reason;
+    noteUnreachable();
     throw new OfflineError();
   }
   if (!response.ok) throw await toError(response);

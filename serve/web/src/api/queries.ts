@@ -9,17 +9,22 @@ import {
 } from "@tanstack/react-query";
 import { useCallback } from "react";
 import { create } from "zustand";
+import { type KeptConversation, useKept } from "@/chat/kept";
 import { useUi } from "@/lib/ui-store";
-import { ApiError, OfflineError, request, requestJson } from "./client";
-import type { Conversation, ConversationPage, Feedback, Health, Model } from "./types";
+import { ApiError, onUnreachable, request, requestJson } from "./client";
+import type {
+  Conversation,
+  ConversationPage,
+  Feedback,
+  Health,
+  ListedConversation,
+  Model,
+} from "./types";
 
 export const queryClient = new QueryClient({
   queryCache: new QueryCache({
     onError: (error) => {
       if (error instanceof ApiError && error.status === 401) useUi.getState().open("key");
-      // The banner need not wait for the next look at the server's health.
-      if (error instanceof OfflineError)
-        void queryClient.invalidateQueries({ queryKey: ["health"] });
     },
   }),
   defaultOptions: {
@@ -31,6 +36,12 @@ export const queryClient = new QueryClient({
     },
   },
 });
+
+// The banner need not wait for the next look at the server's health.
+onUnreachable(() => void queryClient.invalidateQueries({ queryKey: ["health"] }));
+
+/** How often a page that is seen looks whether the server is there (ms). */
+const HEALTH_PAUSE = 2_000;
 
 /** The server's state. "down" also stands for a server that does not answer at all. */
 export async function fetchHealth(): Promise<Health> {
@@ -49,13 +60,14 @@ export function useHealth() {
     queryKey: ["health"],
     queryFn: fetchHealth,
     staleTime: 0,
-    refetchInterval: (query) => (query.state.data?.status === "ok" ? 20_000 : 2_000),
+    refetchInterval: HEALTH_PAUSE,
+    refetchOnWindowFocus: "always",
   });
 }
 
 /** True once the server is known not to be ready to answer. */
-export function useIsUnavailable(): boolean {
-  const status = useHealth().data?.status;
+export function isUnavailable(): boolean {
+  const status = queryClient.getQueryData<Health>(["health"])?.status;
   return status === "loading" || status === "down";
 }
 
@@ -80,12 +92,29 @@ type Pages = InfiniteData<ConversationPage>;
 /** Conversations that the reader has deleted, while the server may still list them. */
 export const useDeleted = create<{ ids: readonly string[] }>()(() => ({ ids: [] }));
 
+/** Conversations that are in this browser alone stand before those of the server. */
+function withKept(
+  listed: ListedConversation[],
+  kept: readonly KeptConversation[],
+): ListedConversation[] {
+  const alone = kept.filter(({ id }) => !listed.some((one) => one.id === id));
+  const own = alone.map(({ id, title, at }) => {
+    const time = new Date(at).toISOString();
+    return { id, title, created_at: time, updated_at: time, message_count: 0 };
+  });
+  return [...own, ...listed];
+}
+
 export function useConversations(search: string) {
   const deleted = useDeleted((state) => state.ids);
+  const kept = useKept((state) => state.conversations);
   const select = useCallback(
-    ({ pages }: Pages) =>
-      pages.flatMap((page) => page.data.filter(({ id }) => !deleted.includes(id))),
-    [deleted],
+    ({ pages }: Pages) => {
+      const listed = pages.flatMap((page) => page.data);
+      const shown = search ? listed : withKept(listed, kept);
+      return shown.filter(({ id }) => !deleted.includes(id));
+    },
+    [deleted, kept, search],
   );
   return useInfiniteQuery({
     queryKey: ["conversations", search],

@@ -1,15 +1,15 @@
 import { type EventSourceMessage, EventSourceParserStream } from "eventsource-parser/stream";
-import { ApiError, request } from "./client";
-import type { Sources, TokenLogprob, Usage } from "./types";
+import { ApiError, noteUnreachable, OfflineError, request } from "./client";
+import type { Sources, StoredTiming, TokenLogprob, Usage } from "./types";
 
 export type StreamEvent =
   | { type: "text"; text: string; tokens: TokenLogprob[] }
-  /** The id under which the answer is kept, and in its first event that of its question. */
-  | { type: "id"; id: string; question?: string }
+  /** The answer's id, and in its first event that of its question and how the answer begins. */
+  | { type: "id"; id: string; question?: string; prefix?: string }
   | { type: "sources"; sources: Sources }
   | { type: "unsearched"; reason: string }
   | { type: "finish"; reason: string }
-  | { type: "usage"; usage: Usage }
+  | { type: "usage"; usage: Usage; timing?: StoredTiming }
   | { type: "error"; message: string; code: string | null }
   | { type: "lost" }
   | { type: "done" };
@@ -28,6 +28,7 @@ interface CompletionLogprobs {
 interface Chunk {
   id?: string;
   parent_id?: string | null;
+  prefix?: string;
   choices?: {
     delta?: { content?: string | null };
     text?: string;
@@ -35,6 +36,7 @@ interface Chunk {
     logprobs?: ChatLogprobs | CompletionLogprobs | null;
   }[];
   usage?: Usage | null;
+  timing?: StoredTiming;
   error?: { message?: string; code?: string | null };
 }
 
@@ -63,13 +65,16 @@ export function readEvent(event: EventSourceMessage): StreamEvent[] {
     return [{ type: "error", message, code }];
   }
   const said: StreamEvent[] = [];
-  if (chunk.id) said.push({ type: "id", id: chunk.id, question: chunk.parent_id ?? undefined });
+  if (chunk.id) {
+    const question = chunk.parent_id ?? undefined;
+    said.push({ type: "id", id: chunk.id, question, prefix: chunk.prefix });
+  }
   const choice = chunk.choices?.[0];
   const text = choice?.delta?.content ?? choice?.text ?? "";
   const tokens = choice?.logprobs ? readLogprobs(choice.logprobs) : [];
   if (text || tokens.length > 0) said.push({ type: "text", text, tokens });
   if (choice?.finish_reason) said.push({ type: "finish", reason: choice.finish_reason });
-  if (chunk.usage) said.push({ type: "usage", usage: chunk.usage });
+  if (chunk.usage) said.push({ type: "usage", usage: chunk.usage, timing: chunk.timing });
   return said;
 }
 
@@ -92,15 +97,33 @@ const wait = (ms: number, signal: AbortSignal) =>
  * it; without success it ends with `lost`. Aborting the signal closes the connection, on which the
  * server stops decoding; then this throws.
  */
-export async function* streamAnswer(
+export function streamAnswer(
   path: string,
   body: object,
   signal: AbortSignal,
 ): AsyncGenerator<StreamEvent> {
+  return resumed(signal, (last) => {
+    const headers: HeadersInit = last ? { "Last-Event-ID": last } : {};
+    return request(path, { method: "POST", body: JSON.stringify(body), headers, signal });
+  });
+}
+
+/** Like {@link streamAnswer}, for an answer that is being written already: all of its events. */
+export function followAnswer(id: string, signal: AbortSignal): AsyncGenerator<StreamEvent> {
+  return resumed(signal, (last) => {
+    const after = last?.slice(last.lastIndexOf(":") + 1) ?? "0";
+    return request(`/v1/chat/stream/${encodeURIComponent(id)}?after=${after}`, { signal });
+  });
+}
+
+async function* resumed(
+  signal: AbortSignal,
+  ask: (last: string | undefined) => Promise<Response>,
+): AsyncGenerator<StreamEvent> {
   let last: string | undefined;
   for (const delay of [...RESUME_DELAYS, 0]) {
     try {
-      for await (const event of connect(path, body, signal, last)) {
+      for await (const event of connect(await ask(last))) {
         last = event.id ?? last;
         for (const said of readEvent(event)) {
           yield said;
@@ -110,6 +133,7 @@ export async function* streamAnswer(
     } catch (reason) {
       if (signal.aborted || last === undefined) throw reason;
       if (reason instanceof ApiError && reason.status === 404) break;
+      if (!(reason instanceof OfflineError)) noteUnreachable();
     }
     if (last === undefined) break;
     await wait(delay, signal);
@@ -118,15 +142,7 @@ export async function* streamAnswer(
   yield { type: "lost" };
 }
 
-async function* connect(
-  path: string,
-  body: object,
-  signal: AbortSignal,
-  last: string | undefined,
-): AsyncGenerator<EventSourceMessage> {
-  const headers: HeadersInit = last ? { "Last-Event-ID": last } : {};
-  const init = { method: "POST", body: JSON.stringify(body), headers, signal };
-  const response = await request(path, init);
+async function* connect(response: Response): AsyncGenerator<EventSourceMessage> {
   if (!response.body) return;
   const reader = response.body
     .pipeThrough(new TextDecoderStream() as ReadableWritablePair<string, Uint8Array<ArrayBuffer>>)

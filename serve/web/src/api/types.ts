@@ -144,6 +144,8 @@ export interface StoredTiming {
 
 export interface Conversation extends ConversationSummary {
   messages: StoredMessage[];
+  /** The answer that is being written, here or in another tab. */
+  answering?: string | null;
 }
 
 export interface ChatRequest {

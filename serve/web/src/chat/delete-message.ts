@@ -1,6 +1,7 @@
 import { toast } from "sonner";
 import { deleteWithUndo } from "@/components/sidebar/delete-with-undo";
 import { words } from "@/i18n";
+import { hiddenMessages } from "./hidden";
 import { drop } from "./session";
 import { getThread, useChat } from "./store";
 import { remove, restore } from "./tree";
@@ -22,21 +23,25 @@ export function deleteMessage(conversation: string, id: string): void {
     deleteWithUndo(conversation);
     return;
   }
+  const gone = before.order
+    .filter((one) => !after.byId[one])
+    .flatMap((one) => before.byId[one] ?? [])
+    .flatMap(({ serverId, copies = [] }) => [...(serverId ? [serverId] : []), ...copies]);
+  for (const serverId of gone) hiddenMessages.add(serverId);
   change(conversation, () => after);
-  const undo = () => change(conversation, (thread) => restore(thread, before));
+  const undo = () => {
+    for (const serverId of gone) hiddenMessages.delete(serverId);
+    change(conversation, (thread) => restore(thread, before));
+  };
 
   let pending = true;
   async function commit() {
     if (!pending) return;
     pending = false;
     window.removeEventListener("pagehide", commit);
-    const gone = before.order
-      .filter((one) => !after.byId[one])
-      .flatMap((one) => before.byId[one] ?? [])
-      .flatMap(({ serverId, copies = [] }) => [...(serverId ? [serverId] : []), ...copies]);
     try {
       // The newest first: what follows a message would else be hung on the one before it.
-      for (const serverId of gone.reverse()) await drop(conversation, serverId);
+      for (const serverId of gone.toReversed()) await drop(conversation, serverId);
     } catch {
       undo();
       toast.error(words().messageDeleteFailed);

@@ -18,6 +18,8 @@ export function sentenceOf(reason: unknown): string {
 
 /** Shows an error as a toast, and asks for the API key when that is what is missing. */
 export function reportError(reason: unknown): void {
+  // The banner says it.
+  if (reason instanceof OfflineError) return;
   if (reason instanceof ApiError && reason.status === 401) useUi.getState().open("key");
   toast.error(sentenceOf(reason));
 }

@@ -1,4 +1,5 @@
 import type { Conversation, StoredMessage } from "@/api/types";
+import { timingOf } from "./receive";
 import {
   append,
   childrenOf,
@@ -60,12 +61,7 @@ export function threadFromServer(conversation: Conversation): Thread {
       model: stored.model,
       sources: stored.sources,
       usage: stored.usage,
-      timing: stored.timing
-        ? {
-            firstToken: stored.timing.first_token_s,
-            tokensPerSecond: stored.timing.tokens_per_s ?? null,
-          }
-        : undefined,
+      timing: timingOf(stored.timing),
       finishReason: stored.finish_reason,
       feedback: stored.feedback,
     });

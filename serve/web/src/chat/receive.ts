@@ -1,6 +1,7 @@
 import type { StreamEvent } from "@/api/stream";
+import type { StoredTiming } from "@/api/types";
 import { batchByFrame } from "./frames";
-import type { Message } from "./tree";
+import type { Message, Timing } from "./tree";
 
 /** The part of a message that a stream writes. */
 export type Written = Pick<
@@ -8,19 +9,22 @@ export type Written = Pick<
   "content" | "tokens" | "serverId" | "sources" | "unsearched" | "finishReason" | "usage" | "timing"
 >;
 
+/** How fast the server says that an answer was written; nobody else measures it. */
+export function timingOf(timing: StoredTiming | null | undefined): Timing | undefined {
+  if (!timing) return undefined;
+  return { firstToken: timing.first_token_s, tokensPerSecond: timing.tokens_per_s ?? null };
+}
+
 /**
  * Writes a stream into a message, at most once an animation frame.
  *
- * `patch` is given functions from the message as it is to what changes. Resolves to false when the
- * stream broke off before its end; rejects with what the server or the network said.
+ * `patch` is given functions from the message as it is to what changes. Resolves to how the stream
+ * ended; rejects with what the server or the network said.
  */
 export async function receive(
   events: AsyncIterable<StreamEvent>,
   patch: (make: (message: Written) => Partial<Written>) => void,
-): Promise<boolean> {
-  const started = performance.now();
-  let first: number | null = null;
-  let pieces = 0;
+): Promise<"done" | "stopped" | "dropped"> {
   let named = false;
   const texts = batchByFrame<Extract<StreamEvent, { type: "text" }>>((items) =>
     patch((message) => ({
@@ -32,11 +36,10 @@ export async function receive(
   );
   try {
     for await (const event of events) {
-      if (event.type === "done") return true;
-      if (event.type === "lost" || (event.type === "error" && event.code === "cancelled")) break;
+      if (event.type === "done") return "done";
+      if (event.type === "lost") break;
+      if (event.type === "error" && event.code === "cancelled") return "stopped";
       if (event.type === "text") {
-        first ??= performance.now();
-        pieces += 1;
         texts.add(event);
       } else if (event.type === "id") {
         if (named) continue;
@@ -46,20 +49,11 @@ export async function receive(
       else if (event.type === "unsearched") patch(() => ({ unsearched: event.reason }));
       else if (event.type === "finish") patch(() => ({ finishReason: event.reason }));
       else if (event.type === "usage") {
-        pieces = event.usage.completion_tokens;
-        patch(() => ({ usage: event.usage }));
+        patch(() => ({ usage: event.usage, timing: timingOf(event.timing) }));
       } else throw new Error(event.message);
     }
-    return false;
+    return "dropped";
   } finally {
     texts.flush();
-    if (first !== null) {
-      const seconds = (performance.now() - first) / 1000;
-      const timing = {
-        firstToken: (first - started) / 1000,
-        tokensPerSecond: pieces > 1 && seconds > 0 ? (pieces - 1) / seconds : null,
-      };
-      patch(() => ({ timing }));
-    }
   }
 }

@@ -1,27 +1,37 @@
-import { toast } from "sonner";
-import { ApiError } from "@/api/client";
+import { ApiError, OfflineError, request } from "@/api/client";
 import { deletePatiently } from "@/api/delete";
-import { conversationPath, queryClient, refreshConversations, servedModel } from "@/api/queries";
-import { type StreamEvent, streamAnswer } from "@/api/stream";
+import {
+  conversationPath,
+  isUnavailable,
+  queryClient,
+  refreshConversations,
+  servedModel,
+} from "@/api/queries";
+import { followAnswer, type StreamEvent, streamAnswer } from "@/api/stream";
 import type { ChatRequest, Health } from "@/api/types";
-import { words } from "@/i18n";
 import { focusComposer } from "@/lib/focus";
 import { useSettings } from "@/settings/store";
+import { keepBranches } from "./branches";
 import { reportError, sentenceOf } from "./errors";
+import { hiddenMessages } from "./hidden";
+import { isUnstored } from "./kept";
 import { receive } from "./receive";
-import { placeOf, requestSettings, type SearchChoice } from "./request";
+import { placeOf, requestSettings } from "./request";
 import { getThread, useChat } from "./store";
 import { type Beginning, givenToken } from "./tokens";
-import { append, choose, type Message, nameQuestion, pathOf, update } from "./tree";
+import {
+  append,
+  choose,
+  type Message,
+  nameQuestion,
+  type Override,
+  pathOf,
+  remove,
+  shownAs,
+  update,
+} from "./tree";
 
-/** What of an answer differs from what the settings say. */
-interface Override {
-  search?: SearchChoice;
-  model?: string | null;
-  beginning?: Beginning;
-}
-
-const connections = new Map<string, AbortController>();
+const connections = new Map<string, Connection>();
 
 /** Asks a question at the end of the shown branch and streams the answer. */
 export function send(conversation: string, text: string): Promise<void> {
@@ -40,8 +50,11 @@ export function regenerate(
   answerId: string,
   override: Pick<Override, "search"> = {},
 ): Promise<void> {
-  const question = getThread(conversation).byId[answerId]?.parentId;
-  return question ? answer(conversation, question, override) : Promise.resolve();
+  const old = getThread(conversation).byId[answerId];
+  if (!old?.parentId) return Promise.resolve();
+  // What brought nothing is replaced.
+  if (isUnstored(old) && old.content === "") cancelHeld(conversation, answerId);
+  return answer(conversation, old.parentId, override);
 }
 
 /** Answers a question that has no answer, or none any more. */
@@ -81,9 +94,11 @@ export async function continueAnswer(conversation: string, answerId: string): Pr
       error: undefined,
     }),
   );
-  await write(conversation, answerId, body);
+  if (old.serverId) hiddenMessages.add(old.serverId);
+  await write(conversation, answerId, (signal) => patiently(body, signal));
   const { serverId } = getThread(conversation).byId[answerId] ?? {};
   if (old.serverId && serverId !== old.serverId) await drop(conversation, old.serverId);
+  else if (old.serverId) hiddenMessages.delete(old.serverId);
 }
 
 /** The model and the sources of an answer, for another one to stand on. */
@@ -97,13 +112,32 @@ function tokensOf({ content, tokens }: Beginning, body: ChatRequest): Message["t
   return tokens ?? [givenToken(content)];
 }
 
-/** Closes the connection, on which the server stops decoding; what has come is kept. */
+/**
+ * Stops an answer; what has come is kept. The server goes on when a connection is merely closed, so it
+ * is told, as soon as the answer's id is known.
+ */
 export function stop(conversation: string): void {
-  connections.get(conversation)?.abort();
+  const connection = connections.get(conversation);
+  if (!connection) return;
+  connection.stopping = true;
+  if (connection.answer) end(connection);
+}
+
+function end({ controller, answer: id }: Connection): void {
+  if (controller.signal.aborted) return;
+  const path = `/v1/chat/stream/${encodeURIComponent(id ?? "")}`;
+  request(path, { method: "DELETE", keepalive: true }).catch(() => {}); // it ends by itself
+  controller.abort();
+}
+
+/** Whether an answer in the conversation is on its way to this page. */
+export function isAnswering(conversation: string): boolean {
+  return connections.has(conversation);
 }
 
 export function showVersion(conversation: string, id: string): void {
   useChat.getState().change(conversation, (thread) => choose(thread, id));
+  keepBranches(conversation, getThread(conversation));
 }
 
 function ask(conversation: string, parentId: string | null, text: string): Promise<void> {
@@ -160,53 +194,158 @@ async function answer(
 ): Promise<void> {
   const question = getThread(conversation).byId[questionId];
   if (!question || connections.has(conversation)) return;
+  const held = isUnavailable();
   const body = requestFor(conversation, question, override);
   const { beginning } = override;
-  const message = newMessage({
-    role: "assistant",
-    parentId: questionId,
-    content: beginning?.content ?? "",
-    status: "streaming",
-  });
-  const tokens = beginning && tokensOf(beginning, body);
-  useChat
-    .getState()
-    .change(conversation, (thread) =>
-      append(thread, { ...message, tokens, model: body.model ?? null }),
-    );
-  await write(conversation, message.id, body);
+  const message: Message = {
+    ...newMessage({
+      role: "assistant",
+      parentId: questionId,
+      content: beginning?.content ?? "",
+      status: held ? "waiting" : "streaming",
+    }),
+    tokens: beginning && tokensOf(beginning, body),
+    model: body.model ?? null,
+    override,
+  };
+  useChat.getState().change(conversation, (thread) => append(thread, message));
+  if (!held) await write(conversation, message.id, (signal) => patiently(body, signal));
 }
 
-/** Streams what the request brings into message `id`. */
-async function write(conversation: string, id: string, body: ChatRequest): Promise<void> {
+/** Asks for an answer that was held back, now that the server is there. */
+export async function sendHeld(conversation: string, answerId: string): Promise<void> {
+  const held = getThread(conversation).byId[answerId];
+  const question = held?.parentId ? getThread(conversation).byId[held.parentId] : undefined;
+  if (held?.status !== "waiting" || !question || connections.has(conversation)) return;
+  const body = requestFor(conversation, question, held.override ?? {});
+  useChat
+    .getState()
+    .change(conversation, (thread) => update(thread, answerId, { status: "streaming" }));
+  await write(conversation, answerId, (signal) => patiently(body, signal));
+}
+
+/** Takes back an answer that is held back; its question stays. */
+export function cancelHeld(conversation: string, answerId: string): void {
+  useChat.getState().change(conversation, (thread) => remove(thread, answerId));
+}
+
+/**
+ * Goes on with an answer that is being written already, as after a reload or for another tab. Resolves
+ * to whether there was one.
+ */
+export async function follow(conversation: string, serverId: string): Promise<boolean> {
+  if (connections.has(conversation)) return false;
+  const connection = connect(conversation);
+  const events = followAnswer(serverId, connection.controller.signal);
+  const { change } = useChat.getState();
+  try {
+    const before: StreamEvent[] = [];
+    let first: Extract<StreamEvent, { type: "id" }> | undefined;
+    while (!first) {
+      const { value, done } = await events.next();
+      if (done) return false;
+      if (value.type === "id") first = value;
+      else before.push(value);
+    }
+    const thread = getThread(conversation);
+    const parentId = first.question ? shownAs(thread, first.question) : undefined;
+    if (!parentId) return false;
+    const id = shownAs(thread, serverId) ?? serverId;
+    const message = {
+      ...newMessage({
+        role: "assistant",
+        parentId,
+        content: first.prefix ?? "",
+        status: "streaming",
+      }),
+      id,
+      serverId,
+    };
+    change(conversation, (now) => (now.byId[id] ? update(now, id, message) : append(now, message)));
+    connection.answer = serverId;
+    await writeOn(connection, conversation, id, () => chain(before, events));
+    return true;
+  } catch {
+    // It has ended meanwhile: what is stored of it comes with the conversation.
+    return false;
+  } finally {
+    if (connections.get(conversation) === connection) connections.delete(conversation);
+  }
+}
+
+async function* chain(
+  first: StreamEvent[],
+  rest: AsyncIterable<StreamEvent>,
+): AsyncGenerator<StreamEvent> {
+  yield* first;
+  yield* rest;
+}
+
+/** An answer on its way to the page. */
+interface Connection {
+  controller: AbortController;
+  /** The answer's id, as soon as it is known; without it the server cannot be told to stop. */
+  answer?: string;
+  stopping?: boolean;
+}
+
+function connect(conversation: string): Connection {
+  const connection = { controller: new AbortController() };
+  connections.set(conversation, connection);
+  return connection;
+}
+
+/** Streams what `ask` brings into message `id`. */
+function write(conversation: string, id: string, ask: Ask): Promise<void> {
   focusComposer();
+  return writeOn(connect(conversation), conversation, id, ask);
+}
+
+type Ask = (signal: AbortSignal) => AsyncIterable<StreamEvent>;
+
+async function writeOn(
+  connection: Connection,
+  conversation: string,
+  id: string,
+  ask: Ask,
+): Promise<void> {
   const { change, setLive } = useChat.getState();
-  const controller = new AbortController();
-  connections.set(conversation, controller);
+  const { signal } = connection.controller;
   setLive(conversation, id);
   const patch = (part: Partial<Message>) =>
     change(conversation, (thread) => update(thread, id, part));
   try {
-    const events = observe(patiently(body, controller.signal), conversation, id);
-    const ended = await receive(events, (make) =>
+    const events = observe(ask(signal), conversation, id, connection);
+    const status = await receive(events, (make) =>
       change(conversation, (thread) => {
         const written = thread.byId[id];
         return written ? update(thread, id, make(written)) : thread;
       }),
     );
-    patch({ status: ended ? "done" : "dropped" });
-    if (!ended) toast.error(words().connectionLost);
+    patch({ status });
   } catch (reason) {
-    if (controller.signal.aborted) patch({ status: "stopped" });
+    const begun = Boolean(getThread(conversation).byId[id]?.serverId);
+    if (signal.aborted) patch({ status: "stopped" });
+    else if (!begun && isHolding(reason)) patch({ status: "waiting" });
     else {
-      patch({ status: "failed", error: sentenceOf(reason) });
-      reportError(reason);
+      patch({ status: "failed", ...failureOf(reason) });
+      if (reason instanceof ApiError && reason.status === 401) reportError(reason);
     }
   } finally {
-    connections.delete(conversation);
+    if (connections.get(conversation) === connection) connections.delete(conversation);
     setLive(conversation, null);
   }
   void refreshConversations();
+}
+
+/** Whether what a request met is no answer to it, so that it can be sent once more. */
+function isHolding(reason: unknown): boolean {
+  if (reason instanceof OfflineError) return true;
+  return reason instanceof ApiError && reason.status === 503 && reason.code === "not_ready";
+}
+
+function failureOf(reason: unknown): Pick<Message, "error"> {
+  return { error: sentenceOf(reason) };
 }
 
 /** Takes a message off the server. */
@@ -221,11 +360,16 @@ async function* observe(
   events: AsyncIterable<StreamEvent>,
   conversation: string,
   answerId: string,
+  connection: Connection,
 ): AsyncGenerator<StreamEvent> {
   let first = true;
   for await (const event of events) {
     if (first) void refreshConversations();
     first = false;
+    if (event.type === "id") {
+      connection.answer = event.id;
+      if (connection.stopping) end(connection);
+    }
     if (event.type === "id" && event.question) {
       const stored = event.question;
       useChat.getState().change(conversation, (thread) => {

@@ -1,5 +1,6 @@
 import { create } from "zustand";
 import { useShallow } from "zustand/react/shallow";
+import { releaseAll } from "./kept";
 import { emptyThread, type Message, pathOf, siblingsOf, type Thread } from "./tree";
 
 interface ChatState {
@@ -26,11 +27,13 @@ export const useChat = create<ChatState>()((set) => ({
       const { [conversation]: _, ...others } = state.live;
       return { live: message ? { ...others, [conversation]: message } : others };
     }),
-  forget: (conversation) =>
+  forget: (conversation) => {
+    releaseAll(conversation);
     set((state) => {
       const { [conversation]: _, ...threads } = state.threads;
       return { threads };
-    }),
+    });
+  },
 }));
 
 export function getThread(conversation: string): Thread {

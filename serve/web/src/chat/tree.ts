@@ -1,4 +1,6 @@
 import type { Feedback, Role, Sources, TokenLogprob, Usage } from "@/api/types";
+import type { SearchMode } from "@/settings/store";
+import type { Beginning } from "./tokens";
 
 /**
  * A conversation as a tree: an answer made anew is a sibling of the old one, an edited question
@@ -24,7 +26,8 @@ export interface Message {
   role: Role;
   content: string;
   createdAt: string;
-  status: "streaming" | "done" | "stopped" | "failed" | "dropped";
+  /** "waiting": it is asked for once the server is there; "dropped": it was cut off. */
+  status: "streaming" | "done" | "stopped" | "failed" | "dropped" | "waiting";
   model?: string | null;
   sources?: Sources | null;
   /** Why the server, left to decide, did not search. */
@@ -35,6 +38,15 @@ export interface Message {
   tokens?: TokenLogprob[];
   timing?: Timing;
   error?: string;
+  /** Of an answer that is held back: what differs from what the settings say. */
+  override?: Override;
+}
+
+/** What of an answer differs from what the settings say. */
+export interface Override {
+  search?: SearchMode | { query: string };
+  model?: string | null;
+  beginning?: Beginning;
 }
 
 export interface Timing {
@@ -101,11 +113,11 @@ export function choose(thread: Thread, id: string): Thread {
   return { ...thread, chosen: { ...thread.chosen, [message.parentId ?? ROOT]: id } };
 }
 
-/** The id on the page of what the server keeps under an id. */
+/** The id on the page of what has an id there or at the server. */
 export function shownAs(thread: Thread, serverId: string): string | undefined {
   return thread.order.find((id) => {
     const message = thread.byId[id];
-    return message?.serverId === serverId || message?.copies?.includes(serverId);
+    return id === serverId || message?.serverId === serverId || message?.copies?.includes(serverId);
   });
 }
 

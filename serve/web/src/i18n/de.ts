@@ -46,13 +46,17 @@ export const de: Dictionary = {
   thread: "Nachrichten",
   you: "Du",
   conversationMissing:
-    "Diese Unterhaltung gibt es nicht, oder sie gehört zu einem anderen Schlüssel.",
+    "Hier ist keine Unterhaltung: Sie wurde nie gespeichert, oder sie ist gelöscht.",
+  conversationMissingOrOthers:
+    "Hier ist keine Unterhaltung: Sie wurde nie gespeichert, ist gelöscht oder braucht einen anderen Schlüssel.",
   conversationFailed: "Die Unterhaltung konnte nicht geladen werden.",
   retry: "Noch einmal versuchen",
   generating: "Eine Antwort entsteht",
   answerReady: "Die Antwort ist vollständig",
   answerStopped: "Die Antwort wurde angehalten",
   answerFailed: "Die Antwort ist fehlgeschlagen",
+  answerHeld: "Zurückgehalten, bis der Server da ist; dann wird gesendet.",
+  holdNoMore: "Nicht senden",
   scrollToLatest: "Zur neuesten Nachricht",
   stoppedHere: "Angehalten",
   messagesDropped: (count) =>
@@ -265,9 +269,9 @@ export const de: Dictionary = {
   shortcutFocus: "Zum Nachrichtenfeld",
   contextMeter: (used, of) => `${used} von ${of} Token des Kontextfensters belegt.`,
   seePrompt: "Prompt ansehen.",
-  modelLoading: "Das Modell lädt. Lesen und Schreiben geht schon; Senden gleich auch.",
+  modelLoading: "Das Modell lädt. Was Sie jetzt senden, geht los, sobald es bereit ist.",
   serverDown:
-    "Der Server antwortet nicht. Frühere Unterhaltungen bleiben lesbar; neuer Versuch läuft …",
+    "Der Server antwortet nicht. Was Sie jetzt senden, geht los, sobald er wieder da ist.",
   serverBack: "Der Server ist wieder da",
   errorOffline: "Der Server ist nicht erreichbar. Läuft er?",
   errorBusy: (seconds) =>

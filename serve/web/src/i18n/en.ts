@@ -45,13 +45,18 @@ export const en = {
   // Thread
   thread: "Messages",
   you: "You",
-  conversationMissing: "This conversation does not exist, or belongs to another key.",
+  conversationMissing:
+    "There is no conversation here: it was never stored, or it has been deleted.",
+  conversationMissingOrOthers:
+    "There is no conversation here: it was never stored, it has been deleted, or it needs another key.",
   conversationFailed: "The conversation could not be loaded.",
   retry: "Try again",
   generating: "Writing an answer",
   answerReady: "The answer is complete",
   answerStopped: "The answer was stopped",
   answerFailed: "The answer failed",
+  answerHeld: "Held back until the server is there; it is sent then.",
+  holdNoMore: "Do not send",
   scrollToLatest: "Scroll to the newest message",
   stoppedHere: "Stopped",
   messagesDropped: (count: number) =>
@@ -273,8 +278,8 @@ export const en = {
   contextMeter: (used: number, of: number) => `${used} of ${of} tokens of the context window used.`,
   seePrompt: "Show the prompt.",
   // Health
-  modelLoading: "The model is loading. You can read and write; sending works in a moment.",
-  serverDown: "The server does not answer. Earlier conversations stay readable; trying again…",
+  modelLoading: "The model is loading. What you send now is sent when it is ready.",
+  serverDown: "The server does not answer. What you send now is sent when it is back.",
   serverBack: "The server is back",
   // Errors
   errorOffline: "The server cannot be reached. Is it running?",

@@ -1,5 +1,5 @@
-import { CircleAlert, FastForward } from "lucide-react";
-import { continueAnswer, regenerate } from "@/chat/session";
+import { CircleAlert, Clock, FastForward } from "lucide-react";
+import { cancelHeld, continueAnswer, regenerate } from "@/chat/session";
 import type { Message } from "@/chat/tree";
 import { Button } from "@/components/ui/button";
 import { useWords } from "@/i18n";
@@ -25,6 +25,17 @@ export function AnswerEnding({ conversation, message, newest, busy }: AnswerEndi
       {t.continueAnswer}
     </Button>
   );
+  if (message.status === "waiting") {
+    return (
+      <div className="mt-1 flex flex-wrap items-center gap-x-3 gap-y-2 text-muted-foreground text-sm">
+        <Clock className="size-4 shrink-0" />
+        <span>{t.answerHeld}</span>
+        <Button variant="outline" size="sm" onClick={() => cancelHeld(conversation, message.id)}>
+          {t.holdNoMore}
+        </Button>
+      </div>
+    );
+  }
   if (message.status === "failed" || message.status === "dropped") {
     return (
       <div

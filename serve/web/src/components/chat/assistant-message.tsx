@@ -28,6 +28,7 @@ export function AssistantMessage({ conversation, message, newest, busy }: Assist
   const t = useWords();
   const tokenView = useSettings((state) => state.tokenView);
   const live = message.status === "streaming";
+  const ended = !live && message.status !== "waiting";
   const found = message.sources?.sources;
   const citations = useMemo(
     () =>
@@ -57,7 +58,7 @@ export function AssistantMessage({ conversation, message, newest, busy }: Assist
         {live && message.content === "" && <Waiting />}
       </div>
       <AnswerEnding conversation={conversation} message={message} newest={newest} busy={busy} />
-      {!live && (
+      {ended && (
         <div className={`-ml-2 flex flex-wrap items-center ${newest ? "" : "quiet-actions"}`}>
           <VersionSwitch conversation={conversation} id={message.id} />
           <CopyButton text={message.content} label={t.copy} />

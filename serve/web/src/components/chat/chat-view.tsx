@@ -1,11 +1,12 @@
 import { useQuery } from "@tanstack/react-query";
 import { useEffect } from "react";
 import { ApiError } from "@/api/client";
-import { fetchConversation, useConversations } from "@/api/queries";
+import { getApiKey } from "@/api/key";
+import { useConversations } from "@/api/queries";
 import { sentenceOf } from "@/chat/errors";
-import { threadFromServer } from "@/chat/from-server";
 import { send, stop } from "@/chat/session";
 import { useChat, useLive } from "@/chat/store";
+import { loadConversation, showConversation } from "@/chat/sync";
 import { Button } from "@/components/ui/button";
 import { useTabTitle } from "@/hooks/use-tab-title";
 import { useWords } from "@/i18n";
@@ -42,7 +43,7 @@ function Open({ conversation }: { conversation: string }) {
   const live = useLive(conversation);
   const stored = useQuery({
     queryKey: ["conversation", conversation],
-    queryFn: ({ signal }) => fetchConversation(conversation, signal),
+    queryFn: ({ signal }) => loadConversation(conversation, signal),
     enabled: !here,
     staleTime: 0,
   });
@@ -51,7 +52,7 @@ function Open({ conversation }: { conversation: string }) {
   useEffect(() => {
     const found = stored.data;
     if (!here && found?.id === conversation) {
-      useChat.getState().change(conversation, () => threadFromServer(found));
+      showConversation(found);
     }
   }, [here, stored.data, conversation]);
 
@@ -85,7 +86,11 @@ function NotShown({ reason, onRetry }: { reason: Error; onRetry: () => void }) {
   return (
     <div className="flex h-full flex-col items-center justify-center gap-4 px-6 text-center">
       <p role="alert" className="max-w-md text-balance">
-        {missing ? t.conversationMissing : `${t.conversationFailed} ${sentenceOf(reason)}`}
+        {missing
+          ? getApiKey()
+            ? t.conversationMissingOrOthers
+            : t.conversationMissing
+          : `${t.conversationFailed} ${sentenceOf(reason)}`}
       </p>
       {missing ? (
         <Button onClick={() => navigate("/")}>{t.newChat}</Button>

@@ -1,6 +1,5 @@
 import { ArrowUp, Square } from "lucide-react";
 import { useEffect, useLayoutEffect, useRef } from "react";
-import { useIsUnavailable } from "@/api/queries";
 import { useDraft } from "@/chat/drafts";
 import { Button } from "@/components/ui/button";
 import { useWords } from "@/i18n";
@@ -18,10 +17,9 @@ interface ComposerProps {
 /** Where messages are written. Enter sends, Shift+Enter makes a new line, Escape stops. */
 export function Composer({ conversation, busy, onSend, onStop }: ComposerProps) {
   const t = useWords();
-  const unavailable = useIsUnavailable();
   const [draft, setDraft] = useDraft(conversation);
   const field = useRef<HTMLTextAreaElement>(null);
-  const ready = draft.trim() !== "" && !busy && !unavailable;
+  const ready = draft.trim() !== "" && !busy;
 
   // Wherever the reader goes, the next thing is usually to write.
   // biome-ignore lint/correctness/useExhaustiveDependencies: anew for each conversation

@@ -19,6 +19,7 @@ export function StatusLine({ conversation }: { conversation: string }) {
     stopped: t.answerStopped,
     failed: t.answerFailed,
     dropped: t.answerFailed,
+    waiting: t.answerHeld,
   };
   return (
     <div role="status" className="sr-only">

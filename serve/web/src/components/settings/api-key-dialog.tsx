@@ -3,6 +3,7 @@ import { toast } from "sonner";
 import { ApiError, request } from "@/api/client";
 import { getApiKey, setApiKey } from "@/api/key";
 import { queryClient, useModels } from "@/api/queries";
+import { forgetReader } from "@/chat/keeper";
 import { useChat } from "@/chat/store";
 import { Button } from "@/components/ui/button";
 import { Dialog, DialogContent, DialogDescription, DialogTitle } from "@/components/ui/dialog";
@@ -50,7 +51,10 @@ function KeyForm({ onSaved }: { onSaved: (key: string | null, changed: boolean) 
     if (key !== null && !(await isAccepted(key))) return setRefused(true);
     const changed = key !== before && (before !== null || hasChats());
     // What waits for its Undo is deleted with the key that it belongs to.
-    if (changed) window.dispatchEvent(new Event("pagehide"));
+    if (changed) {
+      window.dispatchEvent(new Event("pagehide"));
+      forgetReader();
+    }
     setApiKey(key);
     onSaved(key, changed);
   }
