@@ -116,7 +116,10 @@ class CompletionFormat(Format):
                 self._write_chunk(stream, index, Echo(), "", None, "length")
                 await self._generation.wait_for_readers(stream)
         if self._include_usage:
-            stream.add(json.dumps(self._head | {"choices": [], "usage": self._generation.usage().model_dump()}))
+            timing = self._generation.timing()
+            extra = {} if timing is None else {"timing": timing.model_dump()}
+            usage = {"choices": [], "usage": self._generation.usage().model_dump()}
+            stream.add(json.dumps(self._head | usage | extra))
 
     async def _echo(self, prompt: int) -> Echo:
         """Return the echo of a prompt; it is written once."""

@@ -277,7 +277,9 @@ def _join(
     past = [stored_message(row) for row in history if row.role != "system"]
     own = in_order_of_calls(history, [m for m in _without_prefix(body) if m.role not in ("system", "developer")])
     turns = [new_message(message) for message in own]
-    start = [] if system is None and not tools else [Message("system", system or "", tools=tools)]
+    # In a stored conversation, an empty system prompt takes the former one away.
+    given = None if system == "" and body.session_id is not None else system
+    start = [] if given is None and not tools else [Message("system", given or "", tools=tools)]
     messages = [*start, *past, *turns]
     if body.session_id is None:
         return messages, []

@@ -79,12 +79,6 @@ export function useModels() {
   });
 }
 
-/** The reader's choice while it is served, as far as that is known; else none, for the server's first. */
-export function servedModel(chosen: string | null): string | null {
-  const models = queryClient.getQueryData<Model[]>(["models"]);
-  return !models || models.some((model) => model.id === chosen) ? chosen : null;
-}
-
 const PAGE = 40;
 
 type Pages = InfiniteData<ConversationPage>;

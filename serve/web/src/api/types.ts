@@ -35,6 +35,17 @@ export interface ModelCard {
   scores?: Record<string, unknown> | null;
   /** Kinds of tasks that it was scored on, best first. */
   families?: string[];
+  /** The run's name, where the model's id is an alias of it. */
+  checkpoint?: string;
+  /** What the server samples with where a request says nothing. */
+  sampling?: {
+    max_new_tokens: number;
+    temperature: number;
+    top_k: number;
+    top_p: number;
+    min_p: number;
+    repetition_penalty: number;
+  };
   /** Where the run that made it is kept; null for a base model. */
   run?: { folder: string; url: string | null } | null;
   [more: string]: unknown;
@@ -148,6 +159,11 @@ export interface Conversation extends ConversationSummary {
   answering?: string | null;
 }
 
+export interface ResponseFormat {
+  type: "json_object" | "json_schema";
+  json_schema?: { name: string; schema: object };
+}
+
 export interface ChatRequest {
   model?: string;
   messages: { role: Role; content: string }[];
@@ -162,6 +178,8 @@ export interface ChatRequest {
   repetition_penalty?: number;
   max_tokens?: number;
   seed?: number;
+  stop?: readonly string[];
+  response_format?: ResponseFormat;
   logprobs?: boolean;
   top_logprobs?: number;
   stream_options?: { include_usage: boolean };

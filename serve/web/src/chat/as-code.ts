@@ -14,16 +14,25 @@ export function asCurl(origin: string, body: ChatRequest, keyed: boolean): strin
   ].join("\n");
 }
 
+/** A JSON value as Python writes it: what differs are three words, outside of texts. */
+function pythonOf(value: unknown): string {
+  const words: Record<string, string> = { true: "True", false: "False", null: "None" };
+  return JSON.stringify(value).replace(
+    /"(?:[^"\\]|\\.)*"|true|false|null/g,
+    (part) => words[part] ?? part,
+  );
+}
+
 /** A request with the `openai` package; what only this server knows goes into `extra_body`. */
 export function asPython(origin: string, body: ChatRequest, keyed: boolean): string {
-  const { messages, model, temperature, top_p, max_tokens, seed, top_k, search } = body;
-  const options = Object.entries({ temperature, top_p, max_tokens, seed })
+  const { messages, model, temperature, top_p, max_tokens, seed, stop, response_format } = body;
+  const { top_k, min_p, repetition_penalty, search } = body;
+  const given = { temperature, top_p, max_tokens, seed, stop, response_format };
+  const options = Object.entries(given)
     .filter(([, value]) => value !== undefined)
-    .map(([name, value]) => `    ${name}=${value},`);
+    .map(([name, value]) => `    ${name}=${pythonOf(value)},`);
   const key = keyed ? 'os.environ["RESONANCE_API_KEY"]' : '"none"';
-  const extra = JSON.stringify({ top_k, search })
-    .replaceAll("true", "True")
-    .replaceAll("false", "False");
+  const extra = pythonOf({ top_k, min_p, repetition_penalty, search });
   return [
     ...(keyed ? ["import os", ""] : []),
     "from openai import OpenAI",

@@ -43,7 +43,7 @@ test("an answer under way elsewhere is shown from its start, with what preceded 
   let seen: Thread | undefined;
   const end = useChat.subscribe((state) => {
     const thread = state.threads.first;
-    if (thread?.byId.a1?.timing) seen ??= thread;
+    if (thread?.byId.a1?.status === "done") seen ??= thread;
   });
   showConversation(await loadConversation("first"));
   await vi.waitFor(() => expect(seen).toBeDefined());

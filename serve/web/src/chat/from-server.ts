@@ -8,6 +8,7 @@ import {
   type Message,
   nameQuestion,
   type Thread,
+  update,
 } from "./tree";
 
 function sameQuestion(thread: Thread, parentId: string | null, content: string): string | null {
@@ -45,6 +46,8 @@ export function threadFromServer(conversation: Conversation): Thread {
     const twin = stored.role === "user" ? sameQuestion(thread, parentId, stored.content) : null;
     if (twin) {
       thread = nameQuestion(choose(thread, twin), twin, stored.id);
+      const system = systems.get(stored.parent_id ?? "");
+      if (system !== undefined) thread = update(thread, twin, { system });
       shownAs.set(stored.id, twin);
       continue;
     }

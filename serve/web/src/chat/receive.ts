@@ -15,6 +15,14 @@ export function timingOf(timing: StoredTiming | null | undefined): Timing | unde
   return { firstToken: timing.first_token_s, tokensPerSecond: timing.tokens_per_s ?? null };
 }
 
+/** Answers of fewer tokens say nothing of a speed. */
+const MEASURED = 8;
+
+/** How fast an answer was written, where it is long enough to tell. */
+export function speedOf({ timing, usage }: Pick<Message, "timing" | "usage">): Timing | undefined {
+  return (usage?.completion_tokens ?? 0) < MEASURED ? undefined : timing;
+}
+
 /**
  * Writes a stream into a message, at most once an animation frame.
  *

@@ -1,10 +1,12 @@
 import { expect, test } from "vitest";
-import { defaultSampling } from "@/settings/store";
-import { placeOf, requestSettings, type SearchChoice } from "./request";
+import type { Conversation } from "@/api/types";
+import { systemIn } from "./choices";
+import { threadFromServer } from "./from-server";
+import { formatField, placeOf, requestSettings, type SearchChoice } from "./request";
 import { append, emptyThread, type Message } from "./tree";
 
 const searchOf = (search: SearchChoice) =>
-  requestSettings({ model: null, sampling: defaultSampling, search, tokenView: false });
+  requestSettings({ model: null, sampling: {}, search, tokenView: false });
 
 test("the server decides on a search where the reader does not", () => {
   expect(searchOf("auto")).not.toHaveProperty("search");
@@ -52,4 +54,48 @@ test("a new question, or one under another system prompt, is sent whole", () => 
     asked,
     { role: "assistant", content: "Because" },
   ]);
+});
+
+test("only what the reader changed is asked for; the rest is the server's", () => {
+  const asked = (sampling: object) =>
+    requestSettings({ model: null, sampling, search: "auto", tokenView: false });
+  expect(asked({})).toEqual({ stream_options: { include_usage: true } });
+  expect(asked({ min_p: 0.1, seed: null, stop: [] })).toEqual({
+    min_p: 0.1,
+    stream_options: { include_usage: true },
+  });
+  expect(asked({ seed: 0, stop: ["END"] })).toMatchObject({ seed: 0, stop: ["END"] });
+});
+
+test("a format is asked for as the API has it, and a schema that is none asks for nothing", () => {
+  expect(formatField({ type: "text", schema: "{}" })).toBeUndefined();
+  expect(formatField({ type: "json_object", schema: "" })).toEqual({ type: "json_object" });
+  expect(formatField({ type: "json_schema", schema: '{"type": "object"}' })).toEqual({
+    type: "json_schema",
+    json_schema: { name: "answer", schema: { type: "object" } },
+  });
+  expect(formatField({ type: "json_schema", schema: "[1" })).toBeUndefined();
+});
+
+test("a system prompt stays a conversation's own until another is chosen for it", () => {
+  const row = { created_at: "2026-01-01T00:00:00Z" };
+  const messages: Conversation["messages"] = [
+    { ...row, id: "s", parent_id: null, role: "system", content: "Be brief." },
+    { ...row, id: "q", parent_id: "s", role: "user", content: "Why?" },
+    { ...row, id: "a", parent_id: "q", role: "assistant", content: "So." },
+  ];
+  const dates = { created_at: row.created_at, updated_at: row.created_at };
+  const stored = threadFromServer({ id: "c", title: "", message_count: 3, ...dates, messages });
+  expect(systemIn(stored, undefined, "Of new chats.")).toBe("Be brief.");
+  expect(systemIn(stored, "Be rude.", "")).toBe("Be rude.");
+  expect(systemIn(emptyThread, undefined, " Of new chats. ")).toBe("Of new chats.");
+  const next: Message = { ...question, id: "n", parentId: "a", content: "And?" };
+  const thread = append(stored, next);
+  const asked = { role: "user", content: "And?" };
+  expect(placeOf(thread, next, "Be brief.").messages).toEqual([asked]);
+  expect(placeOf(thread, next, "").messages).toEqual([{ role: "system", content: "" }, asked]);
+  expect(placeOf(thread, next, "Be rude.")).toEqual({
+    messages: [{ role: "system", content: "Be rude." }, asked],
+    parent_id: "a",
+  });
 });

@@ -1,5 +1,6 @@
-import type { ChatRequest } from "@/api/types";
-import type { Sampling, SearchMode } from "@/settings/store";
+import type { ChatRequest, ResponseFormat } from "@/api/types";
+import type { AnswerFormat, Sampling, SearchMode } from "@/settings/store";
+import { systemAt } from "./choices";
 import { ancestry, type Message, type Thread } from "./tree";
 
 /** Whether to search; an object says for what. */
@@ -7,25 +8,44 @@ export type SearchChoice = SearchMode | { query: string };
 
 export interface Choices {
   model: string | null;
-  sampling: Sampling;
+  /** What the reader changed; the rest is the server's. */
+  sampling: Partial<Sampling>;
   search: SearchChoice;
   tokenView: boolean;
+  format?: AnswerFormat;
 }
 
 /** The part of a request that the reader's settings decide. */
 export function requestSettings(choices: Choices): Omit<ChatRequest, "messages"> {
-  const { temperature, top_p, top_k, max_tokens, seed } = choices.sampling;
+  const { seed, stop, ...sampling } = choices.sampling;
+  const format = choices.format && formatField(choices.format);
   return {
     ...(choices.model ? { model: choices.model } : {}),
-    temperature,
-    top_p,
-    top_k,
-    max_tokens,
-    ...(seed === null ? {} : { seed }),
+    ...sampling,
+    ...(seed === null || seed === undefined ? {} : { seed }),
+    ...(stop?.length ? { stop } : {}),
+    ...(format ? { response_format: format } : {}),
     ...(choices.search === "auto" ? {} : { search: searchField(choices.search) }),
     ...(choices.tokenView ? { logprobs: true, top_logprobs: 5 } : {}),
     stream_options: { include_usage: true },
   };
+}
+
+/** The format to ask for; a schema that is no JSON object asks for nothing, which the settings say. */
+export function formatField({ type, schema }: AnswerFormat): ResponseFormat | undefined {
+  if (type === "text") return undefined;
+  if (type === "json_object") return { type };
+  const parsed = parseSchema(schema);
+  return parsed && { type, json_schema: { name: "answer", schema: parsed } };
+}
+
+export function parseSchema(text: string): object | undefined {
+  try {
+    const parsed = JSON.parse(text) as unknown;
+    return parsed && typeof parsed === "object" && !Array.isArray(parsed) ? parsed : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 function searchField(search: Exclude<SearchChoice, "auto">): ChatRequest["search"] {
@@ -36,7 +56,8 @@ function searchField(search: Exclude<SearchChoice, "auto">): ChatRequest["search
  * What stands where a question is asked: the new messages, and the stored one that they follow.
  *
  * A question that the server has, under the same system prompt, is not sent once more: what it
- * gets is how the answer begins, which may be with nothing.
+ * gets is how the answer begins, which may be with nothing. A system prompt is sent where it differs
+ * from the one above; an empty one takes that away.
  */
 export function placeOf(
   thread: Thread,
@@ -45,13 +66,14 @@ export function placeOf(
   beginning?: string,
 ): Pick<ChatRequest, "messages" | "parent_id"> {
   const begun = { role: "assistant" as const, content: beginning ?? "" };
-  const above = question.parentId === null ? system.trim() : "";
-  const asBefore = beginning !== undefined || above === (question.system ?? "");
+  const wanted = system.trim();
+  const above = systemAt(thread, question.parentId);
+  const asBefore = beginning !== undefined || wanted === (question.system ?? above);
   if (question.serverId && asBefore) {
     return { messages: [begun], parent_id: question.serverId };
   }
   const messages: ChatRequest["messages"] = [];
-  if (above) messages.push({ role: "system", content: above });
+  if (wanted !== above) messages.push({ role: "system", content: wanted });
   messages.push({ role: "user", content: question.content });
   if (beginning !== undefined) messages.push(begun);
   return { messages, parent_id: newestStored(thread, question) };

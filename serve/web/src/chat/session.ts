@@ -1,17 +1,12 @@
 import { ApiError, OfflineError, request } from "@/api/client";
 import { deletePatiently } from "@/api/delete";
-import {
-  conversationPath,
-  isUnavailable,
-  queryClient,
-  refreshConversations,
-  servedModel,
-} from "@/api/queries";
+import { conversationPath, isUnavailable, queryClient, refreshConversations } from "@/api/queries";
 import { followAnswer, type StreamEvent, streamAnswer } from "@/api/stream";
 import type { ChatRequest, Health } from "@/api/types";
 import { focusComposer } from "@/lib/focus";
 import { useSettings } from "@/settings/store";
 import { keepBranches } from "./branches";
+import { modelOf, systemAt, systemOf } from "./choices";
 import { reportError, sentenceOf } from "./errors";
 import { hiddenMessages } from "./hidden";
 import { isUnstored } from "./kept";
@@ -141,7 +136,8 @@ export function showVersion(conversation: string, id: string): void {
 }
 
 function ask(conversation: string, parentId: string | null, text: string): Promise<void> {
-  const system = (parentId === null && useSettings.getState().system.trim()) || undefined;
+  const wanted = systemOf(conversation);
+  const system = wanted === systemAt(getThread(conversation), parentId) ? undefined : wanted;
   const question = {
     ...newMessage({ role: "user", parentId, content: text, status: "done" }),
     system,
@@ -164,11 +160,13 @@ export function requestFor(
   const searches = queryClient.getQueryData<Health>(["health"])?.search?.enabled;
   const choices = requestSettings({
     ...settings,
-    model: model ?? servedModel(settings.model),
+    model: model ?? modelOf(conversation),
     search: searches === false ? "off" : (search ?? settings.search),
+    // What goes on with a text cannot be held to a format.
+    format: beginning?.content ? undefined : settings.format,
   });
   const thread = getThread(conversation);
-  const place = placeOf(thread, question, settings.system, beginning?.content);
+  const place = placeOf(thread, question, systemOf(conversation), beginning?.content);
   return { ...choices, ...place, session_id: conversation };
 }
 
@@ -208,7 +206,11 @@ async function answer(
     model: body.model ?? null,
     override,
   };
-  useChat.getState().change(conversation, (thread) => append(thread, message));
+  const { content: system } = body.messages.find(({ role }) => role === "system") ?? {};
+  useChat.getState().change(conversation, (thread) => {
+    const asked = system === undefined ? thread : update(thread, questionId, { system });
+    return append(asked, message);
+  });
   if (!held) await write(conversation, message.id, (signal) => patiently(body, signal));
 }
 

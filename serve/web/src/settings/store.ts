@@ -15,41 +15,79 @@ export interface Sampling {
   temperature: number;
   top_p: number;
   top_k: number;
+  min_p: number;
+  repetition_penalty: number;
   max_tokens: number;
   seed: number | null;
+  /** Texts that end an answer. */
+  stop: readonly string[];
 }
 
-export const defaultSampling: Sampling = {
+/** Where neither the reader nor the server says anything. */
+export const fallbackSampling: Sampling = {
   temperature: 0.7,
   top_p: 0.95,
   top_k: 0,
+  min_p: 0,
+  repetition_penalty: 1,
   max_tokens: 256,
   seed: null,
+  stop: [],
 };
 
-/** Named settings of the sliders; a seed stays as it is. */
+/** Named settings of the sliders, beside the server's own; the rest stays as it is. */
 export const samplingPresets = {
   precise: { temperature: 0, top_p: 1, top_k: 0 },
-  balanced: { temperature: 0.7, top_p: 0.95, top_k: 0 },
   creative: { temperature: 1.1, top_p: 0.98, top_k: 0 },
 } as const;
+
+/** Text, any JSON object, or JSON of a schema, which is kept as it is written. */
+export interface AnswerFormat {
+  type: "text" | "json_object" | "json_schema";
+  schema: string;
+}
+
+/** What the reader chose for one conversation. */
+export interface Own {
+  model?: string;
+  system?: string;
+}
 
 interface SettingsState {
   theme: Theme;
   language: Language;
   model: string | null;
-  sampling: Sampling;
+  /** What the reader changed; all else is the server's. */
+  sampling: Partial<Sampling>;
+  format: AnswerFormat;
   system: string;
   search: SearchMode;
   tokenView: boolean;
   sidebar: boolean;
+  /** By conversation. */
+  own: Readonly<Record<string, Own>>;
   set: (patch: Partial<Omit<SettingsState, "set">>) => void;
 }
 
-/** The search was a switch, off at first. */
-export function fromFirstVersion(stored: unknown): SettingsState {
-  const old = stored as Omit<SettingsState, "search"> & { search?: boolean };
-  return { ...old, search: old.search ? "on" : "auto" };
+const OWN_LIMIT = 200;
+
+/** Notes a choice for one conversation; the oldest notes go. */
+export function setOwn(conversation: string, part: Own): void {
+  useSettings.setState(({ own }) => {
+    const { [conversation]: before, ...others } = own;
+    const kept = Object.entries(others).slice(1 - OWN_LIMIT);
+    return { own: { ...Object.fromEntries(kept), [conversation]: { ...before, ...part } } };
+  });
+}
+
+/** Version 1 had a search that was a switch; up to version 2 all sampling was stored, changed or not. */
+export function fromOlderVersion(stored: unknown, version: number): SettingsState {
+  const old = stored as Omit<SettingsState, "search"> & { search?: SearchMode | boolean };
+  const search = version < 2 ? (old.search ? "on" : "auto") : (old.search as SearchMode);
+  const former = new Map<string, unknown>(Object.entries(fallbackSampling));
+  const all = Object.entries(old.sampling ?? {});
+  const sampling = Object.fromEntries(all.filter(([name, value]) => value !== former.get(name)));
+  return { ...old, search, sampling };
 }
 
 /** What this browser remembers of the reader's choices. */
@@ -59,17 +97,19 @@ export const useSettings = create<SettingsState>()(
       theme: "system",
       language: "system",
       model: null,
-      sampling: defaultSampling,
+      sampling: {},
+      format: { type: "text", schema: "" },
       system: "",
       search: "auto",
       tokenView: false,
       sidebar: true,
+      own: {},
       set: (patch) => set(patch),
     }),
     {
       name: "resonance.settings",
-      version: 2,
-      migrate: fromFirstVersion,
+      version: 3,
+      migrate: fromOlderVersion,
     },
   ),
 );

@@ -1,6 +1,7 @@
 import { RefreshCw } from "lucide-react";
 import { useMemo } from "react";
 import type { TokenAlternative } from "@/api/types";
+import { speedOf } from "@/chat/receive";
 import { forkAnswer, regenerate } from "@/chat/session";
 import { forkAt } from "@/chat/tokens";
 import type { Message } from "@/chat/tree";
@@ -94,7 +95,7 @@ function Waiting() {
 function Facts({ message }: { message: Message }) {
   const t = useWords();
   const language = useLanguage();
-  const timing = message.timing;
+  const timing = speedOf(message);
   const parts = [
     timing?.tokensPerSecond && t.tokensPerSecond(formatNumber(timing.tokensPerSecond, language)),
     timing && t.firstTokenAfter(formatNumber(Math.round(timing.firstToken * 100) / 100, language)),

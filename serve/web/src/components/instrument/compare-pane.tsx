@@ -1,5 +1,6 @@
 import { useId } from "react";
 import { useModels } from "@/api/queries";
+import { speedOf } from "@/chat/receive";
 import { Answer } from "@/components/chat/answer-text";
 import { useShownModel } from "@/components/shell/model-picker";
 import { Input } from "@/components/ui/input";
@@ -29,7 +30,7 @@ export function ComparePane({ name, side, answer, marked, onChange }: ComparePan
   const id = useId();
   const { data: models } = useModels();
   const shown = useShownModel();
-  const speed = answer.timing?.tokensPerSecond;
+  const speed = speedOf(answer)?.tokensPerSecond;
   return (
     <section aria-label={name} className="glass flex min-h-56 min-w-0 flex-col rounded-2xl">
       <div className="flex flex-wrap items-center gap-x-4 gap-y-2 border-b px-4 py-3">

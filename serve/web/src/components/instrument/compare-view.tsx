@@ -54,8 +54,9 @@ export default function CompareView() {
   }
 
   function candidateOf(side: Side, content: string): Candidate {
-    const { temperature, top_p, top_k, max_tokens, seed = 1 } = requestOf(side);
-    const sampling = { temperature, top_p, top_k, max_tokens, seed };
+    const { temperature, top_p, top_k, max_tokens, min_p, repetition_penalty, seed } =
+      requestOf(side);
+    const sampling = { temperature, top_p, top_k, max_tokens, min_p, repetition_penalty, seed };
     return {
       model: side.model ?? model ?? "",
       settings: sampling as Candidate["settings"],

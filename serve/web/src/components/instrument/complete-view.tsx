@@ -1,14 +1,14 @@
 import { PenLine, Play, Square } from "lucide-react";
 import { useState } from "react";
 import type { TokenAlternative } from "@/api/types";
+import { speedOf } from "@/chat/receive";
 import { TokenText } from "@/components/chat/token-text";
-import { useShownModel } from "@/components/shell/model-picker";
+import { useSampling, useShownModel } from "@/components/shell/model-picker";
 import { Button } from "@/components/ui/button";
 import { Textarea } from "@/components/ui/textarea";
 import { useLanguage, useWords } from "@/i18n";
 import { useAnswer } from "@/instrument/use-answer";
 import { formatNumber } from "@/lib/format";
-import { useSettings } from "@/settings/store";
 import { ViewHeading } from "./view-heading";
 
 /** Text that a model goes on with as it stands: what a base model is for. */
@@ -16,25 +16,22 @@ export default function CompleteView() {
   const t = useWords();
   const language = useLanguage();
   const model = useShownModel();
-  const sampling = useSettings((state) => state.sampling);
+  const { seed, stop: stops, ...sampling } = useSampling();
   const [text, setText] = useState("");
   const { answer, ask, stop, clear } = useAnswer("/v1/completions");
   const tokens = answer.tokens ?? [];
   const begun = answer.running || answer.content !== "";
-  const speed = answer.timing?.tokensPerSecond;
+  const speed = speedOf(answer)?.tokensPerSecond;
 
   function go(prompt: string) {
     if (!prompt) return;
     setText(prompt);
-    const { temperature, top_p, top_k, max_tokens, seed } = sampling;
     void ask({
       model: model ?? undefined,
       prompt,
-      temperature,
-      top_p,
-      top_k,
-      max_tokens,
+      ...sampling,
       seed: seed ?? undefined,
+      stop: stops.length > 0 ? stops : undefined,
       logprobs: 5,
       stream: true,
       stream_options: { include_usage: true },

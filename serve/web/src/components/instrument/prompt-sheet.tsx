@@ -2,6 +2,7 @@ import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { requestJson } from "@/api/client";
 import type { RenderedPrompt } from "@/api/types";
+import { systemAt } from "@/chat/choices";
 import { sentenceOf } from "@/chat/errors";
 import { requestFor, sameGround } from "@/chat/session";
 import { getThread } from "@/chat/store";
@@ -14,7 +15,6 @@ import { useWords } from "@/i18n";
 import { markPrompt } from "@/instrument/prompt-marks";
 import { type PromptTarget, useUi } from "@/lib/ui-store";
 import { cn } from "@/lib/utils";
-import { useSettings } from "@/settings/store";
 
 /** What the model reads for an answer: every token of it, and what was left out. */
 export default function PromptSheet() {
@@ -59,7 +59,8 @@ function PromptOf({ target, open }: { target: PromptTarget; open: boolean }) {
   if (!question) return <Note>{t.promptEmpty}</Note>;
   if (error) return <Note alert>{`${t.promptFailed} ${sentenceOf(error)}`}</Note>;
   if (!data) return <Waiting />;
-  return <Prompt prompt={data} messages={messages} />;
+  const system = systemAt(thread, question.id);
+  return <Prompt prompt={data} messages={messages} system={system} />;
 }
 
 /** The messages that lead to an answer, or to the newest one. */
@@ -68,11 +69,18 @@ function messagesBefore(thread: Thread, answer: string | undefined): Message[] {
   return ancestry(thread, (last && thread.byId[last]?.parentId) || null);
 }
 
-function Prompt({ prompt, messages }: { prompt: RenderedPrompt; messages: Message[] }) {
+function Prompt({
+  prompt,
+  messages,
+  system,
+}: {
+  prompt: RenderedPrompt;
+  messages: Message[];
+  system: string;
+}) {
   const t = useWords();
   const [view, setView] = useState("tokens");
   const { prompt_tokens: used, context_length: window, messages_dropped: dropped } = prompt;
-  const system = useSettings((state) => state.system).trim();
   const contents = [system, ...messages.map((message) => message.content)];
   return (
     <>

@@ -2,10 +2,12 @@ import { Check, Copy } from "lucide-react";
 import { getApiKey } from "@/api/key";
 import { useHealth } from "@/api/queries";
 import { asCurl, asPython } from "@/chat/as-code";
+import { systemOf } from "@/chat/choices";
 import { requestSettings } from "@/chat/request";
 import { Button } from "@/components/ui/button";
 import { useCopy } from "@/hooks/use-copy";
 import { useWords } from "@/i18n";
+import { useRoute } from "@/lib/router";
 import { useSettings } from "@/settings/store";
 import { useShownModel } from "../shell/model-picker";
 import { Field } from "./field";
@@ -15,11 +17,13 @@ export function CopyRequest() {
   const t = useWords();
   const settings = useSettings();
   const model = useShownModel();
+  const { conversation } = useRoute();
+  const system = conversation ? systemOf(conversation) : settings.system.trim();
   const searchable = Boolean(useHealth().data?.search?.enabled);
   const body = () => ({
     ...requestSettings({ ...settings, search: searchable ? settings.search : "off", model }),
     messages: [
-      ...(settings.system ? [{ role: "system" as const, content: settings.system }] : []),
+      ...(system ? [{ role: "system" as const, content: system }] : []),
       { role: "user" as const, content: "Hello!" },
     ],
   });

@@ -1,6 +1,8 @@
 import { ChevronDown, ExternalLink } from "lucide-react";
 import { useHealth, useModels } from "@/api/queries";
 import type { Model } from "@/api/types";
+import { findModel, lastModel, modelOf, serverSampling } from "@/chat/choices";
+import { useChat } from "@/chat/store";
 import { Button } from "@/components/ui/button";
 import {
   DropdownMenu,
@@ -13,16 +15,37 @@ import {
   DropdownMenuTrigger,
 } from "@/components/ui/dropdown-menu";
 import { useWords } from "@/i18n";
-import { useSettings } from "@/settings/store";
+import { useRoute } from "@/lib/router";
+import { fallbackSampling, type Sampling, setOwn, useSettings } from "@/settings/store";
 import { cardLines } from "./model-card";
 
-/** The checkpoint that answers: the reader's choice while it is served, else the server's first. */
+/**
+ * The checkpoint that answers: the one chosen for the conversation, or that answered last in it; else the
+ * reader's choice while it is served, else the server's first.
+ */
 export function useShownModel(): string | null {
-  const chosen = useSettings((state) => state.model);
+  const { conversation } = useRoute();
   const { data: models } = useModels();
   const { data: health } = useHealth();
-  if (chosen && (!models || models.some((model) => model.id === chosen))) return chosen;
-  return health?.model?.id ?? models?.[0]?.id ?? null;
+  // What `modelOf` looks at.
+  useSettings((state) => `${state.model} ${conversation && state.own[conversation]?.model}`);
+  useChat((state) => {
+    const thread = conversation ? state.threads[conversation] : undefined;
+    return thread ? lastModel(thread, models) : null;
+  });
+  return modelOf(conversation) ?? health?.model?.id ?? models?.[0]?.id ?? null;
+}
+
+/** The server's sampling with what the reader changed. */
+export function useSampling(): Sampling {
+  const changed = useSettings((state) => state.sampling);
+  return { ...useServerSampling(), ...changed };
+}
+
+export function useServerSampling(): Sampling {
+  const shown = useShownModel();
+  const { data: models } = useModels();
+  return { ...fallbackSampling, ...serverSampling(findModel(models, shown)) };
 }
 
 /** How many tokens the window of that checkpoint holds, where that is known. */
@@ -39,6 +62,7 @@ export function ModelPicker() {
   const { data: models } = useModels();
   const shown = useShownModel();
   const set = useSettings((state) => state.set);
+  const { conversation } = useRoute();
   const tracked = models?.filter((model) => model.resonance?.run?.url) ?? [];
   return (
     <DropdownMenu>
@@ -54,7 +78,12 @@ export function ModelPicker() {
       </DropdownMenuTrigger>
       <DropdownMenuContent align="start" className="w-80 max-w-[calc(100vw-1rem)]">
         <DropdownMenuLabel>{t.chooseModel}</DropdownMenuLabel>
-        <DropdownMenuRadioGroup value={shown ?? ""} onValueChange={(model) => set({ model })}>
+        <DropdownMenuRadioGroup
+          value={shown ?? ""}
+          onValueChange={(model) =>
+            conversation ? setOwn(conversation, { model }) : set({ model })
+          }
+        >
           {models?.map((model) => (
             <DropdownMenuRadioItem key={model.id} value={model.id}>
               <ModelItem model={model} />
