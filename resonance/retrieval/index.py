@@ -27,7 +27,7 @@ from resonance.retrieval.documents.passages import SUFFIXES, Unreadable, read_pa
 from resonance.retrieval.language_detection import document_language
 from resonance.retrieval.ranking import bm25_index, bm25_scores
 from resonance.retrieval.sanitize import visible
-from resonance.retrieval.text import query_terms, terms
+from resonance.retrieval.text import terms
 from resonance.retrieval.types import SearchError
 
 # The version of the stored format; an index of another version is rebuilt.
@@ -161,7 +161,7 @@ class Index:
             loaded = self._load(database)
             if loaded is None or loaded.bm25 is None:
                 return []
-            scores = bm25_scores(loaded.bm25, query_terms(query, loaded.languages))
+            scores = bm25_scores(loaded.bm25, query, loaded.languages)
             if scores is None:
                 return []
             best = np.argsort(-scores, kind="stable")[:k]

@@ -6,7 +6,7 @@ sentences, a site a few sources. The best are packed greedily into the prompt's 
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from resonance.retrieval.sanitize import clean, fenced
 from resonance.retrieval.text import origin_of, query_terms, sentences, site_of, terms
-from resonance.retrieval.types import Budget, Kind, Source
+from resonance.retrieval.types import Budget, Source
 
 _RANK_WEIGHT = 0.15  # of the provider's rank in a sentence's score: a tie-breaker
 _SAME = 0.7  # share of common word pairs from which two sentences are duplicates
@@ -35,14 +35,13 @@ logging.getLogger("bm25s").setLevel(logging.WARNING)
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The cleaned text of one hit, with title, URL, the provider's rank, the text's language and kind."""
+    """The cleaned text of one hit, with title, URL, the provider's rank and the text's language."""
 
     title: str
     url: str
     text: str
     rank: int
     language: str = "en"
-    kind: Kind = "web"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,6 @@ def rank(query: str, documents: Sequence[Document], budget: Budget) -> list[Sour
             site=_site(documents[index].url),
             passage=_passage(picked),
             score=round(picked[0].score, 4),
-            kind=documents[index].kind,
         )
         for number, (index, picked) in enumerate(chosen.items(), start=1)
     ]
@@ -155,7 +153,7 @@ def _score(query: str, documents: Sequence[Document]) -> list[_Sentence]:
     # Each sentence is indexed with its title: on a page about the topic, a sentence need not name it.
     corpus = [terms(f"{documents[index].title} {sentence}", documents[index].language) for index, _, sentence in units]
     languages = dict.fromkeys(document.language for document in documents)
-    scores = bm25_scores(bm25_index(corpus), query_terms(query, languages)) if any(corpus) else None
+    scores = bm25_scores(bm25_index(corpus), query, languages) if any(corpus) else None
     if scores is None:
         return []
     top = float(scores.max()) or 1.0
@@ -213,10 +211,13 @@ def bm25_index(corpus: Sequence[list[str]]) -> bm25s.BM25:
     return index
 
 
-def bm25_scores(index: bm25s.BM25, wanted: Sequence[str]) -> NDArray[np.float32] | None:
-    """Each text's score, 0 if it has none of the wanted terms; None if no text has one."""
+def bm25_scores(index: bm25s.BM25, query: str, languages: Iterable[str] = ("en",)) -> NDArray[np.float32] | None:
+    """Each text's score, 0 if it shares no term with the query; None if the corpus has none of the query's terms.
+
+    `languages`: those in which the texts' terms were made.
+    """
     vocabulary = cast(dict[str, int], index.vocab_dict)
-    known = [term for term in dict.fromkeys(wanted) if term in vocabulary]
+    known = [term for term in query_terms(query, languages) if term in vocabulary]
     if not known:
         return None
     whole = np.asarray(index.get_scores(known), dtype=np.float32)

@@ -198,7 +198,7 @@ class Retriever:
         count_tokens: Callable[[str], int],
     ) -> tuple[list[Source], str]:
         documents = [
-            Document(title, hit.url, text, hit.rank, document_language(text), hit.kind)
+            Document(title, hit.url, text, hit.rank, document_language(text))
             for hit in hits
             if (text := clean(f"{hit.snippet} {texts.get(hit.url, '')}"))
             and (title := clean(hit.title)[:120] or "Untitled")

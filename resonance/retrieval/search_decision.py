@@ -111,7 +111,7 @@ def _reason_to_search(text: str, lexicon: Lexicon, *, follows: bool) -> str | No
     elif named and (asks or _asks(text, lexicon)):
         reason = f"asks for a fact about {named[0]}"
     elif asks and content(text, lexicon) and not (follows and depends_on_context(text, lexicon)):
-        reason = "asks who, when, where or which"
+        reason = "asks who, when or where something was"
     return reason
 
 

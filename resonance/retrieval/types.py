@@ -5,7 +5,13 @@ from typing import Literal, Protocol
 
 from resonance.errors import ResonanceError
 
+# Whose text a source is: anybody's on the web, or a document of the owner.
 Kind = Literal["web", "document"]
+
+
+def kind_of(url: str) -> Kind:
+    """The kind of a source by its address: documents have paths, pages have schemes."""
+    return "web" if "://" in url else "document"
 
 
 class SearchError(ResonanceError):
@@ -43,17 +49,18 @@ class ConnectionFailed(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One result of a provider; `rank` starts at 0, `snippet` is the provider's own extract.
-
-    `kind` says whose text it is: anybody's on the web, or the owner's own document.
-    """
+    """One result of a provider; `rank` starts at 0, `snippet` is the provider's own extract."""
 
     title: str
     url: str
     snippet: str
     rank: int
     provider: str
-    kind: Kind = "web"
+
+    @property
+    def kind(self) -> Kind:
+        """Whose text it is."""
+        return kind_of(self.url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,11 @@ class Source:
     site: str
     passage: str
     score: float
-    kind: Kind = "web"
+
+    @property
+    def kind(self) -> Kind:
+        """Whose text it is."""
+        return kind_of(self.url)
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,15 +132,7 @@ def _context(sources: Mapping[str, Any]) -> str:
 
     return context_of(
         [
-            Source(
-                found["id"],
-                found["title"],
-                found["url"],
-                found.get("site") or found["url"],
-                passage,
-                0.0,
-                found.get("kind") or ("web" if "://" in found["url"] else "document"),  # stored by older versions
-            )
+            Source(found["id"], found["title"], found["url"], found.get("site") or found["url"], passage, 0.0)
             for found in sources["sources"]
             if (passage := found.get("passage"))
         ]

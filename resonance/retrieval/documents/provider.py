@@ -41,10 +41,7 @@ class Documents:
             update.start()
             update.join(UPDATE_TIMEOUT)
         found = self._index.search(query, k)
-        return [
-            Hit(passage.title, passage.path, passage.text, rank, self.name, "document")
-            for rank, passage in enumerate(found)
-        ]
+        return [Hit(passage.title, passage.path, passage.text, rank, self.name) for rank, passage in enumerate(found)]
 
     def _update(self) -> None:
         """Update the index. The caller holds the lock. If the update fails, the index stays as it is."""

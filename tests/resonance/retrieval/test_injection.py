@@ -214,7 +214,8 @@ def retrieved(
 
 def web(text: str, title: str = "Varnholm", kind: Literal["web", "document"] = "web") -> str:
     """The line of a page's text in the prompt."""
-    return context_of([Source(1, clean(title), "https://a.example/x", "a.example", clean(text), 1.0, kind)])
+    url = "https://a.example/x" if kind == "web" else "a/x.md"
+    return context_of([Source(1, clean(title), url, "a.example", clean(text), 1.0)])
 
 
 def assert_fences_pair(context: str) -> None:
