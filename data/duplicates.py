@@ -95,9 +95,14 @@ def describe(duplicates: Duplicates, train: Sequence[Example]) -> list[str]:
 
 def digest(messages: Sequence[Message], *, normalised: bool = True) -> bytes:
     """Hash messages to 16 bytes; `normalised` ignores case and the amount of white space."""
-    parts = (part for message in messages for part in (message.role, message.content, message.context or ""))
+    parts = (part for message in messages for part in _parts(message))
     text = "\0".join(" ".join(part.split()).casefold() if normalised else part for part in parts)
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _parts(message: Message) -> list[str]:
+    calls = [call.text() for call in message.tool_calls]
+    return [message.role, message.content, message.context or "", *message.tools, *calls]
 
 
 def digest_whole(example: Example, *, normalised: bool = True) -> bytes:

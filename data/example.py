@@ -12,7 +12,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from resonance.chat_template import Message
+from resonance.chat_template import Message, Role
+from resonance.tool_calling import ToolCall, with_calls
 
 SHOWN_ROWS = 5  # rows that a report lists per kind
 
@@ -39,7 +40,7 @@ class Example:
 
     def to_json(self) -> bytes:
         """The canonical JSON, on one line and without the row; the fingerprint is computed from it."""
-        content: list[object] = [self.family, [[m.role, m.content, m.context] for m in self.messages]]
+        content: list[object] = [self.family, [_message_json(message) for message in self.messages]]
         if self.rejected is not None or self.desirable is not None:
             content += [self.rejected, self.desirable]
         return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
@@ -48,9 +49,7 @@ class Example:
     def from_json(cls, line: bytes, row: int | None) -> Example:
         """Read what `to_json` wrote."""
         family, messages, *judgement = json.loads(line)
-        return cls(
-            tuple(Message(role, content, context) for role, content, context in messages), family, row, *judgement
-        )
+        return cls(tuple(_read_message(*message) for message in messages), family, row, *judgement)
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -59,8 +58,26 @@ class Example:
 
     @property
     def answer(self) -> str:
-        """The text of the last message."""
-        return self.messages[-1].content
+        """The text of the last message, with its calls of functions."""
+        return with_calls(self.messages[-1].content, self.messages[-1].tool_calls)
+
+
+def _message_json(message: Message) -> list[object]:
+    """A message as JSON; what it has of functions only where it has any, so that other fingerprints stay."""
+    content: list[object] = [message.role, message.content, message.context]
+    if message.uses_tools:
+        content += [list(message.tools), [[call.name, call.arguments] for call in message.tool_calls]]
+    return content
+
+
+def _read_message(
+    role: Role,
+    content: str,
+    context: str | None,
+    tools: Sequence[str] = (),
+    calls: Sequence[tuple[str, str]] = (),
+) -> Message:
+    return Message(role, content, context, tuple(tools), tuple(ToolCall(*call) for call in calls))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from data import DataError
 from data.example import Example, UnusableRows, shown_rows
 from data.files import Row, preview
+from data.tool_turns import ordered_results, read_calls, read_tools, with_tools_offered
 from resonance.chat_template import Message, Role
+from resonance.tool_calling import with_calls
 
-# Other data sets' names of the three roles.
+# Other data sets' names of the roles.
 _ROLES: dict[str, Role] = {
     "system": "system",
     "user": "user",
@@ -24,6 +26,9 @@ _ROLES: dict[str, Role] = {
     "chatgpt": "assistant",
     "model": "assistant",
     "bot": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
 }
 
 # Columns that name a group of examples; a row's first one becomes its family.
@@ -185,7 +190,7 @@ def _rejected(row: Row) -> str | None:
     chosen, rejected = _answer(row, "chosen"), _answer(row, "rejected")
     if chosen[:-1] != rejected[:-1]:
         raise _Unusable("`chosen` and `rejected` differ before their last turn")
-    return rejected[-1].content
+    return with_calls(rejected[-1].content, rejected[-1].tool_calls)
 
 
 def _vote(row: Row) -> bool | None:
@@ -205,7 +210,12 @@ def _turns(column: str) -> Callable[[Row], list[Message]]:
             raise _Unusable(f"`{column}` is null")
         if not isinstance(turns, list | tuple):
             raise DataError(f"`{column}` is {preview(turns)}; it must be a list of turns.")
-        return [_turn(turn, f"turn {number} of `{column}`") for number, turn in enumerate(turns, start=1)]
+        places = [f"turn {number} of `{column}`" for number in range(1, len(turns) + 1)]
+        messages = [_turn(turn, place) for turn, place in zip(turns, places, strict=True)]
+        if any(message.uses_tools for message in messages):
+            messages = ordered_results(messages, [_call_ids(turn) for turn in turns], f"`{column}`")
+        tools = row.get("tools")
+        return messages if _is_missing(tools) else with_tools_offered(messages, read_tools(tools))
 
     return read
 
@@ -220,11 +230,21 @@ def _turn(turn: object, where: str) -> Message:
         raise DataError(f"{where} has the {keys[0]} {name!r}; known are {', '.join(_ROLES)}.")
     if role == "system" and where.split()[1] != "1":
         raise DataError(f"{where} is a system message; it can only be the first turn.")
+    calls, _ = read_calls(turn["tool_calls"], where) if role == "assistant" and turn.get("tool_calls") else ((), ())
+    if calls and _is_missing(turn.get(keys[1])):
+        return Message(role, "", tool_calls=calls)
     if keys[1] not in turn:
         keys_found = ", ".join(f"`{key}`" for key in turn)
         raise DataError(f"{where} has no `{keys[1]}` to its `{keys[0]}`; it has {keys_found}.")
     context = _context(turn, "context") if role == "user" else None
-    return Message(role, _text(turn, keys[1], f"the {role}'s "), context)
+    return Message(role, _text(turn, keys[1], f"the {role}'s "), context, tool_calls=calls)
+
+
+def _call_ids(turn: Mapping[str, object]) -> Sequence[str]:
+    """The ids of a turn's calls; of a result, the id of its call if it has one."""
+    if calls := turn.get("tool_calls"):
+        return read_calls(calls, "")[1]
+    return [str(turn["tool_call_id"])] if turn.get("tool_call_id") else []
 
 
 def _complete_turns(messages: list[Message]) -> tuple[Message, ...]:
@@ -246,8 +266,8 @@ def _family(row: Row) -> str | None:
 
 
 FORMATS = (
-    Format("messages", ("messages",), (), _turns("messages")),
-    Format("ShareGPT", ("conversations",), (), _turns("conversations")),
+    Format("messages", ("messages",), ("tools",), _turns("messages")),
+    Format("ShareGPT", ("conversations",), ("tools",), _turns("conversations")),
     Format("Alpaca", ("instruction", "output"), ("input",), _instruction("output", "input")),
     Format("Dolly", ("instruction", "response"), ("context",), _instruction("response", "context")),
     Format("prompt/completion", ("prompt", "completion"), ("label",), _completion),

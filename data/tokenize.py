@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from data import DataError
 from data.example import Example, UnusableRows, shown_rows
 from resonance.chat_template import ChatTemplate, Message, TemplateError
+from resonance.tool_calling import with_calls
 
 IGNORE = -100  # the label of unsupervised positions; torch's cross entropy ignores it
 
@@ -122,7 +123,8 @@ def tokenize_part(
             try:
                 fitted = _fit(example.messages, template, context_length)
             except TemplateError as error:
-                raise DataError(f"Example {number} does not fit the {template.name} template: {error}") from error
+                which = f"Example {number}" if example.row is None else f"Row {example.row}"
+                raise DataError(f"{which} does not fit the {template.name} template: {error}") from error
             if fitted is not None:
                 inputs.append(np.array(fitted.input_ids, np.int32))
                 labels.append(np.array(fitted.labels, np.int32))
@@ -216,7 +218,7 @@ class _Fitted:
 
 def _reason_to_skip(messages: Sequence[Message]) -> str | None:
     """The reason why a conversation has nothing to train on, or None."""
-    answers = [message.content for message in messages if message.role == "assistant"]
+    answers = [with_calls(message.content, message.tool_calls) for message in messages if message.role == "assistant"]
     questions = [message.content for message in messages if message.role == "user"]
     if not answers:
         return NO_ANSWER
