@@ -31,7 +31,7 @@ def test_a_draft_and_a_refused_message_are_there_after_a_reload_in_their_convers
     box.fill("Far too long " + "word " * 4000)
     page.keyboard.press("Enter")
     expect(page.get_by_role("log").get_by_role("alert")).to_be_visible()
-    expect(page.get_by_text(re.compile("context window"))).to_have_count(1)
+    expect(page.get_by_text(re.compile(r"has 4,\d{3} tokens, and 2,0\d\d fit beside the 24 kept"))).to_have_count(1)
     address = page.url
     page.reload()
     expect(page.get_by_role("log")).to_contain_text("Far too long")

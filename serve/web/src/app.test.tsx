@@ -318,3 +318,61 @@ test.each(["settings", "palette", "help", "key"] as const)(
     await expectNoViolations();
   },
 );
+
+test("a message that is too long says so once, in the server's figures, and stays there", async () => {
+  const user = userEvent.setup();
+  const refusal = { message: "Too long.", code: "context_length_exceeded" };
+  open("/", fakeServer({ refusal }));
+  await user.click(box());
+  await user.paste(Array(400).fill("word").join(" "));
+  const chip = await screen.findByRole("list", { name: "Pasted texts" });
+  within(chip).getByText("1,999 characters");
+  await screen.findByText("420 tokens, 384 fit");
+  await user.keyboard("{Enter}");
+  const alert = await screen.findByRole("alert");
+  expect(alert.textContent).toContain("has 420 tokens, and 384 fit beside the 128 kept");
+  expect(alert.textContent).toContain("Shorten it by 36 tokens");
+  expect(screen.getAllByText(/Shorten it/)).toHaveLength(1);
+  await user.click(screen.getByRole("button", { name: "Show all" }));
+  screen.getByRole("button", { name: "Show less" });
+});
+
+test("a pasted text can be put into the message or removed, and tokens are counted meanwhile", async () => {
+  const user = userEvent.setup();
+  open("/", fakeServer());
+  await user.type(box(), "Sum up");
+  await screen.findByText("2 tokens");
+  await user.paste("long ".repeat(320));
+  await screen.findByText("322 tokens");
+  await user.click(screen.getByRole("button", { name: "Put into the message" }));
+  expect((box() as HTMLTextAreaElement).value).toMatch(/^Sum up\n\nlong long/);
+  await user.clear(box());
+  await user.paste("long ".repeat(320));
+  await user.click(screen.getByRole("button", { name: "Remove the pasted text" }));
+  expect((screen.getByRole("button", { name: "Send" }) as HTMLButtonElement).disabled).toBe(true);
+});
+
+test("the server's sampling is shown and not sent until the reader changes it", async () => {
+  const user = userEvent.setup();
+  const server = open("/c/first");
+  await screen.findByText("Paris");
+  useUi.getState().open("settings");
+  const sheet = await screen.findByRole("dialog");
+  const slider = await within(sheet).findByRole("slider", { name: "Temperature" });
+  await waitFor(() => expect(slider.getAttribute("aria-valuenow")).toBe("0.3"));
+  await user.click(within(sheet).getByRole("radio", { name: "Precise" }));
+  expect(slider.getAttribute("aria-valuenow")).toBe("0");
+  within(sheet).getByText(/The server has 0.3/);
+  await user.type(within(sheet).getByLabelText("System prompt of this chat"), "Be brief.");
+  await user.keyboard("{Escape}");
+  await user.type(box(), "And of Italy?{Enter}");
+  await waitFor(() =>
+    expect(server.sent.find((one) => one.path === "/v1/chat/stream")?.body).toMatchObject({
+      temperature: 0,
+      messages: [{ role: "system", content: "Be brief." }, { content: "And of Italy?" }],
+    }),
+  );
+  const { body } = server.sent.find((one) => one.path === "/v1/chat/stream") ?? {};
+  expect(body).not.toHaveProperty("min_p");
+  expect(body).not.toHaveProperty("max_tokens");
+});

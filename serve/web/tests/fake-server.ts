@@ -47,7 +47,13 @@ export interface Sent {
 
 /** A server in place of the network; `answer` gives the pieces of every streamed answer. */
 export function fakeServer(
-  options: { answer?: string[]; finish?: string; health?: Health; key?: string } = {},
+  options: {
+    answer?: string[];
+    finish?: string;
+    health?: Health;
+    key?: string;
+    refusal?: { message: string; code: string };
+  } = {},
 ) {
   const sent: Sent[] = [];
   const json = (body: unknown, status = 200) => Response.json(body, { status });
@@ -61,20 +67,39 @@ export function fakeServer(
     if (options.key && key !== options.key) {
       return json({ error: { message: "An API key is needed.", code: "unauthorized" } }, 401);
     }
-    if (path === "/v1/models") return json({ object: "list", data: [{ id: "nano" }] });
+    if (path === "/v1/models")
+      return json({ object: "list", data: [{ id: "nano", resonance: { sampling } }] });
     if (path.startsWith("/v1/conversations?")) {
       return json({ object: "list", data: [conversation], has_more: false });
     }
     if (path === "/v1/conversations/first") return json(conversation);
     if (path.startsWith("/v1/votes")) return json({ object: "list", data: [], has_more: false });
     if (path.endsWith("/stream")) {
+      if (options.refusal) return json({ error: options.refusal }, 400);
       return new Response(events(options.answer ?? ["Hello", "!"], options.finish));
     }
     if (path === "/v1/chat/prompt") return json(prompt);
+    if (path === "/v1/chat/tokens") return json(sizeOf(String(body.messages.at(-1).content)));
     if (path.endsWith("/feedback")) return json({});
     return json({ error: { message: "There is no such conversation.", code: "not_found" } }, 404);
   }
   return { sent, respond };
+}
+
+const sampling = {
+  max_new_tokens: 128,
+  temperature: 0.3,
+  top_k: 50,
+  top_p: 0.9,
+  min_p: 0,
+  repetition_penalty: 1,
+};
+
+/** A window of 512 tokens, of which each word is one. */
+function sizeOf(text: string) {
+  const own = text.split(/\s+/).length;
+  const size = { message_tokens: own, prompt_tokens: own + 20, room: 384, answer_tokens: 128 };
+  return { ...size, context_length: 512, fits: own + 20 <= 384 };
 }
 
 const prompt: RenderedPrompt = {

@@ -1,7 +1,11 @@
 import { toast } from "sonner";
 import { ApiError, OfflineError } from "@/api/client";
-import { words } from "@/i18n";
+import { type Measured, measure } from "@/api/tokens";
+import { shownLanguage, words } from "@/i18n";
 import { useUi } from "@/lib/ui-store";
+import { useSettings } from "@/settings/store";
+
+const languageOf = () => shownLanguage(useSettings.getState().language);
 
 /** An error as a sentence that says what to do, in the reader's language where we have one. */
 export function sentenceOf(reason: unknown): string {
@@ -11,9 +15,28 @@ export function sentenceOf(reason: unknown): string {
     if (reason.status === 401) return t.apiKeyNeeded;
     if (reason.status === 409) return t.errorConflict;
     if (reason.status === 429) return t.errorBusy(reason.retryAfter);
-    if (reason.code === "context_length_exceeded") return t.errorTooLong;
+    if (reason.code === "message_too_long") {
+      const most = Number(/\d+/.exec(reason.message)?.[0]);
+      if (most) return t.errorTooManyChars(most.toLocaleString(languageOf()));
+    }
   }
   return reason instanceof Error ? reason.message : String(reason);
+}
+
+/** That a message is too long, in the figures of the server. */
+export async function tooLong(asked: Measured, reason: ApiError): Promise<string> {
+  try {
+    const size = await measure(asked);
+    const figure = (value: number) => value.toLocaleString(languageOf());
+    return words().errorTooLong(
+      figure(size.prompt_tokens),
+      figure(size.room),
+      figure(size.answer_tokens),
+      figure(Math.max(1, size.prompt_tokens - size.room)),
+    );
+  } catch {
+    return reason.message;
+  }
 }
 
 /** Shows an error as a toast, and asks for the API key when that is what is missing. */

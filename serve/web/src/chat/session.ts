@@ -7,7 +7,7 @@ import { focusComposer } from "@/lib/focus";
 import { useSettings } from "@/settings/store";
 import { keepBranches } from "./branches";
 import { modelOf, systemAt, systemOf } from "./choices";
-import { reportError, sentenceOf } from "./errors";
+import { reportError, sentenceOf, tooLong } from "./errors";
 import { hiddenMessages } from "./hidden";
 import { isUnstored } from "./kept";
 import { receive } from "./receive";
@@ -330,7 +330,7 @@ async function writeOn(
     if (signal.aborted) patch({ status: "stopped" });
     else if (!begun && isHolding(reason)) patch({ status: "waiting" });
     else {
-      patch({ status: "failed", ...failureOf(reason) });
+      patch({ status: "failed", ...(await failureOf(reason, conversation, id)) });
       if (reason instanceof ApiError && reason.status === 401) reportError(reason);
     }
   } finally {
@@ -346,8 +346,22 @@ function isHolding(reason: unknown): boolean {
   return reason instanceof ApiError && reason.status === 503 && reason.code === "not_ready";
 }
 
-function failureOf(reason: unknown): Pick<Message, "error"> {
-  return { error: sentenceOf(reason) };
+async function failureOf(
+  reason: unknown,
+  conversation: string,
+  id: string,
+): Promise<Pick<Message, "error">> {
+  const { byId } = getThread(conversation);
+  const question = byId[byId[id]?.parentId ?? ""];
+  const long = reason instanceof ApiError && reason.code === "context_length_exceeded";
+  if (!long || !question) return { error: sentenceOf(reason) };
+  const asked = {
+    text: question.content,
+    system: systemOf(conversation),
+    model: byId[id]?.model ?? null,
+    maxTokens: useSettings.getState().sampling.max_tokens,
+  };
+  return { error: await tooLong(asked, reason) };
 }
 
 /** Takes a message off the server. */

@@ -147,6 +147,14 @@ export const de: Dictionary = {
   searchAutoHint: "Der Server sucht, wo eine Frage es wert ist.",
   searchOn: "An",
   searchOnHint: "Jede Antwort stützt sich auf eine Suche.",
+  tokensWritten: (count) => `${count} Token`,
+  tokensTooMany: (count, room) => `${count} Token, ${room} passen`,
+  pasted: "Eingefügte Texte",
+  pastedChars: (count) => `${count} Zeichen`,
+  unfoldPaste: "In die Nachricht übernehmen",
+  removePaste: "Eingefügten Text entfernen",
+  showAll: "Alles zeigen",
+  showLess: "Weniger zeigen",
   disclaimer: "Ein kleines Modell erfindet manches. Prüfe, was zählt.",
   greeting: "Was probieren wir aus?",
   greetingNote: (model, parameters) =>
@@ -297,7 +305,10 @@ export const de: Dictionary = {
       ? `Der Server ist ausgelastet. Versuche es in ${seconds} Sekunden noch einmal.`
       : "Der Server ist ausgelastet. Versuche es gleich noch einmal.",
   errorConflict: "Diese Unterhaltung wird anderswo gerade noch beantwortet.",
-  errorTooLong: "Die Nachricht ist zu lang für das Kontextfenster des Modells.",
+  errorTooLong: (needed, room, answer, over) =>
+    `Zu lang für das Kontextfenster: Mit ihrer Vorlage hat die Nachricht ${needed} Token, und neben den ${answer} für die Antwort passen ${room}. Kürzen Sie sie um ${over} Token, oder senken Sie „Max. Token“ in den Einstellungen.`,
+  errorTooManyChars: (most) =>
+    `Zu lang: Eine Nachricht hat höchstens ${most} Zeichen. Kürzen Sie sie, oder senden Sie sie in Teilen.`,
   errorCrash: "Die Seite ist auf einen Fehler gestoßen.",
   reload: "Neu laden",
 };

@@ -148,6 +148,14 @@ export const en = {
   searchAutoHint: "The server searches where a question is worth it.",
   searchOn: "On",
   searchOnHint: "Every answer draws on a search.",
+  tokensWritten: (count: string) => `${count} tokens`,
+  tokensTooMany: (count: string, room: string) => `${count} tokens, ${room} fit`,
+  pasted: "Pasted texts",
+  pastedChars: (count: string) => `${count} characters`,
+  unfoldPaste: "Put into the message",
+  removePaste: "Remove the pasted text",
+  showAll: "Show all",
+  showLess: "Show less",
   disclaimer: "A small model makes things up. Check what matters.",
   // Empty state
   greeting: "What shall we try?",
@@ -305,7 +313,10 @@ export const en = {
       ? `The server is busy. Try again in ${seconds} seconds.`
       : "The server is busy. Try again in a moment.",
   errorConflict: "This conversation is still being answered elsewhere.",
-  errorTooLong: "The message is too long for the model's context window.",
+  errorTooLong: (needed: string, room: string, answer: string, over: string) =>
+    `Too long for the context window: with its template the message has ${needed} tokens, and ${room} fit beside the ${answer} kept for the answer. Shorten it by ${over} tokens, or lower Max tokens in the settings.`,
+  errorTooManyChars: (most: string) =>
+    `Too long: a message has at most ${most} characters. Shorten it, or send it in parts.`,
   errorCrash: "The page has met an error.",
   reload: "Reload",
 };

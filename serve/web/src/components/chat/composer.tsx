@@ -1,10 +1,13 @@
 import { ArrowUp, Square } from "lucide-react";
-import { useEffect, useLayoutEffect, useRef } from "react";
+import { useEffect, useLayoutEffect, useMemo, useRef } from "react";
 import { useDraft } from "@/chat/drafts";
+import { isLarge, joinPastes, readPastes } from "@/chat/pastes";
 import { Button } from "@/components/ui/button";
 import { useWords } from "@/i18n";
 import { COMPOSER_ID, focusComposer } from "@/lib/focus";
+import { PasteChips } from "./paste-chips";
 import { SearchMenu } from "./search-menu";
+import { TokenCount } from "./token-count";
 
 interface ComposerProps {
   /** The conversation whose draft this is, or null for the next new one. */
@@ -19,7 +22,11 @@ export function Composer({ conversation, busy, onSend, onStop }: ComposerProps) 
   const t = useWords();
   const [draft, setDraft] = useDraft(conversation);
   const field = useRef<HTMLTextAreaElement>(null);
-  const ready = draft.trim() !== "" && !busy;
+  const [kept, setKept] = useDraft(`${conversation ?? "new"}.pasted`);
+  const pastes = useMemo(() => readPastes(kept), [kept]);
+  const setPastes = (next: string[]) => setKept(next.length > 0 ? JSON.stringify(next) : "");
+  const whole = joinPastes(draft, pastes);
+  const ready = whole !== "" && !busy;
 
   // Wherever the reader goes, the next thing is usually to write.
   // biome-ignore lint/correctness/useExhaustiveDependencies: anew for each conversation
@@ -36,7 +43,8 @@ export function Composer({ conversation, busy, onSend, onStop }: ComposerProps) 
   function submit() {
     if (!ready) return;
     setDraft("");
-    onSend(draft.trim());
+    setPastes([]);
+    onSend(whole);
     field.current?.focus();
   }
 
@@ -49,6 +57,18 @@ export function Composer({ conversation, busy, onSend, onStop }: ComposerProps) 
           submit();
         }}
       >
+        <PasteChips
+          pastes={pastes}
+          onUnfold={(index) => {
+            setDraft(joinPastes(draft, [pastes[index] ?? ""]));
+            setPastes(pastes.filter((_, i) => i !== index));
+            field.current?.focus();
+          }}
+          onRemove={(index) => {
+            setPastes(pastes.filter((_, i) => i !== index));
+            field.current?.focus();
+          }}
+        />
         <textarea
           id={COMPOSER_ID}
           ref={field}
@@ -59,6 +79,12 @@ export function Composer({ conversation, busy, onSend, onStop }: ComposerProps) 
           value={draft}
           className="scroll-quiet resize-none bg-transparent px-3 pt-2 pb-1 leading-relaxed outline-none placeholder:text-muted-foreground"
           onChange={(event) => setDraft(event.target.value)}
+          onPaste={(event) => {
+            const text = event.clipboardData.getData("text/plain");
+            if (!isLarge(text)) return;
+            event.preventDefault();
+            setPastes([...pastes, text]);
+          }}
           onKeyDown={(event) => {
             if (event.key === "Escape" && busy) onStop();
             if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing) return;
@@ -68,6 +94,7 @@ export function Composer({ conversation, busy, onSend, onStop }: ComposerProps) 
         />
         <div className="flex items-center justify-between gap-2">
           <SearchMenu />
+          <TokenCount conversation={conversation} text={whole} />
           {busy ? (
             <Button
               size="icon"

@@ -1,5 +1,6 @@
 import { CornerDownRight, Pencil } from "lucide-react";
 import { useState } from "react";
+import { isLarge } from "@/chat/pastes";
 import { answerQuestion, editAndResend } from "@/chat/session";
 import type { Message } from "@/chat/tree";
 import { Button } from "@/components/ui/button";
@@ -39,7 +40,7 @@ export function UserMessage({ conversation, message, newest, busy }: UserMessage
   return (
     <div className="flex flex-col items-end gap-1">
       <div className="max-w-[85%] whitespace-pre-wrap break-words rounded-3xl rounded-br-lg bg-bubble px-4.5 py-2.5 leading-relaxed">
-        {message.content}
+        <Folded text={message.content} />
       </div>
       <div className={`flex items-center ${newest ? "" : "quiet-actions"}`}>
         <VersionSwitch conversation={conversation} id={message.id} />
@@ -62,6 +63,27 @@ export function UserMessage({ conversation, message, newest, busy }: UserMessage
         )}
       </div>
     </div>
+  );
+}
+
+/** A question's text; a large one shows its beginning until it is unfolded. */
+function Folded({ text }: { text: string }) {
+  const t = useWords();
+  const [open, setOpen] = useState(false);
+  if (!isLarge(text)) return text;
+  return (
+    <>
+      <span className={open ? undefined : "line-clamp-8"}>{text}</span>
+      <Button
+        variant="ghost"
+        size="sm"
+        className="-ml-2"
+        aria-expanded={open}
+        onClick={() => setOpen(!open)}
+      >
+        {open ? t.showLess : t.showAll}
+      </Button>
+    </>
   );
 }
 
