@@ -1,7 +1,8 @@
 """A benchmark's figures beside the machine's limits, as a table (Markdown in files) and as JSON."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -14,16 +15,38 @@ from resonance.bench import machine as limits
 from resonance.bench.machine import Machine
 from resonance.bench.runner import Measurements
 from resonance.bench.workloads import MODULES
+from resonance.bench.workloads.examples import Statistics
 from resonance.model_config import GPT2Config
 
 FILE_WIDTH = 400  # columns of output into a file, so that a table's row stays one line
 
 
-def write_json(path: Path, machine: Machine, config: GPT2Config, measured: Sequence[Measurements]) -> None:
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """What the machine allows each job."""
+
+    machine: Machine
+    config: GPT2Config
+    trained: Mapping[str, Statistics]  # the examples of a training workload
+
+    def of(self, figures: Measurements) -> float | None:
+        """Tokens a second; None where no limit is known."""
+        job, machine, config, precision = figures.job, self.machine, self.config, figures.precision
+        if job.what in ("decode", "growth"):
+            position = job.prompt_tokens + job.new_tokens // 2
+            return limits.decode_ceiling(machine, config, precision, job.batch, position)
+        if job.what == "prefill":
+            return limits.prefill_ceiling(machine, config, precision, job.prompt_tokens)
+        if (statistics := self.trained.get(job.what)) is not None:
+            return limits.train_ceiling(machine, config, precision, statistics.supervised, statistics.attended)
+        return None
+
+
+def write_json(path: Path, ceilings: Ceilings, measured: Sequence[Measurements]) -> None:
     """Write all figures so far, in the design's form; a job's other figures follow the common fields."""
     rows: list[dict[str, object]] = []
     for figures in measured:
-        rates, ceiling = figures.rates, _ceiling(figures, config, machine)
+        rates, ceiling = figures.rates, ceilings.of(figures)
         rows.append(
             {
                 "what": figures.job.what,
@@ -34,18 +57,12 @@ def write_json(path: Path, machine: Machine, config: GPT2Config, measured: Seque
                 "ceiling_share": median(rates) / ceiling if ceiling else None,
                 "peak_rss_mb": figures.peak_rss_mb,
                 "load_seconds": round(figures.load_seconds, 2),
+                **({"context": figures.job.prompt_tokens} if figures.job.what == "growth" else {}),
                 **{name: median(values) for name, values in figures.more.items()},
             }
         )
-    write_text_atomically(path, json.dumps({"machine": machine.as_json(), "rows": rows}, indent=2) + "\n")
-
-
-def _ceiling(measurements: Measurements, config: GPT2Config, machine: Machine) -> float | None:
-    job, precision = measurements.job, measurements.precision
-    if job.what == "decode":
-        position = job.prompt_tokens + job.new_tokens // 2
-        return limits.decode_ceiling(machine, config, precision, job.batch, position)
-    return limits.prefill_ceiling(machine, config, precision, job.prompt_tokens) if job.what == "prefill" else None
+    text = json.dumps({"machine": ceilings.machine.as_json(), "rows": rows}, indent=2)
+    write_text_atomically(path, text + "\n")
 
 
 def make_console() -> Console:
@@ -66,15 +83,20 @@ def print_machine(console: Console, machine: Machine) -> None:
         console.print(f"{what}: " + ", ".join(f"{rate:.0f} {unit} {name}" for name, rate in rates.items()))
 
 
-def print_table(console: Console, machine: Machine, config: GPT2Config, measured: Sequence[Measurements]) -> None:
+def print_table(console: Console, ceilings: Ceilings, measured: Sequence[Measurements]) -> None:
     """Print all figures, by workload and batch; as Markdown where the console is no terminal."""
     headings = ("what", "batch", "precision", "who", "tokens/s", "min - max", "ceiling", "share", "peak MB", "load s")
     form = box.HEAVY_HEAD if console.is_terminal else box.MARKDOWN
     table, order = Table(*headings, Column("", overflow="fold"), box=form), list(MODULES)
-    for figures in sorted(measured, key=lambda figures: (order.index(figures.job.what), figures.job.batch)):
-        rates, ceiling = figures.rates, _ceiling(figures, config, machine)
+
+    def place(figures: Measurements) -> tuple[int, int, int]:
+        job = figures.job
+        return order.index(job.what), job.batch, job.prompt_tokens
+
+    for figures in sorted(measured, key=place):
+        rates, ceiling = figures.rates, ceilings.of(figures)
         table.add_row(
-            figures.job.what,
+            figures.job.label,
             str(figures.job.batch),
             figures.precision,
             figures.program,

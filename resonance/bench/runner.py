@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from resonance.bench.peers import INTERPRETERS, environment
 from resonance.bench.workloads import MODULES, Job, takes_part
 from resonance.engine.quantization import Precision
 
@@ -56,6 +57,7 @@ class Settings:
     threads: int
     rounds: int
     turn_seconds: float  # the time limit of a measurement
+    places: Mapping[str, str] = field(default_factory=dict[str, str])  # of peers' Pythons and programs, by peer
 
 
 def measure(
@@ -64,11 +66,12 @@ def measure(
     jobs: Sequence[Job],
     settings: Settings,
     log: Callable[[str], None],
+    at_round: Callable[[], None] = lambda: None,
 ) -> Iterator[Measurements]:
     """Measure every program in every precision that it supports; measurements grow in place, and are yielded each time.
 
     One precision at a time, so that only its workers are in memory; a program has one worker for each module of
-    workloads.
+    workloads. Calls `at_round` before each round, with no program at work.
     """
     for precision in precisions:
         with ExitStack() as stack:
@@ -85,6 +88,7 @@ def measure(
                     except Excluded as reason:
                         log(f"{program} in {precision} is left out: {reason}.")
             for turn in range(settings.rounds):
+                at_round()
                 for job in jobs:
                     for program in programs:
                         worker = workers.get((program, MODULES[job.what]))
@@ -96,7 +100,7 @@ def measure(
                             log(f"{program} in {precision} is left out from here on: {reason}.")
                             workers.pop((program, MODULES[job.what])).close()
                             continue
-                        what = f"{job.what}, batch {job.batch}, {precision}: {program}"
+                        what = f"{job.label}, batch {job.batch}, {precision}: {program}"
                         log(f"round {turn + 1} of {settings.rounds}: {what} {measurements.rates[-1]:.0f} tokens/s")
                         yield measurements
 
@@ -110,6 +114,7 @@ class Worker:
     def __init__(self, program: str, precision: Precision, jobs: Sequence[Job], settings: Settings) -> None:
         module = MODULES[jobs[0].what]
         self._turn_seconds = settings.turn_seconds
+        self._places = settings.places
         self._stop_timeout = 0.0 if module == "inference" else STOP_TIMEOUT
         self._order = {
             "program": program,
@@ -161,10 +166,11 @@ class Worker:
 
     def _start(self, order: Mapping[str, object]) -> None:
         threads = {"OMP_NUM_THREADS": str(order["threads"]), "TOKENIZERS_PARALLELISM": "false"}
+        python, path = self._interpreter(str(order["program"]))
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "resonance.bench.worker", json.dumps(order)],
-            env={**os.environ, **threads},
+            [python, "-m", "resonance.bench.worker", json.dumps(order)],
+            env={**os.environ, **threads, **path, **environment(dict(self._places))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -172,6 +178,13 @@ class Worker:
         )
         assert self._process.stdin and self._process.stdout
         self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
+
+    def _interpreter(self, program: str) -> tuple[str, dict[str, str]]:
+        # A peer's own Python finds this package, which needs none of its dependencies there.
+        name = program.split(maxsplit=1)[0]
+        if name not in INTERPRETERS or name not in self._places:
+            return sys.executable, {}
+        return self._places[name], {"PYTHONPATH": str(Path(__file__).parents[2])}
 
     def _read(self, timeout: float) -> dict[str, Any]:
         line, deadline = b"", time.monotonic() + timeout

@@ -8,11 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from resonance.bench.peers.build_llama_cpp import default_folder
+from resonance.bench.peers.llama_cpp import is_built
 from resonance.bench.runner import Settings, Worker
 from resonance.bench.workloads import Job, takes_part
 from resonance.bench.workloads.load_generator import WrongAnswer, is_up, stream_completions
@@ -24,7 +25,7 @@ from resonance.tokenizer import Tokenizer
 pytestmark = [pytest.mark.slow, pytest.mark.timing]  # whole servers and training runs are started
 
 SMALL = GPT2Config(vocab_size=50257, context_length=1024, n_layer=1, n_head=2, n_embd=32)
-QUICK = ["rounds=1", "repeats=2", "new_tokens=8", "prompt_tokens=8", "threads=1"]
+QUICK = ["rounds=1", "repeats=2", "new_tokens=8", "prompt_tokens=8", "threads=1", "machine_seconds=0.01"]
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +71,7 @@ def test_a_server_is_measured_beside_its_engine_and_ended(folder: Path, tmp_path
 
 
 @pytest.mark.skipif(
-    find_spec("llama_cpp") is None or find_spec("starlette_context") is None,
-    reason="llama-cpp-python[server] is not installed (extra `bench`)",
+    not is_built(default_folder()), reason="llama.cpp is not built (python -m resonance.bench.peers.build_llama_cpp)"
 )
 def test_the_peers_server_streams_the_same_answers(folder: Path, tmp_path: Path) -> None:
     rows = rows_of(
@@ -88,11 +88,12 @@ def test_training_is_measured_beside_transformers(folder: Path, tmp_path: Path) 
         tmp_path / "figures.json",
         f"checkpoint={folder}", "what=train", "batch=2", "precision=[bf16,int8]", "peer=transformers",
     )  # fmt: skip
-    assert set(rows) == {("resonance", "bf16"), ("transformers", "bf16")}
+    assert set(rows) == {("resonance", "bf16"), ("transformers", "bf16"), ("transformers packed", "bf16")}
     for row in rows.values():
         assert row["what"] == "train"
         assert row["tokens_per_s"]["min"] > 0
         assert row["peak_rss_mb"] > 200
+        assert row["ceiling_share"] > 0
 
 
 def test_who_takes_part_depends_on_the_job_and_the_precision() -> None:

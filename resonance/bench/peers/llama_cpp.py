@@ -1,78 +1,51 @@
-"""llama.cpp by its C API, with several sequences in one batch as its server has them."""
+"""llama.cpp, built from its own source by `build_llama_cpp`, measured by its own `llama-batched-bench`."""
 
-import ctypes
-from collections.abc import Sequence
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import llama_cpp
-import numpy as np
+from resonance.bench import memory
+from resonance.bench.peers import place
+from resonance.bench.peers.build_llama_cpp import TOOLS, default_folder
 
 if TYPE_CHECKING:
+    from resonance.bench.workloads import Job
     from resonance.engine.quantization import Precision
 
 TYPES: "dict[Precision, str]" = {"fp32": "f32", "bf16": "bf16", "int8": "q8_0", "int4": "q4_0"}
-CONTEXT = 1024
+CONTEXT = 1024  # tokens of a sequence
 
 
 class LlamaCpp:
-    """A context with a KV cache for `batch` sequences."""
+    """Starts the benchmark once for every repeat; loading is not counted, and neither is sampling."""
 
-    def __init__(self, path: Path, batch: int, threads: int) -> None:
-        @llama_cpp.llama_log_callback
-        def silent(level: int, text: bytes, data: ctypes.c_void_p) -> None: ...
+    def __init__(self, model: Path, threads: int) -> None:
+        self._model, self._threads = model, threads
 
-        self._silent = silent
-        llama_cpp.llama_log_set(silent, ctypes.c_void_p(0))
-        llama_cpp.llama_backend_init()
-        loading = loading_params()
-        model = llama_cpp.llama_model_load_from_file(str(path).encode(), loading)
-        if model is None:
-            raise RuntimeError(f"llama.cpp does not load {path}.")
-        params = llama_cpp.llama_context_default_params()
-        params.n_ctx = CONTEXT * batch
-        params.n_batch = CONTEXT * batch
-        params.n_seq_max = batch
-        params.n_threads = params.n_threads_batch = threads
-        context = llama_cpp.llama_init_from_model(model, params)
-        if context is None:
-            raise RuntimeError(f"llama.cpp has no memory for {batch} sequences.")
-        self._context = context
-        self._memory = llama_cpp.llama_get_memory(context)
-        vocab = llama_cpp.llama_model_get_vocab(model)
-        self.needed_bytes = None
-        self.vocab_size = llama_cpp.llama_vocab_n_tokens(vocab) if vocab else 0
-        self._batch = llama_cpp.llama_batch_init(CONTEXT * batch, 0, 1)
+    def measure(self, job: "Job") -> dict[str, object]:
+        """See Tool."""
+        runs = [self._run(job) for _ in range(job.repeats)]
+        return {"tokens_per_s": [rate for rate, _ in runs], "peak_rss_mb": max(peak for _, peak in runs)}
 
-    def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
-        """See Program."""
-        if self._memory:
-            llama_cpp.llama_memory_clear(self._memory, True)
-        tokens = [
-            (token, position, sequence, position == len(prompt) - 1)
-            for sequence, prompt in enumerate(prompts)
-            for position, token in enumerate(prompt)
-        ]
-        next_tokens = self._decode(tokens)
-        for step in range(new_tokens - 1):
-            next_tokens = self._decode(
-                [(token, len(prompts[sequence]) + step, sequence, True) for sequence, token in enumerate(next_tokens)]
-            )
-
-    def _decode(self, tokens: Sequence[tuple[int, int, int, bool]]) -> list[int]:
-        # Takes (id, position, sequence, whether to return logits) of each token; returns the likeliest next ids.
-        batch = self._batch
-        batch.n_tokens = len(tokens)
-        for i, (token, position, sequence, needs_logits) in enumerate(tokens):
-            batch.token[i], batch.pos[i], batch.logits[i] = token, position, needs_logits
-            batch.n_seq_id[i], batch.seq_id[i][0] = 1, sequence
-        if llama_cpp.llama_decode(self._context, batch) != 0:
-            raise RuntimeError("llama_decode failed")
-        return [
-            int(np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self._context, i), (self.vocab_size,)).argmax())
-            for i, (_, _, _, needs_logits) in enumerate(tokens)
-            if needs_logits
-        ]
+    def _run(self, job: "Job") -> tuple[float, int]:
+        new_tokens = 1 if job.what == "prefill" else job.new_tokens
+        options = {
+            "-m": self._model,
+            "-c": CONTEXT * job.batch,
+            "-npp": job.prompt_tokens,
+            "-ntg": new_tokens,
+            "-npl": job.batch,
+            "-t": self._threads,
+            "-tb": self._threads,
+            "--output-format": "jsonl",
+        }
+        command = [tools_folder() / "llama-batched-bench", *(word for option in options.items() for word in option)]
+        done = memory.run(command)
+        lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+        if done.returncode or not lines:
+            raise RuntimeError(f"llama-batched-bench ended with code {done.returncode}: {done.stderr.strip()[-300:]}")
+        figures: dict[str, float] = json.loads(lines[-1])
+        return figures["speed_pp" if job.what == "prefill" else "speed_tg"], done.peak_mb
 
 
 def prepare(folder: Path, precision: "Precision") -> None:
@@ -86,7 +59,7 @@ def prepare(folder: Path, precision: "Precision") -> None:
 
 def load(folder: Path, precision: "Precision", batch: int, threads: int) -> LlamaCpp:
     """See Peer."""
-    return LlamaCpp(exported(folder, precision), batch, threads)
+    return LlamaCpp(exported(folder, precision), threads)
 
 
 def exported(folder: Path, precision: "Precision") -> Path:
@@ -94,15 +67,18 @@ def exported(folder: Path, precision: "Precision") -> Path:
     return folder.with_name(f"{folder.name}-{TYPES[precision]}.gguf")
 
 
-def loading_params() -> llama_cpp.llama_model_params:
-    """llama.cpp's defaults, without repacking for AMX.
-
-    Repacked 8-bit and 4-bit weights end in a segmentation fault at the first decode (0.3.36).
-    """
-    params = llama_cpp.llama_model_default_params()
-    params.use_extra_bufts = not _has_amx()
-    return params
+def server_command(folder: Path, precision: "Precision", batch: int, threads: int, port: int) -> list[str]:
+    """The command of `llama-server` with `batch` slots, which answer at the same time."""
+    options = {"-m": exported(folder, precision), "-np": batch, "-c": CONTEXT * batch, "-t": threads, "-tb": threads}
+    words = [tools_folder() / "llama-server", *(word for option in options.items() for word in option)]
+    return [str(word) for word in (*words, "--host", "127.0.0.1", "--port", port, "--no-webui")]
 
 
-def _has_amx() -> bool:
-    return b"AMX_INT8 = 1" in llama_cpp.llama_print_system_info()  # as the library was built
+def tools_folder() -> Path:
+    """The folder of llama.cpp's programs."""
+    return place("llamacpp") or default_folder()
+
+
+def is_built(folder: Path) -> bool:
+    """Whether a folder has the programs."""
+    return all((folder / tool).is_file() for tool in TOOLS)

@@ -16,14 +16,17 @@ if TYPE_CHECKING:
 
 ENGINE_ONLY = ("mixed", "turns", "quoting")
 MODULES = {  # by `what`, in the order of the table
-    **dict.fromkeys(("decode", "prefill", *ENGINE_ONLY), "inference"),
+    **dict.fromkeys(("decode", "growth", "prefill", *ENGINE_ONLY), "inference"),
     "serve": "serving",
-    "train": "training",
+    **dict.fromkeys(("train", "dense"), "training"),
 }
-PRECISIONS: "dict[str, dict[str, tuple[Precision, ...]]]" = {  # by module and program
-    "inference": peers.PRECISIONS,
-    "serving": {name: peers.PRECISIONS[name] for name in ("resonance", "llama.cpp")},
-    "training": {"resonance": ("fp32", "bf16"), "transformers": ("fp32", "bf16")},
+TRAINED: "tuple[Precision, ...]" = ("fp32", "bf16")
+PRECISIONS: "dict[str, dict[str, tuple[Precision, ...]]]" = {  # by `what` and program
+    **dict.fromkeys(("decode", "growth", "prefill"), peers.PRECISIONS),
+    **{what: {"resonance": peers.PRECISIONS["resonance"]} for what in ENGINE_ONLY},
+    "serve": {name: peers.PRECISIONS[name] for name in ("resonance", "llama.cpp")},
+    "train": dict.fromkeys(("resonance", "transformers", "transformers packed", "trl", "trl packed"), TRAINED),
+    "dense": dict.fromkeys(("resonance", "transformers", "nanogpt"), TRAINED),
 }
 
 
@@ -37,11 +40,15 @@ class Job:
     new_tokens: int
     repeats: int
 
+    @property
+    def label(self) -> str:
+        """`what`, with the tokens before the answer where they differ between jobs."""
+        return f"{self.what} after {self.prompt_tokens}" if self.what == "growth" else self.what
+
 
 Measure = Callable[[Job], dict[str, object]]  # figures by name, `tokens_per_s` (of every repeat) among them
 
 
 def takes_part(program: str, what: str, precision: "Precision") -> bool:
     """Whether a program runs a workload in a precision."""
-    supported = PRECISIONS[MODULES[what]].get(program, ())
-    return precision in supported and (program == "resonance" or what not in ENGINE_ONLY)
+    return precision in PRECISIONS[what].get(program, ())

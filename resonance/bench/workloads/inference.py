@@ -1,14 +1,14 @@
-"""`what=decode` and `what=prefill`, which every program runs; `mixed`, `turns` and `quoting` are in `engine`."""
+"""`what=decode`, `growth` and `prefill`, which every program runs; `mixed`, `turns` and `quoting` are in `engine`."""
 
 import random
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resonance.bench.memory import rss_mb
-from resonance.bench.peers import Program, peer
+from resonance.bench.peers import Program, Tool, peer
 from resonance.bench.workloads import ENGINE_ONLY, Job, Measure
 
 if TYPE_CHECKING:
@@ -23,7 +23,11 @@ def prepare(program: str, folder: Path, precision: "Precision") -> None:
 @contextmanager
 def load(program: str, folder: Path, precision: "Precision", batch: int, threads: int) -> Generator[Measure]:
     """Load a program, once prepared. Raises Unsupported."""
-    model = peer(program).load(folder, precision, batch, threads)
+    model: Any = peer(program).load(folder, precision, batch, threads)
+    if hasattr(model, "measure"):
+        tool: Tool = model
+        yield tool.measure
+        return
 
     def measure(job: Job) -> dict[str, object]:
         figures: dict[str, object]
@@ -32,7 +36,7 @@ def load(program: str, folder: Path, precision: "Precision", batch: int, threads
 
             figures = engine.measure(model, job)
         else:
-            figures = {"tokens_per_s": list((_decode if job.what == "decode" else _prefill)(model, job))}
+            figures = {"tokens_per_s": list((_prefill if job.what == "prefill" else _decode)(model, job))}
         if model.needed_bytes is not None:
             figures["rss_over_need"] = rss_mb() * 2**20 / model.needed_bytes
         return figures
@@ -44,7 +48,9 @@ def _decode(model: Program, job: Job) -> Iterator[float]:
     # The time for one new token, mostly the prompt's prefill, is subtracted from the time for all.
     _seconds(model, job, 8)
     for _ in range(job.repeats):
-        one, all_tokens = _seconds(model, job, 1), _seconds(model, job, job.new_tokens)
+        one = all_tokens = 0.0
+        while all_tokens <= one:  # on a busy machine the prefill alone can take longer the first time
+            one, all_tokens = _seconds(model, job, 1), _seconds(model, job, job.new_tokens)
         yield job.batch * (job.new_tokens - 1) / (all_tokens - one)
 
 

@@ -12,14 +12,13 @@ import tempfile
 import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
 import torch
 
 from resonance.bench.memory import tree_pss_mb
-from resonance.bench.peers import Unsupported, peer
+from resonance.bench.peers import peer
 from resonance.bench.workloads import Job, Measure
 from resonance.bench.workloads.load_generator import HOST, Timings, free_port, is_up, stream_completions
 from resonance.bench.workloads.synthetic_text import single_token_words
@@ -39,7 +38,7 @@ class Server:
         self.port = port
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         self._process = subprocess.Popen(
-            [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT
+            [*command], stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT
         )
         self.pid = self._process.pid
         deadline, parent = time.monotonic() + START_TIMEOUT, os.getppid()
@@ -113,9 +112,7 @@ class Clients:
 
 
 def prepare(program: str, folder: Path, precision: Precision) -> None:
-    """Write what the server reads. Raises Unsupported where the peer has no server."""
-    if program == "llama.cpp" and any(find_spec(name) is None for name in ("sse_starlette", "starlette_context")):
-        raise Unsupported("its server is not installed; `pip install 'llama-cpp-python[server]'` brings it")
+    """Write what the server reads."""
     peer(program).prepare(folder, precision)
 
 
@@ -130,7 +127,7 @@ def load(program: str, folder: Path, precision: Precision, batch: int, threads: 
             engine = Engine.from_checkpoint(checkpoint, dtype, quantize, batch)
             home = stack.enter_context(tempfile.TemporaryDirectory())
             command = [
-                *("-m", "resonance.cli", "serve", f"checkpoint={folder}", f"max_batch_size={batch}"),
+                *(sys.executable, "-m", "resonance.cli", "serve", f"checkpoint={folder}", f"max_batch_size={batch}"),
                 f"quantize={quantize}" if quantize else f"dtype={dtype}",
                 *(f"host={HOST}", f"port={port}", "auth=none", "search=off", "grace_s=1", "log=error"),
                 f"store.url=sqlite+aiosqlite:///{home}/conversations.sqlite",
@@ -138,12 +135,9 @@ def load(program: str, folder: Path, precision: Precision, batch: int, threads: 
             server = Server(command, port, "/health")
             clients = Clients(server, checkpoint, engine)
         else:
-            from resonance.bench.peers.llama_cpp import exported
+            from resonance.bench.peers.llama_cpp import server_command
 
-            model = str(exported(folder, precision))
-            server = Server(
-                ["-m", "resonance.bench.peers.llama_server", model, str(port), str(threads)], port, "/v1/models"
-            )
+            server = Server(server_command(folder, precision, batch, threads, port), port, "/health")
             clients = Clients(server, checkpoint)
         stack.callback(server.close)
         yield clients.measure
