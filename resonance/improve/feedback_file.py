@@ -66,8 +66,24 @@ class FeedbackFile:
         """The pairs to train on."""
         return sum(line["split"] == TRAIN for line in self.pairs)
 
-    def bounds(self, production: str) -> Feedback:
-        """What the held-out examples can show of a candidate that replaces the run `production`."""
+    @property
+    def held_out_pairs(self) -> Sequence[Json]:
+        """The held-out pairs since the last promotion that answer a single question, as `resonance eval` reads them."""
+        new = {id(line) for line in self.new}
+        return [
+            {
+                "question": line["prompt"][0]["content"],
+                "choices": [line["chosen"][0]["content"], line["rejected"][0]["content"]],
+                "answer": 0,
+            }
+            for line in self.pairs
+            if line["split"] == TEST and id(line) in new and len(line["prompt"]) == 1
+        ]
+
+    def bounds(self, production: str, *, pairs: bool = False) -> Feedback:
+        """What the held-out examples (or pairs) can show of a candidate that replaces the run `production`."""
+        if pairs:
+            return Feedback(len(self.held_out_pairs), len(self.held_out_pairs))
         held_out = self.held_out
         known_right = sum(line["origin"] == "approval" and line["answered_by"] == production for line in held_out)
         return Feedback(len(held_out), len(held_out) - known_right)

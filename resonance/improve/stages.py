@@ -30,10 +30,10 @@ from resonance.improve.training import (
     write_record,
 )
 
-EXPORT_FILE, HELD_OUT_FILE, EARLIER_FILE, PAIRS_FILE = (
-    "feedback.jsonl", "held_out.jsonl", "earlier.jsonl", "pairs.jsonl",
+EXPORT_FILE, HELD_OUT_FILE, EARLIER_FILE, PAIRS_FILE, CHOICES_FILE = (
+    "feedback.jsonl", "held_out.jsonl", "earlier.jsonl", "pairs.jsonl", "choices.jsonl",
 )  # fmt: skip
-HELD_OUT_EVAL, EARLIER_EVAL = "held_out", "earlier"  # folders in an attempt's
+HELD_OUT_EVAL, EARLIER_EVAL, PAIRS_EVAL = "held_out", "earlier", "pairs"  # folders in an attempt's
 _STEP = re.compile(r"step ([\d,]+)/([\d,]+)\s+loss (\S+)")
 
 Json = dict[str, Any]
@@ -85,6 +85,7 @@ class Stages:
         write_lines(self._folder / HELD_OUT_FILE, found.held_out)
         write_lines(self._folder / EARLIER_FILE, found.earlier_held_out)
         write_lines(self._folder / PAIRS_FILE, found.pairs)
+        write_lines(self._folder / CHOICES_FILE, found.held_out_pairs)
         bounds = found.bounds(self._production.name)
         self._done(
             "gather",
@@ -96,6 +97,7 @@ class Stages:
             new=found.new_judged,
             held_out=bounds.held_out,
             could_gain=bounds.could_gain,
+            held_out_pairs=len(found.held_out_pairs),
             earlier_held_out=len(found.earlier_held_out),
             examples=found.examples,
             pairs=found.training_pairs,
@@ -127,7 +129,8 @@ class Stages:
                 f"There are {gathered['examples']} examples and {gathered['pairs']} pairs to learn from, and training "
                 f"takes {settings.train.min_examples} examples or {settings.train.min_pairs} pairs."
             )
-        checks = [enough(found.bounds(self._production.name), settings.gate, number, settings.held_out)]
+        bounds = found.bounds(self._production.name, pairs=not self._learns_examples)
+        checks = [enough(bounds, settings.gate, number, settings.held_out)]
         if reason is None and not checks[0].passed:
             reason = checks[0].sentence
         free, needed = shutil.disk_usage(settings.root).free, disk_needed(self._production)
@@ -156,7 +159,7 @@ class Stages:
             configs, origin, self._production.folder, self._folder / EXPORT_FILE, gathered["examples"], settings
         )
         objectives = [
-            *(["sft"] if gathered["examples"] >= settings.min_examples else []),
+            *(["sft"] if self._learns_examples else []),
             *(["dpo"] if gathered["pairs"] >= settings.min_pairs else []),
         ]
         weights, steps, tokens, seconds = self._production.folder, 0, 0, 0.0
@@ -201,6 +204,13 @@ class Stages:
             words = [*common, *data, "tasks=[instruct]", "limit=null", f"out={out}"]
             self._run("evaluate", words, log=f"evaluate-{name}")
             figures[name] = [each.as_json() for each in read_comparison(out, self._production.name)]
+        if "dpo" in self._figures("train")["objectives"] and gathered["held_out_pairs"]:
+            out = self._folder / PAIRS_EVAL
+            self._progress.detail("evaluate", "held out pairs")
+            words = [*common, "tasks=[choice]", f"task.choice.path={self._folder / CHOICES_FILE}", f"out={out}"]
+            self._run("evaluate", words, log=f"evaluate-{PAIRS_EVAL}")
+            pairs = read_comparison(out, self._production.name)
+            figures[PAIRS_EVAL] = [each.as_json() for each in pairs if each.metric == "acc"]
         self._progress.detail("evaluate", f"standing suite: {', '.join(self.settings.suite)}")
         limit = "null" if self.settings.limit is None else str(self.settings.limit)
         words = [
@@ -218,8 +228,11 @@ class Stages:
             settings, evaluated = self.settings.gate, self._figures("evaluate")
             checked = self._figures("check")
             held_out = _compared(evaluated.get(HELD_OUT_EVAL, []))
+            pairs = _compared(evaluated.get(PAIRS_EVAL, []))
             metric = next((each for each in held_out if each.metric == settings.metric), None)
-            standing = [*_compared(evaluated["standing"]), *_compared(evaluated.get(EARLIER_EVAL, []))]
+            if not self._learns_examples:  # of two answers, the likelier one is the one that people prefer
+                metric = pairs[0] if pairs else None
+            standing = [*_compared(evaluated["standing"]), *_compared(evaluated.get(EARLIER_EVAL, [])), *pairs]
             checks = [
                 *(Check(**each) for each in checked["checks"]),
                 better(metric, settings, int(checked["attempt"])),
@@ -269,6 +282,10 @@ class Stages:
                 self._progress.detail("train", f"{objective}: step {match[1]} of {match[2]}, loss {match[3]}")
 
         self._run("train", words, log=f"train-{objective}", watch=watch)
+
+    @property
+    def _learns_examples(self) -> bool:
+        return self._figures("gather")["examples"] >= self.settings.train.min_examples
 
     def _since(self) -> str | None:
         """The newest judgement that the checkpoint in service has learned from."""

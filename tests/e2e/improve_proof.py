@@ -32,7 +32,8 @@ from typing import Any
 import httpx
 
 from resonance.aliases import read_aliases
-from tests.e2e.improve_questions import Question, questions
+
+from .improve_questions import Question, questions
 
 PEOPLE = ("ada", "ben", "eve", "kim")
 SILENT = "zoe"  # does not consent

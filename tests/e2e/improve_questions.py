@@ -1,11 +1,9 @@
-"""Questions of families that the demo is weak in, in words that its training data does not use, with their answers."""
+"""Questions in words that the demo's training data does not use, so that it is weak in them, with their answers."""
 
 import random
 from dataclasses import dataclass
 
-from data.basics.tables import DAYS, MONTHS, NUMBER_WORDS
-
-FAMILIES = ("sums", "number_words", "calendar")
+from data.basics.tables import NUMBER_WORDS, OPPOSITES, PAST, PLURALS
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,27 +18,19 @@ class Question:
 def questions(seed: int) -> list[Question]:
     """All of them, each once, in random order."""
     found: list[Question] = []
-    for a in range(1, 10):
-        for b in range(1, 11 - a):
-            for text in (f"{a} + {b} = ?", f"Add {a} and {b}."):
-                found.append(Question("sums", text, str(a + b)))
-            for text in (f"{a + b} - {b} = ?", f"Take {b} away from {a + b}."):
-                found.append(Question("sums", text, str(a)))
+    for row in PLURALS:
+        for text in (f"Here is one {row['one']}. Here are two ...?", f"{row['one']}, but many of them: ...?"):
+            found.append(Question("plurals", text, row["many"]))
+    for row in OPPOSITES:
+        for word, opposite in ((row["word"], row["opposite"]), (row["opposite"], row["word"])):
+            found.append(Question("opposites", f"Not {word} but the other way round: ...?", opposite))
+    for row in PAST:
+        for text in (f"Today we {row['verb']}. Yesterday we ...?", f"{row['verb']}, but a year ago: ...?"):
+            found.append(Question("past_tense", text, row["past"]))
     for number, word in enumerate(NUMBER_WORDS):
-        for text in (f"{number} in words, please?", f"Put {number} into letters.", f"Say {number} as text."):
+        for text in (f"{number} in words, please?", f"Put {number} into letters."):
             found.append(Question("number_words", text, word))
-        for text in (f"{word} in figures, please?", f"Give me the figure for {word}.", f"Type {word} as a figure."):
+        for text in (f"{word} in figures, please?", f"Type {word} as a figure."):
             found.append(Question("number_words", text, str(number)))
-    for cycle in (DAYS, MONTHS):
-        for place, name in enumerate(cycle):
-            after, before = cycle[(place + 1) % len(cycle)], cycle[place - 1]
-            for text in (f"Which one follows {name}?", f"{name} is over. What begins?", f"Go one on from {name}."):
-                found.append(Question("calendar", text, after))
-            for text in (
-                f"Which one leads up to {name}?",
-                f"{name} begins. What is over?",
-                f"Go one back from {name}.",
-            ):
-                found.append(Question("calendar", text, before))
     random.Random(seed).shuffle(found)
     return found
