@@ -7,7 +7,7 @@ Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learner
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, Self
@@ -28,11 +28,17 @@ class Cache(Protocol):
         ...
 
 
+# Attention inside the documents of packed rows: queries, keys and values (N, 3, H, D), the documents' lengths, which
+# sum to N, and the dropout's probability -> (N, H, D).
+DocumentAttention = Callable[[Tensor, Sequence[int], float], Tensor]
+
+
 class MultiHeadAttention(nn.Module):
     """Masked self-attention: each position gathers values from itself and the positions before it."""
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
+        self.attend_documents: DocumentAttention = attend_documents  # training may set one that computes it faster
         self.n_head, self.dropout = config.n_head, config.dropout
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd)  # query, key and value in one matrix product
         self.proj = nn.Linear(config.n_embd, config.n_embd)
@@ -43,37 +49,19 @@ class MultiHeadAttention(nn.Module):
     ) -> Tensor:
         B, T, C = x.shape
         qkv = self.qkv(x).view(B, T, 3, self.n_head, C // self.n_head)  # (B, T, 3, H, D)
+        dropout = self.dropout if self.training else 0.0
         if lengths is not None:
-            y = self._attend_within_documents(qkv, lengths)  # (B, T, C)
+            y = self.attend_documents(qkv.flatten(0, 1), lengths, dropout).reshape(B, T, C)
         else:
             query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, H, T, D) each
             if cache is not None:
                 y = cache.attend(layer, query, key, value)  # (B, H, T, D)
             else:
-                dropout = self.dropout if self.training else 0.0
                 y = F.scaled_dot_product_attention(
                     query, key, value, attn_mask=mask, is_causal=mask is None, dropout_p=dropout
                 )  # (B, H, T, D)
             y = y.transpose(1, 2).reshape(B, T, C)
         return self.residual_dropout(self.proj(y))  # (B, T, C)
-
-    def _attend_within_documents(self, qkv: Tensor, lengths: Sequence[int]) -> Tensor:
-        """Attend inside each document of packed rows: (B, T, 3, H, D) -> (B, T, C).
-
-        Written out, because the fused kernel's backward pass takes twice the time on a CPU for such short sequences.
-        """
-        B, T, _, H, D = qkv.shape
-        causal = qkv.new_full((max(lengths), max(lengths)), -math.inf).triu(1)  # 0 where a query attends to a key
-        documents: list[Tensor] = []
-        for document in qkv.flatten(0, 1).split(list(lengths)):  # (L, 3, H, D)
-            query, key, value = document.permute(1, 2, 0, 3)  # (H, L, D) each
-            L = len(document)
-            mask = causal[:L, :L].expand(H, L, L)
-            with torch.autocast(qkv.device.type, enabled=False):  # autocast would make the softmax's output float32
-                scores = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=D**-0.5)  # (H, L, L)
-                y = F.dropout(scores.softmax(-1), self.dropout, self.training) @ value  # (H, L, D)
-            documents.append(y.transpose(0, 1))  # (L, H, D)
-        return torch.cat(documents).reshape(B, T, -1)
 
 
 class FeedForward(nn.Module):
@@ -128,6 +116,7 @@ class GPT2(nn.Module):
         *,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
+        document_lengths: Sequence[int] | None = None,
         cache: Cache | None = None,
         return_hidden_states: bool = False,
     ) -> Tensor:
@@ -135,8 +124,9 @@ class GPT2(nn.Module):
 
         With `return_hidden_states` the head is left out: the last layer's normalised output, (B, T, C), which
         `logits` takes. `position_ids` (B, T) default to 0, 1, ... in each row. `document_ids` (B, T) give the document
-        of each token of a packed row: it attends to earlier tokens of the same document only. With a `cache`,
-        `input_ids` are the new tokens and `position_ids` their positions. Raises ModelError when a row is longer
+        of each token of a packed row: it attends to earlier tokens of the same document only. `document_lengths` are
+        what `count_document_lengths` counts in them; given, nothing is counted. With a `cache`, `input_ids` are the new
+        tokens and `position_ids` their positions. Raises ModelError when a row is longer
         than the context.
         """
         T = input_ids.shape[1]
@@ -149,7 +139,8 @@ class GPT2(nn.Module):
         x = self.dropout(self.token_embedding(input_ids) + self.position_embedding(position_ids))  # (B, T, C)
         mask = lengths = None
         if document_ids is not None and document_ids.is_cpu:
-            lengths = document_lengths(document_ids)  # a GPU is slower with many small products than with one mask
+            # A GPU is slower with many small products than with one mask.
+            lengths = count_document_lengths(document_ids) if document_lengths is None else document_lengths
         elif document_ids is not None:
             mask = document_mask(document_ids)
         for layer, block in enumerate(self.blocks):
@@ -242,7 +233,26 @@ def document_mask(document_ids: Tensor) -> Tensor:
     return same.tril().unsqueeze(1)
 
 
-def document_lengths(document_ids: Tensor) -> list[int]:
+def attend_documents(qkv: Tensor, lengths: Sequence[int], dropout: float) -> Tensor:
+    """Attend inside each document: (N, 3, H, D) -> (N, H, D).
+
+    Written out, because the fused kernel's backward pass takes twice the time on a CPU for such short sequences.
+    """
+    H, D = qkv.shape[2:]
+    causal = qkv.new_full((max(lengths), max(lengths)), -math.inf).triu(1)  # 0 where a query attends to a key
+    documents: list[Tensor] = []
+    for document in qkv.split(list(lengths)):  # (L, 3, H, D)
+        query, key, value = document.permute(1, 2, 0, 3)  # (H, L, D) each
+        L = len(document)
+        mask = causal[:L, :L].expand(H, L, L)
+        with torch.autocast(qkv.device.type, enabled=False):  # autocast would make the softmax's output float32
+            scores = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=D**-0.5)  # (H, L, L)
+            y = F.dropout(scores.softmax(-1), dropout, training=dropout > 0) @ value  # (H, L, D)
+        documents.append(y.transpose(0, 1))  # (L, H, D)
+    return torch.cat(documents)
+
+
+def count_document_lengths(document_ids: Tensor) -> list[int]:
     """Count the tokens of each document of packed rows (B, T), row after row; padding counts as a document."""
     rows = torch.arange(len(document_ids))[:, None]  # (B, 1)
     unique = document_ids + rows * (int(document_ids.max()) + 2)  # (B, T): no id occurs in two rows

@@ -32,6 +32,7 @@ from train.callbacks.run_folder import RunFolder
 from train.callbacks.scores import VALIDATION_LOSS, check_measured, known_scores
 from train.callbacks.source_losses import SourceLosses
 from train.checkpointing import saved_step
+from train.cpu_kernels import use_kernels
 from train.folder_lock import disk_errors, locked_folder
 from train.losses import SampledSoftmax
 from train.model_init import InitialModel, init_model
@@ -119,8 +120,7 @@ def train(spec: RunSpec) -> float | None:
         adapter=make(config.adapter) if config.get("adapter") else None,
         induction_heads=config.model.get("induction_heads") or 0,  # older runs have no such key
     )
-    if config.get("activation_checkpointing"):
-        checkpoint_activations(initial.model)
+    _set_computation(config, initial.model)
     objective = objective_of(config)
     data = _data(config, template, initial.model.config, objective)
     data.setup()
@@ -221,6 +221,13 @@ def _source_losses(data: SFTDataModule) -> list[SourceLosses]:
         return []
     sources = data.splits.validation_sources
     return [SourceLosses([name if count else None for name, count in sources.items()])] if sources else []
+
+
+def _set_computation(config: DictConfig, model: GPT2) -> None:
+    """Choose how the model computes what stays the same: with the CPU's kernels, and its activations once or twice."""
+    use_kernels(model)
+    if config.get("activation_checkpointing"):
+        checkpoint_activations(model)
 
 
 def _softmax(config: DictConfig, data: SFTDataModule, model: GPT2) -> SampledSoftmax | None:

@@ -66,11 +66,34 @@ typedef struct {
     int32_t rows, vocab_size, padded_vocab_size, bf16, gradient, threads;
 } CrossEntropyCall;
 
+// GELU (tanh form) of `count` numbers, a multiple of 16; with `gradient`, that of the outputs, the inputs' gradient.
+typedef struct {
+    const void* inputs;    // bfloat16 or float, all of them
+    const void* gradient;  // or null
+    void* outputs;
+    int64_t count;
+    int32_t bf16, threads;
+} GeluCall;
+
+// Causal attention inside each document of packed rows; with `gradient`, that of `out`, the gradient of `qkv` from what
+// the call without it wrote. Numbers are bfloat16 or float; head_dim is a multiple of 16.
+typedef struct {
+    const void* qkv;        // (tokens, 3, heads, head_dim)
+    void* out;              // (tokens, heads, head_dim)
+    float* log_sums;        // (heads, tokens): log-sum-exp of each query's scores
+    const void* gradient;   // (tokens, heads, head_dim) or null
+    void* qkv_gradient;     // (tokens, 3, heads, head_dim) or null
+    const int64_t* starts;  // (documents + 1,): first tokens, then the number of tokens
+    int32_t documents, heads, head_dim, bf16, threads;
+} DocumentAttentionCall;
+
 void* resonance_create_model(const ModelWeights* weights);
 void resonance_free_model(void* model);
 void resonance_hidden(void* model, const HiddenCall* call);
 void resonance_logits(void* model, const LogitsCall* call);
 void resonance_cross_entropy(const CrossEntropyCall* call);
+void resonance_gelu(const GeluCall* call);
+void resonance_document_attention(const DocumentAttentionCall* call);
 
 // Reads `nbytes`, a multiple of 512 for each thread, as the products do, to measure the memory's bandwidth. Returns
 // their sum, so that the compiler keeps the reads.

@@ -13,6 +13,8 @@ extern "C" {
 #include "attention.h"
 #include "attention_amx.h"
 #include "cross_entropy.h"
+#include "document_attention.h"
+#include "gelu.h"
 #include "gemm.h"
 #include "gemm_amx.h"
 #include "work_sharing.h"
@@ -235,6 +237,24 @@ void resonance_cross_entropy(const CrossEntropyCall* call) {
         else
             cross_entropy_of_row<float>(*call, row);
     }
+}
+
+void resonance_gelu(const GeluCall* call) {
+    const int64_t blocks = (call->count + GELU_BLOCK - 1) / GELU_BLOCK;
+#pragma omp parallel for num_threads(call->threads) schedule(dynamic, 1)
+    for (int64_t block = 0; block < blocks; block++) {
+        if (call->bf16)
+            gelu_block<uint16_t>(*call, block);
+        else
+            gelu_block<float>(*call, block);
+    }
+}
+
+void resonance_document_attention(const DocumentAttentionCall* call) {
+    if (call->bf16)
+        document_attention<uint16_t>(*call);
+    else
+        document_attention<float>(*call);
 }
 
 uint32_t resonance_read(const uint8_t* memory, int64_t nbytes, int32_t threads) {

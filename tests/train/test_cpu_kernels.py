@@ -1,0 +1,91 @@
+"""Training's GELU and attention by the C++ kernels compute what torch computes."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from resonance.engine.kernels.cross_entropy import kernel
+from resonance.model import GPT2, attend_documents
+from resonance.model_config import GPT2Config
+from train.cpu_kernels import GELU, attend_documents_with_kernel, use_kernels
+
+pytestmark = pytest.mark.skipif(kernel() is None, reason="no C++ compiler: torch computes GELU and attention")
+ROUNDING = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+
+
+def results(qkv: Tensor, lengths: Sequence[int], gradient: Tensor, *, with_kernel: bool) -> tuple[Tensor, Tensor]:
+    leaf = qkv.detach().clone().requires_grad_()
+    y = (attend_documents_with_kernel if with_kernel else attend_documents)(leaf, lengths, 0.0)
+    y.backward(gradient.to(y.dtype))
+    assert leaf.grad is not None
+    return y.detach(), leaf.grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("head_dim", [16, 64, 128])
+@pytest.mark.parametrize("lengths", [(1,), (1, 2, 3, 5), (60, 61, 59, 120), (300, 7)])
+def test_attention_and_its_gradient_are_those_of_each_document_alone(
+    dtype: torch.dtype, head_dim: int, lengths: Sequence[int]
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    qkv = torch.randn(sum(lengths), 3, 2, head_dim, generator=generator).to(dtype)
+    gradient = torch.randn(sum(lengths), 2, head_dim, generator=generator).to(dtype)
+    y, slope = results(qkv, lengths, gradient, with_kernel=True)
+    exact_y, exact_slope = results(qkv.double(), lengths, gradient.double(), with_kernel=False)
+    assert y.dtype == slope.dtype == dtype
+    torch.testing.assert_close(y.double(), exact_y, rtol=ROUNDING[dtype], atol=ROUNDING[dtype])
+    torch.testing.assert_close(slope.double(), exact_slope, rtol=3 * ROUNDING[dtype], atol=3 * ROUNDING[dtype])
+
+
+def test_attention_survives_scores_that_overflow_an_exponential() -> None:
+    qkv = torch.full((70, 3, 1, 16), 40.0)
+    y, slope = results(qkv, (70,), torch.ones(70, 1, 16), with_kernel=True)
+    torch.testing.assert_close(y, torch.full_like(y, 40.0))
+    assert torch.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gelu_and_its_gradient_are_torchs_own(dtype: torch.dtype) -> None:
+    x = torch.linspace(-30, 30, 40_000).to(dtype)
+    mine, exact = x.clone().requires_grad_(), x.double().requires_grad_()
+    y, expected = GELU(approximate="tanh")(mine), F.gelu(exact, approximate="tanh")
+    gradient = torch.linspace(-1, 1, 40_000).to(dtype)
+    y.backward(gradient)
+    expected.backward(gradient.double())
+    assert mine.grad is not None and exact.grad is not None
+    torch.testing.assert_close(y.double(), expected, rtol=ROUNDING[dtype], atol=ROUNDING[dtype])
+    torch.testing.assert_close(mine.grad.double(), exact.grad, rtol=ROUNDING[dtype], atol=ROUNDING[dtype])
+
+
+@pytest.mark.parametrize("n_embd", [32, 24])  # the kernels do not take heads that are 12 wide
+def test_a_model_with_kernels_has_the_same_loss_and_gradients(n_embd: int) -> None:
+    config = GPT2Config(
+        n_layer=2, n_head=2, n_embd=n_embd, context_length=32, vocab_size=96, tie_weights=True, dropout=0.0
+    )
+    torch.manual_seed(0)
+    model = GPT2(config)
+    ids = torch.randint(0, 96, (2, 32))
+    documents = torch.tensor([[0] * 20 + [1] * 12, [2] * 31 + [-1]])
+
+    def gradients() -> list[Tensor]:
+        model.zero_grad()
+        model(ids, document_ids=documents).square().mean().backward()
+        return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+
+    names, before = list(model.state_dict()), gradients()
+    use_kernels(model)
+    assert list(model.state_dict()) == names
+    for mine, expected in zip(gradients(), before, strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_dropout_of_attention_is_torchs() -> None:
+    qkv = torch.randn(40, 3, 2, 16, generator=torch.Generator().manual_seed(0))
+    drawn: list[Tensor] = []
+    for attend in (attend_documents, attend_documents_with_kernel):
+        torch.manual_seed(1)
+        drawn.append(attend(qkv, (25, 15), 0.5))
+    assert torch.equal(*drawn)

@@ -1,0 +1,74 @@
+"""Training's GELU and attention on a CPU by the C++ kernels, and its linear layers with packed weights.
+
+A step of torch's own operators spends a fifth of its time on them: `tanh` element by element, many small products, and
+copies between layouts.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resonance.engine.kernels import training as kernels
+from resonance.model import GPT2, TransformerBlock, attend_documents
+from train.packed_linear import pack_linears
+
+
+def use_kernels(model: GPT2) -> None:
+    """Let the model compute with the kernels wherever these take the tensors, and with torch elsewhere.
+
+    Names of parameters and of the state stay as they are.
+    """
+    pack_linears(model)
+    for block in model.blocks:
+        assert isinstance(block, TransformerBlock)
+        block.feed_forward.gelu = GELU(approximate="tanh")
+        block.attention.attend_documents = attend_documents_with_kernel
+
+
+class GELU(nn.GELU):
+    """GELU in its tanh form."""
+
+    def forward(self, input: Tensor) -> Tensor:  # the name is torch's
+        if not kernels.can_compute(input):
+            return super().forward(input)
+        y = _GELU.apply(input)
+        assert isinstance(y, Tensor)
+        return y
+
+
+def attend_documents_with_kernel(qkv: Tensor, lengths: Sequence[int], dropout: float) -> Tensor:
+    """`resonance.model.attend_documents`; with dropout, torch computes it."""
+    if dropout or not kernels.can_compute(qkv):
+        return attend_documents(qkv, lengths, dropout)
+    y = _DocumentAttention.apply(qkv, lengths)
+    assert isinstance(y, Tensor)
+    return y
+
+
+class _GELU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]  # torch types it as (*args, **kwargs)
+        ctx.save_for_backward(inputs)
+        return kernels.gelu(inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]  # as above
+        (inputs,) = ctx.saved_tensors
+        return kernels.gelu(inputs, grad)
+
+
+class _DocumentAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, lengths: Sequence[int]) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]  # as above
+        qkv = qkv.contiguous()
+        out, log_sums = kernels.document_attention(qkv, lengths)
+        ctx.save_for_backward(qkv, out, log_sums)
+        ctx.lengths = lengths
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]  # as above
+        qkv, out, log_sums = ctx.saved_tensors
+        return kernels.document_attention_gradient(qkv, ctx.lengths, out, log_sums, grad), None

@@ -1,0 +1,97 @@
+"""Linear layers whose weights are cast to bfloat16 and laid out for the CPU's products once an optimiser step.
+
+Autocast casts each weight once a micro-batch, and each product lays it out again. The float32 weights stay what trains:
+gradients are those of autocast's products, bit for bit, and are accumulated in float32. The two layouts, for the
+forward and the backward pass, take 4 bytes a parameter, 2 more than autocast's copy.
+"""
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+_ops: Any = torch.ops.mkldnn  # torch's own binding of oneDNN, which its compiler uses
+
+
+def pack_linears(model: nn.Module) -> None:
+    """Let the model's linear layers use packed weights under CPU autocast to bfloat16; otherwise nothing changes.
+
+    Names of parameters and of the state stay as they are.
+    """
+    if not torch.backends.mkldnn.is_available() or not _ops._is_mkldnn_bf16_supported():
+        return
+    _steps()
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            module.forward = _Packed(module)  # pyright: ignore[reportAttributeAccessIssue]  # it is a callable
+
+
+@cache
+def _steps() -> list[int]:
+    """The number of steps that optimisers of this process have taken, in a list."""
+    steps = [0]
+
+    def count(*_: object) -> None:
+        steps[0] += 1
+
+    register_optimizer_step_post_hook(count)
+    return steps
+
+
+class _Packed:
+    """The forward pass of a layer; holds the packed weights until these change."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        self._linear = linear
+        self._layouts: dict[bool, tuple[tuple[int, ...], Tensor]] = {}  # by whether the weights are transposed
+
+    def __call__(self, x: Tensor) -> Tensor:
+        linear = self._linear
+        autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        if not autocast or not linear.weight.is_cpu or linear.weight.dtype != torch.float32:
+            return F.linear(x, linear.weight, linear.bias)
+        y = _Product.apply(x, linear.weight, linear.bias, self)
+        assert isinstance(y, Tensor)
+        return y
+
+    def multiply(self, x: Tensor, bias: Tensor | None, *, transposed: bool = False) -> Tensor:
+        """Compute x W^T + bias, or x W where `transposed`, in bfloat16."""
+        weight = self._linear.weight
+        version = (_steps()[0], weight._version, weight.data_ptr())  # a fused optimiser leaves torch's version as it is
+        held = self._layouts.get(transposed)
+        if held is None or held[0] != version:
+            matrix = weight.detach().to(torch.bfloat16)
+            matrix = matrix.T if transposed else matrix
+            held = version, _ops._reorder_linear_weight(matrix.contiguous(), x.shape[:-1].numel())
+            self._layouts[transposed] = held
+        return _ops._linear_pointwise(x, held[1], bias, "none", [], "")
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  # torch types it as (*args, **kwargs)
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, packed: _Packed
+    ) -> Tensor:
+        ctx.dtypes = x.dtype, weight.dtype
+        x = x.to(torch.bfloat16)
+        ctx.save_for_backward(x)
+        ctx.packed = packed
+        return packed.multiply(x, None if bias is None else bias.to(torch.bfloat16))
+
+    @staticmethod
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # as above
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        (x,) = ctx.saved_tensors
+        of_input, of_weight = ctx.dtypes
+        needs_input, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        rows = grad.flatten(0, -2)  # (N, out)
+        return (
+            ctx.packed.multiply(grad, None, transposed=True).to(of_input) if needs_input else None,
+            (rows.T @ x.flatten(0, -2)).to(of_weight) if needs_weight else None,
+            rows.sum(0).to(of_weight) if needs_bias else None,
+            None,
+        )
