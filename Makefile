@@ -10,7 +10,7 @@ PORT ?= 8000
 RUN ?= demo
 WEB_SOURCES := $(shell find serve/web -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
-.PHONY: demo test test-slow check format setup web web-deps screenshots clean help
+.PHONY: demo test test-slow test-gpu bench-gpu gpu-wheels check format setup web web-deps screenshots clean help
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,25 @@ test-slow: setup web ## the slow tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not timing" \
 	  --numprocesses=2 --dist=loadfile --no-loadscope-reorder tests/serve/test_serve_kills.py tests/test_notebooks.py tests
 	$(BIN)/python -m pytest -m "slow and timing"
+
+# On a machine with a GPU and no registry, GPU_PYTHON names a Python that has torch 2.11 or newer, numpy, safetensors,
+# tiktoken, lightning and pytest; `make gpu-wheels`, run where there is a registry, collects the rest.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+GPU_ENV = PYTHONPATH="$(CURDIR):$(CURDIR)/build/gpu-packages" PYTHONUNBUFFERED=1
+
+test-gpu: build/gpu-packages ## the tests that need one CUDA GPU; they skip without
+	$(GPU_ENV) $(GPU_PYTHON) -m pytest -q -rs -s tests/gpu
+
+bench-gpu: build/gpu-packages ## the engine and training on one CUDA GPU, as a Markdown table
+	$(GPU_ENV) $(GPU_PYTHON) -m resonance.bench.gpu bench-gpu.md
+
+gpu-wheels: setup ## what test-gpu and bench-gpu need beside torch, into build/gpu-wheels
+	$(BIN)/python tests/gpu/wheels.py build/gpu-wheels
+
+build/gpu-packages: $(wildcard build/gpu-wheels/*.whl)
+	@mkdir -p $@
+	if [ -n "$^" ]; then $(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target $@ $^; fi
+	@touch $@
 
 check: setup web-deps ## formatting, lint, types, import rules, and the page's checks
 	$(BIN)/ruff format --check .

@@ -9,6 +9,8 @@ import pytest
 
 from tests.fake_cuda import device
 
+pytestmark = pytest.mark.slow  # compiles the device, and starts torch
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -29,7 +29,10 @@ def port(device: torch.device, trained: Path, tmp_path: Path) -> Iterator[int]:
         f"device={device.type}", f"port={number}", f"max_batch_size={STREAMS}", f"store.url=sqlite:///{tmp_path}/store.sqlite",
     ]  # fmt: skip
     environment = {**os.environ, "RESONANCE_HOME": str(tmp_path / "home")}
-    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server:
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server,
+    ):
         try:
             _wait(number, tmp_path / "log")
             yield number
@@ -71,9 +74,7 @@ def test_64_streams_end_and_a_killed_worker_is_replaced(port: int) -> None:
         answers = list(pool.map(lambda number: _stream(port, number), range(STREAMS)))
     assert all(answer.rstrip().endswith("data: [DONE]") for answer in answers)
     workers = [
-        int(entry.name)
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and _is_worker(entry, os.getpid())
+        int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _is_worker(entry, os.getpid())
     ]
     assert workers
     for pid in workers:
