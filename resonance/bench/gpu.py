@@ -179,7 +179,8 @@ def _resonance(folder: Path, precision: Precision, batch: int, device: torch.dev
 def _transformers(folder: Path, precision: Precision, batch: int, device: torch.device) -> Generate:
     import transformers
 
-    model: Any = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=torch.bfloat16).to(device).eval()
+    model: Any = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=torch.bfloat16)
+    model.to(device).eval()
 
     def generate(prompts: list[list[int]], new: int) -> object:  # with a static cache, transformers compiles decoding
         ids = torch.tensor(prompts, device=device)
