@@ -291,8 +291,10 @@ def _claim(url: str | None, names: Mapping[str, str], name: str, source: str | N
 
 def _in_words(amount: "Amount") -> str:
     counts = {"conversation": amount.conversations, "message": amount.messages, "vote": amount.votes}
+    if amount.documents:
+        counts["document"] = amount.documents
     words = [f"{count} {noun if count == 1 else noun + 's'}" for noun, count in counts.items()]
-    return f"{words[0]} with {words[1]} and {words[2]}"
+    return f"{words[0]} with {words[1]} and {' and '.join(words[2:])}"
 
 
 def _with_store(url: str | None, work: "Callable[[Store], Awaitable[Result]]") -> Result:

@@ -146,6 +146,21 @@ class StoreSettings(_Section):
     max_bytes: int | None = Field(ge=1 << 16, le=1 << 50)
 
 
+class FileSettings(_Section):
+    """The documents that each owner may keep."""
+
+    max_bytes: int = Field(ge=1024, le=1 << 30)
+    max_count: int = Field(ge=0, le=1_000_000)
+    max_total_bytes: int = Field(ge=1024, le=1 << 50)
+
+
+class ShareSettings(_Section):
+    """The shared conversations that each owner may have, and how long they may last."""
+
+    max_count: int = Field(ge=0, le=1_000_000)
+    max_days: int = Field(ge=1, le=3650)
+
+
 class Settings(_Section):
     """All settings of a server."""
 
@@ -153,6 +168,8 @@ class Settings(_Section):
     sampling: Sampling
     limits: Limits
     store: StoreSettings
+    files: FileSettings
+    shares: ShareSettings
     search: dict[str, Any]
     host: Annotated[str, BeforeValidator(_check_host)]
     port: int = Field(ge=1024, le=65535)

@@ -7,7 +7,20 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
-from serve.api import chat, completions, consent, conversations, datasets, embeddings, errors, feedback, models, system
+from serve.api import (
+    chat,
+    completions,
+    consent,
+    conversations,
+    datasets,
+    embeddings,
+    errors,
+    feedback,
+    files,
+    models,
+    shares,
+    system,
+)
 from serve.api.schemas.errors import ErrorBody
 from serve.api.schemas.feedback import Example, Preference
 from serve.api.schemas.responses import Citations, NotSearched
@@ -41,20 +54,14 @@ def build(app: FastAPI, service: Service) -> None:
     app.state.service = service
     app.title, app.version, app.description = "Resonance", VERSION, ABOUT
     errors.add_handlers(app)
-    for router in (system.router, models.router):
-        app.include_router(router, responses={code: ERRORS[code] for code in (401, 403, 404)})
-    for router in (chat.router, completions.router, embeddings.router):
-        app.include_router(router, responses=ERRORS)
-    documented = (400, 401, 403, 404, 408, 409, 413, 415, 500, 503)
-    for router in (models.admin_router, datasets.router, conversations.router, feedback.router, consent.router):
-        app.include_router(router, responses={code: ERRORS[code] for code in documented})
+    add_routers(app)
     add_docs(app)
     add_page(app)
     # From the innermost to the outermost.
     app.add_middleware(
         AdmissionMiddleware,
         metrics=service.metrics,
-        bodies=BodyReader(service.settings.limits, service.keys),
+        bodies=BodyReader(service.settings.limits, service.keys, service.settings.files.max_bytes),
         full=service.full,
     )
     app.add_middleware(HeadMiddleware)
@@ -71,15 +78,29 @@ def build(app: FastAPI, service: Service) -> None:
     if not settings.requires_keys or settings.allowed_hosts:
         app.add_middleware(HostMiddleware, names=settings.allowed_hosts, bound=settings.host)
     app.add_middleware(AccessLogMiddleware, metrics=service.metrics, tracing=lambda: service.tracing)
-    app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # as FastAPI documents it
+    # As FastAPI documents it.
+    app.openapi = lambda: document(app, open_to_all=service.keys.open)  # type: ignore[method-assign]
 
 
-def _document(app: FastAPI) -> dict[str, Any]:
+def add_routers(app: FastAPI) -> None:
+    """Add all endpoints of the API."""
+    for router in (system.router, models.router):
+        app.include_router(router, responses={code: ERRORS[code] for code in (401, 403, 404)})
+    for router in (chat.router, completions.router, embeddings.router):
+        app.include_router(router, responses=ERRORS)
+    documented = (400, 401, 403, 404, 408, 409, 413, 415, 500, 503)
+    arranged = (conversations.router, conversations.folders_router, files.router, shares.router)
+    stored = (datasets.router, *arranged, feedback.router, consent.router)
+    for router in (models.admin_router, *stored):
+        app.include_router(router, responses={code: ERRORS[code] for code in documented})
+    app.include_router(shares.public_router, responses={code: ERRORS[code] for code in (400, 403, 404, 503)})
+
+
+def document(app: FastAPI, *, open_to_all: bool) -> dict[str, Any]:
     """FastAPI's document without the status 422, which this server never answers.
 
-    While the server is open, only the admin operations need a key in it.
+    While the server is open to all, only the admin operations need a key in it.
     """
-    open_to_all: bool = app.state.service.keys.open
     if app.openapi_schema is None or app.state.document_of_open != open_to_all:
         app.state.document_of_open = open_to_all
         admins = {

@@ -47,6 +47,9 @@ class _Conversation(BaseModel):
     title: Annotated[str, Field(max_length=200)] = ""
     created_at: AwareDatetime
     updated_at: AwareDatetime
+    pinned: bool = False
+    archived: bool = False
+    folder: Annotated[str, Field(max_length=60)] | None = None
     messages: list[_Message]
 
 
@@ -148,6 +151,9 @@ def _new_conversation(owner: str, conversation: _Conversation) -> NewConversatio
         "title": conversation.title,
         "created_at": conversation.created_at.astimezone(UTC),
         "updated_at": conversation.updated_at.astimezone(UTC),
+        "pinned": conversation.pinned,
+        "archived": conversation.archived,
+        "folder": conversation.folder,
     }
     messages: list[dict[str, Any]] = [
         message.model_dump(exclude={"feedback"})

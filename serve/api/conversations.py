@@ -16,17 +16,20 @@ from serve.api.schemas.conversations import (
     DeletedAll,
     DeletedMessage,
     Feedback,
+    Folder,
+    FolderList,
     ListedConversation,
     OpenConversation,
     Snippet,
     StoredMessage,
 )
-from serve.api.schemas.requests import Rename
+from serve.api.schemas.requests import ConversationChange
 from serve.api.service import Service, ServiceDep
 from serve.middleware.cors import TypedRoute
 from serve.storage.tables import ConversationRow, MessageRow
 
 router = APIRouter(prefix="/v1/conversations", tags=["conversations"], route_class=TypedRoute)
+folders_router = APIRouter(prefix="/v1/folders", tags=["conversations"], route_class=TypedRoute)
 Id = Annotated[str, Path(max_length=64)]
 CHARS_BEFORE, CHARS_AFTER = 32, 96  # shown around the words that a search found: two lines of a narrow list
 
@@ -38,10 +41,15 @@ async def list_conversations(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     after: Annotated[str | None, Query(max_length=64, description="The last id of the page before.")] = None,
     q: Annotated[str | None, Query(max_length=200, description="Words in titles or messages.")] = None,
+    pinned: Annotated[bool | None, Query(description="Only pinned ones, or only others.")] = None,
+    archived: Annotated[bool | None, Query(description="Only archived ones, or only others.")] = None,
+    folder: Annotated[str | None, Query(max_length=60, description="Only those of this folder.")] = None,
 ) -> ConversationPage:
     """The caller's conversations, newest first. With `q`, only those that contain its words, each with a snippet."""
     with store_errors():
-        rows, more = await service.store.page(caller.owner, limit=limit, after=after, query=q)
+        rows, more = await service.store.page(
+            caller.owner, limit=limit, after=after, query=q, pinned=pinned, archived=archived, folder=folder
+        )
         matches = await service.store.newest_matches(caller.owner, [row.id for row, _ in rows], q) if q and rows else {}
     data: list[ListedConversation] = []
     for row, count in rows:
@@ -72,12 +80,12 @@ async def read_conversation(conversation_id: Id, service: ServiceDep, caller: Ca
 
 
 @router.patch("/{conversation_id}")
-async def rename_conversation(
-    conversation_id: Id, body: Rename, service: ServiceDep, caller: CallerDep
+async def change_conversation(
+    conversation_id: Id, body: ConversationChange, service: ServiceDep, caller: CallerDep
 ) -> OpenConversation:
-    """Change a conversation's title."""
+    """Change a conversation's title or folder, pin it, archive it."""
     with store_errors():
-        known = await service.store.rename(caller.owner, conversation_id, body.title)
+        known = await service.store.change(caller.owner, conversation_id, body.values())
     if not known:
         raise not_found("conversation")
     return await read_conversation(conversation_id, service, caller)
@@ -105,6 +113,14 @@ async def delete_message(conversation_id: Id, message_id: Id, service: ServiceDe
     return DeletedMessage(id=message_id)
 
 
+@folders_router.get("")
+async def list_folders(service: ServiceDep, caller: CallerDep) -> FolderList:
+    """The caller's folders of conversations, by name."""
+    with store_errors():
+        found = await service.store.folders(caller.owner)
+    return FolderList(data=[Folder(name=name, conversation_count=count) for name, count in found])
+
+
 def _refuse_while_busy(service: Service, caller: Caller, conversation_id: str) -> None:
     if service.locks.is_busy(caller.owner, conversation_id):
         raise session_busy("An answer in this conversation is still under way.")
@@ -118,7 +134,14 @@ def as_conversation(row: ConversationRow, messages: Sequence[MessageRow]) -> Con
 
 def _summary(row: ConversationRow, count: int) -> ConversationSummary:
     return ConversationSummary(
-        id=row.id, title=row.title, created_at=row.created_at, updated_at=row.updated_at, message_count=count
+        id=row.id,
+        title=row.title,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        message_count=count,
+        pinned=row.pinned,
+        archived=row.archived,
+        folder=row.folder,
     )
 
 

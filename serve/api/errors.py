@@ -71,7 +71,7 @@ def quota_exceeded(error: QuotaExceeded) -> ApiError:
     return ApiError(
         413,
         f"What you have stored would take {error.would_be} bytes, and {error.limit} are yours (store.max_bytes); "
-        "delete conversations to make room.",
+        "delete conversations or documents to make room.",
         code="storage_quota_exceeded",
     )
 

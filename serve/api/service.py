@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from serve.api.auth import KeyRing
 from serve.api.background import delete_old_conversations, delete_old_searches, end_revoked, move_to_named_owners
 from serve.generation.event_stream import EventStreams
+from serve.generation.library import Library
 from serve.middleware.rate_limits import ExportLimiter, RateLimiter
 from serve.models.registry import ModelRegistry
 from serve.models.served_model import ServedModel
@@ -48,11 +49,13 @@ class Service:
     streams: EventStreams
     export_limiter: ExportLimiter
     locks: SessionLocks = field(init=False)
+    library: Library = field(init=False)
     tracing: Tracing | None = None
     started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.locks = SessionLocks(self.store)
+        self.library = Library(self.store, self.settings.search.get("budget") or {})
 
     def model(self, name: str | None) -> ServedModel:
         """The model that a request names, or the first. Raises ApiError 404 for a name that is not served."""

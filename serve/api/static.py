@@ -15,6 +15,12 @@ from serve.middleware.access_log import PAGE_POLICY
 DIST = Path(__file__).parents[1] / "web" / "dist"
 # Swagger UI sets inline styles, and takes its icons from data: URLs.
 DOCS_POLICY = PAGE_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+# A diagram is drawn in a sandboxed frame of the page, of an origin of its own; Mermaid sets inline styles.
+DIAGRAM_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src data:; "
+    "font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+DIAGRAM_HEADERS = {"Content-Security-Policy": DIAGRAM_POLICY, "X-Frame-Options": "SAMEORIGIN"}
 FOREVER = "public, max-age=31536000, immutable"
 
 NOT_BUILT = """<!doctype html>
@@ -41,7 +47,7 @@ START = f"""SwaggerUIBundle({
 
 
 def add_page(app: FastAPI, dist: Path = DIST) -> None:
-    """Serve the built page at / and at its conversations' paths, or a page that says how to build it."""
+    """Serve the built page at / and the paths of what it shows, or a page that says how to build it."""
     index = dist / "index.html"
 
     async def page(request: Request) -> Response:
@@ -49,7 +55,7 @@ def add_page(app: FastAPI, dist: Path = DIST) -> None:
             return HTMLResponse(NOT_BUILT)
         return FileResponse(index, headers={"Cache-Control": "no-cache"})
 
-    for path in ("/", "/c/{conversation_id}"):
+    for path in ("/", "/c/{conversation_id}", "/s/{share_id}", "/d/{document:path}"):
         app.add_api_route(path, page, methods=["GET", "HEAD"], include_in_schema=False)
     if not index.is_file():
         return
@@ -92,6 +98,7 @@ def _file(path: Path) -> Callable[[Request], Awaitable[Response]]:
     """An endpoint for one file."""
 
     async def endpoint(request: Request) -> Response:
-        return FileResponse(path, headers={"Cache-Control": "no-cache"})
+        more = DIAGRAM_HEADERS if path.name == "diagram.html" else {}
+        return FileResponse(path, headers={"Cache-Control": "no-cache"} | more)
 
     return endpoint

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 from resonance.chat_template import Message
 from resonance.retrieval.citations import CitationFilter, align
+from resonance.retrieval.ranking import context_of
 from resonance.retrieval.types import Retrieved
+from serve.api.auth import Caller
+from serve.api.errors import store_errors
 from serve.api.schemas.requests import ChatRequest, SearchQuery
 from serve.api.schemas.responses import Citations, Sentence, Source, Sources
 from serve.api.service import Service
@@ -66,9 +69,65 @@ class Grounding:
 
 
 async def ground(
+    service: Service,
+    caller: Caller,
+    model: ServedModel,
+    body: ChatRequest,
+    messages: Sequence[Message],
+    max_new_tokens: int,
+) -> Grounding | Unsearched | None:
+    """Search for the newest message in the caller's documents and with the server's search, within the prompt's budget.
+
+    Returns None where both are off. Raises ApiError 503.
+    """
+    own = await _of_documents(service, caller, model, body, messages, max_new_tokens)
+    if own is None:
+        return await _of_search(service, model, body, messages, max_new_tokens)
+    used = model.count_tokens(own.context)
+    found = await _of_search(service, model, body, messages, max_new_tokens + used)
+    if not isinstance(found, Grounding):
+        return Grounding(own)
+    return Grounding(_merged(own, found.retrieved))
+
+
+def _merged(own: Retrieved, found: Retrieved) -> Retrieved:
+    """The sources of both, those of the caller's documents first, numbered anew."""
+    sources = tuple(replace(source, id=number) for number, source in enumerate((*own.sources, *found.sources), start=1))
+    provider = ", ".join(dict.fromkeys((own.provider, found.provider)))
+    note = found.note if found.sources else None  # the documents have said something
+    context = context_of(sources)
+    return replace(found, provider=provider, sources=sources, context=context, reason=own.reason, note=note)
+
+
+async def _of_documents(
+    service: Service,
+    caller: Caller,
+    model: ServedModel,
+    body: ChatRequest,
+    messages: Sequence[Message],
+    max_new_tokens: int,
+) -> Retrieved | None:
+    """What the caller's documents say; None where they are not asked, or say nothing."""
+    if body.documents is False or (body.documents is None and body.session_id is None):
+        return None
+    with store_errors():
+        retrieved = await service.library.retrieve(
+            caller.owner,
+            body.session_id,
+            messages,
+            prompt_tokens=model.prompt_budget(max_new_tokens),
+            count_tokens=model.count_tokens,
+        )
+    if retrieved is None or not retrieved.sources:
+        return None
+    service.metrics.searches.labels("found").inc()
+    return retrieved
+
+
+async def _of_search(
     service: Service, model: ServedModel, body: ChatRequest, messages: Sequence[Message], max_new_tokens: int
 ) -> Grounding | Unsearched | None:
-    """Search for the newest message, within the prompt's token budget; returns None where search is off."""
+    """What the server's search finds, within the prompt's token budget; None where it is off."""
     retriever: Retriever | None = service.retriever
     if retriever is None or body.search is False:
         return None

@@ -193,7 +193,7 @@ async def render_chat(service: Service, caller: Caller, model: ServedModel, body
         check_template(model, "messages")
     max_tokens = body.max_completion_tokens or body.max_tokens or service.settings.sampling.max_new_tokens
     asks = messages[-1].role == "user"
-    found = await ground(service, model, body, messages, max_tokens) if asks else None
+    found = await ground(service, caller, model, body, messages, max_tokens) if asks else None
     grounding = found if isinstance(found, Grounding) else None
     if grounding is not None:
         messages = grounding.with_context(messages)

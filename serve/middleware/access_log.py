@@ -18,7 +18,8 @@ log = logging.getLogger("resonance.serve.access")
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
-    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    "connect-src 'self'; frame-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
 )
 SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -87,5 +88,5 @@ def _add_headers(message: MutableMapping[str, Any], request_id: str) -> None:
     headers = MutableHeaders(raw=message["headers"])
     headers["X-Request-ID"] = request_id
     for name, value in SECURITY.items():
-        headers[name] = value
+        headers.setdefault(name, value)
     headers.setdefault("Content-Security-Policy", PAGE_POLICY)

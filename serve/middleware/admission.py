@@ -26,6 +26,7 @@ from serve.telemetry.metrics import Metrics
 
 # A full server refuses these before it reads their bodies: in a flood of requests that saves most of the work.
 GENERATION_PATHS = frozenset(("/v1/chat/completions", "/v1/chat/stream", "/v1/completions", "/v1/embeddings"))
+UPLOAD_PATH = "/v1/files"  # whose bodies have a bound of their own (files.max_bytes)
 REQUESTS_PER_TICK = 8
 UNCOUNTED_BYTES = 16384  # of each body, beside the bound for all bodies: slow large bodies do not keep small ones out
 
@@ -66,7 +67,7 @@ class AdmissionMiddleware:
         if scope["path"] in GENERATION_PATHS and self.full() and "last-event-id" not in headers:
             self.metrics.rejected.labels("full").inc()
             raise server_full()
-        async with self.bodies.received(headers, receive) as receive_body:
+        async with self.bodies.received(scope, headers, receive) as receive_body:
             await self.app(scope, receive_body, send)
 
 
@@ -107,8 +108,8 @@ class FairQueue:
 class BodyReader:
     """Receives request bodies: each within a size and a time, all of them together within `limits.bodies_bytes`."""
 
-    def __init__(self, limits: Limits, keys: KeyRing) -> None:
-        self._limits, self._keys = limits, keys
+    def __init__(self, limits: Limits, keys: KeyRing, upload_bytes: int) -> None:
+        self._limits, self._keys, self._upload_bytes = limits, keys, upload_bytes
         self._total_bytes = 0
 
     def check_key(self, scope: Scope, headers: Headers) -> None:
@@ -118,12 +119,15 @@ class BodyReader:
             self._keys.authenticate(headers.get("authorization"), address)
 
     @asynccontextmanager
-    async def received(self, headers: Headers, receive: Receive) -> AsyncGenerator[Receive]:
+    async def received(self, scope: Scope, headers: Headers, receive: Receive) -> AsyncGenerator[Receive]:
         """Receive the body; yield an ASGI `receive` that returns it in one message. It counts until the block ends.
 
         Raises ApiError 413 when it is too large, 408 when it is too slow, 503 when all bodies together are too large.
         """
-        if int(headers.get("content-length") or 0) > self._limits.body_bytes:
+        limit = self._limits.body_bytes
+        if scope["path"] == UPLOAD_PATH:
+            limit = max(limit, self._upload_bytes + UNCOUNTED_BYTES)  # with the other parts of the form
+        if int(headers.get("content-length") or 0) > limit:
             raise ApiError(413, BODY_TOO_LARGE, code="payload_too_large")
         body = bytearray()  # a list of many small chunks would take far more memory than their bytes
         counted = 0
@@ -134,7 +138,7 @@ class BodyReader:
                     while more:
                         chunk, more = await _next_chunk(receive)
                         body += chunk
-                        counted = self._count(len(body), counted)
+                        counted = self._count(len(body), counted, limit)
             except TimeoutError:
                 raise ApiError(408, BODY_TIMEOUT, code="body_timeout") from None
             receive_body = _replayed(bytes(body), receive)
@@ -143,9 +147,9 @@ class BodyReader:
         finally:
             self._total_bytes -= counted
 
-    def _count(self, size: int, counted: int) -> int:
+    def _count(self, size: int, counted: int, limit: int) -> int:
         """Count a body of `size` bytes, of which `counted` are counted already; return how many are counted now."""
-        if size > self._limits.body_bytes:
+        if size > limit:
             raise ApiError(413, BODY_TOO_LARGE, code="payload_too_large")
         large = max(0, size - UNCOUNTED_BYTES)
         if large > counted and self._total_bytes + large - counted > self._limits.bodies_bytes:

@@ -2,7 +2,7 @@
 
 A browser names the page that sends a state-changing request (Origin, Sec-Fetch-Site). A client that is no browser sends
 neither header, and passes. Browsers that name no page ask before they send a content type that forms cannot have, so
-the endpoints accept no other (`TypedRoute`).
+the endpoints accept no other (`TypedRoute`); uploads, as OpenAI's clients send them, are the exception.
 """
 
 from collections.abc import Callable, Collection, Coroutine
@@ -99,8 +99,8 @@ def _is_same_origin(origin: str, hosts: Collection[str]) -> bool:
 class TypedRoute(APIRoute):
     """A route that answers 415 to a body of another content type than its own.
 
-    Its types are those of its documented request body: application/json, or those of `openapi_extra`. A route without
-    a documented body ignores any body.
+    Its types are those of its documented request body: application/json, a form's, or those of `openapi_extra`. A route
+    without a documented body ignores any body.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -118,7 +118,7 @@ class TypedRoute(APIRoute):
 
     def _types(self) -> tuple[str, ...]:
         if self.body_field is not None:
-            return (JSON,)
+            return (getattr(self.body_field.field_info, "media_type", JSON),)
         return tuple((self.openapi_extra or {}).get("requestBody", {}).get("content", {}))
 
 

@@ -1,4 +1,4 @@
-"""Moves all conversations, messages and votes of one owner to another; equal ids of both lose nothing."""
+"""Moves all conversations, messages, documents and votes of one owner to another; equal ids of both lose nothing."""
 
 import secrets
 from collections.abc import Sequence
@@ -12,12 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from serve.storage.database import Database, retry_conflicts
 from serve.storage.quota import recount
 from serve.storage.store import new_message_id
-from serve.storage.tables import ConversationRow, MessageRow, VoteRow
+from serve.storage.tables import ConversationRow, DocumentRow, MessageRow, ShareRow, VoteRow
 
 IDS_PER_STATEMENT = 500
 _conversations = cast(Table, ConversationRow.__table__)
 _messages = cast(Table, MessageRow.__table__)
 _votes = cast(Table, VoteRow.__table__)
+_documents = cast(Table, DocumentRow.__table__)
+_shares = cast(Table, ShareRow.__table__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +29,10 @@ class Amount:
     conversations: int = 0
     messages: int = 0
     votes: int = 0
+    documents: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.conversations or self.messages or self.votes)
+        return bool(self.conversations or self.messages or self.votes or self.documents)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ async def holdings(database: Database) -> list[Holding]:
     """What each owner has, sorted by id."""
     counts: list[dict[str, int]] = []
     async with database.reading() as session:
-        for table in (_conversations, _messages, _votes):
+        for table in (_conversations, _messages, _votes, _documents):
             rows = await session.execute(select(table.c.owner, func.count()).group_by(table.c.owner))
             counts.append({row[0]: row[1] for row in rows})
         of_owner = select(ConversationRow.owner, func.max(ConversationRow.updated_at)).group_by(ConversationRow.owner)
@@ -80,9 +83,14 @@ async def _move(database: Database, source: str, target: str) -> Amount:
             new = f"vote-{secrets.token_hex(12)}"
             await session.execute(update(_votes).where(_votes.c.owner == source, _votes.c.id == id).values(id=new))
         votes = await _rowcount(session, update(_votes).where(_votes.c.owner == source).values(owner=target))
+        # Their ids are random: no two owners have the same.
+        documents = await _rowcount(
+            session, update(_documents).where(_documents.c.owner == source).values(owner=target)
+        )
+        await session.execute(update(_shares).where(_shares.c.owner == source).values(owner=target))
         for owner in sorted((source, target)):  # in one order, so that two moves cannot deadlock
             await recount(session, owner)
-        return Amount(len(ids), messages, votes)
+        return Amount(len(ids), messages, votes, documents)
 
 
 async def _shared(session: AsyncSession, table: Table, source: str, target: str) -> list[str]:
@@ -145,6 +153,10 @@ async def _move_conversations(
     values: dict[str, Any] = {"owner": target} | ({} if new_id is None else {"conversation_id": new_id})
     moved = update(_messages).where(_messages.c.owner == source, _messages.c.conversation_id.in_(ids)).values(**values)
     messages = await _rowcount(session, moved)
+    if new_id is not None:
+        for table in (_documents, _shares):
+            theirs = update(table).where(table.c.owner == source, table.c.conversation_id.in_(ids))
+            await session.execute(theirs.values(conversation_id=new_id))
     await session.execute(delete(_conversations).where(*old))
     return messages
 

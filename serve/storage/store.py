@@ -4,7 +4,7 @@ It knows owners, conversations and messages, and nothing of HTTP or models.
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,7 @@ from serve.storage import quota, session_locks
 from serve.storage.database import Database
 from serve.storage.search_index import contains, conversation_has
 from serve.storage.session_locks import SessionLock
-from serve.storage.tables import ConversationRow, MessageRow
+from serve.storage.tables import ConversationRow, DocumentRow, MessageRow, ShareRow
 
 TITLE_CHARS = 60
 MAX_NUMBER = 1000  # of titles that are equal but for it
@@ -123,14 +123,29 @@ class Store(Database):
             return None if conversation is None else (conversation, await _messages(session, owner, conversation_id))
 
     async def page(
-        self, owner: str, *, limit: int, after: str | None, query: str | None
+        self,
+        owner: str,
+        *,
+        limit: int,
+        after: str | None,
+        query: str | None,
+        pinned: bool | None = None,
+        archived: bool | None = None,
+        folder: str | None = None,
     ) -> tuple[list[tuple[ConversationRow, int]], bool]:
         """Conversations with their message counts, newest first, and whether there are more.
 
         `after` is the last id of the page before; `query` is searched in titles and messages, ignoring case.
+        The others choose by how the conversations are arranged; None takes all.
         """
         async with self.reading() as session:
             statement = _newest_first(owner)
+            if pinned is not None:
+                statement = statement.where(ConversationRow.pinned.is_(pinned))
+            if archived is not None:
+                statement = statement.where(ConversationRow.archived.is_(archived))
+            if folder is not None:
+                statement = statement.where(ConversationRow.folder == folder)
             if query:
                 statement = statement.where(await conversation_has(session, owner, query))
             if after is not None:
@@ -162,14 +177,24 @@ class Store(Database):
             rows = await session.scalars(select(MessageRow).join(newest, same).where(MessageRow.owner == owner))
             return {row.conversation_id: row for row in rows}
 
-    async def rename(self, owner: str, conversation_id: str, title: str) -> bool:
-        """Change a conversation's title; False where there is none of that id."""
+    async def change(self, owner: str, conversation_id: str, values: Mapping[str, Any]) -> bool:
+        """Change a conversation's title, folder, or whether it is pinned or archived; False where there is none."""
         async with self.session() as session:
             conversation = await session.get(ConversationRow, (owner, conversation_id))
             if conversation is None:
                 return False
-            conversation.title = title
+            for name, value in values.items():
+                setattr(conversation, name, value)
             return True
+
+    async def folders(self, owner: str) -> list[tuple[str, int]]:
+        """The owner's folders by name, each with how many conversations it has."""
+        async with self.reading() as session:
+            counted = select(ConversationRow.folder, func.count()).where(
+                ConversationRow.owner == owner, ConversationRow.folder.is_not(None)
+            )
+            rows = await session.execute(counted.group_by(ConversationRow.folder).order_by(ConversationRow.folder))
+            return [(str(row[0]), row[1]) for row in rows]
 
     async def delete(self, owner: str, conversation_id: str) -> bool:
         """Delete a conversation and its messages; False where there is none of that id. Raises SessionBusy."""
@@ -241,10 +266,13 @@ class Store(Database):
 
 
 async def delete_conversations(session: AsyncSession, owner: str, ids: Sequence[str]) -> int:
-    """Delete conversations and their messages; return how many there were."""
+    """Delete conversations with their messages, documents and shares; return how many there were."""
     messages = (MessageRow.owner == owner, MessageRow.conversation_id.in_(ids))
     freed = await quota.bytes_of(session, quota.MESSAGE_BYTES, *messages)
     await session.execute(delete(MessageRow).where(*messages))
+    for table in (DocumentRow, ShareRow):
+        of_them = (table.owner == owner, table.conversation_id.in_(ids))
+        freed += sum(await session.scalars(delete(table).where(*of_them).returning(table.stored_bytes)))
     own = (ConversationRow.owner == owner, ConversationRow.id.in_(ids))
     deleted = (await session.scalars(delete(ConversationRow).where(*own).returning(ConversationRow.id))).all()
     await quota.count(session, owner, -freed - len(deleted) * quota.CONVERSATION_BYTES)

@@ -1,9 +1,21 @@
-"""The tables of conversations, votes, locks and quotas. `owner` is an owner's id, or empty without keys."""
+"""The tables of conversations, documents, shares, votes, locks and quotas. `owner`: an owner's id; empty: no keys."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Float, ForeignKeyConstraint, Index, MetaData, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKeyConstraint,
+    Index,
+    LargeBinary,
+    MetaData,
+    Text,
+    false,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
 from sqlalchemy.types import TypeDecorator
 
@@ -48,6 +60,9 @@ class ConversationRow(Base):
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     folded_title: Mapped[str] = mapped_column(AnyText)
+    pinned: Mapped[bool] = mapped_column(default=False, server_default=false())
+    archived: Mapped[bool] = mapped_column(default=False, server_default=false())
+    folder: Mapped[str | None] = mapped_column(AnyText)
 
     @validates("title")
     def _fold(self, _: str, title: str) -> str:
@@ -96,6 +111,44 @@ class MessageRow(Base):
     def _fold(self, _: str, content: str) -> str:
         self.folded_content = folded(content)
         return content
+
+
+class DocumentRow(Base):
+    """A document of an owner: of one conversation, or of the library (`conversation_id` is None).
+
+    `passages` has (title, text) of each passage, `size` counts the content's bytes, `stored_bytes` those of the quota.
+    """
+
+    __tablename__ = "documents"
+    __table_args__ = (Index("ix_documents_recent", "owner", "created_at"),)
+
+    owner: Mapped[str] = mapped_column(AnyText, primary_key=True)
+    id: Mapped[str] = mapped_column(AnyText, primary_key=True)
+    conversation_id: Mapped[str | None] = mapped_column(AnyText)
+    name: Mapped[str] = mapped_column(AnyText)
+    media_type: Mapped[str] = mapped_column(AnyText)
+    purpose: Mapped[str] = mapped_column(AnyText)
+    content: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    passages: Mapped[list[tuple[str, str]]] = mapped_column(JSON, deferred=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    stored_bytes: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class ShareRow(Base):
+    """A copy of a conversation's shown messages, for whoever has its id until it expires."""
+
+    __tablename__ = "shares"
+    __table_args__ = (Index("ix_shares_owner", "owner", "created_at"),)
+
+    id: Mapped[str] = mapped_column(AnyText, primary_key=True)
+    owner: Mapped[str] = mapped_column(AnyText)
+    conversation_id: Mapped[str] = mapped_column(AnyText)
+    title: Mapped[str] = mapped_column(AnyText)
+    messages: Mapped[list[dict[str, Any]]] = mapped_column(JSON, deferred=True)
+    stored_bytes: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 
 
 class VoteRow(Base):

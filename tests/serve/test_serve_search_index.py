@@ -69,7 +69,7 @@ def parts(talks, data) -> list[str]:
 async def agree(store: Store, owner: str, talks: list[tuple[str, list[str]]], queries: list[str]) -> None:
     for number, (title, texts) in enumerate(talks):
         await store.append(owner, f"c{number}", [message(text) for text in texts], None)
-        await store.rename(owner, f"c{number}", title)
+        await store.change(owner, f"c{number}", {"title": title})
     for query in queries:
         words = query.replace("\x00", "\ufffd").lower()
 
@@ -92,12 +92,12 @@ def test_what_is_deleted_or_renamed_is_not_found_by_its_words(url, owner):
         gone = message("a lighthouse")
         await store.append(owner, "c", [gone, message("by the sea")], None)
         await store.append(owner, "d", [message("another lighthouse")], None)
-        await store.rename(owner, "c", "Title")
+        await store.change(owner, "c", {"title": "Title"})
         await store.delete_message(owner, "c", gone.id)
         assert await ids(store, owner, "lighthouse") == ["d"]
         await store.delete(owner, "d")
         assert await ids(store, owner, "lighthouse") == []
-        await store.rename(owner, "c", "The lighthouse")
+        await store.change(owner, "c", {"title": "The lighthouse"})
         assert await ids(store, owner, "LIGHTHOUSE") == ["c"]
 
     run(url, use)

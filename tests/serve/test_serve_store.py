@@ -101,7 +101,7 @@ def test_a_nul_in_whatever_is_stored_or_looked_for_is_a_sign_like_others(url, ow
         assert [row.id for row, _ in page] == ["c"]
         assert (await store.newest_matches(owner, ["c"], "E\x00TWO")).keys() == {"c"}
         assert await store.rate(owner, "c", said.id, 1, "no\x00", None)
-        assert await store.rename(owner, "c", "a\x00")
+        assert await store.change(owner, "c", {"title": "a\x00"})
         vote = ballot(owner, "v", 0)
         vote.prompt = [{"role": "user", "content": "\x00"}]
         await votes.add_vote(store, vote)

@@ -41,6 +41,23 @@ class ConversationSummary(BaseModel):
     created_at: Time
     updated_at: Time
     message_count: int
+    pinned: bool = False
+    archived: bool = False
+    folder: str | None = None
+
+
+class Folder(BaseModel):
+    """A folder of conversations."""
+
+    name: str
+    conversation_count: int
+
+
+class FolderList(BaseModel):
+    """The caller's folders, by name."""
+
+    object: Literal["list"] = "list"
+    data: list[Folder]
 
 
 class Snippet(BaseModel):

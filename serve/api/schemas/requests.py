@@ -265,6 +265,10 @@ class ChatRequest(SamplingFields):
     search: bool | SearchQuery | None = Field(
         None, description="Search for sources first, with this query where there is one; absent: the server decides."
     )
+    documents: bool | None = Field(
+        None,
+        description="Draw on the caller's documents: the library's and the conversation's; absent: with a session_id.",
+    )
     response_format: ResponseFormat | None = None
     modalities: list[Literal["text"]] | None = None
     service_tier: Literal["auto", "default"] | None = None
@@ -325,10 +329,38 @@ class EmbeddingRequest(Strict):
     user: str | None = Field(None, max_length=512, description="Ignored.")
 
 
-class Rename(Strict):
-    """A conversation's new title."""
+class ConversationChange(Strict):
+    """What changes of a conversation; what is absent stays."""
 
-    title: Annotated[str, Field(min_length=1, max_length=200)]
+    title: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    pinned: bool | None = None
+    archived: bool | None = None
+    folder: Annotated[str, Field(max_length=60)] | None = Field(
+        None, description="Null or empty takes it out of its folder."
+    )
+
+    @model_validator(mode="after")
+    def _check_change(self) -> "ConversationChange":
+        if not self.model_fields_set:
+            raise PydanticCustomError("change", "nothing is to be changed: give title, pinned, archived or folder")
+        return self
+
+    def values(self) -> dict[str, Any]:
+        """The columns that change."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        changed = {name: value for name, value in given.items() if value is not None or name == "folder"}
+        if "folder" in changed:
+            changed["folder"] = " ".join((changed["folder"] or "").split()) or None
+        return changed
+
+
+class ShareRequest(Strict):
+    """How to share a conversation."""
+
+    message_id: Annotated[str, Field(max_length=64)] | None = Field(
+        None, description="The last message that is shown, with those that it follows; absent: the newest."
+    )
+    expires_in_days: Annotated[int, Field(ge=1, le=3650), WHOLE] = 30
 
 
 class LoadRequest(Strict):
