@@ -2,6 +2,7 @@ import { fileURLToPath } from "node:url";
 import tailwindcss from "@tailwindcss/vite";
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vitest/config";
+import { diagramFrame } from "./vite/diagram-frame.ts";
 import { strictCsp } from "./vite/strict-csp.ts";
 
 const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url));
@@ -10,7 +11,7 @@ const server = process.env.RESONANCE_URL ?? "http://127.0.0.1:8000";
 const proxied = { target: server, changeOrigin: false };
 
 export default defineConfig({
-  plugins: [react(), tailwindcss(), strictCsp()],
+  plugins: [react(), tailwindcss(), strictCsp(), diagramFrame()],
   resolve: {
     alias: {
       "@": path("./src"),

@@ -129,7 +129,8 @@ def open_page(server: Server, browser: "sync_api.Browser") -> Iterator[Open]:
         context.set_default_timeout(PATIENCE)
         state = json.dumps({"state": {"sampling": SHORT | (sampling or {})} | (settings or {}), "version": 3})
         seed = f"localStorage.setItem('resonance.settings', {json.dumps(state)})"
-        context.add_init_script(f"localStorage.getItem('resonance.settings') ?? {seed}")
+        # A sandboxed frame has no storage.
+        context.add_init_script(f"self === top && (localStorage.getItem('resonance.settings') ?? ({seed}))")
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda line: "Content Security Policy" in line.text and complaints.append(line.text))

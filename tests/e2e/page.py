@@ -21,7 +21,7 @@ AT_REST = "[...document.querySelectorAll('main li, main article')].every(e => ge
 def send(page: Page, text: str) -> None:
     """Send a message; its answer may still be on its way."""
     page.get_by_role("textbox", name="Message").fill(text)
-    page.keyboard.press("Enter")
+    page.keyboard.press("Control+Enter")  # on a phone, Enter alone makes a line
 
 
 def wait_for_answer(page: Page) -> None:

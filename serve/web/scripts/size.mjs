@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 
-const LIMITS = { "entry JS": 200, CSS: 20, all: 330 };
+// A diagram loads its library into a frame of its own; nobody else does.
+const LIMITS = { "entry JS": 200, CSS: 20, all: 330, diagrams: 800 };
 const dist = fileURLToPath(new URL("../dist", import.meta.url));
 const html = readFileSync(join(dist, "index.html"), "utf8");
 const files = readdirSync(dist, { recursive: true, withFileTypes: true })
@@ -15,11 +16,13 @@ const kilobytes = (path) => gzipSync(readFileSync(path), { level: 9 }).length / 
 const sum = (paths) => paths.reduce((total, path) => total + kilobytes(path), 0);
 const name = (path) => path.slice(dist.length);
 
+const ofDiagrams = (path) => /\/(mermaid-[^/]*\.js|diagram\.(js|html))$/.test(path);
 const first = files.filter((path) => path.endsWith(".js") && html.includes(name(path)));
 const sizes = {
   "entry JS": sum(first),
   CSS: sum(files.filter((path) => path.endsWith(".css"))),
-  all: sum(files),
+  all: sum(files.filter((path) => !ofDiagrams(path))),
+  diagrams: sum(files.filter(ofDiagrams)),
 };
 
 for (const path of files.sort((a, b) => kilobytes(b) - kilobytes(a)).slice(0, 12)) {

@@ -1,7 +1,7 @@
 import { lazy, Suspense, useEffect } from "react";
 import { onKeyOfAnotherTab } from "@/api/key";
 import { forgetReader, startKeeping } from "@/chat/keeper";
-import { ChatView } from "@/components/chat/chat-view";
+import { ChatView, TemporaryView } from "@/components/chat/chat-view";
 import { useShortcuts } from "@/components/palette/use-shortcuts";
 import { Header } from "@/components/shell/header";
 import { HealthBanner } from "@/components/shell/health-banner";
@@ -16,11 +16,12 @@ import { useLanguage, useWords } from "@/i18n";
 import { COMPOSER_ID } from "@/lib/focus";
 import { page } from "@/lib/page";
 import { useRoute } from "@/lib/router";
-import { useUi } from "@/lib/ui-store";
+import { openDocuments, useUi } from "@/lib/ui-store";
 import { useSettings } from "@/settings/store";
 import { useApplyTheme } from "@/settings/theme";
 
 const CompareView = lazy(() => import("@/components/instrument/compare-view"));
+const SharedView = lazy(() => import("@/components/share/shared-view"));
 const CompleteView = lazy(() => import("@/components/instrument/complete-view"));
 
 const SIDEBAR = "276px";
@@ -28,7 +29,7 @@ const SIDEBAR = "276px";
 export function App() {
   const t = useWords();
   const language = useLanguage();
-  const { mode, conversation } = useRoute();
+  const { mode, conversation, document: opened, shared } = useRoute();
   const wide = useMediaQuery("(min-width: 768px)");
   const sidebar = useSettings((state) => state.sidebar);
   const set = useSettings((state) => state.set);
@@ -48,6 +49,18 @@ export function App() {
     document.documentElement.lang = language;
   }, [language]);
 
+  useEffect(() => {
+    if (opened) openDocuments(opened);
+  }, [opened]);
+  if (shared) {
+    return (
+      <main className="aurora relative isolate flex h-dvh flex-col overflow-hidden">
+        <Suspense>
+          <SharedView id={shared} />
+        </Suspense>
+      </main>
+    );
+  }
   return (
     <div className="aurora relative isolate flex h-dvh overflow-hidden">
       {mode === "chat" && (
@@ -84,6 +97,7 @@ export function App() {
           {mode === "compare" && <CompareView />}
           {mode === "complete" && <CompleteView />}
         </Suspense>
+        {mode === "temporary" && <TemporaryView />}
         {mode === "chat" && <ChatView conversation={conversation} />}
       </main>
       <Panels />

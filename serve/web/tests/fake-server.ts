@@ -60,7 +60,7 @@ export function fakeServer(
   async function respond(input: RequestInfo | URL, init: RequestInit = {}): Promise<Response> {
     const path = String(input);
     const method = init.method ?? "GET";
-    const body = init.body ? JSON.parse(String(init.body)) : {};
+    const body = typeof init.body === "string" ? JSON.parse(init.body) : {};
     sent.push({ path, method, body, headers: new Headers(init.headers) });
     if (path === "/health") return json(options.health ?? health);
     const key = new Headers(init.headers).get("Authorization")?.replace("Bearer ", "");
@@ -69,6 +69,9 @@ export function fakeServer(
     }
     if (path === "/v1/models")
       return json({ object: "list", data: [{ id: "nano", resonance: { sampling } }] });
+    if (path === "/v1/folders" || path.startsWith("/v1/files?") || path.includes("pinned=true")) {
+      return json({ object: "list", data: [], has_more: false });
+    }
     if (path.startsWith("/v1/conversations?")) {
       return json({ object: "list", data: [conversation], has_more: false });
     }

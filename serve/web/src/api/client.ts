@@ -53,7 +53,9 @@ export async function request(path: string, init: RequestInit = {}): Promise<Res
   const headers = new Headers(init.headers);
   const key = getApiKey();
   if (key && !headers.has("Authorization")) headers.set("Authorization", `Bearer ${key}`);
-  if (init.body && !headers.has("Content-Type")) headers.set("Content-Type", "application/json");
+  // A form says itself what it is, with the mark that parts its fields.
+  const typed = headers.has("Content-Type") || init.body instanceof FormData;
+  if (init.body && !typed) headers.set("Content-Type", "application/json");
   let response: Response;
   try {
     response = await fetch(path, { ...init, headers });

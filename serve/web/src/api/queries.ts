@@ -16,6 +16,7 @@ import type {
   Conversation,
   ConversationPage,
   Feedback,
+  Folder,
   Health,
   ListedConversation,
   Model,
@@ -99,7 +100,40 @@ function withKept(
   return [...own, ...listed];
 }
 
-export function useConversations(search: string) {
+/** Which conversations a list has: those that are in use, those of a folder, or those put away. */
+export type Shelf = { folder: string } | "archived" | null;
+
+function shelfQuery(search: string, shelf: Shelf, pinned?: boolean): URLSearchParams {
+  const query = new URLSearchParams({ limit: String(PAGE) });
+  // A search looks everywhere.
+  if (search) query.set("q", search);
+  else if (shelf === "archived") query.set("archived", "true");
+  else if (shelf) query.set("folder", shelf.folder);
+  else query.set("archived", "false");
+  if (pinned !== undefined) query.set("pinned", String(pinned));
+  return query;
+}
+
+/** What is pinned, for the top of the list. */
+export function usePinned() {
+  const deleted = useDeleted((state) => state.ids);
+  return useQuery({
+    queryKey: ["conversations", "pinned"],
+    queryFn: ({ signal }) =>
+      requestJson<ConversationPage>(`/v1/conversations?${shelfQuery("", null, true)}`, { signal }),
+    select: ({ data }) => data.filter(({ id }) => !deleted.includes(id)),
+  });
+}
+
+export function useFolders() {
+  return useQuery({
+    queryKey: ["conversations", "folders"],
+    queryFn: ({ signal }) => requestJson<{ data: Folder[] }>("/v1/folders", { signal }),
+    select: ({ data }) => data.map(({ name }) => name),
+  });
+}
+
+export function useConversations(search: string, shelf: Shelf = null) {
   const deleted = useDeleted((state) => state.ids);
   const kept = useKept((state) => state.conversations);
   const select = useCallback(
@@ -111,11 +145,10 @@ export function useConversations(search: string) {
     [deleted, kept, search],
   );
   return useInfiniteQuery({
-    queryKey: ["conversations", search],
+    queryKey: ["conversations", "list", search, shelf],
     initialPageParam: "",
     queryFn: ({ pageParam, signal }) => {
-      const query = new URLSearchParams({ limit: String(PAGE) });
-      if (search) query.set("q", search);
+      const query = shelfQuery(search, shelf);
       if (pageParam) query.set("after", pageParam);
       return requestJson<ConversationPage>(`/v1/conversations?${query}`, { signal });
     },
@@ -144,17 +177,25 @@ export function conversationPath(id: string): string {
   return `/v1/conversations/${encodeURIComponent(id)}`;
 }
 
-export function useRenameConversation() {
+export interface Change {
+  title?: string;
+  pinned?: boolean;
+  archived?: boolean;
+  folder?: string | null;
+}
+
+/** Changes a conversation's title or place in the list. */
+export function useChangeConversation() {
   const client = useQueryClient();
   return useMutation({
-    mutationFn: ({ id, title }: { id: string; title: string }) =>
-      request(conversationPath(id), { method: "PATCH", body: JSON.stringify({ title }) }),
+    mutationFn: ({ id, ...change }: { id: string } & Change) =>
+      request(conversationPath(id), { method: "PATCH", body: JSON.stringify(change) }),
     // Every loaded list says so at once, before the server does.
-    onMutate: ({ id, title }) =>
-      client.setQueriesData<Pages>({ queryKey: ["conversations"] }, (old) => {
+    onMutate: ({ id, ...change }) =>
+      client.setQueriesData<Pages>({ queryKey: ["conversations", "list"] }, (old) => {
         const pages = old?.pages.map((page) => ({
           ...page,
-          data: page.data.map((one) => (one.id === id ? { ...one, title } : one)),
+          data: page.data.map((one) => (one.id === id ? { ...one, ...change } : one)),
         }));
         return old && pages && { ...old, pages };
       }),

@@ -112,6 +112,14 @@ export interface ConversationSummary {
   created_at: string;
   updated_at: string;
   message_count: number;
+  pinned?: boolean;
+  archived?: boolean;
+  folder?: string | null;
+}
+
+export interface Folder {
+  name: string;
+  conversation_count: number;
 }
 
 /** The passage that a search found. */

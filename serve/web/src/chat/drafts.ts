@@ -1,5 +1,6 @@
 import { useCallback } from "react";
 import { create } from "zustand";
+import { isTemporary } from "./temporary";
 
 const PREFIX = "resonance.draft.";
 const LIMIT = 50;
@@ -35,7 +36,7 @@ export function useDraft(conversation: string | null): [string, (text: string) =
   const setDraft = useCallback(
     (text: string) => {
       useDrafts.setState(({ drafts }) => ({ drafts: { ...drafts, [name]: text } }));
-      write(name, text);
+      if (!isTemporary(name)) write(name, text);
     },
     [name],
   );

@@ -15,6 +15,16 @@ export function sentenceOf(reason: unknown): string {
     if (reason.status === 401) return t.apiKeyNeeded;
     if (reason.status === 409) return t.errorConflict;
     if (reason.status === 429) return t.errorBusy(reason.retryAfter);
+    const known = {
+      file_too_large: t.errorFileTooLarge,
+      payload_too_large: t.errorFileTooLarge,
+      too_many_files: t.errorTooManyFiles,
+      unsupported_file: t.errorUnsupportedFile,
+      unreadable_file: t.errorUnreadableFile,
+      storage_quota_exceeded: t.errorQuota,
+      too_many_shares: t.errorTooManyShares,
+    }[reason.code ?? ""];
+    if (known) return known;
     if (reason.code === "message_too_long") {
       const most = Number(/\d+/.exec(reason.message)?.[0]);
       if (most) return t.errorTooManyChars(most.toLocaleString(languageOf()));

@@ -1,5 +1,6 @@
 import { fetchConversation } from "@/api/queries";
 import type { Conversation } from "@/api/types";
+import { words } from "@/i18n";
 import { saveFile } from "@/lib/save-file";
 import { threadFromServer } from "./from-server";
 import { pathOf } from "./tree";
@@ -7,6 +8,7 @@ import { pathOf } from "./tree";
 export const exportFormats = [
   { format: "md", name: "exportMarkdown" },
   { format: "json", name: "exportJson" },
+  { format: "html", name: "exportHtml" },
   { format: "jsonl", name: "exportJsonl" },
 ] as const;
 
@@ -14,6 +16,7 @@ export type ExportFormat = (typeof exportFormats)[number]["format"];
 
 const types: Record<ExportFormat, string> = {
   md: "text/markdown",
+  html: "text/html",
   json: "application/json",
   jsonl: "application/jsonl",
 };
@@ -22,11 +25,23 @@ const types: Record<ExportFormat, string> = {
 export async function exportConversation(id: string, format: ExportFormat): Promise<void> {
   const conversation = await fetchConversation(id);
   const name = (conversation.title || id).replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60);
-  saveFile(`${name}.${format}`, types[format], writeConversation(conversation, format));
+  const text =
+    format === "html" ? await asHtml(conversation) : writeConversation(conversation, format);
+  saveFile(`${name}.${format}`, types[format], text);
+}
+
+async function asHtml(conversation: Conversation): Promise<string> {
+  const { writeHtml } = await import("./export-html");
+  const thread = threadFromServer(conversation);
+  const shown = pathOf(thread).flatMap((id) => thread.byId[id] ?? []);
+  return writeHtml(conversation.title || conversation.id, shown, words().disclaimer);
 }
 
 /** The text of an exported file. JSONL is one line of `messages`, as training reads it. */
-export function writeConversation(conversation: Conversation, format: ExportFormat): string {
+export function writeConversation(
+  conversation: Conversation,
+  format: Exclude<ExportFormat, "html">,
+): string {
   if (format === "json") return `${JSON.stringify(conversation, null, 2)}\n`;
   const system = conversation.messages.filter((message) => message.role === "system");
   const thread = threadFromServer(conversation);

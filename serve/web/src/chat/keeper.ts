@@ -1,5 +1,6 @@
 import { isUnstored, keep, noteKept, release } from "./kept";
 import { useChat } from "./store";
+import { isTemporary } from "./temporary";
 import { emptyThread, type Thread } from "./tree";
 
 /** How often what is being written is kept (ms). */
@@ -55,7 +56,9 @@ export function startKeeping(): () => void {
     if (state.threads === before.threads) return;
     for (const [conversation, thread] of Object.entries(state.threads)) {
       const old = before.threads[conversation];
-      if (old !== thread) note(conversation, old ?? emptyThread, thread);
+      // A temporary conversation is kept nowhere.
+      if (old !== thread && !isTemporary(conversation))
+        note(conversation, old ?? emptyThread, thread);
     }
     if (changed.size > 0) timer ??= setTimeout(keepNow, PAUSE);
   });

@@ -79,6 +79,21 @@ export function placeOf(
   return { messages, parent_id: newestStored(thread, question) };
 }
 
+/** All messages up to a question, for a server that keeps none of them. */
+export function wholeOf(
+  thread: Thread,
+  question: Message,
+  system: string,
+  beginning?: string,
+): ChatRequest["messages"] {
+  const said = ancestry(thread, question.id).filter(({ content }) => content !== "");
+  return [
+    ...(system.trim() ? [{ role: "system" as const, content: system.trim() }] : []),
+    ...said.map(({ role, content }) => ({ role, content })),
+    ...(beginning === undefined ? [] : [{ role: "assistant" as const, content: beginning }]),
+  ];
+}
+
 /** An answer that failed was not stored; what follows it hangs on the one before. */
 function newestStored(thread: Thread, question: Message): string | null {
   const before = ancestry(thread, question.parentId);

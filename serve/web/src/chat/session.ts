@@ -11,8 +11,9 @@ import { reportError, sentenceOf, tooLong } from "./errors";
 import { hiddenMessages } from "./hidden";
 import { isUnstored } from "./kept";
 import { receive } from "./receive";
-import { placeOf, requestSettings } from "./request";
+import { placeOf, requestSettings, wholeOf } from "./request";
 import { getThread, useChat } from "./store";
+import { isTemporary } from "./temporary";
 import { type Beginning, givenToken } from "./tokens";
 import {
   append,
@@ -43,7 +44,7 @@ export function editAndResend(conversation: string, id: string, text: string): P
 export function regenerate(
   conversation: string,
   answerId: string,
-  override: Pick<Override, "search"> = {},
+  override: Pick<Override, "search" | "model"> = {},
 ): Promise<void> {
   const old = getThread(conversation).byId[answerId];
   if (!old?.parentId) return Promise.resolve();
@@ -166,7 +167,11 @@ export function requestFor(
     format: beginning?.content ? undefined : settings.format,
   });
   const thread = getThread(conversation);
-  const place = placeOf(thread, question, systemOf(conversation), beginning?.content);
+  const system = systemOf(conversation);
+  if (isTemporary(conversation)) {
+    return { ...choices, messages: wholeOf(thread, question, system, beginning?.content) };
+  }
+  const place = placeOf(thread, question, system, beginning?.content);
   return { ...choices, ...place, session_id: conversation };
 }
 
@@ -380,11 +385,14 @@ async function* observe(
 ): AsyncGenerator<StreamEvent> {
   let first = true;
   for await (const event of events) {
-    if (first) void refreshConversations();
+    const unnamed = isTemporary(conversation);
+    if (first && !unnamed) void refreshConversations();
     first = false;
     if (event.type === "id") {
       connection.answer = event.id;
       if (connection.stopping) end(connection);
+      // What is not stored has no name to be called by.
+      if (unnamed) continue;
     }
     if (event.type === "id" && event.question) {
       const stored = event.question;

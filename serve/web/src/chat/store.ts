@@ -1,5 +1,4 @@
 import { create } from "zustand";
-import { useShallow } from "zustand/react/shallow";
 import { releaseAll } from "./kept";
 import { emptyThread, type Message, pathOf, siblingsOf, type Thread } from "./tree";
 
@@ -40,16 +39,16 @@ export function getThread(conversation: string): Thread {
   return useChat.getState().threads[conversation] ?? emptyThread;
 }
 
-export function usePath(conversation: string): string[] {
-  return useChat(useShallow((state) => pathOf(state.threads[conversation] ?? emptyThread)));
+export function usePath(conversation: string): readonly string[] {
+  return useChat((state) => pathOf(state.threads[conversation] ?? emptyThread));
 }
 
 export function useMessage(conversation: string, id: string): Message | undefined {
   return useChat((state) => state.threads[conversation]?.byId[id]);
 }
 
-export function useSiblings(conversation: string, id: string): string[] {
-  return useChat(useShallow((state) => siblingsOf(state.threads[conversation] ?? emptyThread, id)));
+export function useSiblings(conversation: string, id: string): readonly string[] {
+  return useChat((state) => siblingsOf(state.threads[conversation] ?? emptyThread, id));
 }
 
 export function useLive(conversation: string): string | undefined {

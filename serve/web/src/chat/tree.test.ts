@@ -99,3 +99,24 @@ test("a message is found by any id under which the server keeps it", () => {
   const named = nameQuestion(nameQuestion(build(["q1", null]), "q1", "s1"), "q1", "s2");
   expect(["s1", "s2", "s3"].map((id) => shownAs(named, id))).toEqual(["q1", "q1", undefined]);
 });
+
+test("what is written into an answer does not walk the tree again", () => {
+  const thread = build(["q1", null], ["a1", "q1"], ["q2", "a1"], ["a2", "q2"]);
+  const [path, siblings] = [pathOf(thread), siblingsOf(thread, "a2")];
+  const reads: string[] = [];
+  const grown = update(thread, "a2", { content: "more" });
+  const watched = {
+    ...grown,
+    byId: new Proxy(grown.byId, {
+      get(all, id) {
+        reads.push(String(id));
+        return all[id as string];
+      },
+    }),
+  };
+  expect(pathOf(watched)).toBe(path);
+  expect(reads).toEqual([]);
+  expect(siblingsOf(watched, "a2")).toBe(siblings);
+  expect(reads).toEqual(["a2"]);
+  expect(pathOf(append(grown, message("q3", "a2")))).toEqual([...path, "q3"]);
+});

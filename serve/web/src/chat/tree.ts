@@ -59,21 +59,56 @@ export const ROOT = "";
 
 export const emptyThread: Thread = { byId: {}, order: [], chosen: {} };
 
-export function childrenOf(thread: Thread, parentId: string | null): string[] {
-  return thread.order.filter((id) => thread.byId[id]?.parentId === parentId);
+/** What follows from a thread's order, which stays the same object while an answer is written. */
+interface Shape {
+  children: Map<string, string[]>;
+  chosen?: Thread["chosen"];
+  path: readonly string[];
 }
 
-export function siblingsOf(thread: Thread, id: string): string[] {
+const shapes = new WeakMap<Thread["order"], Shape>();
+const none: readonly string[] = [];
+
+function shapeOf(thread: Thread): Shape {
+  let shape = shapes.get(thread.order);
+  if (!shape) {
+    const children = new Map<string, string[]>();
+    for (const id of thread.order) {
+      const parent = thread.byId[id]?.parentId ?? ROOT;
+      const siblings = children.get(parent);
+      if (siblings) siblings.push(id);
+      else children.set(parent, [id]);
+    }
+    shape = { children, path: none };
+    shapes.set(thread.order, shape);
+  }
+  return shape;
+}
+
+export function childrenOf(thread: Thread, parentId: string | null): readonly string[] {
+  return shapeOf(thread).children.get(parentId ?? ROOT) ?? none;
+}
+
+export function siblingsOf(thread: Thread, id: string): readonly string[] {
   const message = thread.byId[id];
-  return message ? childrenOf(thread, message.parentId) : [];
+  return message ? childrenOf(thread, message.parentId) : none;
 }
 
-/** The ids from the first message to the newest, along the chosen branches. */
-export function pathOf(thread: Thread): string[] {
+/** The ids from the first message to the newest, along the chosen branches. It is walked once for each shape. */
+export function pathOf(thread: Thread): readonly string[] {
+  const shape = shapeOf(thread);
+  if (shape.chosen !== thread.chosen) {
+    shape.path = walk(thread);
+    shape.chosen = thread.chosen;
+  }
+  return shape.path;
+}
+
+function walk(thread: Thread): string[] {
   const path: string[] = [];
   let parent: string | null = null;
   for (;;) {
-    const children = childrenOf(thread, parent);
+    const children: readonly string[] = childrenOf(thread, parent);
     const chosen: string | undefined = thread.chosen[parent ?? ROOT];
     const next: string | undefined = chosen && children.includes(chosen) ? chosen : children.at(-1);
     if (!next) return path;

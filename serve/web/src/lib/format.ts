@@ -1,8 +1,19 @@
-/** 124439808 -> "124M". */
-export function formatCount(value: number): string {
-  return new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 }).format(
-    value,
-  );
+/** 124439808 -> "124M", with the decimal sign of the language; the letters are the field's own. */
+export function formatCount(value: number, language = "en"): string {
+  const written = new Intl.NumberFormat("en", {
+    notation: "compact",
+    maximumFractionDigits: 1,
+  }).format(value);
+  const point = new Intl.NumberFormat(language)
+    .formatToParts(1.5)
+    .find((part) => part.type === "decimal");
+  return written.replace(".", point?.value ?? ".");
+}
+
+/** A share as a percentage with one decimal. */
+export function formatShare(value: number, language: string): string {
+  const style = { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 } as const;
+  return new Intl.NumberFormat(language, style).format(value);
 }
 
 /** Three significant digits at most, without trailing zeros. */

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { conversationHref, parseRoute } from "./router";
+import { conversationHref, parseDocument, parseRoute } from "./router";
 
 test("a deep link names its conversation, whatever characters its id has", () => {
   const id = "a.b_c-1";
@@ -20,4 +20,15 @@ test("a link may name a message", () => {
 test("the tools have addresses of their own", () => {
   expect(parseRoute("/", "?mode=compare").mode).toBe("compare");
   expect(parseRoute("/", "?mode=complete").mode).toBe("complete");
+});
+
+test("a shared conversation and a document's passage have addresses, a temporary chat has one mode", () => {
+  expect(parseRoute("/s/aB-_9", "")).toMatchObject({ mode: "shared", shared: "aB-_9" });
+  expect(parseRoute("/d/file-1/12/notes.md", "")).toMatchObject({
+    mode: "chat",
+    document: { id: "file-1", passage: 12 },
+  });
+  expect(parseDocument("/d/file-1")).toEqual({ id: "file-1", passage: null });
+  expect(parseDocument("https://example.org/d/file-1/2/x")).toBeUndefined();
+  expect(parseRoute("/", "?mode=temporary").mode).toBe("temporary");
 });

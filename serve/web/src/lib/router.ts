@@ -2,19 +2,40 @@ import { useMemo, useSyncExternalStore } from "react";
 
 /** What the address bar asks for. */
 export interface Route {
-  mode: "chat" | "compare" | "complete";
+  mode: "chat" | "temporary" | "compare" | "complete" | "shared";
   conversation: string | null;
   /** The message to show, where it is not the newest. */
   message: string | null;
+  /** A link's id, by which a shared conversation is read. */
+  shared?: string;
+  /** The document to open, and its passage. */
+  document?: { id: string; passage: number | null };
 }
 
-/** `/`, `/c/<id>`, `/c/<id>#<message>`, `/?mode=compare`, `/?mode=complete`; all else is the new chat. */
+const MODES = ["temporary", "compare", "complete"] as const;
+
+/**
+ * `/`, `/c/<id>`, `/c/<id>#<message>`, `/s/<link>`, `/d/<document>/<passage>/<name>`, `/?mode=compare` and the other
+ * modes; all else is the new chat.
+ */
 export function parseRoute(pathname: string, search: string, hash = ""): Route {
-  const mode = new URLSearchParams(search).get("mode");
-  if (mode === "compare" || mode === "complete") return { mode, conversation: null, message: null };
+  const wanted = new URLSearchParams(search).get("mode");
+  const mode = MODES.find((one) => one === wanted);
+  const nothing = { conversation: null, message: null };
+  if (mode) return { mode, ...nothing };
+  const link = /^\/s\/([\w-]+)\/?$/.exec(pathname)?.[1];
+  if (link) return { mode: "shared", shared: link, ...nothing };
+  const document = parseDocument(pathname);
+  if (document) return { mode: "chat", document, ...nothing };
   const match = /^\/c\/([^/]+)\/?$/.exec(pathname);
   const conversation = match?.[1] ? decode(match[1]) : null;
   return { mode: "chat", conversation, message: (conversation && decode(hash.slice(1))) || null };
+}
+
+/** The document and the passage that an address of ours names. */
+export function parseDocument(pathname: string): Route["document"] {
+  const found = /^\/d\/([\w-]+)(?:\/(\d+)(?:\/.*)?)?$/.exec(pathname);
+  return found?.[1] ? { id: found[1], passage: found[2] ? Number(found[2]) : null } : undefined;
 }
 
 /** What a part of an address says; one that is broken says nothing. */

@@ -1,6 +1,7 @@
 import { useMemo } from "react";
 import { CopyButton } from "@/components/chat/copy-button";
 import { useWords } from "@/i18n";
+import { cn } from "@/lib/utils";
 import { LazyModule, useLazyModule } from "./lazy";
 
 const highlightModule = new LazyModule(() => import("./highlight"));
@@ -27,13 +28,25 @@ export function CodeBlock({
     [code, language, highlighter, live],
   );
   return (
-    <div className="group/code my-4 overflow-hidden rounded-xl border bg-code">
-      <div className="flex h-9 items-center justify-between pr-1 pl-4 text-muted-foreground text-xs">
-        <span className="font-mono">{language ?? ""}</span>
-        <CopyButton text={code} label={t.copyCode} />
-      </div>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: long lines are scrolled by keyboard too */}
-      <pre className="scroll-quiet overflow-x-auto px-4 pb-4 text-[0.84rem] leading-6" tabIndex={0}>
+    <div className="group/code relative my-4 rounded-xl border bg-code" dir="ltr">
+      {language ? (
+        <div className="flex h-9 items-center justify-between pr-1 pl-4 text-muted-foreground text-xs pointer-coarse:h-11">
+          <span className="font-mono">{language}</span>
+          <CopyButton text={code} label={t.copyCode} />
+        </div>
+      ) : (
+        <div className="absolute top-1 right-1 rounded-md bg-code opacity-0 transition-opacity focus-within:opacity-100 group-hover/code:opacity-100 pointer-coarse:opacity-100">
+          <CopyButton text={code} label={t.copyCode} />
+        </div>
+      )}
+      <pre
+        className={cn(
+          "scroll-quiet overflow-x-auto rounded-xl px-4 pb-4 text-[0.84rem] leading-6",
+          !language && "pt-3.5 pr-12 pb-3.5",
+        )}
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: long lines are scrolled by keyboard too
+        tabIndex={0}
+      >
         <code>{coloured ?? code}</code>
       </pre>
     </div>

@@ -1,5 +1,5 @@
 // @vitest-environment jsdom
-import { render as renderAlone, screen } from "@testing-library/react";
+import { act, render as renderAlone, screen } from "@testing-library/react";
 import type { ReactElement } from "react";
 import { expect, test } from "vitest";
 import { TooltipProvider } from "@/components/ui/tooltip";
@@ -75,4 +75,59 @@ test("a link may stand at the end of the text that refers to it", () => {
   render(<Markdown text={"See [the page][p].\n\n[p]: https://example.org/x"} />);
   const link = screen.getByRole("link", { name: "the page" });
   expect(link.getAttribute("href")).toBe("https://example.org/x");
+});
+
+test("each block runs in the direction of its own first letters, code always from the left", () => {
+  render(<Markdown text={"مرحبا بالعالم\n\nHello\n\n- שלום\n- two\n\n```\nx\n```"} />);
+  const blocks = [...document.querySelectorAll("p, ul")];
+  expect(blocks.map((block) => block.getAttribute("dir"))).toEqual(["auto", "auto", "auto"]);
+  // An item has no direction of its own: the list would not look into it.
+  expect(document.querySelector("li")?.hasAttribute("dir")).toBe(false);
+  expect(document.querySelector("pre")?.closest("[dir]")?.getAttribute("dir")).toBe("ltr");
+});
+
+test("footnotes are numbered as they are referred to, and stand at the end with a way back", () => {
+  const text = "One[^b] and two[^a].\n\n[^a]: The *second*.\n\n[^b]: The first.\n\nAfter, not[^c].";
+  render(<Markdown text={text} />);
+  const marks = screen.getAllByRole("link").slice(0, 2);
+  expect(marks.map((mark) => mark.textContent)).toEqual(["1", "2"]);
+  const notes = [...document.querySelectorAll(".footnotes li")];
+  expect(notes.map((note) => note.textContent)).toEqual(["The first. ↩", "The second. ↩"]);
+  expect(`#${notes[0]?.id}`).toBe(marks[0]?.getAttribute("href"));
+  expect(document.querySelector(".footnotes em")?.textContent).toBe("second");
+  expect(document.body.textContent).toContain("not[^c]");
+  const back = screen.getByRole("link", { name: "Back to footnote 1 in the text" });
+  expect(back.getAttribute("href")).toBe(`#${marks[0]?.id}`);
+});
+
+test("a formula that has a line to itself is displayed, be it written on one line or on three", async () => {
+  render(<Markdown text={"So\n$$x = 1$$\nand\n\n$$\ny = 2\n$$\n\n- in a list\n\n  $$z$$\n"} />);
+  await screen.findByText("x");
+  expect(document.querySelectorAll("math")).toHaveLength(3);
+  expect(document.querySelectorAll('math[display="block"]')).toHaveLength(3);
+});
+
+test("code without a language has no head, and can still be copied", () => {
+  render(<Markdown text={"```\nplain\n```"} />);
+  const block = document.querySelector("pre")?.parentElement;
+  expect(block?.firstElementChild?.className).toContain("absolute");
+  expect(screen.getByRole("button", { name: "Copy code" })).toBeTruthy();
+});
+
+test("a diagram is drawn in a sandboxed frame once it is whole, and stays code where it cannot be drawn", async () => {
+  const text = "```mermaid\ngraph TD; A-->B\n```";
+  const { rerender } = render(<Markdown text={text} live />);
+  expect(document.querySelector("iframe")).toBeNull();
+  rerender(<Markdown text={text} />);
+  const frame = screen.getByTitle("Diagram") as HTMLIFrameElement;
+  expect(frame.getAttribute("sandbox")).toBe("allow-scripts");
+  const said = (data: object) =>
+    act(() => {
+      window.dispatchEvent(new MessageEvent("message", { data, source: frame.contentWindow }));
+    });
+  said({ height: 120 });
+  expect(frame.getAttribute("style")).not.toBe("");
+  said({ failed: true });
+  expect(document.querySelector("iframe")).toBeNull();
+  expect(document.querySelector("pre")?.textContent).toBe("graph TD; A-->B");
 });

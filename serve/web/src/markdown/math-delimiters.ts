@@ -9,6 +9,9 @@ export function hasMath(text: string): boolean {
   return /\$\$|\\\(|\\\[/.test(text) || LONE.test(text);
 }
 
+/** A formula between double dollars that has its lines to itself, be it one line or several. */
+const ALONE = /^([ \t]*)\$\$([^$]+?)\$\$[ \t]*$/gm;
+
 /** Turns LaTeX's own delimiters, and lone dollars, into the `$$` of Markdown, outside of code. */
 export function normaliseMath(text: string): string {
   return text
@@ -19,6 +22,9 @@ export function normaliseMath(text: string): string {
         : part
             .replace(/\\\[([\s\S]+?)\\\]/g, (_, formula: string) => `\n$$\n${formula.trim()}\n$$\n`)
             .replace(/\\\((.+?)\\\)/g, (_, formula: string) => `$$${formula.trim()}$$`)
+            .replace(ALONE, (_, indent: string, formula: string) =>
+              ["$$", formula.trim(), "$$"].map((line) => indent + line).join("\n"),
+            )
             .replace(new RegExp(LONE, "g"), (_, formula: string) => `$$${formula}$$`),
     )
     .join("");

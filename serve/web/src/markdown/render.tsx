@@ -1,6 +1,8 @@
-import type { List, ListItem, Nodes, Table } from "mdast";
+import type { FootnoteDefinition, List, ListItem, Nodes, Table } from "mdast";
 import { type ComponentType, Fragment, type ReactNode } from "react";
 import { CodeBlock } from "./code-block";
+import { Diagram } from "./diagram";
+import { type Footnotes, MARK } from "./footnotes";
 
 /** The sources that `[1]` in a text may stand for: their ids, and what their cards' ids begin with. */
 export interface Citations {
@@ -12,9 +14,17 @@ export interface Setting {
   /** The text still grows. */
   live: boolean;
   citations?: Citations;
+  footnotes?: Footnotes;
   /** Sets formulas; they stand as they were written until it has been loaded. */
   Formula?: ComponentType<{ tex: string; display: boolean }>;
+  /** It stands in a list or a quotation, whose direction it has. */
+  inner?: boolean;
+  /** Nothing is to be pressed or loaded: the text goes into a file. */
+  plain?: boolean;
 }
+
+/** Each block's direction follows its own first letters; what stands within it goes with it. */
+const directionOf = (setting: Setting) => (setting.inner ? undefined : "auto");
 
 /** A Markdown tree as React elements. Raw HTML is shown as the text that it is. */
 export function renderNode(node: Nodes, setting: Setting): ReactNode {
@@ -22,14 +32,14 @@ export function renderNode(node: Nodes, setting: Setting): ReactNode {
     case "root":
       return renderAll(node.children, setting);
     case "text":
-      return setting.citations ? cite(node.value, setting.citations) : node.value;
+      return annotate(node.value, setting);
     case "html":
       return node.value;
     case "paragraph":
-      return <p>{renderAll(node.children, setting)}</p>;
+      return <p dir={directionOf(setting)}>{renderAll(node.children, setting)}</p>;
     case "heading": {
       const Heading = `h${node.depth}` as const;
-      return <Heading>{renderAll(node.children, setting)}</Heading>;
+      return <Heading dir={directionOf(setting)}>{renderAll(node.children, setting)}</Heading>;
     }
     case "strong":
       return <strong>{renderAll(node.children, setting)}</strong>;
@@ -40,9 +50,29 @@ export function renderNode(node: Nodes, setting: Setting): ReactNode {
     case "inlineCode":
       return <code>{node.value}</code>;
     case "code":
-      return <CodeBlock code={node.value} language={node.lang || null} live={setting.live} />;
+      if (setting.plain) {
+        return (
+          <pre dir="ltr">
+            <code>{node.value}</code>
+          </pre>
+        );
+      }
+      return node.lang?.toLowerCase() === "mermaid" && !setting.live ? (
+        <Diagram source={node.value} />
+      ) : (
+        <CodeBlock code={node.value} language={node.lang || null} live={setting.live} />
+      );
     case "blockquote":
-      return <blockquote>{renderAll(node.children, setting)}</blockquote>;
+      return (
+        <blockquote dir={directionOf(setting)}>
+          {renderAll(node.children, { ...setting, inner: true })}
+        </blockquote>
+      );
+    // The texts of footnotes stand at the end, together.
+    case "footnoteDefinition":
+      return null;
+    case "footnoteReference":
+      return <Mark name={node.identifier} footnotes={setting.footnotes} />;
     case "break":
       return <br />;
     case "thematicBreak":
@@ -89,27 +119,89 @@ function Away({ to, children }: { to: string; children: ReactNode }) {
   );
 }
 
-/** `[1]` becomes a link to the card of source 1, where there is such a source. */
-function cite(text: string, { ids, anchor }: Citations): ReactNode {
-  return text.split(/(\[\d{1,2}\])/).map((part, i) => {
-    const id = /^\[(\d+)\]$/.exec(part)?.[1];
-    if (!id || !ids.includes(id)) return part;
+const MARKS = new RegExp(`(\\[\\d{1,2}\\]|${MARK.source.replace("(", "(?:")})`);
+
+/** `[1]` becomes a link to the card of source 1, `[^1]` one to the footnote, where there is such a one. */
+function annotate(text: string, { citations, footnotes }: Setting): ReactNode {
+  if (!citations && !footnotes) return text;
+  return text.split(MARKS).map((part, i) => {
+    const id = citations && /^\[(\d+)\]$/.exec(part)?.[1];
+    const note = footnotes && MARK.exec(part)?.[1]?.toLowerCase();
+    // biome-ignore lint/suspicious/noArrayIndexKey: a text grows only at its end
+    if (note && footnotes.numbers[note]) return <Mark key={i} name={note} footnotes={footnotes} />;
+    if (!id || !citations.ids.includes(id)) return part;
     return (
       // biome-ignore lint/suspicious/noArrayIndexKey: a text grows only at its end
-      <a key={i} href={`#${anchor}-${id}`} className="citation">
+      <a key={i} href={`#${citations.anchor}-${id}`} className="citation">
         {id}
       </a>
     );
   });
 }
 
+/** The number that stands for a footnote in the text. */
+function Mark({ name, footnotes }: { name: string; footnotes?: Footnotes }) {
+  const number = footnotes?.numbers[name];
+  if (!footnotes || !number) return `[^${name}]`;
+  return (
+    <sup>
+      <a href={`#${footnotes.anchor}-${number}`} id={`${footnotes.anchor}-mark-${number}`}>
+        {number}
+      </a>
+    </sup>
+  );
+}
+
+/** The texts of footnotes, each with the way back to where it is referred to. */
+export function FootnoteList({
+  notes,
+  setting,
+  label,
+  back,
+}: {
+  notes: FootnoteDefinition[];
+  setting: Setting & { footnotes: Footnotes };
+  label: string;
+  back: (number: number) => string;
+}) {
+  const { anchor } = setting.footnotes;
+  return (
+    <section aria-label={label} className="footnotes">
+      <ol>
+        {notes.map((note, i) => (
+          <li key={note.identifier} id={`${anchor}-${i + 1}`} dir="auto">
+            {note.children.map((node, at) => (
+              // biome-ignore lint/suspicious/noArrayIndexKey: a text grows only at its end
+              <Fragment key={at}>
+                {node.type === "paragraph"
+                  ? renderAll(node.children, setting)
+                  : renderNode(node, { ...setting, inner: true })}{" "}
+              </Fragment>
+            ))}
+            <a href={`#${anchor}-mark-${i + 1}`} aria-label={back(i + 1)}>
+              ↩
+            </a>
+          </li>
+        ))}
+      </ol>
+    </section>
+  );
+}
+
 function ListOf({ list, setting }: { list: List; setting: Setting }) {
   const loose = list.spread || list.children.some((item) => item.spread);
   const items = list.children.map((item, i) => (
     // biome-ignore lint/suspicious/noArrayIndexKey: a list grows only at its end
-    <Item key={i} item={item} loose={loose} setting={setting} />
+    <Item key={i} item={item} loose={loose} setting={{ ...setting, inner: true }} />
   ));
-  return list.ordered ? <ol start={list.start ?? 1}>{items}</ol> : <ul>{items}</ul>;
+  const dir = directionOf(setting);
+  return list.ordered ? (
+    <ol start={list.start ?? 1} dir={dir}>
+      {items}
+    </ol>
+  ) : (
+    <ul dir={dir}>{items}</ul>
+  );
 }
 
 function Item({ item, loose, setting }: { item: ListItem; loose: boolean; setting: Setting }) {
@@ -145,7 +237,7 @@ function TableOf({ table, setting }: { table: Table; setting: Setting }) {
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: wide tables are scrolled by keyboard too
     <div className="scroll-quiet my-4 overflow-x-auto rounded-xl border" tabIndex={0}>
-      <table>
+      <table dir={directionOf(setting)}>
         <thead>
           <tr>{cells(head, "th")}</tr>
         </thead>

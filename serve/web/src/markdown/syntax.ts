@@ -1,10 +1,12 @@
 import type { Nodes, Parents, Root } from "mdast";
 import { type Extension, fromMarkdown } from "mdast-util-from-markdown";
 import { gfmAutolinkLiteralFromMarkdown } from "mdast-util-gfm-autolink-literal";
+import { gfmFootnoteFromMarkdown } from "mdast-util-gfm-footnote";
 import { gfmStrikethroughFromMarkdown } from "mdast-util-gfm-strikethrough";
 import { gfmTableFromMarkdown } from "mdast-util-gfm-table";
 import { gfmTaskListItemFromMarkdown } from "mdast-util-gfm-task-list-item";
 import { gfmAutolinkLiteral } from "micromark-extension-gfm-autolink-literal";
+import { gfmFootnote } from "micromark-extension-gfm-footnote";
 import { gfmStrikethrough } from "micromark-extension-gfm-strikethrough";
 import { gfmTable } from "micromark-extension-gfm-table";
 import { gfmTaskListItem } from "micromark-extension-gfm-task-list-item";
@@ -17,14 +19,15 @@ export interface MoreSyntax {
 }
 
 /**
- * The tree of a text in GitHub's Markdown: tables, task lists, strike-through, bare links.
+ * The tree of a text in GitHub's Markdown: tables, task lists, strike-through, bare links, footnotes.
  *
- * Without footnotes, which cannot reach from one block into another.
+ * A footnote's mark in another block than its text stays text here: `render` knows of both.
  */
 export function parseMarkdown(text: string, more: MoreSyntax | null = null): Root {
   const tree = fromMarkdown(text, {
     extensions: [
       gfmAutolinkLiteral(),
+      gfmFootnote(),
       gfmStrikethrough(),
       gfmTable(),
       gfmTaskListItem(),
@@ -32,6 +35,7 @@ export function parseMarkdown(text: string, more: MoreSyntax | null = null): Roo
     ],
     mdastExtensions: [
       gfmAutolinkLiteralFromMarkdown(),
+      gfmFootnoteFromMarkdown(),
       gfmStrikethroughFromMarkdown(),
       gfmTableFromMarkdown(),
       gfmTaskListItemFromMarkdown(),

@@ -73,7 +73,7 @@ export function AssistantMessage({ conversation, message, newest, busy }: Assist
             </ActionButton>
           )}
           {message.serverId && <FeedbackButtons conversation={conversation} message={message} />}
-          <MessageMenu conversation={conversation} message={message} busy={busy} />
+          <MessageMenu conversation={conversation} message={message} busy={busy} newest={newest} />
           <Facts message={message} />
         </div>
       )}

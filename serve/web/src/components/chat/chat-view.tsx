@@ -1,12 +1,14 @@
 import { useQuery } from "@tanstack/react-query";
-import { useEffect } from "react";
+import { MessageCircleDashed } from "lucide-react";
+import { useEffect, useState } from "react";
 import { ApiError } from "@/api/client";
 import { getApiKey } from "@/api/key";
 import { useConversations } from "@/api/queries";
 import { sentenceOf } from "@/chat/errors";
 import { send, stop } from "@/chat/session";
-import { useChat, useLive } from "@/chat/store";
+import { useChat, useLive, usePath } from "@/chat/store";
 import { loadConversation, showConversation } from "@/chat/sync";
+import { TEMPORARY } from "@/chat/temporary";
 import { Button } from "@/components/ui/button";
 import { useTabTitle } from "@/hooks/use-tab-title";
 import { useWords } from "@/i18n";
@@ -23,8 +25,9 @@ export function ChatView({ conversation }: { conversation: string | null }) {
 
 function New() {
   useTabTitle(null);
+  // It has its id from the start, so that documents can be attached to it.
+  const [id] = useState(() => crypto.randomUUID());
   function begin(text: string) {
-    const id = crypto.randomUUID();
     void send(id, text);
     navigate(conversationHref(id));
   }
@@ -32,8 +35,44 @@ function New() {
     <div className="scroll-quiet flex h-full flex-col overflow-y-auto pt-16">
       <EmptyState onPick={begin} />
       <div className="shade sticky bottom-0 z-10">
-        <Composer conversation={null} busy={false} onSend={begin} onStop={() => {}} />
+        <Composer conversation={null} attachTo={id} busy={false} onSend={begin} onStop={() => {}} />
       </div>
+    </div>
+  );
+}
+
+/** A conversation that is in this tab's memory alone, and says so. */
+export function TemporaryView() {
+  const t = useWords();
+  const live = useLive(TEMPORARY);
+  const begun = usePath(TEMPORARY).length > 0;
+  useTabTitle(t.temporaryChat);
+  useEffect(
+    () => () => {
+      stop(TEMPORARY);
+      useChat.getState().forget(TEMPORARY);
+    },
+    [],
+  );
+  const composer = (
+    <>
+      <p className="mx-auto mb-1.5 flex w-fit max-w-[calc(100%-1.5rem)] items-center gap-2 rounded-full bg-background/80 px-3 py-1 text-muted-foreground text-xs">
+        <MessageCircleDashed className="size-3.5 shrink-0" />
+        {t.temporaryNote}
+      </p>
+      <Composer
+        conversation={TEMPORARY}
+        busy={live !== undefined}
+        onSend={(text) => void send(TEMPORARY, text)}
+        onStop={() => stop(TEMPORARY)}
+      />
+    </>
+  );
+  if (begun) return <Thread conversation={TEMPORARY} footer={composer} />;
+  return (
+    <div className="scroll-quiet flex h-full flex-col overflow-y-auto pt-16">
+      <EmptyState onPick={(text) => void send(TEMPORARY, text)} />
+      <div className="shade sticky bottom-0 z-10">{composer}</div>
     </div>
   );
 }
@@ -67,6 +106,7 @@ function Open({ conversation }: { conversation: string }) {
       footer={
         <Composer
           conversation={conversation}
+          attachTo={conversation}
           busy={live !== undefined}
           onSend={(text) => {
             // A link to an earlier message has done its work.

@@ -1,8 +1,11 @@
 import { ArrowUp, Square } from "lucide-react";
 import { useEffect, useLayoutEffect, useMemo, useRef } from "react";
 import { useDraft } from "@/chat/drafts";
+import { editNewest } from "@/chat/editing";
 import { isLarge, joinPastes, readPastes } from "@/chat/pastes";
+import { AddButton, AttachmentChips, useAdd } from "@/components/documents/attachments";
 import { Button } from "@/components/ui/button";
+import { useMediaQuery } from "@/hooks/use-media-query";
 import { useWords } from "@/i18n";
 import { COMPOSER_ID, focusComposer } from "@/lib/focus";
 import { PasteChips } from "./paste-chips";
@@ -12,15 +15,22 @@ import { TokenCount } from "./token-count";
 interface ComposerProps {
   /** The conversation whose draft this is, or null for the next new one. */
   conversation: string | null;
+  /** The conversation that documents are attached to; none where they cannot be. */
+  attachTo?: string;
   busy: boolean;
   onSend: (text: string) => void;
   onStop: () => void;
 }
 
-/** Where messages are written. Enter sends, Shift+Enter makes a new line, Escape stops. */
-export function Composer({ conversation, busy, onSend, onStop }: ComposerProps) {
+/**
+ * Where messages are written. Enter sends and Shift+Enter makes a new line, on a phone Enter does; Escape stops.
+ * The up arrow in an empty field edits the newest question.
+ */
+export function Composer({ conversation, attachTo, busy, onSend, onStop }: ComposerProps) {
   const t = useWords();
+  const touch = useMediaQuery("(pointer: coarse)");
   const [draft, setDraft] = useDraft(conversation);
+  const { adding, add } = useAdd(attachTo ?? null);
   const field = useRef<HTMLTextAreaElement>(null);
   const [kept, setKept] = useDraft(`${conversation ?? "new"}.pasted`);
   const pastes = useMemo(() => readPastes(kept), [kept]);
@@ -57,6 +67,7 @@ export function Composer({ conversation, busy, onSend, onStop }: ComposerProps) 
           submit();
         }}
       >
+        {attachTo && <AttachmentChips conversation={attachTo} adding={adding} />}
         <PasteChips
           pastes={pastes}
           onUnfold={(index) => {
@@ -74,10 +85,11 @@ export function Composer({ conversation, busy, onSend, onStop }: ComposerProps) 
           ref={field}
           aria-label={t.message}
           placeholder={t.placeholder}
-          enterKeyHint="send"
+          enterKeyHint={touch ? "enter" : "send"}
+          dir="auto"
           rows={1}
           value={draft}
-          className="scroll-quiet resize-none bg-transparent px-3 pt-2 pb-1 leading-relaxed outline-none placeholder:text-muted-foreground"
+          className="tap scroll-quiet resize-none bg-transparent px-3 pt-2 pb-1 leading-relaxed outline-none placeholder:text-muted-foreground"
           onChange={(event) => setDraft(event.target.value)}
           onPaste={(event) => {
             const text = event.clipboardData.getData("text/plain");
@@ -87,13 +99,27 @@ export function Composer({ conversation, busy, onSend, onStop }: ComposerProps) 
           }}
           onKeyDown={(event) => {
             if (event.key === "Escape" && busy) onStop();
-            if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing) return;
+            if (event.key === "ArrowUp" && draft === "" && conversation && !busy) {
+              if (editNewest(conversation)) event.preventDefault();
+            }
+            if (event.key !== "Enter" || event.nativeEvent.isComposing) return;
+            // A phone's keyboard has no Shift+Enter; there the button sends, or Ctrl+Enter of a real keyboard.
+            if (event.shiftKey || (touch && !event.ctrlKey && !event.metaKey)) return;
             event.preventDefault();
             submit();
           }}
         />
         <div className="flex items-center justify-between gap-2">
-          <SearchMenu />
+          <div className="flex min-w-0 items-center">
+            {attachTo && (
+              <AddButton
+                label={t.attach}
+                disabled={adding !== null}
+                onAdd={(files) => void add(files)}
+              />
+            )}
+            <SearchMenu />
+          </div>
           <TokenCount conversation={conversation} text={whole} />
           {busy ? (
             <Button

@@ -1,5 +1,5 @@
 import { useModels } from "@/api/queries";
-import { useWords } from "@/i18n";
+import { useLanguage, useWords } from "@/i18n";
 import { formatCount } from "@/lib/format";
 import { Logo } from "../shell/logo";
 import { useShownModel } from "../shell/model-picker";
@@ -8,6 +8,7 @@ import { suggestionsFor } from "./suggestions";
 /** What a new chat shows: whom one talks to, and what it was trained to answer. */
 export function EmptyState({ onPick }: { onPick: (text: string) => void }) {
   const t = useWords();
+  const language = useLanguage();
   const { data: models } = useModels();
   const id = useShownModel();
   const card = models?.find((model) => model.id === id)?.resonance;
@@ -20,7 +21,7 @@ export function EmptyState({ onPick }: { onPick: (text: string) => void }) {
         </h1>
         {id && (
           <p className="text-balance text-muted-foreground text-sm">
-            {t.greetingNote(id, card?.parameters ? formatCount(card.parameters) : null)}
+            {t.greetingNote(id, card?.parameters ? formatCount(card.parameters, language) : null)}
           </p>
         )}
       </div>

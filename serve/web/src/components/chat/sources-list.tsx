@@ -11,6 +11,8 @@ import { Input } from "@/components/ui/input";
 import { useWords } from "@/i18n";
 import { reasonIn } from "@/i18n/reasons";
 import { focusComposer } from "@/lib/focus";
+import { parseDocument } from "@/lib/router";
+import { openDocuments } from "@/lib/ui-store";
 
 interface SearchTrailProps {
   conversation: string;
@@ -51,13 +53,21 @@ export function SearchTrail({ conversation, message, anchor, open }: SearchTrail
       {sources.sources.length === 0 ? (
         !sources.note && <p className="text-muted-foreground text-xs">{t.noSources}</p>
       ) : (
-        <ul aria-label={t.sources} className="grid gap-2 sm:grid-cols-2">
-          {sources.sources.map((source) => (
-            <SourceCard key={source.id} source={source} anchor={anchor} />
-          ))}
-        </ul>
+        <Sources sources={sources.sources} anchor={anchor} />
       )}
     </section>
+  );
+}
+
+/** The sources of an answer, each as a card. */
+export function Sources({ sources, anchor }: { sources: Source[]; anchor: string }) {
+  const t = useWords();
+  return (
+    <ul aria-label={t.sources} className="mb-2 grid gap-2 sm:grid-cols-2">
+      {sources.map((source) => (
+        <SourceCard key={source.id} source={source} anchor={anchor} />
+      ))}
+    </ul>
   );
 }
 
@@ -74,7 +84,7 @@ function TextButton({ children, onClick }: { children: string; onClick: () => vo
   return (
     <button
       type="button"
-      className="rounded py-1 underline decoration-current/40 underline-offset-2 hover:text-foreground"
+      className="tap rounded py-1 underline decoration-current/40 underline-offset-2 hover:text-foreground"
       onClick={onClick}
     >
       {children}
@@ -148,10 +158,11 @@ function QueryChip({
 }
 
 function SourceCard({ source, anchor }: { source: Source; anchor: string }) {
+  const own = parseDocument(source.url);
   const title = (
     <>
       <span className="text-primary tabular-nums">{source.id}</span>
-      <span className="truncate">{source.title || source.url}</span>
+      <bdi className="truncate">{source.title || source.url}</bdi>
     </>
   );
   const heading = "flex items-baseline gap-2 font-medium text-sm";
@@ -160,7 +171,19 @@ function SourceCard({ source, anchor }: { source: Source; anchor: string }) {
       id={`${anchor}-${source.id}`}
       className="min-w-0 scroll-mt-20 rounded-xl border bg-card/60 px-3.5 py-2.5 transition-colors target:border-primary target:bg-primary/8"
     >
-      {/^https?:/.test(source.url) ? (
+      {own ? (
+        <a
+          href={source.url}
+          className={`${heading} hover:underline`}
+          onClick={(event) => {
+            if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+            event.preventDefault();
+            openDocuments(own);
+          }}
+        >
+          {title}
+        </a>
+      ) : /^https?:/.test(source.url) ? (
         <a
           href={source.url}
           target="_blank"
@@ -174,7 +197,10 @@ function SourceCard({ source, anchor }: { source: Source; anchor: string }) {
       )}
       <p className="truncate text-muted-foreground text-xs">{source.site ?? source.url}</p>
       {source.passage && (
-        <p className="mt-1 line-clamp-3 text-muted-foreground text-xs leading-relaxed hover:line-clamp-none">
+        <p
+          dir="auto"
+          className="mt-1 line-clamp-3 text-muted-foreground text-xs leading-relaxed hover:line-clamp-none"
+        >
           {source.passage}
         </p>
       )}

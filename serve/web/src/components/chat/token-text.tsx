@@ -61,6 +61,7 @@ export function TokenText({ tokens, inline = false, onFork }: TokenTextProps) {
         <PopoverAnchor virtualRef={{ current: anchor }} />
         <div
           role="toolbar"
+          dir="auto"
           aria-label={t.tokenLegend}
           className={cn("whitespace-pre-wrap break-words leading-8", inline && "inline")}
           onKeyDown={onKeyDown}

@@ -1,5 +1,7 @@
 import { CornerDownRight, Pencil } from "lucide-react";
-import { useState } from "react";
+import { useRef, useState } from "react";
+import { flushSync } from "react-dom";
+import { edit, useEditing } from "@/chat/editing";
 import { isLarge } from "@/chat/pastes";
 import { answerQuestion, editAndResend } from "@/chat/session";
 import type { Message } from "@/chat/tree";
@@ -23,14 +25,18 @@ interface UserMessageProps {
 
 export function UserMessage({ conversation, message, newest, busy }: UserMessageProps) {
   const t = useWords();
-  const [editing, setEditing] = useState(false);
+  const editing = useEditing((state) => state.id === message.id);
+  const pencil = useRef<HTMLButtonElement>(null);
   if (editing) {
     return (
       <EditForm
         text={message.content}
-        onCancel={() => setEditing(false)}
+        onCancel={() => {
+          flushSync(() => edit(null));
+          pencil.current?.focus();
+        }}
         onSend={(text) => {
-          setEditing(false);
+          edit(null);
           focusComposer();
           void editAndResend(conversation, message.id, text);
         }}
@@ -39,13 +45,16 @@ export function UserMessage({ conversation, message, newest, busy }: UserMessage
   }
   return (
     <div className="flex flex-col items-end gap-1">
-      <div className="max-w-[85%] whitespace-pre-wrap break-words rounded-3xl rounded-br-lg bg-bubble px-4.5 py-2.5 leading-relaxed">
+      <div
+        dir="auto"
+        className="max-w-[85%] whitespace-pre-wrap break-words rounded-3xl rounded-br-lg bg-bubble px-4.5 py-2.5 leading-relaxed"
+      >
         <Folded text={message.content} />
       </div>
       <div className={`flex items-center ${newest ? "" : "quiet-actions"}`}>
         <VersionSwitch conversation={conversation} id={message.id} />
         <CopyButton text={message.content} label={t.copy} />
-        <ActionButton label={t.edit} disabled={busy} onClick={() => setEditing(true)}>
+        <ActionButton ref={pencil} label={t.edit} disabled={busy} onClick={() => edit(message.id)}>
           <Pencil />
         </ActionButton>
         <MessageMenu conversation={conversation} message={message} busy={busy} />
@@ -109,6 +118,7 @@ function EditForm({
     >
       <Textarea
         aria-label={t.editedText}
+        dir="auto"
         className="border-0 bg-transparent text-base"
         value={draft}
         autoFocus

@@ -6,15 +6,10 @@ import { useShownModel } from "@/components/shell/model-picker";
 import { Input } from "@/components/ui/input";
 import { Label } from "@/components/ui/label";
 import { useLanguage, useWords } from "@/i18n";
+import type { Side } from "@/instrument/contenders";
 import type { LooseAnswer } from "@/instrument/use-answer";
 import type { Stretch } from "@/instrument/words-diff";
 import { formatNumber } from "@/lib/format";
-
-export interface Side {
-  /** Null is the model that the header shows. */
-  model: string | null;
-  temperature: number;
-}
 
 interface ComparePaneProps {
   name: string;

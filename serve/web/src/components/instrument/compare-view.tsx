@@ -1,17 +1,18 @@
-import { Play, Square } from "lucide-react";
+import { EyeOff, Play, Square } from "lucide-react";
 import { useMemo, useState } from "react";
 import { toast } from "sonner";
 import { type Candidate, type Choice, sendVote, takeBack } from "@/api/votes";
 import { sentenceOf } from "@/chat/errors";
-import { requestSettings } from "@/chat/request";
 import { useShownModel } from "@/components/shell/model-picker";
 import { Button } from "@/components/ui/button";
 import { Textarea } from "@/components/ui/textarea";
 import { useWords } from "@/i18n";
+import { candidateOf, promptOf, requestOf, type Side } from "@/instrument/contenders";
 import { useAnswer } from "@/instrument/use-answer";
 import { compareWords } from "@/instrument/words-diff";
 import { useSettings } from "@/settings/store";
-import { ComparePane, type Side } from "./compare-pane";
+import { BlindView } from "./blind-view";
+import { ComparePane } from "./compare-pane";
 import { ViewHeading } from "./view-heading";
 import { VoteBar } from "./vote-bar";
 
@@ -24,6 +25,7 @@ export default function CompareView() {
   const model = useShownModel();
   const [prompt, setPrompt] = useState("");
   const [asked, setAsked] = useState("");
+  const [blind, setBlind] = useState(false);
   const [voted, setVoted] = useState(false);
   const [sides, setSides] = useState<[Side, Side]>([
     { model: null, temperature: 0 },
@@ -38,35 +40,9 @@ export default function CompareView() {
     [complete, a.answer.content, b.answer.content],
   );
 
-  function requestOf(side: Side) {
-    const seed = settings.sampling.seed ?? 1;
-    const sampling = { ...settings.sampling, temperature: side.temperature, seed };
-    const own = { model: side.model ?? model, sampling, search: "off" as const, tokenView: false };
-    return requestSettings(own);
-  }
-
-  function promptOf(text: string) {
-    const system = settings.system.trim();
-    return [
-      ...(system ? [{ role: "system" as const, content: system }] : []),
-      { role: "user" as const, content: text },
-    ];
-  }
-
-  function candidateOf(side: Side, content: string): Candidate {
-    const { temperature, top_p, top_k, max_tokens, min_p, repetition_penalty, seed } =
-      requestOf(side);
-    const sampling = { temperature, top_p, top_k, max_tokens, min_p, repetition_penalty, seed };
-    return {
-      model: side.model ?? model ?? "",
-      settings: sampling as Candidate["settings"],
-      content,
-    };
-  }
-
   const candidates: [Candidate, Candidate] = [
-    candidateOf(sides[0], a.answer.content),
-    candidateOf(sides[1], b.answer.content),
+    candidateOf(sides[0], settings.sampling, model, a.answer.content),
+    candidateOf(sides[1], settings.sampling, model, b.answer.content),
   ];
 
   function run() {
@@ -74,15 +50,21 @@ export default function CompareView() {
     if (!text || running) return;
     setAsked(text);
     setVoted(false);
-    void a.ask({ ...requestOf(sides[0]), messages: promptOf(text) });
-    void b.ask({ ...requestOf(sides[1]), messages: promptOf(text) });
+    const messages = promptOf(settings.system, [], text);
+    void a.ask({ ...requestOf(sides[0], settings.sampling, model), messages });
+    void b.ask({ ...requestOf(sides[1], settings.sampling, model), messages });
   }
 
   async function vote(choice: Choice) {
     const [left, right] = candidates;
     setVoted(true);
     try {
-      const kept = await sendVote({ prompt: promptOf(asked), a: left, b: right, choice });
+      const kept = await sendVote({
+        prompt: promptOf(settings.system, [], asked),
+        a: left,
+        b: right,
+        choice,
+      });
       toast.success(t.voteThanks, {
         action: {
           label: t.undo,
@@ -98,66 +80,85 @@ export default function CompareView() {
   return (
     <div className="scroll-quiet h-full overflow-y-auto pt-16">
       <div className="mx-auto flex max-w-6xl flex-col gap-5 p-4 sm:p-6">
-        <ViewHeading title={t.compare} note={t.compareNote} />
-        <form
-          className="glass flex items-end gap-2 rounded-3xl p-2.5"
-          onSubmit={(event) => {
-            event.preventDefault();
-            run();
-          }}
-        >
-          <Textarea
-            aria-label={t.comparePrompt}
-            placeholder={t.comparePrompt}
-            className="min-h-9 border-0 bg-transparent text-base"
-            value={prompt}
-            onChange={(event) => setPrompt(event.target.value)}
-            onKeyDown={(event) => {
-              if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing) return;
-              event.preventDefault();
-              run();
-            }}
-          />
-          {running ? (
-            <Button
-              className="rounded-full"
-              onClick={() => {
-                a.stop();
-                b.stop();
+        <div className="flex items-start gap-3">
+          <ViewHeading title={t.compare} note={blind ? t.blindNote : t.compareNote} />
+          <Button
+            variant={blind ? "default" : "outline"}
+            size="sm"
+            className="ml-auto"
+            aria-pressed={blind}
+            onClick={() => setBlind(!blind)}
+          >
+            <EyeOff />
+            {t.blind}
+          </Button>
+        </div>
+        {blind ? (
+          <BlindView sides={sides} />
+        ) : (
+          <>
+            <form
+              className="glass flex items-end gap-2 rounded-3xl p-2.5"
+              onSubmit={(event) => {
+                event.preventDefault();
+                run();
               }}
             >
-              <Square className="size-3.5 fill-current" />
-              {t.stop}
-            </Button>
-          ) : (
-            <Button type="submit" className="rounded-full" disabled={prompt.trim() === ""}>
-              <Play />
-              <span className="max-xs:sr-only">{t.run}</span>
-            </Button>
-          )}
-        </form>
-        <div className="grid gap-4 md:grid-cols-2">
-          <ComparePane
-            name={t.sideA}
-            side={sides[0]}
-            answer={a.answer}
-            marked={difference?.[0]}
-            onChange={(side) => setSides([side, sides[1]])}
-          />
-          <ComparePane
-            name={t.sideB}
-            side={sides[1]}
-            answer={b.answer}
-            marked={difference?.[1]}
-            onChange={(side) => setSides([sides[0], side])}
-          />
-        </div>
-        <VoteBar
-          open={complete && !voted}
-          identical={a.answer.content === b.answer.content}
-          sides={candidates}
-          onVote={(choice) => void vote(choice)}
-        />
+              <Textarea
+                aria-label={t.comparePrompt}
+                placeholder={t.comparePrompt}
+                className="min-h-9 border-0 bg-transparent text-base"
+                value={prompt}
+                onChange={(event) => setPrompt(event.target.value)}
+                onKeyDown={(event) => {
+                  if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing)
+                    return;
+                  event.preventDefault();
+                  run();
+                }}
+              />
+              {running ? (
+                <Button
+                  className="rounded-full"
+                  onClick={() => {
+                    a.stop();
+                    b.stop();
+                  }}
+                >
+                  <Square className="size-3.5 fill-current" />
+                  {t.stop}
+                </Button>
+              ) : (
+                <Button type="submit" className="rounded-full" disabled={prompt.trim() === ""}>
+                  <Play />
+                  <span className="max-xs:sr-only">{t.run}</span>
+                </Button>
+              )}
+            </form>
+            <div className="grid gap-4 md:grid-cols-2">
+              <ComparePane
+                name={t.sideA}
+                side={sides[0]}
+                answer={a.answer}
+                marked={difference?.[0]}
+                onChange={(side) => setSides([side, sides[1]])}
+              />
+              <ComparePane
+                name={t.sideB}
+                side={sides[1]}
+                answer={b.answer}
+                marked={difference?.[1]}
+                onChange={(side) => setSides([sides[0], side])}
+              />
+            </div>
+            <VoteBar
+              open={complete && !voted}
+              identical={a.answer.content === b.answer.content}
+              sides={candidates}
+              onVote={(choice) => void vote(choice)}
+            />
+          </>
+        )}
       </div>
     </div>
   );

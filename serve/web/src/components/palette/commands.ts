@@ -2,7 +2,7 @@ import type { Snippet } from "@/api/types";
 import type { Dictionary } from "@/i18n/en";
 import { focusComposer } from "@/lib/focus";
 import { navigate } from "@/lib/router";
-import { useUi } from "@/lib/ui-store";
+import { openDocuments, useUi } from "@/lib/ui-store";
 import { nextSearch, useSettings } from "@/settings/store";
 import { nextTheme, systemTheme } from "@/settings/theme";
 
@@ -38,6 +38,8 @@ export function commands(t: Dictionary): Command[] {
         focusComposer();
       },
     },
+    { id: "temporary", label: t.temporaryChat, run: () => navigate("/?mode=temporary") },
+    { id: "documents", label: t.documents, run: () => openDocuments() },
     { id: "settings", label: t.settings, keys: "Mod+,", run: () => open("settings") },
     { id: "compare", label: t.compare, run: () => navigate("/?mode=compare") },
     { id: "complete", label: t.complete, run: () => navigate("/?mode=complete") },

@@ -3,7 +3,7 @@ import { Input } from "@/components/ui/input";
 import { Slider } from "@/components/ui/slider";
 import { Textarea } from "@/components/ui/textarea";
 import { ToggleGroup, ToggleGroupItem } from "@/components/ui/toggle-group";
-import { useWords } from "@/i18n";
+import { useLanguage, useWords } from "@/i18n";
 import { type Sampling, samplingPresets, useSettings } from "@/settings/store";
 import { useContextLength, useSampling, useServerSampling } from "../shell/model-picker";
 import { CopyRequest } from "./copy-request";
@@ -29,6 +29,7 @@ function presetOf(changed: Partial<Sampling>): Preset | "" {
 /** How answers are drawn: the server's own settings, but for what the reader changes. */
 export function SamplingSettings() {
   const t = useWords();
+  const language = useLanguage();
   const changed = useSettings((state) => state.sampling);
   const set = useSettings((state) => state.set);
   const sampling = useSampling();
@@ -53,8 +54,12 @@ export function SamplingSettings() {
   ) => (
     <Field
       label={label}
-      hint={changed[name] === undefined ? hint : `${hint} ${t.serverHas(server[name])}`}
-      value={sampling[name]}
+      hint={
+        changed[name] === undefined
+          ? hint
+          : `${hint} ${t.serverHas(server[name].toLocaleString(language))}`
+      }
+      value={sampling[name].toLocaleString(language)}
     >
       <Slider
         aria-label={label}

@@ -1,8 +1,16 @@
-import { Monitor, Moon, PanelLeft, Settings2, SquarePen, Sun } from "lucide-react";
+import {
+  MessageCircleDashed,
+  Monitor,
+  Moon,
+  PanelLeft,
+  Settings2,
+  SquarePen,
+  Sun,
+} from "lucide-react";
 import { ActionButton } from "@/components/chat/action-button";
 import { useWords } from "@/i18n";
 import { focusComposer } from "@/lib/focus";
-import { navigate } from "@/lib/router";
+import { navigate, useRoute } from "@/lib/router";
 import { useUi } from "@/lib/ui-store";
 import { useSettings } from "@/settings/store";
 import { nextTheme, systemTheme } from "@/settings/theme";
@@ -18,6 +26,7 @@ interface HeaderProps {
 
 export function Header({ conversation, sidebarHidden, onOpenSidebar }: HeaderProps) {
   const t = useWords();
+  const { mode } = useRoute();
   return (
     <header className="glass absolute inset-x-0 top-0 z-20 flex h-14 items-center gap-1 border-x-0 border-t-0 px-2 shadow-none sm:px-3">
       {sidebarHidden && (
@@ -40,6 +49,15 @@ export function Header({ conversation, sidebarHidden, onOpenSidebar }: HeaderPro
       <ModelPicker />
       <div className="ml-auto flex items-center gap-0.5">
         {conversation && <ContextMeter conversation={conversation} />}
+        {mode === "chat" && !conversation && (
+          <ActionButton
+            label={t.temporaryChat}
+            size="icon"
+            onClick={() => navigate("/?mode=temporary")}
+          >
+            <MessageCircleDashed />
+          </ActionButton>
+        )}
         <ThemeButton />
         <ActionButton
           label={t.settings}

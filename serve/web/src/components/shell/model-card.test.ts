@@ -14,6 +14,7 @@ test("a card says what is known, scores as shares, and leaves out what is not", 
       scores: { instruct: { exact_match: { value: 0.875 } }, perplexity: { value: 12.345 } },
     },
     en,
+    "en",
   );
   expect(lines).toEqual([
     ["Parameters", "124.4M"],

@@ -14,7 +14,7 @@ import {
   DropdownMenuSeparator,
   DropdownMenuTrigger,
 } from "@/components/ui/dropdown-menu";
-import { useWords } from "@/i18n";
+import { useLanguage, useWords } from "@/i18n";
 import { useRoute } from "@/lib/router";
 import { fallbackSampling, type Sampling, setOwn, useSettings } from "@/settings/store";
 import { cardLines } from "./model-card";
@@ -106,11 +106,12 @@ export function ModelPicker() {
 
 function ModelItem({ model }: { model: Model }) {
   const t = useWords();
+  const language = useLanguage();
   return (
     <div className="min-w-0">
       <p className="truncate font-medium">{model.id}</p>
       <dl className="mt-0.5 flex flex-wrap gap-x-3 gap-y-0.5 text-muted-foreground text-xs">
-        {cardLines(model.resonance, t).map(([name, value]) => (
+        {cardLines(model.resonance, t, language).map(([name, value]) => (
           <div key={name} className="flex gap-1">
             <dt>{name}</dt>
             <dd className="font-medium text-foreground/80">{value}</dd>

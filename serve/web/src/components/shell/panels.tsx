@@ -6,6 +6,8 @@ const loaders: Partial<Record<Panel, () => Promise<{ default: ComponentType }>>>
   key: () => import("@/components/settings/api-key-dialog"),
   palette: () => import("@/components/palette/command-palette"),
   prompt: () => import("@/components/instrument/prompt-sheet"),
+  share: () => import("@/components/share/share-dialog"),
+  documents: () => import("@/components/documents/documents-sheet"),
   help: () => import("@/components/palette/help-dialog"),
 };
 

@@ -1,5 +1,5 @@
 import { useEffect, useEffectEvent, useRef } from "react";
-import { useConversations } from "@/api/queries";
+import { type Shelf, useConversations, usePinned } from "@/api/queries";
 import { sentenceOf } from "@/chat/errors";
 import { Button } from "@/components/ui/button";
 import { useWords } from "@/i18n";
@@ -8,15 +8,20 @@ import { groupByDay } from "./group-by-day";
 
 interface ConversationListProps {
   search: string;
+  shelf: Shelf;
   current: string | null;
   onNavigate?: () => void;
 }
 
-export function ConversationList({ search, current, onNavigate }: ConversationListProps) {
+export function ConversationList({ search, shelf, current, onNavigate }: ConversationListProps) {
   const t = useWords();
-  const list = useConversations(search);
-  const conversations = list.data ?? [];
-  if (list.isError && conversations.length === 0) {
+  const list = useConversations(search, shelf);
+  const all = shelf === null && search === "";
+  const { data: pinned = [] } = usePinned();
+  const above = all ? pinned : [];
+  // What is pinned stands above, whatever its day.
+  const conversations = (list.data ?? []).filter((one) => !(all && one.pinned));
+  if (list.isError && !list.data) {
     return (
       <div role="alert" className="flex flex-col items-center gap-2 py-4">
         <Note>{`${t.conversationsFailed} ${sentenceOf(list.error)}`}</Note>
@@ -27,10 +32,14 @@ export function ConversationList({ search, current, onNavigate }: ConversationLi
     );
   }
   if (list.isPending) return null;
-  if (conversations.length === 0) return <Note>{search ? t.noMatches : t.noConversations}</Note>;
+  if (conversations.length + above.length === 0)
+    return <Note>{search ? t.noMatches : t.noConversations}</Note>;
   return (
     <>
-      {groupByDay(conversations, new Date()).map(([period, group]) => (
+      {[
+        ...(above.length > 0 ? [["pinned", above] as const] : []),
+        ...groupByDay(conversations, new Date()),
+      ].map(([period, group]) => (
         <section key={period} className="mb-3">
           <h2 className="px-2.5 py-1.5 font-medium text-muted-foreground text-xs">{t[period]}</h2>
           <ul>

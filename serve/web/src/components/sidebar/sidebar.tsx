@@ -1,5 +1,6 @@
 import { PanelLeftClose, Search, SquarePen } from "lucide-react";
 import { useDeferredValue, useState } from "react";
+import type { Shelf } from "@/api/queries";
 import { ActionButton } from "@/components/chat/action-button";
 import { Button } from "@/components/ui/button";
 import { Input } from "@/components/ui/input";
@@ -9,6 +10,7 @@ import { navigate } from "@/lib/router";
 import { Logo } from "../shell/logo";
 import { ConversationList } from "./conversation-list";
 import { ListMenu } from "./list-menu";
+import { ShelfMenu } from "./shelf-menu";
 import { ToolLinks } from "./tool-links";
 
 interface SidebarProps {
@@ -21,6 +23,7 @@ interface SidebarProps {
 export function Sidebar({ current, onClose, onNavigate }: SidebarProps) {
   const t = useWords();
   const [search, setSearch] = useState("");
+  const [shelf, setShelf] = useState<Shelf>(null);
   const settled = useDeferredValue(search.trim());
   return (
     <div className="flex h-full flex-col gap-3 p-3">
@@ -45,7 +48,7 @@ export function Sidebar({ current, onClose, onNavigate }: SidebarProps) {
       </Button>
       <div className="flex gap-1">
         <div className="relative min-w-0 grow">
-          <Search className="pointer-events-none absolute top-2.5 left-3 size-4 text-muted-foreground" />
+          <Search className="pointer-events-none absolute inset-y-0 left-3 my-auto size-4 text-muted-foreground" />
           <Input
             type="search"
             aria-label={t.searchConversations}
@@ -60,11 +63,21 @@ export function Sidebar({ current, onClose, onNavigate }: SidebarProps) {
         </div>
         <ListMenu />
       </div>
+      {settled === "" && (
+        <div className="-my-2 flex">
+          <ShelfMenu shelf={shelf} onChoose={setShelf} />
+        </div>
+      )}
       <nav
         aria-label={t.conversations}
         className="scroll-quiet -mx-1 min-h-0 grow overflow-y-auto px-1"
       >
-        <ConversationList search={settled} current={current} onNavigate={onNavigate} />
+        <ConversationList
+          search={settled}
+          shelf={shelf}
+          current={current}
+          onNavigate={onNavigate}
+        />
       </nav>
       <ToolLinks onNavigate={onNavigate} />
     </div>

@@ -15,6 +15,7 @@ export function ToggleGroup({ className, ...props }: ComponentProps<typeof Primi
 export function ToggleGroupItem({ className, ...props }: ComponentProps<typeof Primitive.Item>) {
   return (
     <Primitive.Item
+      data-slot="toggle-group-item"
       className={cn(
         "h-8 min-w-0 flex-1 truncate rounded-md px-1 text-[0.8125rem] text-muted-foreground transition-colors hover:text-foreground data-[state=on]:bg-background data-[state=on]:text-foreground data-[state=on]:shadow-sm",
         className,
