@@ -1,7 +1,6 @@
 import type { ElementContent, RootContent } from "hast";
 import bash from "highlight.js/lib/languages/bash";
 import cpp from "highlight.js/lib/languages/cpp";
-import css from "highlight.js/lib/languages/css";
 import diff from "highlight.js/lib/languages/diff";
 import go from "highlight.js/lib/languages/go";
 import java from "highlight.js/lib/languages/java";
@@ -18,7 +17,6 @@ import type { ReactNode } from "react";
 const languages = {
   bash,
   cpp,
-  css,
   diff,
   go,
   java,
