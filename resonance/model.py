@@ -116,7 +116,6 @@ class GPT2(nn.Module):
         *,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
-        document_lengths: Sequence[int] | None = None,
         cache: Cache | None = None,
         return_hidden_states: bool = False,
     ) -> Tensor:
@@ -124,9 +123,8 @@ class GPT2(nn.Module):
 
         With `return_hidden_states` the head is left out: the last layer's normalised output, (B, T, C), which
         `logits` takes. `position_ids` (B, T) default to 0, 1, ... in each row. `document_ids` (B, T) give the document
-        of each token of a packed row: it attends to earlier tokens of the same document only. `document_lengths` are
-        what `count_document_lengths` counts in them; given, nothing is counted. With a `cache`, `input_ids` are the new
-        tokens and `position_ids` their positions. Raises ModelError when a row is longer
+        of each token of a packed row: it attends to earlier tokens of the same document only. With a `cache`,
+        `input_ids` are the new tokens and `position_ids` their positions. Raises ModelError when a row is longer
         than the context.
         """
         T = input_ids.shape[1]
@@ -139,8 +137,7 @@ class GPT2(nn.Module):
         x = self.dropout(self.token_embedding(input_ids) + self.position_embedding(position_ids))  # (B, T, C)
         mask = lengths = None
         if document_ids is not None and document_ids.is_cpu:
-            # A GPU is slower with many small products than with one mask.
-            lengths = count_document_lengths(document_ids) if document_lengths is None else document_lengths
+            lengths = document_lengths(document_ids)  # a GPU is slower with many small products than with one mask
         elif document_ids is not None:
             mask = document_mask(document_ids)
         for layer, block in enumerate(self.blocks):
@@ -252,7 +249,7 @@ def attend_documents(qkv: Tensor, lengths: Sequence[int], dropout: float) -> Ten
     return torch.cat(documents)
 
 
-def count_document_lengths(document_ids: Tensor) -> list[int]:
+def document_lengths(document_ids: Tensor) -> list[int]:
     """Count the tokens of each document of packed rows (B, T), row after row; padding counts as a document."""
     rows = torch.arange(len(document_ids))[:, None]  # (B, 1)
     unique = document_ids + rows * (int(document_ids.max()) + 2)  # (B, T): no id occurs in two rows

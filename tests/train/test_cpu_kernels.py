@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from resonance.engine.kernels.cross_entropy import kernel
 from resonance.model import GPT2, attend_documents
 from resonance.model_config import GPT2Config
-from train.cpu_kernels import GELU, attend_documents_with_kernel, use_kernels
+from train.cpu_kernels import GELU, attend_documents_with_kernel, describe_attention, use_kernels
 
 pytestmark = pytest.mark.skipif(kernel() is None, reason="no C++ compiler: torch computes GELU and attention")
 ROUNDING = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
@@ -89,3 +89,19 @@ def test_dropout_of_attention_is_torchs() -> None:
         torch.manual_seed(1)
         drawn.append(attend(qkv, (25, 15), 0.5))
     assert torch.equal(*drawn)
+
+
+@pytest.mark.parametrize(
+    ("n_embd", "dropout", "precision", "said"),
+    [
+        (32, 0.0, "bf16-mixed", "attention: document by document, by the C++ kernel"),
+        (32, 0.1, "bf16-mixed", "by torch's operators (the kernel has no dropout and model.dropout is 0.1)"),
+        (24, 0.0, "32-true", "by torch's operators (the kernel's heads are multiples of 16 wide, not 12)"),
+        (32, 0.0, "64-true", "by torch's operators (the kernel does not compute in 64-true)"),
+    ],
+)
+def test_the_log_names_how_attention_is_computed(n_embd: int, dropout: float, precision: str, said: str) -> None:
+    config = GPT2Config(
+        n_layer=1, n_head=2, n_embd=n_embd, context_length=8, vocab_size=8, tie_weights=True, dropout=dropout
+    )
+    assert describe_attention(GPT2(config), torch.device("cpu"), precision).endswith(said)
