@@ -10,7 +10,7 @@ from resonance.engine import Engine, SamplingParams
 from resonance.errors import ResonanceError
 from resonance.retrieval.citations import CitationFilter
 from resonance.retrieval.retriever import BlockingRetriever
-from resonance.retrieval.types import Retrieved
+from resonance.retrieval.types import Kind, Retrieved
 
 SearchMode = Literal["on", "off", "auto"]  # search for every message, for none, or when a message calls for it
 SEARCH_MODES: tuple[SearchMode, ...] = ("on", "off", "auto")
@@ -41,7 +41,7 @@ class Conversation:
         sampling: parameters of every answer; turn n uses `seed + n`.
         window: limits of prompts and history.
         system: the system prompt.
-        retriever: finds sources for messages, as `search_mode` says.
+        retriever: finds sources for messages, as `search_mode` says, in `search_kinds` (None: in all that it has).
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Conversation:
         self._answers = 0
         self.system = system
         self.retriever = retriever
+        self.search_kinds: tuple[Kind, ...] | None = None
         self.search_mode: SearchMode = "on" if retriever is not None and retriever.always else "auto"
         self.turns: list[Message] = []
 
@@ -104,6 +105,7 @@ class Conversation:
                 prompt_tokens=budget,
                 count_tokens=lambda text: len(self._template.tokenizer.encode(text)),
                 always=self.search_mode == "on",
+                kinds=self.search_kinds,
                 should_continue=lambda: on_text(""),
             )
             if not on_text(""):

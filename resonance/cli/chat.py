@@ -23,7 +23,9 @@ from resonance.hydra_config import compose, nearest
 from resonance.retrieval.citations import align
 from resonance.retrieval.factory import build_retriever
 from resonance.retrieval.retriever import BlockingRetriever
-from resonance.retrieval.types import Retrieved
+from resonance.retrieval.types import Kind, Retrieved
+
+_SEARCHED: dict[str, Kind] = {"web": "web", "documents": "document"}
 
 
 class TerminalError(ResonanceError):
@@ -145,7 +147,10 @@ class Chat:
             "/reset": (self._reset, "forget the conversation and start anew"),
             "/retry": (self._retry, "answer the last message once more"),
             "/system": (self._set_system, "TEXT: set the system prompt; without TEXT: take it away"),
-            "/search": (self._set_search, "on|off|auto: search for every message, for none, or where one asks for it"),
+            "/search": (
+                self._set_search,
+                "on|off|auto [web|documents]: search for every message, for none, or where one asks for it",
+            ),
             "/save": (self._save, "[FILE]: write the conversation as JSON that `data=json` trains on"),
             "/help": (self._help, "this list"),
             "/quit": (self._quit, "leave (as Ctrl-D does)"),
@@ -208,10 +213,18 @@ class Chat:
                 "This chat has no search; start it with search=documents search.path=FOLDER or search=duckduckgo."
             )
         if text:
-            if text not in SEARCH_MODES:
-                raise TerminalError(f"/search takes {', '.join(SEARCH_MODES)}, not {text!r}.")
-            self.conversation.search_mode = text
-        self.screen.notice(f"Search in {retriever.provider} is {self.conversation.search_mode}.")
+            mode, _, source = text.partition(" ")
+            if mode not in SEARCH_MODES:
+                raise TerminalError(f"/search takes {', '.join(SEARCH_MODES)}, not {mode!r}.")
+            kind = _SEARCHED.get(source)
+            if source and kind not in retriever.kinds:
+                there = ", ".join(name for name, each in _SEARCHED.items() if each in retriever.kinds)
+                raise TerminalError(f"This chat does not search {source!r}; it searches {there}.")
+            self.conversation.search_mode = mode
+            self.conversation.search_kinds = None if kind is None else (kind,)
+        kinds = self.conversation.search_kinds
+        where = retriever.provider if kinds is None else next(n for n, each in _SEARCHED.items() if each in kinds)
+        self.screen.notice(f"Search in {where} is {self.conversation.search_mode}.")
 
     def _save(self, file: str) -> None:
         path = Path(file or f"chat-{datetime.now():%Y%m%d-%H%M%S}.json").expanduser()

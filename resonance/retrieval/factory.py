@@ -25,7 +25,15 @@ _MINIMUM = {
     "attempt": 0.01,
     "attempts": 1,
 }
-PROVIDERS = ("off", "duckduckgo", "duckduckgo-search", "documents")
+BESIDE = "documents+"  # before the name of a web provider: documents are searched beside the web
+PROVIDERS = (
+    "off",
+    "duckduckgo",
+    "duckduckgo-search",
+    "documents",
+    f"{BESIDE}duckduckgo",
+    f"{BESIDE}duckduckgo-search",
+)
 
 
 def build_retriever(
@@ -51,7 +59,7 @@ def build_retriever(
     """Build the retriever that a `search` configuration describes; None for `off`.
 
     Args:
-        provider: off, duckduckgo, duckduckgo-search or documents.
+        provider: off, duckduckgo, duckduckgo-search, documents, or documents+ before a web provider: both together.
         when: auto searches when a message calls for it, always searches for every message.
         max_results: hits requested from the provider.
         region: DuckDuckGo's region, such as us-en or de-de.
@@ -87,14 +95,18 @@ def build_retriever(
     kept = _values(Budget, budget, "budget")
     times = _values(Limits, limits, "limits")
     options = SearchOptions(max_results, region, time_limit, when, eager=provider == "documents", pages=pages)
-    if provider == "documents":
+    documents = None
+    if provider == "documents" or provider.startswith(BESIDE):
         if not path or not index:
-            raise SearchError("search=documents needs search.path=PATH, the folder of documents, and search.index")
+            group = "documents" if provider == "documents" else "both"
+            raise SearchError(f"search={group} needs search.path=PATH, the folder of documents, and search.index")
         from resonance.retrieval.documents.provider import Documents
         from resonance.retrieval.index import Index
 
-        documents = Documents(Index(Path(path).expanduser(), Path(index).expanduser()), refresh_s=refresh_s)
-        return Retriever(DirectProvider(documents), pages=None, options=options, budget=kept, limits=times)
+        found = Documents(Index(Path(path).expanduser(), Path(index).expanduser()), refresh_s=refresh_s)
+        documents = DirectProvider(found)
+        if provider == "documents":
+            return Retriever(documents, pages=None, options=options, budget=kept, limits=times)
     from resonance.retrieval.cache import Cache
     from resonance.retrieval.fetch import Pages
     from resonance.retrieval.ssrf import AddressPolicy, proxy_url
@@ -107,8 +119,8 @@ def build_retriever(
     if pages > 0:
         through = proxy_url(proxy) if proxy else None
         reader = Pages(policy, store, ttl=times.pages_ttl, failures_ttl=times.failures_ttl, proxy=through)
-    throttled = ThrottledProvider(_web(provider, search_url, proxy, verify, times), store, times)
-    return Retriever(throttled, pages=reader, options=options, budget=kept, limits=times)
+    throttled = ThrottledProvider(_web(provider.removeprefix(BESIDE), search_url, proxy, verify, times), store, times)
+    return Retriever(throttled, pages=reader, options=options, budget=kept, limits=times, documents=documents)
 
 
 def _web(provider: str, search_url: str, proxy: str | None, verify: bool, limits: Limits) -> Provider:

@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import cast
 
 import bm25s
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from resonance.retrieval.sanitize import clean, fenced
 from resonance.retrieval.text import origin_of, query_terms, sentences, site_of, terms
-from resonance.retrieval.types import Budget, Source
+from resonance.retrieval.types import Budget, Kind, Source, kind_of
 
 _RANK_WEIGHT = 0.15  # of the provider's rank in a sentence's score: a tie-breaker
 _SAME = 0.7  # share of common word pairs from which two sentences are duplicates
@@ -70,9 +71,10 @@ def rank(query: str, documents: Sequence[Document], budget: Budget) -> list[Sour
         origin = origin_of(document.url)
         if sentence.score < _RELATED * best:
             break
-        if len(chosen) < budget.max_sources and origins[origin] < budget.per_site:
+        if origins[origin] < budget.per_site:
             chosen[sentence.document] = [sentence]
             origins[origin] += 1
+    chosen = {index: chosen[index] for index in _shared_places(list(chosen), documents, budget.max_sources)}
     return [
         Source(
             id=number,
@@ -86,11 +88,45 @@ def rank(query: str, documents: Sequence[Document], budget: Budget) -> list[Sour
     ]
 
 
+def _shared_places(best_first: Sequence[int], documents: Sequence[Document], places: int) -> list[int]:
+    """The documents that get one of the places, best first: pages and own documents half each, or what is there."""
+    by_kind: dict[Kind, list[int]] = {}
+    for index in best_first:
+        by_kind.setdefault(kind_of(documents[index].url), []).append(index)
+    turns = zip_longest(*by_kind.values())
+    taken = [index for turn in turns for index in turn if index is not None][:places]
+    return [index for index in best_first if index in taken]
+
+
 def pack(sources: Sequence[Source], budget_tokens: int, count_tokens: Callable[[str], int]) -> tuple[list[Source], str]:
     """Pack as many sources as fit, best first; a passage may be cut at a sentence or word boundary.
 
-    Returns the packed sources, with passages as in the context, and the context of at most `budget_tokens` tokens.
+    Web pages and documents get half of the tokens each; what one does not need is the other's. Returns the packed
+    sources, with passages as in the context, and the context of at most `budget_tokens` tokens.
     """
+    by_kind: dict[Kind, list[Source]] = {}
+    for source in sources:
+        by_kind.setdefault(source.kind, []).append(source)
+    if len(by_kind) < 2:
+        return _packed(sources, budget_tokens, count_tokens)
+    better, other = by_kind.values()
+    reserved = count_tokens(_packed(other, budget_tokens // 2, count_tokens)[1]) + 1
+    first, context = _packed(better, budget_tokens - reserved, count_tokens)
+    second, _ = _packed(other, budget_tokens - count_tokens(context) - 1, count_tokens)
+    order = {source.url: place for place, source in enumerate(sources)}
+    merged = sorted((*first, *second), key=lambda source: (-source.score, order[source.url]))
+    while True:
+        merged = [replace(source, id=number) for number, source in enumerate(merged, start=1)]
+        context = context_of(merged)
+        if count_tokens(context) <= budget_tokens or not merged:
+            return merged, context
+        merged.pop()
+
+
+def _packed(
+    sources: Sequence[Source], budget_tokens: int, count_tokens: Callable[[str], int]
+) -> tuple[list[Source], str]:
+    """`pack` for sources of one kind."""
     kept: list[Source] = []
     lines: list[str] = []
     for source in sources:

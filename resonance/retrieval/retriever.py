@@ -7,7 +7,7 @@ answer, which continues with fewer sources, with cached ones, or with none and a
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -18,11 +18,12 @@ from resonance.retrieval.language_detection import document_language
 from resonance.retrieval.query_rewriting import standalone_query
 from resonance.retrieval.ranking import Document, pack, rank
 from resonance.retrieval.sanitize import clean
-from resonance.retrieval.search_decision import decide
+from resonance.retrieval.search_decision import Decision, decide
 from resonance.retrieval.throttling import DirectProvider, ThrottledProvider
 from resonance.retrieval.types import (
     Budget,
     Hit,
+    Kind,
     Limits,
     ProviderError,
     RateLimited,
@@ -64,6 +65,7 @@ class Retriever:
         options: the request to the provider, and when to search.
         budget: token budgets of sources and history.
         limits: time limits.
+        documents: searched beside `provider`, which is the web then; its sources are ranked with those of the web.
     """
 
     def __init__(
@@ -74,8 +76,11 @@ class Retriever:
         options: SearchOptions,
         budget: Budget,
         limits: Limits,
+        documents: DirectProvider | None = None,
     ) -> None:
-        self._provider = provider
+        self._providers: dict[Kind, ThrottledProvider | DirectProvider] = {_kind(provider): provider}
+        if documents is not None:
+            self._providers["document"] = documents
         self._pages = pages
         self._options = options
         self._budget = budget
@@ -83,8 +88,13 @@ class Retriever:
 
     @property
     def provider(self) -> str:
-        """The provider's name."""
-        return self._provider.name
+        """The provider's name, or the names of both."""
+        return ", ".join(provider.name for provider in self._providers.values())
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """What can be searched."""
+        return tuple(self._providers)
 
     @property
     def always(self) -> bool:
@@ -93,7 +103,8 @@ class Retriever:
 
     def forget(self) -> None:
         """Delete cached results that are older than the retention time."""
-        self._provider.forget()
+        for provider in self._providers.values():
+            provider.forget()
 
     def context_budget(
         self, messages: Sequence[Message], prompt_tokens: int, count_tokens: Callable[[str], int]
@@ -124,6 +135,7 @@ class Retriever:
         count_tokens: Callable[[str], int],
         query: str | None = None,
         always: bool | None = None,
+        kinds: Collection[Kind] | None = None,
     ) -> Retrieved:
         """Find sources for the newest user message. Failures of a provider or a page are never raised.
 
@@ -133,50 +145,77 @@ class Retriever:
             count_tokens: the number of tokens of a text.
             query: search for this instead of a query made from the conversation.
             always: search for every message (True), or only when the message calls for it (False); None as configured.
+            kinds: search these alone; None: all that there are.
         """
+        providers: dict[Kind, ThrottledProvider | DirectProvider] = {
+            kind: each for kind, each in self._providers.items() if kinds is None or kind in kinds
+        }
+        names = ", ".join(provider.name for provider in providers.values()) or self.provider
         reason = "the query was given"
         if query is None:
-            decision = decide(messages, eager=self._options.eager)
-            reason = decision.reason
-            if not (decision.search or (self.always if always is None else always)):
-                return Retrieved("", self.provider, reason=reason, searched=False)
+            due, reason = self._due(messages, list(providers))
+            if not (self.always if always is None else always):
+                providers = {kind: provider for kind, provider in providers.items() if kind in due}
+            if not providers:
+                return Retrieved("", names, reason=reason, searched=False)
             query = standalone_query(messages)
         if not query.strip():
-            return Retrieved("", self.provider, reason="nothing is asked", searched=False)
+            return Retrieved("", names, reason="nothing is asked", searched=False)
         budget_tokens = min(budget_tokens, self._budget.max_tokens)
-        outcome = Retrieved(query, self.provider, reason=reason)
+        outcome = Retrieved(query, ", ".join(provider.name for provider in providers.values()), reason=reason)
         if budget_tokens < _SMALLEST_BUDGET:
             return replace(outcome, note="The conversation leaves no room for sources.")
-        return await self._within_deadline(outcome, budget_tokens, count_tokens)
+        return await self._within_deadline(outcome, list(providers.values()), budget_tokens, count_tokens)
+
+    def _due(self, messages: Sequence[Message], kinds: Sequence[Kind]) -> tuple[list[Kind], str]:
+        """What the newest message is worth searching for, and the reason; documents are searched for any question."""
+        decisions: dict[Kind, Decision] = {
+            kind: decide(messages, eager=self._options.eager or (kind == "document" and len(self._providers) > 1))
+            for kind in kinds
+        }
+        due: list[Kind] = [kind for kind in kinds if decisions[kind].search]
+        reasons = [decisions[kind].reason for kind in (*due, *kinds)]
+        return due, reasons[0] if reasons else "nothing is asked"
 
     async def _within_deadline(
-        self, outcome: Retrieved, budget_tokens: int, count_tokens: Callable[[str], int]
+        self,
+        outcome: Retrieved,
+        providers: "Sequence[ThrottledProvider | DirectProvider]",
+        budget_tokens: int,
+        count_tokens: Callable[[str], int],
     ) -> Retrieved:
         loop = asyncio.get_running_loop()
         ends = loop.time() + self._limits.deadline
-        found, note = await self._hits(outcome.query)
-        if found is None:
+        found = await asyncio.gather(*(self._hits(provider, outcome.query) for provider in providers))
+        note = next((note for _, note in found if note is not None), None)
+        if all(results is None for results, _ in found):
             return replace(outcome, note=note)
-        if not found.hits:
-            return replace(outcome, note="The search found nothing.")
+        hits = [hit for results, _ in found if results is not None for hit in results.hits]
+        if not hits:
+            return replace(outcome, note=note or "The search found nothing.")
+        if any(results is None for results, _ in found):
+            answered = next(each for each, (results, _) in zip(providers, found, strict=True) if results is not None)
+            note = f"A part of the search failed; these sources are from {answered.name} alone."
         texts: dict[str, str] = {}
         left = ends - loop.time() - _MARGIN
-        if self._pages is not None and self._options.pages > 0 and left > 0:
-            urls = [hit.url for hit in found.hits[: self._options.pages]]
+        urls = [hit.url for hit in hits if hit.kind == "web"][: self._options.pages]
+        if self._pages is not None and urls and left > 0:
             texts = await self._pages.read(urls, deadline=left)
         sources, context = await asyncio.to_thread(
-            self._select_sources, outcome.query, found.hits, texts, budget_tokens, count_tokens
+            self._select_sources, outcome.query, hits, texts, budget_tokens, count_tokens
         )
         if not sources:
             note = "The search found nothing that fits the question."
         return replace(outcome, sources=tuple(sources), context=context, note=note)
 
-    async def _hits(self, query: str) -> tuple[SearchResults | None, str | None]:
+    async def _hits(
+        self, provider: ThrottledProvider | DirectProvider, query: str
+    ) -> tuple[SearchResults | None, str | None]:
         """Fresh hits, else cached ones with a note, else None with a note."""
         request = (query, self._options.max_results, self._options.region, self._options.time_limit)
         try:
             async with asyncio.timeout(self._limits.deadline - _MARGIN):
-                return await self._provider.find(*request), None
+                return await provider.find(*request), None
         except TimeoutError:
             why = f"took longer than {self._limits.deadline:g} s"
         except ProviderError as error:
@@ -184,7 +223,7 @@ class Retriever:
         except Exception as error:  # a damaged index, a response that the client cannot parse
             _log.error("A search failed: %s at %s", type(error).__name__, error_location(error))
             return None, "The search failed; this answer goes on without sources."
-        stale = await self._provider.stale(*request)
+        stale = await provider.stale(*request)
         if stale is not None and stale.hits:
             return stale, f"The search {why}; these sources are {_age(stale.age)} old."
         return None, f"The search {why}; this answer goes on without sources."
@@ -224,6 +263,11 @@ class BlockingRetriever:
         """Whether the configuration asks for a search for every message."""
         return self._retriever.always
 
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """What can be searched."""
+        return self._retriever.kinds
+
     def retrieve(
         self,
         messages: Sequence[Message],
@@ -232,6 +276,7 @@ class BlockingRetriever:
         count_tokens: Callable[[str], int],
         always: bool,
         should_continue: Callable[[], bool],
+        kinds: Collection[Kind] | None = None,
     ) -> Retrieved | None:
         """Find sources for the newest message; None when no search is due, or once `should_continue` is false.
 
@@ -241,9 +286,12 @@ class BlockingRetriever:
             count_tokens: the number of tokens of a text.
             always: search for every message; else only when the message calls for it.
             should_continue: polled many times a second.
+            kinds: search these alone; None: all that there are.
         """
         budget = self._retriever.context_budget(messages, prompt_tokens, count_tokens)
-        search = self._retriever.retrieve(messages, budget_tokens=budget, count_tokens=count_tokens, always=always)
+        search = self._retriever.retrieve(
+            messages, budget_tokens=budget, count_tokens=count_tokens, always=always, kinds=kinds
+        )
         task = asyncio.run_coroutine_threadsafe(search, self._loop)
         try:
             while not task.done():
@@ -254,6 +302,10 @@ class BlockingRetriever:
         finally:
             task.cancel()
         return retrieved if retrieved.searched else None
+
+
+def _kind(provider: ThrottledProvider | DirectProvider) -> Kind:
+    return "document" if provider.name == "documents" else "web"
 
 
 def _why(error: ProviderError) -> str:

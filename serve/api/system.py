@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from serve.api.auth import CallerDep
 from serve.api.schemas.responses import Health, HealthModel, HealthSearch
 from serve.api.service import VERSION, Service, ServiceDep
+from serve.generation.grounding import SOURCES
 from serve.workers.shared_state import WorkerState
 
 router = APIRouter(tags=["server"])
@@ -34,6 +35,7 @@ async def health(service: ServiceDep) -> JSONResponse:
         search=HealthSearch(
             enabled=service.retriever is not None,
             provider=None if service.retriever is None else service.retriever.provider,
+            sources=[] if service.retriever is None else [SOURCES[kind] for kind in service.retriever.kinds],
         ),
         uptime_s=round(time.monotonic() - service.started, 3),
     )

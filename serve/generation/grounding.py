@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from resonance.chat_template import Message
 from resonance.retrieval.citations import CitationFilter, align
 from resonance.retrieval.ranking import context_of
-from resonance.retrieval.types import Retrieved
+from resonance.retrieval.types import Kind, Retrieved
 from serve.api.auth import Caller
 from serve.api.errors import store_errors
 from serve.api.schemas.requests import ChatRequest, SearchQuery
@@ -17,6 +17,12 @@ from serve.models.served_model import ServedModel
 
 if TYPE_CHECKING:
     from resonance.retrieval.retriever import Retriever
+
+
+SOURCES: dict[Kind, Literal["web", "documents"]] = {
+    "web": "web",
+    "document": "documents",
+}  # kinds as requests name them
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +137,25 @@ async def _of_search(
     retriever: Retriever | None = service.retriever
     if retriever is None or body.search is False:
         return None
+    asked = body.search if isinstance(body.search, SearchQuery) else None
     retrieved = await retriever.retrieve(
         messages,
         budget_tokens=retriever.context_budget(messages, model.prompt_budget(max_new_tokens), model.count_tokens),
         count_tokens=model.count_tokens,
-        query=body.search.query if isinstance(body.search, SearchQuery) else None,
-        always=True if body.search else None,
+        query=asked.query if asked is not None else None,
+        always=_always(body.search),
+        kinds=None
+        if asked is None or asked.sources is None
+        else [k for k, name in SOURCES.items() if name in asked.sources],
     )
     if not retrieved.searched:
         return Unsearched(retrieved.reason)
     service.metrics.searches.labels("found" if retrieved.sources else "nothing").inc()
     return Grounding(retrieved)
+
+
+def _always(search: bool | SearchQuery | None) -> bool | None:
+    """Whether a request asks for a search; None: as the server is configured."""
+    if isinstance(search, SearchQuery):
+        return search.when == "always"
+    return True if search else None

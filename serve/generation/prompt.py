@@ -8,10 +8,10 @@ from typing import Any
 from resonance.chat_template import Fitted, Message
 from serve.api.auth import Caller
 from serve.api.errors import ApiError, store_unavailable
-from serve.api.schemas.requests import ChatMessage, ChatRequest, CompletionRequest
+from serve.api.schemas.requests import ChatMessage, ChatRequest, CompletionRequest, SearchQuery
 from serve.api.schemas.responses import PromptSize
 from serve.api.service import Service
-from serve.generation.grounding import Grounding, Unsearched, ground
+from serve.generation.grounding import SOURCES, Grounding, Unsearched, ground
 from serve.generation.sampling import engine_params, guided_params
 from serve.generation.tools import (
     Tools,
@@ -182,6 +182,16 @@ def validate_chat(service: Service, body: ChatRequest) -> None:
         )
     if body.search and service.retriever is None:
         raise ApiError(400, "There is no search on this server.", param="search", code="search_disabled")
+    if isinstance(body.search, SearchQuery) and service.retriever is not None:
+        missing = set(body.search.sources or ()) - {SOURCES[kind] for kind in service.retriever.kinds}
+        if missing:
+            there = " and ".join(SOURCES[kind] for kind in service.retriever.kinds)
+            raise ApiError(
+                400,
+                f"This server does not search {' and '.join(sorted(missing))}; it searches {there}.",
+                param="search.sources",
+                code="search_disabled",
+            )
 
 
 async def render_chat(service: Service, caller: Caller, model: ServedModel, body: ChatRequest) -> ChatPrompt:

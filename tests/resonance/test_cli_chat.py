@@ -318,6 +318,9 @@ def test_a_search_can_be_switched_off_and_on(
     assert said("/search on", "Write a poem about the Isar").endswith("[1] Rivers · rivers.txt\n")
     assert said("/search off", "How high is the Zugspitze?") == "Search in documents is off.\n"
     assert "[1] Mountains" in said("/search auto", "/retry")
+    assert said("/search auto documents") == "Search in documents is auto.\n"
+    with pytest.raises(TerminalError, match="does not search 'web'; it searches documents"):
+        said("/search auto web")
     with pytest.raises(TerminalError, match="/search takes on, off, auto, not 'maybe'"):
         said("/search maybe")
 

@@ -18,7 +18,25 @@ def searching(launch, tmp_path_factory):
 
 
 def test_health_says_whose_search_it_is(searching):
-    assert searching.client.get("/health").json()["search"] == {"enabled": True, "provider": "documents"}
+    assert searching.client.get("/health").json()["search"] == {
+        "enabled": True,
+        "provider": "documents",
+        "sources": ["documents"],
+    }
+
+
+def test_a_request_chooses_where_to_search_and_is_refused_what_is_not_there(searching):
+    def ask(search: object):
+        return searching.client.post("/v1/chat/completions", json=QUESTION | {"search": search})
+
+    own = ask({"sources": ["documents"], "query": "river Isar"}).json()["sources"]
+    assert own["sources"][0]["kind"] == "document" and "Munich" in own["sources"][0]["passage"]
+    assert ask({"sources": ["documents"]}).json()["sources"]["sources"]
+    refused = ask({"sources": ["web", "documents"]})
+    assert refused.status_code == 400 and refused.json()["error"]["param"] == "search.sources"
+    assert "does not search web; it searches documents" in refused.json()["error"]["message"]
+    for wrong in ({"sources": []}, {"sources": ["mail"]}, {"when": "auto"}, {"sources": ["web"], "when": "now"}):
+        assert ask(wrong).status_code == 400, wrong
 
 
 def test_sources_come_before_the_first_token_and_are_kept_with_the_answer(searching):

@@ -45,7 +45,7 @@ def test_a_stream_names_what_the_web_holds_before_its_first_token(online, web):
     assert not any('"content"' in line for line in lines[:place])
     assert sum("choices" in event and bool(event["choices"]) for event in events) >= 3
     found = json.loads(lines[place + 1].removeprefix("data: "))
-    assert (found["provider"], found["query"], found["note"]) == ("duckduckgo", "capital of France", None)
+    assert (found["provider"], found["query"], found["note"]) == ("duckduckgo", "capital France", None)
     first = found["sources"][0]
     assert {name: first[name] for name in ("id", "title", "url", "site", "passage")} == {
         "id": 1,
@@ -84,6 +84,6 @@ def test_the_terminal_answers_from_the_web_too(runs, web, capsys):
     printed = capsys.readouterr()
     assert printed.out.strip()
     assert printed.err.splitlines()[:2] == [
-        "Found in duckduckgo for 'capital of France':",
+        "Found in duckduckgo for 'capital France':",
         "[1] Paris - Encyclopedia · https://en.encyclopedia.example/Paris",
     ]

@@ -198,9 +198,21 @@ class NamedTool(Strict):
 
 
 class SearchQuery(Strict):
-    """A search query that replaces the one made from the conversation."""
+    """A search query that replaces the one made from the conversation, and where to search."""
 
-    query: Annotated[str, Field(min_length=1, max_length=500)]
+    query: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    sources: Annotated[list[Literal["web", "documents"]], Field(min_length=1, max_length=2)] | None = Field(
+        None, description="Search these alone; absent: all that the server has."
+    )
+    when: Literal["auto", "always"] = Field(
+        "always", description="auto: without a query, the server decides whether to search."
+    )
+
+    @model_validator(mode="after")
+    def _check_content(self) -> "SearchQuery":
+        if self.query is None and self.sources is None:
+            raise PydanticCustomError("search", "search needs a query or sources; true searches everywhere")
+        return self
 
 
 class SamplingFields(Strict):
@@ -263,7 +275,9 @@ class ChatRequest(SamplingFields):
         None, max_length=64, description="The stored message that these follow; absent: the newest, null: none."
     )
     search: bool | SearchQuery | None = Field(
-        None, description="Search for sources first, with this query where there is one; absent: the server decides."
+        None,
+        description="Search for sources first, with this query and in these sources where they are given; absent: the "
+        "server decides.",
     )
     documents: bool | None = Field(
         None,

@@ -290,6 +290,7 @@ class HealthSearch(BaseModel):
 
     enabled: bool
     provider: str | None
+    sources: list[Literal["web", "documents"]] = Field([], description="What it searches.")
 
 
 class Health(BaseModel):

@@ -199,14 +199,14 @@ def test_a_setting_that_cannot_work_is_named(values, message):
         build_retriever(**values)
 
 
-@pytest.mark.parametrize("group", ["off", "duckduckgo", "documents"])
+@pytest.mark.parametrize("group", ["off", "duckduckgo", "documents", "both"])
 def test_every_search_configuration_builds(tmp_path, monkeypatch, group):
     monkeypatch.setenv("RESONANCE_HOME", str(tmp_path / "home"))
     (tmp_path / "docs").mkdir()
-    path = [f"search.path={tmp_path / 'docs'}"] if group == "documents" else []
+    path = [f"search.path={tmp_path / 'docs'}"] if group in ("documents", "both") else []
     values = OmegaConf.to_container(compose("serve", [f"search={group}", *path]).search, resolve=True)
     built = build_retriever(**values)
-    assert (built.provider if built else "off") == group
+    assert (built.provider if built else "off") == {"both": "duckduckgo, documents"}.get(group, group)
     assert (tmp_path / "home").exists() == (group != "off")
 
 
