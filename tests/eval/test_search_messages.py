@@ -59,6 +59,12 @@ def test_the_rules_decide_and_make_queries_on_the_part_that_they_are_tuned_on() 
     assert (everything.query_precision or 0) > 0.8
 
 
+def test_the_rules_hold_on_the_part_that_they_are_not_tuned_on() -> None:
+    everything = scores("all", [outcome(labelled) for labelled in labelled_messages("held")])
+    assert min(everything.precision or 0, everything.recall or 0, everything.obeyed or 0) >= 0.9
+    assert min(everything.query_recall or 0, everything.query_precision or 0) >= 0.8
+
+
 def test_a_query_counts_the_words_that_it_has_in_any_case() -> None:
     labelled = next(one for one in labelled_messages() if one.turns == ("wie alt ist otto waalkes",))
     assert outcome(labelled).found >= 2
