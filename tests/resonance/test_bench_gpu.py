@@ -19,6 +19,7 @@ def test_without_a_gpu_nothing_is_measured(capsys: pytest.CaptureFixture[str]) -
     assert "no CUDA GPU" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["decode", "prefill"])
 def test_a_measurement_is_made_by_a_process_of_its_own(tmp_path: Path, what: str) -> None:
     folder = Checkpoint.save(tmp_path / "small", GPT2(SMALL), Tokenizer.gpt2()).folder
@@ -27,6 +28,7 @@ def test_a_measurement_is_made_by_a_process_of_its_own(tmp_path: Path, what: str
     assert min(figures["tokens_per_s"]) > 0
 
 
+@pytest.mark.slow
 def test_a_failed_measurement_leaves_its_reason_in_the_table(tmp_path: Path) -> None:
     figures = gpu._in_process(
         what="decode", who="resonance", precision="bf16", folder=str(tmp_path), batch=2, device="cpu"

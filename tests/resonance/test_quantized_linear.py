@@ -72,6 +72,7 @@ for bits in (8, 4):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 def test_the_kernel_multiplies_as_torch_does() -> None:
     environment = {**os.environ, "TRITON_INTERPRET": "1"}  # which Triton reads when it is imported
