@@ -1,8 +1,9 @@
 """Linear layers whose weights are cast to bfloat16 and laid out for the CPU's products once an optimiser step.
 
 Autocast casts each weight once a micro-batch, and each product lays it out again. The float32 weights stay what trains:
-gradients are those of autocast's products, bit for bit, and are accumulated in float32. The two layouts, for the
-forward and the backward pass, take 4 bytes a parameter, 2 more than autocast's copy.
+gradients are those of autocast's products, bit for bit, and are accumulated in float32. The copy for the forward pass,
+laid out, and the one for the backward pass take 4 bytes a parameter, 2 more than autocast's. (Laying out the transposed
+weights for the backward pass too costs more at 1,024 rows than it saves.)
 """
 
 from functools import cache
@@ -46,7 +47,8 @@ class _Packed:
 
     def __init__(self, linear: nn.Linear) -> None:
         self._linear = linear
-        self._layouts: dict[bool, tuple[tuple[int, ...], Tensor]] = {}  # by whether the weights are transposed
+        self._version: tuple[int, ...] | None = None  # of the weights that the copies have
+        self._cast = self._packed = torch.empty(0)
 
     def __call__(self, x: Tensor) -> Tensor:
         linear = self._linear
@@ -57,17 +59,22 @@ class _Packed:
         assert isinstance(y, Tensor)
         return y
 
-    def multiply(self, x: Tensor, bias: Tensor | None, *, transposed: bool = False) -> Tensor:
-        """Compute x W^T + bias, or x W where `transposed`, in bfloat16."""
+    def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Compute x W^T + bias in bfloat16."""
+        self._refresh(x)
+        return _ops._linear_pointwise(x, self._packed, bias, "none", [], "")
+
+    def multiply_transposed(self, gradient: Tensor) -> Tensor:
+        """Compute gradient W in bfloat16."""
+        self._refresh(gradient)
+        return gradient @ self._cast
+
+    def _refresh(self, x: Tensor) -> None:
         weight = self._linear.weight
         version = (_steps()[0], weight._version, weight.data_ptr())  # a fused optimiser leaves torch's version as it is
-        held = self._layouts.get(transposed)
-        if held is None or held[0] != version:
-            matrix = weight.detach().to(torch.bfloat16)
-            matrix = matrix.T if transposed else matrix
-            held = version, _ops._reorder_linear_weight(matrix.contiguous(), x.shape[:-1].numel())
-            self._layouts[transposed] = held
-        return _ops._linear_pointwise(x, held[1], bias, "none", [], "")
+        if version != self._version:
+            self._version, self._cast = version, weight.detach().to(torch.bfloat16)
+            self._packed = _ops._reorder_linear_weight(self._cast, x.shape[:-1].numel())
 
 
 class _Product(torch.autograd.Function):
@@ -90,7 +97,7 @@ class _Product(torch.autograd.Function):
         needs_input, needs_weight, needs_bias, _ = ctx.needs_input_grad
         rows = grad.flatten(0, -2)  # (N, out)
         return (
-            ctx.packed.multiply(grad, None, transposed=True).to(of_input) if needs_input else None,
+            ctx.packed.multiply_transposed(grad).to(of_input) if needs_input else None,
             (rows.T @ x.flatten(0, -2)).to(of_weight) if needs_weight else None,
             rows.sum(0).to(of_weight) if needs_bias else None,
             None,
