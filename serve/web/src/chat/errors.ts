@@ -38,11 +38,13 @@ export async function tooLong(asked: Measured, reason: ApiError): Promise<string
   try {
     const size = await measure(asked);
     const figure = (value: number) => value.toLocaleString(languageOf());
+    const over = Math.max(1, size.prompt_tokens - size.room);
     return words().errorTooLong(
       figure(size.prompt_tokens),
       figure(size.room),
       figure(size.answer_tokens),
-      figure(Math.max(1, size.prompt_tokens - size.room)),
+      figure(over),
+      over < size.answer_tokens,
     );
   } catch {
     return reason.message;

@@ -366,9 +366,9 @@ export const de: Dictionary = {
   shortcutFocus: "Zum Nachrichtenfeld",
   contextMeter: (used, of) => `${used} von ${of} Token des Kontextfensters belegt.`,
   seePrompt: "Prompt ansehen.",
-  modelLoading: "Das Modell lädt. Was Sie jetzt senden, geht los, sobald es bereit ist.",
+  modelLoading: "Das Modell lädt. Was du jetzt sendest, geht los, sobald es bereit ist.",
   serverDown:
-    "Der Server antwortet nicht. Was Sie jetzt senden, geht los, sobald er wieder da ist.",
+    "Der Server antwortet nicht. Was du jetzt sendest, geht los, sobald er wieder da ist.",
   serverBack: "Der Server ist wieder da",
   errorOffline: "Der Server ist nicht erreichbar. Läuft er?",
   errorBusy: (seconds) =>
@@ -376,10 +376,10 @@ export const de: Dictionary = {
       ? `Der Server ist ausgelastet. Versuche es in ${seconds} Sekunden noch einmal.`
       : "Der Server ist ausgelastet. Versuche es gleich noch einmal.",
   errorConflict: "Diese Unterhaltung wird anderswo gerade noch beantwortet.",
-  errorTooLong: (needed, room, answer, over) =>
-    `Zu lang für das Kontextfenster: Mit ihrer Vorlage hat die Nachricht ${needed} Token, und neben den ${answer} für die Antwort passen ${room}. Kürzen Sie sie um ${over} Token, oder senken Sie „Max. Token“ in den Einstellungen.`,
+  errorTooLong: (needed, room, answer, over, lower) =>
+    `Zu lang für das Kontextfenster: Mit ihrer Vorlage hat die Nachricht ${needed} Token, und neben den ${answer} für die Antwort passen ${room}. Kürze sie um ${over} Token${lower ? ", oder senke „Max. Token“ in den Einstellungen" : ""}.`,
   errorTooManyChars: (most) =>
-    `Zu lang: Eine Nachricht hat höchstens ${most} Zeichen. Kürzen Sie sie, oder senden Sie sie in Teilen.`,
+    `Zu lang: Eine Nachricht hat höchstens ${most} Zeichen. Kürze sie, oder sende sie in Teilen.`,
   errorCrash: "Die Seite ist auf einen Fehler gestoßen.",
   reload: "Neu laden",
 };

@@ -384,8 +384,8 @@ export const en = {
       ? `The server is busy. Try again in ${seconds} seconds.`
       : "The server is busy. Try again in a moment.",
   errorConflict: "This conversation is still being answered elsewhere.",
-  errorTooLong: (needed: string, room: string, answer: string, over: string) =>
-    `Too long for the context window: with its template the message has ${needed} tokens, and ${room} fit beside the ${answer} kept for the answer. Shorten it by ${over} tokens, or lower Max tokens in the settings.`,
+  errorTooLong: (needed: string, room: string, answer: string, over: string, lower: boolean) =>
+    `Too long for the context window: with its template the message has ${needed} tokens, and ${room} fit beside the ${answer} kept for the answer. Shorten it by ${over} tokens${lower ? ", or lower Max tokens in the settings" : ""}.`,
   errorTooManyChars: (most: string) =>
     `Too long: a message has at most ${most} characters. Shorten it, or send it in parts.`,
   errorCrash: "The page has met an error.",

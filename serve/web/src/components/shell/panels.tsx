@@ -1,4 +1,5 @@
 import { type ComponentType, lazy, Suspense, useEffect, useState } from "react";
+import { preloadAnswer } from "@/components/chat/answer-text";
 import { type Panel, useUi } from "@/lib/ui-store";
 
 const loaders: Partial<Record<Panel, () => Promise<{ default: ComponentType }>>> = {
@@ -23,7 +24,10 @@ const panels = Object.entries(loaders).map(([name, load]) => ({
 export function Panels() {
   useEffect(() => {
     // Who types right after Ctrl+K does not wait for the palette.
-    const load = () => loaders.palette?.().catch(() => {}); // offline: when it is opened
+    const load = () => {
+      loaders.palette?.().catch(() => {}); // offline: when it is opened
+      preloadAnswer(); // the first answer, which may be held back, does not wait for it
+    };
     const timer = setTimeout(load, PRELOAD);
     return () => clearTimeout(timer);
   }, []);
