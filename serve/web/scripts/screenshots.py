@@ -31,7 +31,7 @@ def open_page(browser: Browser, base: str, scheme: str, size: tuple[int, int], *
         reduced_motion="reduce", device_scale_factor=1,
     )  # fmt: skip
     sampling = {"temperature": 0, "top_p": 1, "top_k": 0, "max_tokens": 128, "seed": 1}
-    state = json.dumps({"state": {"sampling": sampling} | settings, "version": 1})
+    state = json.dumps({"state": {"sampling": sampling} | settings, "version": 3})
     context.add_init_script(f"localStorage.setItem('resonance.settings', {json.dumps(state)})")
     return context.new_page()
 

@@ -29,7 +29,7 @@ export function AnswerEnding({ conversation, message, newest, busy }: AnswerEndi
     return (
       <div className="mt-1 flex flex-wrap items-center gap-x-3 gap-y-2 text-muted-foreground text-sm">
         <Clock className="size-4 shrink-0" />
-        <span>{t.answerHeld}</span>
+        <span className="min-w-40 max-w-fit flex-1">{t.answerHeld}</span>
         <Button variant="outline" size="sm" onClick={() => cancelHeld(conversation, message.id)}>
           {t.holdNoMore}
         </Button>

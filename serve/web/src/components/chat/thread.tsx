@@ -1,5 +1,6 @@
 import { ArrowDown } from "lucide-react";
 import { memo, type ReactNode, useEffect, useRef } from "react";
+import { useHealth } from "@/api/queries";
 import { useLive, useMessage, usePath } from "@/chat/store";
 import { Appear } from "@/components/ui/appear";
 import { Button } from "@/components/ui/button";
@@ -17,6 +18,8 @@ export function Thread({ conversation, footer }: { conversation: string; footer:
   const path = usePath(conversation);
   const live = useLive(conversation);
   const { areaRef, contentRef, stuck, stick, release } = useStickToBottom();
+  const status = useHealth().data?.status;
+  const unwell = status === "loading" || status === "down";
   const linked = useLinkedMessage(conversation, release);
 
   // Sending takes hold of the end again, wherever the reader was.
@@ -34,7 +37,10 @@ export function Thread({ conversation, footer }: { conversation: string; footer:
         role="log"
         aria-label={t.thread}
         aria-busy={live !== undefined}
-        className="mx-auto flex w-full max-w-3xl grow flex-col gap-1 px-4 py-6 sm:px-6"
+        className={cn(
+          "mx-auto flex w-full max-w-3xl grow flex-col gap-1 px-4 py-6 sm:px-6",
+          unwell && "pt-20", // the banner covers nothing of it
+        )}
       >
         {path.map((id, i) => (
           <MessageRow

@@ -61,7 +61,7 @@ export function ConversationItem({ conversation, active, onNavigate }: Conversat
           onNavigate?.();
         }}
       >
-        <bdi>{title}</bdi>
+        <TitleText title={title} />
       </a>
       {conversation.snippet && (
         <p id={passageId} className="-mt-1.5 pr-2.5 pb-2 pl-2.5">
@@ -75,6 +75,18 @@ export function ConversationItem({ conversation, active, onNavigate }: Conversat
         onNewFolder={() => setChanging("folder")}
       />
     </li>
+  );
+}
+
+/** A title whose number, which tells it from others that begin alike, is never cut off. */
+function TitleText({ title }: { title: string }) {
+  const [, words = title, number = ""] = /^(.+?)( \(\d+\))$/.exec(title) ?? [];
+  if (!number) return <bdi>{title}</bdi>;
+  return (
+    <span className="flex">
+      <bdi className="truncate">{words}</bdi>
+      <span className="shrink-0 whitespace-pre">{number}</span>
+    </span>
   );
 }
 
