@@ -112,9 +112,8 @@ def test_a_killed_server_costs_nothing_of_what_had_come_and_what_is_sent_meanwhi
         expect(each.get_by_text("Held back", exact=False)).to_have_count(0)
     wait_for_answer(idle)
     assert stored(idle, server)[0]["content"] == "Held in a new one"
-    page.get_by_role("button", name="Stop").click()
     wait_for_answer(page)
     page.reload()
     expect(answers(page)).to_have_count(2)
     assert answers(page).first.locator(".prose-calm").inner_text().strip() == begun
-    assert seconds < 3
+    assert seconds < 3, seconds
