@@ -139,10 +139,10 @@ export function useConversations(search: string, shelf: Shelf = null) {
   const select = useCallback(
     ({ pages }: Pages) => {
       const listed = pages.flatMap((page) => page.data);
-      const shown = search ? listed : withKept(listed, kept);
+      const shown = search || shelf ? listed : withKept(listed, kept);
       return shown.filter(({ id }) => !deleted.includes(id));
     },
-    [deleted, kept, search],
+    [deleted, kept, search, shelf],
   );
   return useInfiniteQuery({
     queryKey: ["conversations", "list", search, shelf],
