@@ -3,7 +3,14 @@ import type { Conversation, Health, RenderedPrompt } from "@/api/types";
 export const health: Health = {
   status: "ok",
   version: "0.1.0",
-  model: { id: "nano", parameters: 7e6, context_length: 512, device: "cpu", dtype: "fp32" },
+  model: {
+    id: "nano",
+    parameters: 7e6,
+    context_length: 512,
+    device: "cpu",
+    dtype: "fp32",
+    notes: [],
+  },
   search: { enabled: true, provider: "documents" },
 };
 

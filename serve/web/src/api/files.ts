@@ -1,23 +1,14 @@
 import { useQuery } from "@tanstack/react-query";
 import { request, requestJson } from "./client";
 import { queryClient } from "./queries";
+import type { components } from "./schema";
 
-/** A document on the server, as OpenAI's API describes a file. */
-export interface ServerFile {
-  id: string;
-  bytes: number;
-  created_at: number;
-  filename: string;
-  media_type: string;
-  /** Null: of the library. */
-  conversation_id: string | null;
-}
+type Schemas = components["schemas"];
 
-export interface FileText {
-  id: string;
-  filename: string;
-  passages: { title: string; text: string }[];
-}
+/** A document on the server, as OpenAI's API describes a file; without a conversation it is of the library. */
+export type ServerFile = Schemas["File"];
+
+export type FileText = Schemas["FileText"];
 
 /** What the server reads. */
 export const ACCEPTED = ".txt,.text,.md,.markdown,.rst,.html,.htm,.pdf";

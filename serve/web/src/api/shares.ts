@@ -1,24 +1,14 @@
 import { useQuery } from "@tanstack/react-query";
 import { request, requestJson } from "./client";
 import { conversationPath, queryClient } from "./queries";
-import type { Role, Sources } from "./types";
+import type { components } from "./schema";
+
+type Schemas = components["schemas"];
 
 /** A link by which others read a conversation. */
-export interface Share {
-  id: string;
-  conversation_id: string;
-  title: string;
-  created_at: string;
-  expires_at: string;
-  path: string;
-}
+export type Share = Schemas["Share"];
 
-export interface SharedConversation {
-  title: string;
-  created_at: string;
-  expires_at: string;
-  messages: { role: Role; content: string; model?: string | null; sources?: Sources | null }[];
-}
+export type SharedConversation = Schemas["SharedConversation"];
 
 export function useShares(enabled: boolean) {
   return useQuery({

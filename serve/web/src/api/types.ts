@@ -1,194 +1,115 @@
-/** What the server sends and takes; names as they are on the wire. */
+/**
+ * What the server sends and takes, by the API's own OpenAPI document: `npm run types` makes
+ * `schema.d.ts` of it, and a test holds that to be fresh. Only what the page adds stands here.
+ */
+import type { components } from "./schema";
 
-export type Role = "system" | "user" | "assistant";
+type Schemas = components["schemas"];
 
-export interface Health {
-  status: "ok" | "loading" | "down";
-  version?: string;
-  model?: {
-    id: string;
-    parameters: number;
-    context_length: number;
-    device: string;
-    dtype: string;
-    /** What the engine lacks on its machine, such as compiled kernels. */
-    notes?: string[];
-  };
-  search?: { enabled: boolean; provider: string | null };
-}
+/** Some of a type's fields need not be there. */
+type Loose<T, Fields extends keyof T> = Omit<T, Fields> & Partial<Pick<T, Fields>>;
+
+export type Role = Schemas["StoredMessage"]["role"];
+
+/** A server that does not answer is "down", and says nothing else. */
+export type Health = Loose<Schemas["Health"], "version" | "model" | "search" | "uptime_s">;
 
 /** One served checkpoint; `resonance` is its card, of which any part may be missing. */
-export interface Model {
-  id: string;
-  created?: number;
+export type Model = Loose<
+  Omit<Schemas["Model"], "resonance">,
+  "created" | "object" | "owned_by"
+> & {
   resonance?: ModelCard;
-}
+};
 
-export interface ModelCard {
-  template?: string;
-  base?: string | null;
-  data?: unknown;
-  steps?: number | null;
-  tokens_seen?: number | null;
-  parameters?: number | null;
-  context_length?: number | null;
-  scores?: Record<string, unknown> | null;
-  /** Kinds of tasks that it was scored on, best first. */
-  families?: string[];
-  /** The run's name, where the model's id is an alias of it. */
-  checkpoint?: string;
-  /** What the server samples with where a request says nothing. */
-  sampling?: {
-    max_new_tokens: number;
-    temperature: number;
-    top_k: number;
-    top_p: number;
-    min_p: number;
-    repetition_penalty: number;
-  };
-  /** Where the run that made it is kept; null for a base model. */
-  run?: { folder: string; url: string | null } | null;
-  [more: string]: unknown;
-}
+export type ModelCard = Partial<Schemas["ModelCard"]>;
 
-export interface Source {
-  id: number | string;
-  title: string;
-  url: string;
-  site?: string;
-  passage?: string;
-  score?: number;
-}
+export type Source = Schemas["Source"];
+export type Sources = Loose<
+  Pick<Schemas["Sources"], "query" | "provider" | "sources" | "reason" | "note">,
+  "provider"
+>;
 
-export interface Sources {
-  query: string;
-  provider?: string;
-  sources: Source[];
-  /** Why there was a search. */
-  reason?: string | null;
-  /** A sentence for the reader when the search did not go as it should. */
-  note?: string | null;
-}
-
-export interface Usage {
-  prompt_tokens: number;
-  completion_tokens: number;
-  total_tokens: number;
+export type Usage = Pick<
+  Schemas["Usage"],
+  "prompt_tokens" | "completion_tokens" | "total_tokens"
+> & {
   /** Messages that no longer fit into the context window. */
   messages_dropped?: number | null;
-}
+};
 
-export interface TokenAlternative {
-  token: string;
-  logprob: number;
-  bytes?: number[];
-}
+/** What the reader wrote has no bytes of its own. */
+export type TokenAlternative = Loose<Schemas["Alternative"], "bytes">;
 
-export interface TokenLogprob extends TokenAlternative {
+export type TokenLogprob = TokenAlternative & {
   top_logprobs: TokenAlternative[];
   /** It was not drawn: the answer was given it to begin with. */
   given?: boolean;
-}
+};
 
 /** What the model reads for a chat request. */
-export interface RenderedPrompt {
-  text: string;
-  tokens: { id: number; text: string }[];
-  prompt_tokens: number;
-  messages_kept: number;
-  messages_dropped: number;
-  context_length: number;
-}
+export type RenderedPrompt = Omit<Schemas["RenderedPrompt"], "token_ids" | "sources">;
 
-export interface Feedback {
-  rating: 1 | -1;
-  comment?: string | null;
-  correction?: string | null;
-}
-
-export interface ConversationSummary {
-  id: string;
-  title: string | null;
-  created_at: string;
-  updated_at: string;
-  message_count: number;
-  pinned?: boolean;
-  archived?: boolean;
-  folder?: string | null;
-}
-
-export interface Folder {
-  name: string;
-  conversation_count: number;
-}
+export type Feedback = Schemas["Feedback"];
+export type Folder = Schemas["Folder"];
 
 /** The passage that a search found. */
-export interface Snippet {
-  message_id: string;
-  role: Role;
-  before: string;
-  hit: string;
-  after: string;
-}
+export type Snippet = Schemas["Snippet"];
 
-export interface ListedConversation extends ConversationSummary {
-  /** Null where the words are in the title alone. */
-  snippet?: Snippet | null;
-}
-
-export interface ConversationPage {
+/** Of a conversation that is in this browser alone, less is known. */
+export type ListedConversation = Loose<
+  Schemas["ListedConversation"],
+  "pinned" | "archived" | "folder"
+>;
+export type ConversationPage = Pick<Schemas["ConversationPage"], "has_more"> & {
   data: ListedConversation[];
-  has_more: boolean;
-}
+};
 
-export interface StoredMessage {
-  id: string;
-  parent_id: string | null;
-  role: Role;
-  content: string;
-  created_at: string;
-  model?: string | null;
-  finish_reason?: string | null;
+export type StoredMessage = Omit<
+  Schemas["StoredMessage"],
+  "sources" | "usage" | "tool_calls" | "tool_call_id"
+> & {
   sources?: Sources | null;
   usage?: Usage | null;
-  timing?: StoredTiming | null;
-  feedback?: Feedback | null;
-}
+};
 
 /** How fast an answer was written, as the server saw it. */
-export interface StoredTiming {
-  first_token_s: number;
-  tokens_per_s?: number | null;
-}
+export type StoredTiming = Schemas["Timing"];
 
-export interface Conversation extends ConversationSummary {
+export type Conversation = Loose<
+  Omit<Schemas["OpenConversation"], "messages" | "title">,
+  "pinned" | "archived" | "folder"
+> & {
+  title: string | null;
   messages: StoredMessage[];
-  /** The answer that is being written, here or in another tab. */
-  answering?: string | null;
-}
+};
 
 export interface ResponseFormat {
   type: "json_object" | "json_schema";
   json_schema?: { name: string; schema: object };
 }
 
-export interface ChatRequest {
-  model?: string;
+/** The part of the API's request that the page sends. */
+export type ChatRequest = Partial<
+  Pick<
+    { [Name in keyof Schemas["ChatRequest"]]: NonNullable<Schemas["ChatRequest"][Name]> },
+    | "model"
+    | "session_id"
+    | "search"
+    | "temperature"
+    | "top_p"
+    | "top_k"
+    | "min_p"
+    | "repetition_penalty"
+    | "max_tokens"
+    | "seed"
+    | "logprobs"
+    | "top_logprobs"
+    | "stream_options"
+  >
+> & {
   messages: { role: Role; content: string }[];
-  session_id?: string;
   parent_id?: string | null;
-  /** Absent: the server decides. */
-  search?: boolean | { query: string };
-  temperature?: number;
-  top_p?: number;
-  top_k?: number;
-  min_p?: number;
-  repetition_penalty?: number;
-  max_tokens?: number;
-  seed?: number;
   stop?: readonly string[];
   response_format?: ResponseFormat;
-  logprobs?: boolean;
-  top_logprobs?: number;
-  stream_options?: { include_usage: boolean };
-}
+};
