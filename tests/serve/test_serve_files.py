@@ -123,12 +123,15 @@ def test_answers_draw_on_the_library_and_on_the_conversations_documents(empty):
         "1912" in source["passage"] for source in (ask(there, "The bridge of red stone?") or found)["sources"]
     )
     # What names nothing of an attached document gets its beginning.
-    assert "1912" in ask(here, "Please summarise it briefly")["sources"][0]["passage"]
+    third = f"s-{uuid.uuid4().hex[:8]}"
+    add(empty, pdf_of("The bridge of Ulm was built in 1912 of red stone."), "bridge.pdf", conversation_id=third)
+    assert "1912" in ask(third, "Please summarise it briefly")["sources"][0]["passage"]
     assert ask(None, question) is None
     assert ask(None, question, documents=True)["sources"]
     assert ask(there, question, documents=False) is None
     assert ask(there, question, who=BEN) is None
-    assert empty.client.delete(f"/v1/conversations/{here}", headers=ANN).status_code == 200
+    for session in (here, third):
+        assert empty.client.delete(f"/v1/conversations/{session}", headers=ANN).status_code == 200
     left = empty.client.get("/v1/files", headers=ANN).json()["data"]
     assert [file["id"] for file in left] == [library]
 

@@ -11,7 +11,7 @@ export const health: Health = {
     dtype: "fp32",
     notes: [],
   },
-  search: { enabled: true, provider: "documents" },
+  search: { enabled: true, provider: "documents", sources: ["documents"] },
 };
 
 export const conversation: Conversation = {

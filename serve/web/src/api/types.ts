@@ -95,7 +95,6 @@ export type ChatRequest = Partial<
     { [Name in keyof Schemas["ChatRequest"]]: NonNullable<Schemas["ChatRequest"][Name]> },
     | "model"
     | "session_id"
-    | "search"
     | "temperature"
     | "top_p"
     | "top_k"
@@ -109,6 +108,8 @@ export type ChatRequest = Partial<
   >
 > & {
   messages: { role: Role; content: string }[];
+  /** Absent: the server decides. */
+  search?: boolean | Partial<Extract<Schemas["ChatRequest"]["search"], object>>;
   parent_id?: string | null;
   stop?: readonly string[];
   response_format?: ResponseFormat;
