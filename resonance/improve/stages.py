@@ -121,7 +121,9 @@ class Stages:
         found = FeedbackFile.read(self._folder / EXPORT_FILE, gathered["since"])
         reason: str | None = None
         if newest is not None and (gathered["until"] is None or gathered["until"] <= newest):
-            reason = f"Nobody has judged anything since {looked[-1].name}, which was not promoted."
+            reason = (
+                f"Nobody has judged anything since {looked[-1].name}, which was compared with this checkpoint already."
+            )
         elif not gathered["new"]:
             reason = "There is no new feedback since the last promotion."
         elif gathered["examples"] < settings.train.min_examples and gathered["pairs"] < settings.train.min_pairs:
