@@ -96,7 +96,7 @@ def test_no_screen_is_wider_than_320_pixels(open_page: Open, language: str) -> N
 
     fits("new chat")
     page.get_by_role("textbox", name=words[0]).fill(BRAKK)
-    page.keyboard.press("Enter")
+    page.keyboard.press("Control+Enter")
     expect(page.get_by_role("log")).to_have_attribute("aria-busy", "false")
     fits("conversation")
     page.get_by_role("button", name=words[2]).click()
