@@ -248,7 +248,7 @@ def _parquet_table(path: Path, where: str) -> Table:
         start = file.read(8)
     if not start.startswith(b"PAR1"):
         raise DataError(f"{where} is no Parquet file: it begins with {preview(start)} and not with b'PAR1'.")
-    with _parquet_errors(where), pyarrow.parquet.ParquetFile(path) as file:
+    with parquet_errors(where), pyarrow.parquet.ParquetFile(path) as file:
         return Table(file.schema_arrow.names, _ParquetRows(path, where))
 
 
@@ -260,13 +260,14 @@ class _ParquetRows:
     def __iter__(self) -> Iterator[Row]:
         import pyarrow.parquet
 
-        with _parquet_errors(self.where), pyarrow.parquet.ParquetFile(self.path) as file:
+        with parquet_errors(self.where), pyarrow.parquet.ParquetFile(self.path) as file:
             for batch in file.iter_batches(batch_size=PARQUET_ROWS):
                 yield from batch.to_pylist()
 
 
 @contextmanager
-def _parquet_errors(where: str) -> Generator[None]:
+def parquet_errors(where: str) -> Generator[None]:
+    """Turn the errors of reading a Parquet file into DataError."""
     from pyarrow import ArrowException
 
     try:

@@ -84,18 +84,31 @@ def read_rows(
     unusable: dict[str, list[int]] = {}
     count = 0
     for number, row in enumerate(rows, start=1):
-        try:
-            messages = _format_of(row, form).read(row)
-            add(Example(_complete_turns(messages), _family(row), number, _rejected(row), _vote(row)))
+        example = read_row(row, form, f"{where}, row {number}", number)
+        if isinstance(example, Example):
+            add(example)
             count += 1
-        except _Unusable as reason:
-            unusable.setdefault(str(reason), []).append(number)
-        except DataError as error:
-            raise DataError(f"{where}, row {number}: {error}") from None
+        else:
+            unusable.setdefault(example, []).append(number)
     if not count:
         reasons = "; ".join(f"{reason} ({shown_rows(numbers)})" for reason, numbers in unusable.items())
         raise DataError(f"{where} has no row that can be used: {reasons}; give data with questions and answers.")
     return count, unusable
+
+
+def read_row(row: Row, usual: Format, where: str, number: int) -> Example | str:
+    """Read a row in the format whose columns it fills; return its example, or the reason why it cannot be used.
+
+    `usual` is the format of the data set's columns. Raises DataError, which begins with `where`, for a cell that is no
+    text.
+    """
+    try:
+        messages = _format_of(row, usual).read(row)
+        return Example(_complete_turns(messages), _family(row), number, _rejected(row), _vote(row))
+    except _Unusable as reason:
+        return str(reason)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
 
 
 def _format_of(row: Row, usual: Format) -> Format:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from data import DataError
 from data.files import PARQUET_ROWS, Row
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
 
 class HubRows:
@@ -50,6 +51,32 @@ def load(name: str, config: str | None, split: str) -> Dataset:
                 f"{name} could not be loaded ({_reason(error)}); the Hub must be reached once (then the copy on this "
                 "machine is enough); or use data=json data.path=FILE."
             ) from error
+
+
+def stream_split(name: str, config: str | None, split: str) -> tuple[IterableDataset, str]:
+    """Open one split for reading without downloading it, and its identity (hex). Raises DataError for any error.
+
+    The Hub's revision is pinned at that of now; a local folder is known by its files' names, sizes and times.
+    """
+    from datasets import load_dataset  # slow to import (over a second)
+    from huggingface_hub import HfApi
+
+    with _quiet():
+        try:
+            folder = Path(name).expanduser()
+            if folder.is_dir():
+                files = sorted(path for path in folder.rglob("*") if path.is_file())
+                facts = [(str(path.relative_to(folder)), *path.stat()[6:9:2]) for path in files]
+                revision, identity = None, repr(facts)
+            else:
+                revision = identity = str(HfApi().dataset_info(name).sha)
+            loaded = load_dataset(name, name=config, split=split, revision=revision, streaming=True)
+        except Exception as error:  # the library raises its own, pyarrow's, fsspec's and HTTP errors
+            raise DataError(
+                f"{name} could not be streamed ({_reason(error)}); the Hub must be reached; or use data=json "
+                "data.path=FILE data.streaming=true."
+            ) from error
+    return loaded, hashlib.sha256(repr((name, config, split, identity)).encode()).hexdigest()
 
 
 def _reason(error: BaseException) -> str:

@@ -138,6 +138,10 @@ class SFTDataModule(lightning.LightningDataModule):
         rows = self._epoch[1] if self._epoch else self._train_rows(0)
         return count_batches(len(rows), self.batch_size, self._process()[1])
 
+    def epoch_of(self, batch: int) -> int:
+        """The epoch of a batch, from 0."""
+        return batch // self.epoch_length
+
     @property
     def report(self) -> DataReport:
         """What was tokenised, skipped and cut, and the composition of an epoch."""

@@ -10,7 +10,7 @@ import hashlib
 import random
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from data.files import KINDS, Kind, Table, read_file
 from data.formats import read_rows
 from data.hub import HubRows, download, load
 from data.repetitions import Leakage, Mode, Repetitions, deduplicate_mode, leakage_mode
+from data.row_streams import FileStream, HubStream
+from data.streaming import ExampleStream, StreamSettings, stream_settings
 
 
 class Source(ABC):
@@ -30,11 +32,13 @@ class Source(ABC):
 
     `deduplicate` removes training examples that repeat an earlier one: `exact` for identical texts, `normalised` also
     for those that differ in case and white space only. Training leaves out examples whose prompt is in validation or
-    test; with `leakage=refuse` it does not begin.
+    test; with `leakage=refuse` it does not begin. Where `streaming` is set, training reads `stream()` instead, and
+    `splits()` has validation and test only.
     """
 
     deduplicate: Mode | None = None
     leakage: Leakage = "remove"
+    streaming: StreamSettings | None = None
     _splits: Splits | None = None
 
     @property
@@ -64,8 +68,14 @@ class Source(ABC):
         """
         return None
 
+    def stream(self) -> ExampleStream:
+        """The examples as a stream. Raises DataError where the source has none."""
+        raise DataError(f"{self.name} cannot be streamed; set data.streaming=false.")
+
     def splits(self) -> Splits:
         """The data; read at the first call."""
+        if self._splits is None and self.streaming is not None:
+            self._splits = self.stream().held_out()
         if self._splits is None:
             self._splits = self.read() if self.deduplicate is None else self._read_without_repetitions()
         return self._splits
@@ -76,6 +86,8 @@ class Source(ABC):
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the examples of all splits; equal wherever the data is equal."""
+        if self.streaming is not None:
+            return self.stream().fingerprint()
         splits = self.splits()
         return fingerprint((splits.train, splits.validation, splits.test))
 
@@ -162,6 +174,8 @@ class _RowSource(Source):
         seed: int,
         deduplicate: object,
         leakage: str,
+        streaming: object,
+        stream: Mapping[str, object] | None,
     ) -> None:
         self.deduplicate, self.leakage = deduplicate_mode(deduplicate), leakage_mode(leakage)
         shares = {"train": train, "validation": validation, "test": test}
@@ -173,6 +187,19 @@ class _RowSource(Source):
             raise DataError(f"The shares of the data ({given}) add up to {sum(shares.values()):g}; they must make 1.")
         self._train, self._test, self._shuffle, self._seed = train, test, shuffle, seed
         self._has_validation = validation > 0
+        self.streaming = stream_settings(streaming, stream, validation=validation, test=test, seed=seed)
+        if self.streaming is None:
+            return
+        if self.deduplicate is not None:
+            raise DataError(
+                f"data.deduplicate={deduplicate} compares all examples, which data.streaming=true never holds; "
+                "set data.deduplicate=null, or data.streaming=false."
+            )
+        if self.leakage == "refuse" and self.streaming.validation != "share":
+            raise DataError(
+                "data.leakage=refuse needs all examples before training begins, which data.streaming=true reads while "
+                "training; set data.leakage=remove, or data.stream.validation=share, by which no prompt is in both."
+            )
 
     @abstractmethod
     def table(self) -> Table:
@@ -195,6 +222,11 @@ class _RowSource(Source):
 
     def write(self, add: Callable[[Example], None]) -> SplitIndices:
         """Read and split the rows, one in memory at a time."""
+        if self.streaming is not None:
+            raise DataError(
+                f"{self.name} is streamed (data.streaming=true), and a part of a mixture must be read whole; set its "
+                "streaming to false."
+            )
         table = self.table()
         count, unusable = read_rows(table.rows, table.columns, self.name, add)
         order = array("q", range(count))
@@ -214,7 +246,8 @@ class FileSource(_RowSource):
     """A JSON, JSONL, CSV, TSV or Parquet file at a path or http(s) URL, in a format of `data/formats.py`.
 
     `train`, `validation` and `test` are shares that add up to 1. With `shuffle`, `seed` shuffles the rows before the
-    split. Without it, the first rows are train, the next ones test, and the last ones validation.
+    split. Without it, the first rows are train, the next ones test, and the last ones validation. `streaming` reads it
+    while training, as the settings `stream` say (`data.streaming.StreamSettings`); `path` may be a pattern then.
     """
 
     def __init__(
@@ -228,8 +261,10 @@ class FileSource(_RowSource):
         seed: int = 0,
         deduplicate: object = None,
         leakage: str = "remove",
+        streaming: object = False,
+        stream: Mapping[str, object] | None = None,
     ) -> None:
-        super().__init__(train, validation, test, shuffle, seed, deduplicate, leakage)
+        super().__init__(train, validation, test, shuffle, seed, deduplicate, leakage, streaming, stream)
         if not path:
             raise DataError("No data file is given; say which by data.path=FILE (JSON, JSONL, CSV, TSV or Parquet).")
         self.path = path
@@ -238,6 +273,11 @@ class FileSource(_RowSource):
     def name(self) -> str:
         """The path or URL, as configured."""
         return self.path
+
+    def stream(self) -> ExampleStream:
+        """Stream the file, or the files of a pattern."""
+        assert self.streaming is not None
+        return ExampleStream(FileStream(self.path), self.streaming, self.name)
 
     def table(self) -> Table:
         """Open the file; `datasets` downloads and caches a URL."""
@@ -268,7 +308,7 @@ class HubSource(_RowSource):
     """A data set on the Hugging Face Hub, such as `tatsu-lab/alpaca`; downloaded once and cached.
 
     `config` and `split` select a part of it by the Hub's names; `seed` shuffles that part, and the shares `train`,
-    `validation` and `test` split it.
+    `validation` and `test` split it. `streaming` and `stream` as in `FileSource`.
     """
 
     def __init__(
@@ -283,14 +323,21 @@ class HubSource(_RowSource):
         seed: int = 0,
         deduplicate: object = None,
         leakage: str = "remove",
+        streaming: object = False,
+        stream: Mapping[str, object] | None = None,
     ) -> None:
-        super().__init__(train, validation, test, True, seed, deduplicate, leakage)
+        super().__init__(train, validation, test, True, seed, deduplicate, leakage, streaming, stream)
         self._name, self._config, self._split = name, config, split
 
     @property
     def name(self) -> str:
         """The data set's name on the Hub."""
         return self._name
+
+    def stream(self) -> ExampleStream:
+        """Stream the data set."""
+        assert self.streaming is not None
+        return ExampleStream(HubStream(self._name, self._config, self._split), self.streaming, self.name)
 
     def table(self) -> Table:
         """Load the data set with `datasets`, which maps its file into memory."""

@@ -119,6 +119,25 @@ def _check_base_dtype(config: DictConfig) -> None:
         )
 
 
+def check_streaming(config: DictConfig) -> None:
+    """Raise ConfigError for what needs the whole data, which a run with data.streaming=true never has."""
+    for key, reason, instead in (
+        ("trainer.max_epochs", "the length of an epoch is unknown", "set trainer.max_steps alone"),
+        ("loss.sampled_tokens", "the data's tokens are unknown", "set it to null"),
+    ):
+        if OmegaConf.select(config, key) is not None:
+            raise ConfigError(f"{key} cannot be held with data.streaming=true: {reason}; {instead}.")
+    for key, reason in (
+        ("trainer.max_steps", "the run's length"),
+        ("trainer.val_every_n_steps", "the steps between validations"),
+    ):
+        if OmegaConf.select(config, key) is None:
+            raise ConfigError(f"data.streaming=true does not know an epoch's length; set {key}, {reason}.")
+    cache = config.get("data_cache", "auto")
+    if cache not in ("auto", True, False):
+        raise ConfigError(f"data.streaming=true keeps no tokenised data; leave out data_cache={cache}.")
+
+
 def check_keys(config: DictConfig) -> None:
     """Raise ConfigError for an unknown key and for a missing one.
 

@@ -14,6 +14,7 @@ from rich import get_console, reconfigure
 
 from data.module import SFTDataModule
 from data.preference_module import PreferenceDataModule
+from data.streaming_module import StreamingDataModule
 from resonance import lora
 from resonance.chat_template import ChatTemplate
 from resonance.checkpoint import Checkpoint
@@ -32,6 +33,7 @@ from train.callbacks.run_folder import RunFolder
 from train.callbacks.scores import VALIDATION_LOSS, check_measured, known_scores
 from train.callbacks.source_losses import SourceLosses
 from train.checkpointing import saved_step
+from train.config_checks import check_streaming
 from train.cpu_kernels import describe_attention, use_kernels
 from train.folder_lock import disk_errors, locked_folder
 from train.losses import SampledSoftmax
@@ -304,8 +306,21 @@ def _data(config: DictConfig, template: ChatTemplate, model: GPT2Config, objecti
             batch_size=batch.size,
             seed=config.seed,
         )
+    source = make(config.data)
+    if source.streaming is not None:
+        check_streaming(config)
+        return StreamingDataModule(
+            source,
+            source.stream(),
+            template,
+            context_length=min(batch.max_length or row_length, row_length),
+            batch_size=batch.size,
+            packing=batch.packing,
+            row_length=row_length if batch.packing else None,
+            seed=config.seed,
+        )
     return SFTDataModule(
-        make(config.data),
+        source,
         template,
         context_length=min(batch.max_length or row_length, row_length),
         batch_size=batch.size,

@@ -83,7 +83,7 @@ def explain_stop(trainer: Trainer, writer: RunFolder, data: SFTDataModule) -> Ge
         if not trainer.is_global_zero:  # all ranks stop; rank 0 reports why
             raise SystemExit(error.exit_code) from None
         train = data.splits.train
-        rows = [train[i].row or i + 1 for i in error.examples]
+        rows = [(train[i].row if i < len(train) else None) or i + 1 for i in error.examples]
         record_event(folder, "non_finite", error.step, {"rows": rows, "saved_step": writer.saved_step})
         raise error.with_last_state(state, writer.saved_step) from None
     except StoppedAtOnce:

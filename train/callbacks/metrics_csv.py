@@ -35,13 +35,11 @@ class MetricsCSV(Callback):
         self._throughput, self._flops = Throughput(), Throughput()
         self._utilization: Utilization | None = None
         self._logged_step = 0
-        self._epoch_length = 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, SFTModule)
         self._throughput.start(pl_module.tokens_seen)
         self._logged_step = trainer.global_step
-        self._epoch_length = data_of(trainer).epoch_length
         if trainer.is_global_zero:
             kept = [row for row in read_metrics(self._path) if int(row["step"]) <= trainer.global_step]
             earlier = [name for row in kept[:1] for name in row]
@@ -91,7 +89,7 @@ class MetricsCSV(Callback):
             self._logged_step = trainer.global_step
             self._pending = {
                 "step": trainer.global_step,
-                "epoch": trainer.fit_loop.total_batch_idx // self._epoch_length,
+                "epoch": data_of(trainer).epoch_of(trainer.fit_loop.total_batch_idx),
                 "train/loss": pl_module.step_loss,
                 "lr": pl_module.step_lr,
                 "grad_norm": pl_module.step_grad_norm,
