@@ -31,12 +31,17 @@ _REMEMBERED = 64  # blocks; Lightning prefetches a batch or two, so that the tra
 
 @dataclass(frozen=True, slots=True)
 class StreamReport(DataReport):
-    """What a run streams; `train`, `rows`, `batches` and `filled` are those of its first block."""
+    """What a run streams; `train`, `rows`, `batches` and `filled` are those of its first block.
+
+    `buffer` is the number of examples of a block.
+    """
+
+    buffer: int = 0
 
     def __str__(self) -> str:
         lines = [
-            f"streamed while training, in blocks of up to {self.train.examples:,} examples or more; the first one: "
-            f"{self.train}; {self.rows:,} rows, {self.filled:.0%} filled",
+            f"streamed while training, in blocks of {self.buffer:,} examples; the first, shorter one: {self.train}; "
+            f"{self.rows:,} rows, {self.filled:.0%} filled",
             f"validation {self.validation}",
         ]
         return "\n".join(f"{self.name}: {line}" for line in lines)
@@ -117,6 +122,7 @@ class StreamingDataModule(SFTDataModule):
             batches=len(batches),
             filled=tokens / capacity,
             processes=self._process()[1],
+            buffer=self._stream.settings.buffer,
         )
 
     def train_dataloader(self) -> TrainLoader:

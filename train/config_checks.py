@@ -119,8 +119,10 @@ def _check_base_dtype(config: DictConfig) -> None:
         )
 
 
-def check_streaming(config: DictConfig) -> None:
+def check_streaming(config: DictConfig, objective: str) -> None:
     """Raise ConfigError for what needs the whole data, which a run with data.streaming=true never has."""
+    if objective != "sft":
+        raise ConfigError(f"objective={objective} holds its pairs in memory; set data.streaming=false.")
     for key, reason, instead in (
         ("trainer.max_epochs", "the length of an epoch is unknown", "set trainer.max_steps alone"),
         ("loss.sampled_tokens", "the data's tokens are unknown", "set it to null"),

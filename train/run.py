@@ -296,19 +296,9 @@ def _sizes(model: DictConfig) -> GPT2Config:
 
 
 def _data(config: DictConfig, template: ChatTemplate, model: GPT2Config, objective: Objective) -> SFTDataModule:
-    batch, row_length = config.batch, _row_length(config, model)
-    if not isinstance(objective, SFT):
-        return PreferenceDataModule(
-            make(config.data),
-            template,
-            "pairs" if isinstance(objective, DPO) else "votes",
-            context_length=min(batch.max_length or row_length, row_length),
-            batch_size=batch.size,
-            seed=config.seed,
-        )
-    source = make(config.data)
+    batch, row_length, source = config.batch, _row_length(config, model), make(config.data)
     if source.streaming is not None:
-        check_streaming(config)
+        check_streaming(config, objective.name)
         return StreamingDataModule(
             source,
             source.stream(),
@@ -317,6 +307,15 @@ def _data(config: DictConfig, template: ChatTemplate, model: GPT2Config, objecti
             batch_size=batch.size,
             packing=batch.packing,
             row_length=row_length if batch.packing else None,
+            seed=config.seed,
+        )
+    if not isinstance(objective, SFT):
+        return PreferenceDataModule(
+            source,
+            template,
+            "pairs" if isinstance(objective, DPO) else "votes",
+            context_length=min(batch.max_length or row_length, row_length),
+            batch_size=batch.size,
             seed=config.seed,
         )
     return SFTDataModule(
