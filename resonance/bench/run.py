@@ -16,11 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from resonance.bench import machine as limits
 from resonance.bench import report
 from resonance.bench.growth_chart import write_picture
+from resonance.bench.job import Job
 from resonance.bench.peers import INTERPRETERS, PACKAGES, PRECISIONS, PROGRAMS, llama_cpp
 from resonance.bench.peers.build_llama_cpp import default_folder
 from resonance.bench.runner import Measurements, Settings, measure
 from resonance.bench.workloads import MODULES as WORKLOADS
-from resonance.bench.workloads import Job, engine, examples, takes_part
+from resonance.bench.workloads import engine, examples, takes_part
 from resonance.checkpoint import Checkpoint
 from resonance.engine.quantization import Precision
 from resonance.errors import ResonanceError

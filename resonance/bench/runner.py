@@ -17,8 +17,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from resonance.bench.job import Job
 from resonance.bench.peers import INTERPRETERS, environment
-from resonance.bench.workloads import MODULES, Job, takes_part
+from resonance.bench.workloads import MODULES, takes_part
 from resonance.engine.quantization import Precision
 
 LOAD_TIMEOUT = 600.0  # seconds, in which a program converts the checkpoint and loads it

@@ -15,9 +15,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
+from resonance.bench.job import Job
 from resonance.bench.memory import rss_mb
 from resonance.bench.peers import Unsupported
-from resonance.bench.workloads import Job
 
 
 def main(argument: str) -> None:

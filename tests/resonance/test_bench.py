@@ -16,8 +16,8 @@ from rich.console import Console
 from resonance.bench import loops, report
 from resonance.bench import machine as limits
 from resonance.bench.growth_chart import write_picture
+from resonance.bench.job import Job
 from resonance.bench.runner import Excluded, Measurements, Settings, Worker
-from resonance.bench.workloads import Job
 from resonance.checkpoint import Checkpoint
 from resonance.cli.main import run
 from resonance.model import GPT2, GPT2Config

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from resonance.bench.job import Job
 from resonance.bench.peers.build_llama_cpp import default_folder
 from resonance.bench.peers.llama_cpp import is_built
 from resonance.bench.runner import Settings, Worker
-from resonance.bench.workloads import Job, takes_part
+from resonance.bench.workloads import takes_part
 from resonance.bench.workloads.load_generator import WrongAnswer, is_up, stream_completions
 from resonance.bench.workloads.synthetic_text import single_token_words
 from resonance.checkpoint import Checkpoint

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from resonance.bench.workloads import Job
+    from resonance.bench.job import Job
     from resonance.engine.quantization import Precision
 
 PROGRAMS = {  # by the peer's name in the configuration: a name with several ways of training runs all of them

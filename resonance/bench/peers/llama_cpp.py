@@ -9,7 +9,7 @@ from resonance.bench.peers import place
 from resonance.bench.peers.build_llama_cpp import TOOLS, default_folder
 
 if TYPE_CHECKING:
-    from resonance.bench.workloads import Job
+    from resonance.bench.job import Job
     from resonance.engine.quantization import Precision
 
 TYPES: "dict[Precision, str]" = {"fp32": "f32", "bf16": "bf16", "int8": "q8_0", "int4": "q4_0"}

@@ -6,10 +6,10 @@ module imports none of them, as a program's memory is to be its own.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resonance.bench import peers
+from resonance.bench.job import Job
 
 if TYPE_CHECKING:
     from resonance.engine.quantization import Precision
@@ -28,22 +28,6 @@ PRECISIONS: "dict[str, dict[str, tuple[Precision, ...]]]" = {  # by `what` and p
     "train": dict.fromkeys(("resonance", "transformers", "transformers packed", "trl", "trl packed"), TRAINED),
     "dense": dict.fromkeys(("resonance", "transformers", "nanogpt"), TRAINED),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One measurement: `what` at a batch size."""
-
-    what: str
-    batch: int
-    prompt_tokens: int
-    new_tokens: int
-    repeats: int
-
-    @property
-    def label(self) -> str:
-        """`what`, with the tokens before the answer where they differ between jobs."""
-        return f"{self.what} after {self.prompt_tokens}" if self.what == "growth" else self.what
 
 
 Measure = Callable[[Job], dict[str, object]]  # figures by name, `tokens_per_s` (of every repeat) among them

@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator
 from statistics import median
 
+from resonance.bench.job import Job
 from resonance.bench.peers import Program
 from resonance.bench.peers.resonance import Resonance
-from resonance.bench.workloads import Job
 from resonance.engine import Engine, SamplingParams
 
 REQUESTS = 32

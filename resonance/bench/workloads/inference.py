@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resonance.bench.job import Job
 from resonance.bench.memory import rss_mb
 from resonance.bench.peers import Program, Tool, peer
-from resonance.bench.workloads import ENGINE_ONLY, Job, Measure
+from resonance.bench.workloads import ENGINE_ONLY, Measure
 
 if TYPE_CHECKING:
     from resonance.engine.quantization import Precision

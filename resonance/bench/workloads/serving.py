@@ -17,9 +17,10 @@ from statistics import median
 
 import torch
 
+from resonance.bench.job import Job
 from resonance.bench.memory import tree_pss_mb
 from resonance.bench.peers import peer
-from resonance.bench.workloads import Job, Measure
+from resonance.bench.workloads import Measure
 from resonance.bench.workloads.load_generator import HOST, Timings, free_port, is_up, stream_completions
 from resonance.bench.workloads.synthetic_text import single_token_words
 from resonance.checkpoint import Checkpoint

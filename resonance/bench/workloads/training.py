@@ -19,7 +19,8 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from resonance.bench import memory
-from resonance.bench.workloads import Job, Measure, examples
+from resonance.bench.job import Job
+from resonance.bench.workloads import Measure, examples
 
 if TYPE_CHECKING:
     from resonance.engine.quantization import Precision
