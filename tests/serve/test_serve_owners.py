@@ -21,9 +21,9 @@ Headers = dict[str, str]
 UNSCOPED = {
     "GET /health", "GET /metrics", "GET /v1/models", "GET /v1/models/{model_id}", "POST /v1/models",
     "POST /v1/models/{model_id}/reload", "DELETE /v1/models/{model_id}", "POST /v1/completions",
-    "POST /v1/embeddings", "POST /v1/chat/tokens",
+    "POST /v1/embeddings", "POST /v1/chat/tokens", "GET /v1/shared/{share_id}",
 }  # fmt: skip
-"""Operations on what belongs to everybody; a raw completion and an embedding store nothing."""
+"""Operations on what belongs to everybody, a share to whoever has its link; a raw completion stores nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,13 @@ def test_no_endpoint_shows_or_changes_another_owners_data(server, alice, bob):
         "POST", "/v1/completions", json={"prompt": "Hi", "stream": True, "max_tokens": 2}, headers=alice
     ) as stream:
         raw_id = stream.read().decode().split("id: ")[1].split("\n")[0]
+    document = ("note.md", b"# Alice's document\n\nA secret.\n")
+    file_id = server.client.post("/v1/files", files={"file": document}, headers=alice).json()["id"]
+    share_id = call(alice, "POST", "/v1/conversations/secret/shares", {})["id"]
+    call(alice, "PATCH", "/v1/conversations/secret", {"folder": "Alice's folder"})
     before = everything(call, alice)
+    assert file_id in before
+    assert share_id in before
     assert "Alice's correction" in before
     assert "Alice's vote" in before
 
@@ -213,6 +219,19 @@ def test_no_endpoint_shows_or_changes_another_owners_data(server, alice, bob):
         "GET /v1/chat/stream/{answer_id}": lambda: call.fails(404, bob, "GET", f"/v1/chat/stream/{answer_id}"),
         "DELETE /v1/chat/stream/{answer_id}": lambda: call.fails(404, bob, "DELETE", f"/v1/chat/stream/{answer_id}"),
         "POST /v1/votes": lambda: call(bob, "POST", "/v1/votes", vote)["id"] != voted["id"],
+        "GET /v1/files": lambda: call(bob, "GET", "/v1/files")["data"] == [],
+        "GET /v1/files/{file_id}": lambda: call.fails(404, bob, "GET", f"/v1/files/{file_id}"),
+        "GET /v1/files/{file_id}/content": lambda: call.fails(404, bob, "GET", f"/v1/files/{file_id}/content"),
+        "GET /v1/files/{file_id}/text": lambda: call.fails(404, bob, "GET", f"/v1/files/{file_id}/text"),
+        "DELETE /v1/files/{file_id}": lambda: call.fails(404, bob, "DELETE", f"/v1/files/{file_id}"),
+        "POST /v1/files": lambda: server.client.post("/v1/files", files={"file": document}, headers=bob).json()["id"]
+        != file_id,
+        "POST /v1/conversations/{conversation_id}/shares": lambda: call.fails(
+            404, bob, "POST", "/v1/conversations/secret/shares", {}
+        ),
+        "GET /v1/folders": lambda: "Alice's folder" not in call.text(bob, "/v1/folders"),
+        "GET /v1/shares": lambda: call(bob, "GET", "/v1/shares")["data"] == [],
+        "DELETE /v1/shares/{share_id}": lambda: call.fails(404, bob, "DELETE", f"/v1/shares/{share_id}"),
         # The same ids come in as bob's own; alice's keep what they say.
         "POST /v1/conversations.jsonl": lambda: server.client.post(
             "/v1/conversations.jsonl",
@@ -257,5 +276,5 @@ class Caller:
 def everything(call: Caller, who: Headers) -> str:
     """All that an owner can export or list."""
     exports = ("/v1/conversations.jsonl", "/v1/training.jsonl?which=all", "/v1/preferences.jsonl")
-    lists = ("/v1/conversations?q=Hello", "/v1/votes")
+    lists = ("/v1/conversations?q=Hello", "/v1/votes", "/v1/files", "/v1/shares")
     return "\n".join([call.text(who, path) for path in (*exports, *lists)])
