@@ -21,6 +21,7 @@ from serve.api import (
     shares,
     system,
 )
+from serve.api.schemas.conversations import Conversation
 from serve.api.schemas.errors import ErrorBody
 from serve.api.schemas.feedback import Example, Preference
 from serve.api.schemas.responses import Citations, NotSearched
@@ -119,7 +120,7 @@ def document(app: FastAPI, *, open_to_all: bool) -> dict[str, Any]:
             schema["components"]["schemas"].pop(name, None)
         # Schemas of server-sent events and JSONL lines, which FastAPI does not document.
         _, described = models_json_schema(
-            [(model, "serialization") for model in (Citations, NotSearched, Example, Preference)],
+            [(model, "serialization") for model in (Citations, NotSearched, Conversation, Example, Preference)],
             ref_template="#/components/schemas/{model}",
         )
         schema["components"]["schemas"] = described["$defs"] | schema["components"]["schemas"]

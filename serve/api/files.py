@@ -10,8 +10,6 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Path, Query, Response, UploadFile
 
-from resonance.retrieval.documents.extract import extract_passages
-from resonance.retrieval.documents.passages import SUFFIXES, Unreadable
 from serve.api.auth import CallerDep
 from serve.api.errors import ApiError, not_found, store_errors
 from serve.api.schemas.files import DeletedFile, File, FileList, FileText, PassageText, as_file
@@ -39,6 +37,10 @@ async def add_file(
     ] = None,
 ) -> File:
     """Add a document (text, Markdown, HTML or PDF) to a conversation, or to the library of all conversations."""
+    # Here, because their libraries are not needed by a server that is given no documents.
+    from resonance.retrieval.documents.extract import extract_passages
+    from resonance.retrieval.documents.passages import SUFFIXES, Unreadable
+
     name, limits = _name(file.filename or ""), service.settings.files
     if PurePath(name).suffix.lower() not in SUFFIXES:
         kinds = ", ".join(sorted(SUFFIXES))

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal
 
 from resonance.chat_template import Message
 from resonance.retrieval.citations import CitationFilter, align
-from resonance.retrieval.ranking import context_of
 from resonance.retrieval.types import Kind, Retrieved
 from serve.api.auth import Caller
 from serve.api.errors import store_errors
@@ -101,6 +100,8 @@ def _merged(own: Retrieved, found: Retrieved) -> Retrieved:
     sources = tuple(replace(source, id=number) for number, source in enumerate((*own.sources, *found.sources), start=1))
     provider = ", ".join(dict.fromkeys((own.provider, found.provider)))
     note = found.note if found.sources else None  # the documents have said something
+    from resonance.retrieval.ranking import context_of  # its libraries are not needed without sources
+
     context = context_of(sources)
     return replace(found, provider=provider, sources=sources, context=context, reason=own.reason, note=note)
 

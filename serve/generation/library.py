@@ -4,15 +4,16 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resonance.chat_template import Message
-from resonance.retrieval.documents.memory import PassageIndex, PassageProvider, PlacedPassage
-from resonance.retrieval.ranking import pack
 from resonance.retrieval.text import site_of
 from resonance.retrieval.types import Budget, Limits, Retrieved, Source
 from serve.storage import documents
 from serve.storage.store import Store
+
+if TYPE_CHECKING:
+    from resonance.retrieval.documents.memory import PassageIndex, PlacedPassage
 
 CACHED = 32  # owners' indexes that are kept; documents never change, so an index is valid while its documents are there
 START = 3  # passages of an attached document's beginning, where the question names nothing in it
@@ -48,6 +49,9 @@ class Library:
         Documents of the conversation are searched for every message, the library's where a message calls for it.
         Raises StoreUnavailable.
         """
+        # Here, because their libraries are not needed by a server that is given no documents.
+        from resonance.retrieval.documents.memory import PassageProvider
+        from resonance.retrieval.ranking import pack
         from resonance.retrieval.retriever import Retriever, SearchOptions
         from resonance.retrieval.throttling import DirectProvider
 
@@ -80,8 +84,10 @@ class Library:
             return replace(retrieved, sources=tuple(sources), context=context, note=None, searched=True)
         return retrieved if retrieved.searched else None
 
-    async def _index(self, key: _Key, names: Mapping[str, str]) -> tuple[PassageIndex, list[PlacedPassage]]:
+    async def _index(self, key: _Key, names: Mapping[str, str]) -> "tuple[PassageIndex, list[PlacedPassage]]":
         """The index of some documents and its passages, from memory or built anew."""
+        from resonance.retrieval.documents.memory import PassageIndex, PlacedPassage
+
         if key not in self._indexes:
             owner, ids = key
             found = await documents.passages(self._store, owner, ids)

@@ -144,7 +144,9 @@ def test_conversations_are_listed_newest_first_in_pages_and_found_by_words(serve
     assert [page["has_more"] for page in (first, second, third)] == [True, True, False]
     assert server.client.get(f"/v1/conversations?q={mark}%25").json()["data"] == []
     assert first["object"] == "list"
-    assert set(first["data"][0]) == {"id", "title", "created_at", "updated_at", "message_count", "snippet"}
+    assert set(first["data"][0]) == {
+        "id", "title", "created_at", "updated_at", "message_count", "snippet", "pinned", "archived", "folder",
+    }  # fmt: skip
 
 
 def test_a_search_shows_the_passage_that_it_found(server, session):
