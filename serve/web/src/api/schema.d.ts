@@ -3,2007 +3,2013 @@
 export type paths = Record<string, never>;
 export type webhooks = Record<string, never>;
 export interface components {
-    schemas: {
-        /**
-         * Alternative
-         * @description A token with its natural log-probability and its bytes.
-         */
-        Alternative: {
-            /** Bytes */
-            bytes: number[];
-            /** Logprob */
-            logprob: number;
-            /** Token */
-            token: string;
-        };
-        /**
-         * AnswerMessage
-         * @description The assistant's message; `content` is null where it only calls functions.
-         */
-        AnswerMessage: {
-            /** Content */
-            content: string | null;
-            /** Refusal */
-            refusal?: null;
-            /**
-             * Role
-             * @default assistant
-             * @constant
-             */
-            role: "assistant";
-            /** Tool Calls */
-            tool_calls?: components["schemas"]["ToolCallMessage"][] | null;
-        };
-        /** Body_add_file_v1_files_post */
-        Body_add_file_v1_files_post: {
-            /**
-             * Conversation Id
-             * @description Absent: a document of the library.
-             */
-            conversation_id?: string | null;
-            /** File */
-            file: string;
-            /**
-             * Purpose
-             * @description Kept; both mean the same.
-             * @default user_data
-             * @enum {string}
-             */
-            purpose: "user_data" | "assistants";
-        };
-        /**
-         * CalledFunction
-         * @description The function of a call; `arguments` is JSON as a text.
-         */
-        CalledFunction: {
-            /** Arguments */
-            arguments: string;
-            /** Name */
-            name: string;
-        };
-        /**
-         * Candidate
-         * @description One of two answers, with its model and sampling parameters.
-         */
-        Candidate: {
-            /** Content */
-            content: string;
-            /** Model */
-            model: string;
-            /** @default {} */
-            settings: components["schemas"]["Settings"];
-        };
-        /**
-         * ChatChoice
-         * @description One answer.
-         */
-        ChatChoice: {
-            /**
-             * Finish Reason
-             * @enum {string}
-             */
-            finish_reason: "stop" | "length" | "tool_calls";
-            /** Index */
-            index: number;
-            logprobs?: components["schemas"]["Logprobs"] | null;
-            message: components["schemas"]["AnswerMessage"];
-        };
-        /**
-         * ChatCompletion
-         * @description OpenAI's chat completion. With `session_id`, `id` is the stored answer's id.
-         */
-        ChatCompletion: {
-            /** Choices */
-            choices: components["schemas"]["ChatChoice"][];
-            /** Created */
-            created: number;
-            /** Id */
-            id: string;
-            /** Model */
-            model: string;
-            /**
-             * Object
-             * @default chat.completion
-             * @constant
-             */
-            object: "chat.completion";
-            /** Session Id */
-            session_id?: string | null;
-            sources?: components["schemas"]["Sources"] | null;
-            usage: components["schemas"]["Usage"];
-        };
-        /**
-         * ChatMessage
-         * @description One message. `developer` is the same as `system`; fields that are not listed here are ignored.
-         */
-        ChatMessage: {
-            /** Annotations */
-            annotations?: unknown[] | null;
-            /** Audio */
-            audio?: null;
-            /**
-             * Content
-             * @description May be null in an assistant's message only.
-             */
-            content?: string | components["schemas"]["TextPart"][] | null;
-            /** Function Call */
-            function_call?: null;
-            /**
-             * Name
-             * @description Ignored: the model does not see names.
-             */
-            name?: string | null;
-            /** Refusal */
-            refusal?: null;
-            /**
-             * Role
-             * @enum {string}
-             */
-            role: "system" | "developer" | "user" | "assistant" | "tool";
-            /**
-             * Tool Call Id
-             * @description The call whose result a message of the role tool is.
-             */
-            tool_call_id?: string | null;
-            /**
-             * Tool Calls
-             * @description The functions that an assistant's message called.
-             */
-            tool_calls?: components["schemas"]["MessageToolCall"][] | null;
-        };
-        /**
-         * ChatRequest
-         * @description OpenAI's chat completion request with fields of our own.
-         */
-        ChatRequest: {
-            /** Audio */
-            audio?: null;
-            /**
-             * Documents
-             * @description Draw on the caller's documents: the library's and the conversation's; absent: with a session_id.
-             */
-            documents?: boolean | null;
-            /** Frequency Penalty */
-            frequency_penalty?: number | null;
-            /** Function Call */
-            function_call?: "none" | null;
-            /** Functions */
-            functions?: null | unknown[];
-            /**
-             * Guided Choice
-             * @description The text is one of these.
-             */
-            guided_choice?: string[] | null;
-            /**
-             * Guided Grammar
-             * @description A context-free grammar of the text, in llguidance's variant of Lark.
-             */
-            guided_grammar?: string | null;
-            /**
-             * Guided Json
-             * @description A JSON schema that the text matches, as in vLLM.
-             */
-            guided_json?: {
-                [key: string]: unknown;
-            } | string | null;
-            /**
-             * Guided Regex
-             * @description A regular expression that the whole text matches.
-             */
-            guided_regex?: string | null;
-            /**
-             * Ignore Eos
-             * @description Generate max_tokens tokens: no end token ends the text.
-             */
-            ignore_eos?: boolean | null;
-            /** Logit Bias */
-            logit_bias?: {
-                [key: string]: number;
-            } | null;
-            /** Logprobs */
-            logprobs?: boolean | null;
-            /** Max Completion Tokens */
-            max_completion_tokens?: number | null;
-            /** Max Tokens */
-            max_tokens?: number | null;
-            /**
-             * Messages
-             * @description The newest last. The answer continues an assistant's message at the end.
-             */
-            messages: components["schemas"]["ChatMessage"][];
-            /**
-             * Metadata
-             * @description Ignored.
-             */
-            metadata?: {
-                [key: string]: string;
-            } | null;
-            /** Min P */
-            min_p?: number | null;
-            /**
-             * Min Tokens
-             * @description No end token before so many.
-             */
-            min_tokens?: number | null;
-            /** Modalities */
-            modalities?: "text"[] | null;
-            /**
-             * Model
-             * @description A name of /v1/models; the first when absent.
-             */
-            model?: string | null;
-            /** N */
-            n?: number | null;
-            /**
-             * Parallel Tool Calls
-             * @description false: at most one call an answer.
-             */
-            parallel_tool_calls?: boolean | null;
-            /**
-             * Parent Id
-             * @description The stored message that these follow; absent: the newest, null: none.
-             */
-            parent_id?: string | null;
-            /** Prediction */
-            prediction?: null;
-            /** Presence Penalty */
-            presence_penalty?: number | null;
-            /**
-             * Prompt Cache Key
-             * @description Ignored.
-             */
-            prompt_cache_key?: string | null;
-            /** Prompt Cache Retention */
-            prompt_cache_retention?: null;
-            /**
-             * Reasoning Effort
-             * @description Ignored.
-             */
-            reasoning_effort?: string | null;
-            /**
-             * Repeat Penalty
-             * @description llama.cpp's name of repetition_penalty.
-             */
-            repeat_penalty?: number | null;
-            /** Repetition Penalty */
-            repetition_penalty?: number | null;
-            response_format?: components["schemas"]["ResponseFormat"] | null;
-            /**
-             * Safety Identifier
-             * @description Ignored.
-             */
-            safety_identifier?: string | null;
-            /**
-             * Search
-             * @description Search for sources first, with this query and in these sources where they are given; absent: the server decides.
-             */
-            search?: boolean | components["schemas"]["SearchQuery"] | null;
-            /** Seed */
-            seed?: number | null;
-            /** Service Tier */
-            service_tier?: ("auto" | "default") | null;
-            /**
-             * Session Id
-             * @description Append to this conversation and store the reply.
-             */
-            session_id?: string | null;
-            /** Stop */
-            stop?: string | string[] | null;
-            /**
-             * Store
-             * @description Ignored: answers are stored where there is a session_id.
-             */
-            store?: boolean | null;
-            /** Stream */
-            stream?: boolean | null;
-            stream_options?: components["schemas"]["StreamOptions"] | null;
-            /**
-             * Temperature
-             * @description 0: greedy decoding.
-             */
-            temperature?: number | null;
-            /**
-             * Tool Choice
-             * @description Whether the answer may, must or must not call; or the function that it must call.
-             */
-            tool_choice?: ("none" | "auto" | "required") | components["schemas"]["NamedTool"] | null;
-            /**
-             * Tools
-             * @description Functions that the answer may call; needs a model whose template has tools (chatml).
-             */
-            tools?: components["schemas"]["Tool"][] | null;
-            /** Top K */
-            top_k?: number | null;
-            /** Top Logprobs */
-            top_logprobs?: number | null;
-            /** Top P */
-            top_p?: number | null;
-            /**
-             * User
-             * @description Ignored.
-             */
-            user?: string | null;
-            /**
-             * Verbosity
-             * @description Ignored.
-             */
-            verbosity?: string | null;
-            /** Web Search Options */
-            web_search_options?: null;
-        };
-        /**
-         * CheckpointNote
-         * @description The checkpoint that a model's name referred to at the time of the vote.
-         */
-        CheckpointNote: {
-            /** Base */
-            base: string | null;
-            /** Created At */
-            created_at: string;
-            /** Data */
-            data: string | null;
-            /** Steps */
-            steps: number;
-        };
-        /**
-         * Citations
-         * @description The sentences of an answer that each source supports: the data of `event: citations` at the end of a stream.
-         */
-        Citations: {
-            /**
-             * Index
-             * @description Of the answer, when there are several (n).
-             * @default 0
-             */
-            index: number;
-            /** Sentences */
-            sentences: components["schemas"]["Sentence"][];
-            /**
-             * Supports
-             * @description By source id, the sentences (from 0) that it supports.
-             */
-            supports: {
-                [key: string]: number[];
-            };
-        };
-        /**
-         * Completion
-         * @description OpenAI's raw completion.
-         */
-        Completion: {
-            /** Choices */
-            choices: components["schemas"]["CompletionChoice"][];
-            /** Created */
-            created: number;
-            /** Id */
-            id: string;
-            /** Model */
-            model: string;
-            /**
-             * Object
-             * @default text_completion
-             * @constant
-             */
-            object: "text_completion";
-            usage: components["schemas"]["Usage"];
-        };
-        /**
-         * CompletionChoice
-         * @description One continuation of one prompt.
-         */
-        CompletionChoice: {
-            /**
-             * Finish Reason
-             * @enum {string}
-             */
-            finish_reason: "stop" | "length";
-            /** Index */
-            index: number;
-            logprobs?: components["schemas"]["CompletionLogprobs"] | null;
-            /** Text */
-            text: string;
-        };
-        /**
-         * CompletionLogprobs
-         * @description OpenAI's older format: parallel lists, one entry a token.
-         */
-        CompletionLogprobs: {
-            /** Text Offset */
-            text_offset: number[];
-            /** Token Logprobs */
-            token_logprobs: (number | null)[];
-            /** Tokens */
-            tokens: string[];
-            /** Top Logprobs */
-            top_logprobs: ({
-                [key: string]: number;
-            } | null)[];
-        };
-        /**
-         * CompletionRequest
-         * @description OpenAI's raw completion request: the model continues text or token ids without a chat template.
-         */
-        CompletionRequest: {
-            /** Best Of */
-            best_of?: 1 | null;
-            /** Echo */
-            echo?: boolean | null;
-            /** Frequency Penalty */
-            frequency_penalty?: number | null;
-            /**
-             * Guided Choice
-             * @description The text is one of these.
-             */
-            guided_choice?: string[] | null;
-            /**
-             * Guided Grammar
-             * @description A context-free grammar of the text, in llguidance's variant of Lark.
-             */
-            guided_grammar?: string | null;
-            /**
-             * Guided Json
-             * @description A JSON schema that the text matches, as in vLLM.
-             */
-            guided_json?: {
-                [key: string]: unknown;
-            } | string | null;
-            /**
-             * Guided Regex
-             * @description A regular expression that the whole text matches.
-             */
-            guided_regex?: string | null;
-            /**
-             * Ignore Eos
-             * @description Generate max_tokens tokens: no end token ends the text.
-             */
-            ignore_eos?: boolean | null;
-            /** Logit Bias */
-            logit_bias?: {
-                [key: string]: number;
-            } | null;
-            /** Logprobs */
-            logprobs?: number | null;
-            /** Max Tokens */
-            max_tokens?: number | null;
-            /**
-             * Metadata
-             * @description Ignored.
-             */
-            metadata?: {
-                [key: string]: string;
-            } | null;
-            /** Min P */
-            min_p?: number | null;
-            /**
-             * Min Tokens
-             * @description No end token before so many.
-             */
-            min_tokens?: number | null;
-            /**
-             * Model
-             * @description A name of /v1/models; the first when absent.
-             */
-            model?: string | null;
-            /** N */
-            n?: number | null;
-            /** Presence Penalty */
-            presence_penalty?: number | null;
-            /** Prompt */
-            prompt: string | number[] | string[] | number[][];
-            /**
-             * Repeat Penalty
-             * @description llama.cpp's name of repetition_penalty.
-             */
-            repeat_penalty?: number | null;
-            /** Repetition Penalty */
-            repetition_penalty?: number | null;
-            /** Seed */
-            seed?: number | null;
-            /** Stop */
-            stop?: string | string[] | null;
-            /** Stream */
-            stream?: boolean | null;
-            stream_options?: components["schemas"]["StreamOptions"] | null;
-            /** Suffix */
-            suffix?: null;
-            /**
-             * Temperature
-             * @description 0: greedy decoding.
-             */
-            temperature?: number | null;
-            /** Top K */
-            top_k?: number | null;
-            /** Top P */
-            top_p?: number | null;
-            /**
-             * User
-             * @description Ignored.
-             */
-            user?: string | null;
-        };
-        /**
-         * ConsentRequest
-         * @description Whether training may use what the caller writes and judges.
-         */
-        ConsentRequest: {
-            /** Given */
-            given: boolean;
-        };
-        /**
-         * Contender
-         * @description The model and sampling parameters of an answer.
-         */
-        Contender: {
-            /** @default null */
-            checkpoint: components["schemas"]["CheckpointNote"] | null;
-            /** Model */
-            model: string | null;
-            /** @default null */
-            settings: components["schemas"]["Settings"] | null;
-        };
-        /**
-         * Conversation
-         * @description A conversation with its messages.
-         */
-        Conversation: {
-            /**
-             * Archived
-             * @default false
-             */
-            archived: boolean;
-            /** Created At */
-            created_at: string;
-            /**
-             * Folder
-             * @default null
-             */
-            folder: string | null;
-            /** Id */
-            id: string;
-            /** Message Count */
-            message_count: number;
-            /** Messages */
-            messages: components["schemas"]["StoredMessage"][];
-            /**
-             * Pinned
-             * @default false
-             */
-            pinned: boolean;
-            /** Title */
-            title: string;
-            /** Updated At */
-            updated_at: string;
-        };
-        /**
-         * ConversationChange
-         * @description What changes of a conversation; what is absent stays.
-         */
-        ConversationChange: {
-            /** Archived */
-            archived?: boolean | null;
-            /**
-             * Folder
-             * @description Null or empty takes it out of its folder.
-             */
-            folder?: string | null;
-            /** Pinned */
-            pinned?: boolean | null;
-            /** Title */
-            title?: string | null;
-        };
-        /**
-         * ConversationPage
-         * @description Conversations, newest first; the last id is `after` of the next page.
-         */
-        ConversationPage: {
-            /** Data */
-            data: components["schemas"]["ListedConversation"][];
-            /** Has More */
-            has_more: boolean;
-            /**
-             * Object
-             * @default list
-             * @constant
-             */
-            object: "list";
-        };
-        /**
-         * Deleted
-         * @description Confirms that a conversation was deleted.
-         */
-        Deleted: {
-            /**
-             * Deleted
-             * @default true
-             * @constant
-             */
-            deleted: true;
-            /** Id */
-            id: string;
-            /**
-             * Object
-             * @default conversation.deleted
-             * @constant
-             */
-            object: "conversation.deleted";
-        };
-        /**
-         * DeletedAll
-         * @description Confirms that all of a caller's conversations were deleted.
-         */
-        DeletedAll: {
-            /**
-             * Deleted
-             * @description How many there were.
-             */
-            deleted: number;
-            /**
-             * Object
-             * @default conversations.deleted
-             * @constant
-             */
-            object: "conversations.deleted";
-        };
-        /**
-         * DeletedFeedback
-         * @description Confirms that the feedback on an answer was withdrawn.
-         */
-        DeletedFeedback: {
-            /**
-             * Deleted
-             * @default true
-             * @constant
-             */
-            deleted: true;
-            /**
-             * Id
-             * @description The answer's id.
-             */
-            id: string;
-            /**
-             * Object
-             * @default feedback.deleted
-             * @constant
-             */
-            object: "feedback.deleted";
-        };
-        /**
-         * DeletedFile
-         * @description Confirms that a document was deleted.
-         */
-        DeletedFile: {
-            /**
-             * Deleted
-             * @default true
-             * @constant
-             */
-            deleted: true;
-            /** Id */
-            id: string;
-            /**
-             * Object
-             * @default file
-             * @constant
-             */
-            object: "file";
-        };
-        /**
-         * DeletedMessage
-         * @description Confirms that a message was deleted.
-         */
-        DeletedMessage: {
-            /**
-             * Deleted
-             * @default true
-             * @constant
-             */
-            deleted: true;
-            /** Id */
-            id: string;
-            /**
-             * Object
-             * @default conversation.message.deleted
-             * @constant
-             */
-            object: "conversation.message.deleted";
-        };
-        /**
-         * DeletedModel
-         * @description Confirms that a checkpoint was unloaded.
-         */
-        DeletedModel: {
-            /**
-             * Deleted
-             * @default true
-             * @constant
-             */
-            deleted: true;
-            /** Id */
-            id: string;
-            /**
-             * Object
-             * @default model
-             * @constant
-             */
-            object: "model";
-        };
-        /**
-         * DeletedShare
-         * @description Confirms that a share was revoked.
-         */
-        DeletedShare: {
-            /**
-             * Deleted
-             * @default true
-             * @constant
-             */
-            deleted: true;
-            /** Id */
-            id: string;
-            /**
-             * Object
-             * @default share.deleted
-             * @constant
-             */
-            object: "share.deleted";
-        };
-        /**
-         * DeletedVote
-         * @description Confirms that a vote was deleted.
-         */
-        DeletedVote: {
-            /**
-             * Deleted
-             * @default true
-             * @constant
-             */
-            deleted: true;
-            /** Id */
-            id: string;
-            /**
-             * Object
-             * @default vote.deleted
-             * @constant
-             */
-            object: "vote.deleted";
-        };
-        /**
-         * Embedding
-         * @description The embedding of one text: its numbers, or base64 of their bytes as little-endian 32-bit floats.
-         */
-        Embedding: {
-            /** Embedding */
-            embedding: number[] | string;
-            /** Index */
-            index: number;
-            /**
-             * Object
-             * @default embedding
-             * @constant
-             */
-            object: "embedding";
-        };
-        /**
-         * EmbeddingList
-         * @description OpenAI's list of embeddings, in the order of the texts.
-         */
-        EmbeddingList: {
-            /** Data */
-            data: components["schemas"]["Embedding"][];
-            /** Model */
-            model: string;
-            /**
-             * Object
-             * @default list
-             * @constant
-             */
-            object: "list";
-            usage: components["schemas"]["EmbeddingUsage"];
-        };
-        /**
-         * EmbeddingRequest
-         * @description OpenAI's embedding request.
-         */
-        EmbeddingRequest: {
-            /** Dimensions */
-            dimensions?: null;
-            /**
-             * Encoding Format
-             * @description base64: the bytes of little-endian 32-bit floats.
-             */
-            encoding_format?: ("float" | "base64") | null;
-            /**
-             * Input
-             * @description One text or several, or their token ids.
-             */
-            input: string | number[] | string[] | number[][];
-            /**
-             * Model
-             * @description A name of /v1/models; the first when absent.
-             */
-            model?: string | null;
-            /**
-             * User
-             * @description Ignored.
-             */
-            user?: string | null;
-        };
-        /**
-         * EmbeddingUsage
-         * @description The tokens of all texts.
-         */
-        EmbeddingUsage: {
-            /** Prompt Tokens */
-            prompt_tokens: number;
-            /** Total Tokens */
-            total_tokens: number;
-        };
-        /**
-         * ErrorBody
-         * @description The body of every error response.
-         */
-        ErrorBody: {
-            error: components["schemas"]["ErrorDetail"];
-        };
-        /**
-         * ErrorDetail
-         * @description What went wrong: a sentence, its type, the field at fault, and a code for programs.
-         */
-        ErrorDetail: {
-            /** Code */
-            code: string | null;
-            /** Message */
-            message: string;
-            /** Param */
-            param: string | null;
-            /** Type */
-            type: string;
-        };
-        /**
-         * Example
-         * @description A line of /v1/training.jsonl: a conversation. Training reads `messages` and `family`.
-         */
-        Example: {
-            /** Conversation */
-            conversation: string;
-            /**
-             * Corrected
-             * @description Whether a reader's correction replaces that answer.
-             */
-            corrected: boolean;
-            /**
-             * Family
-             * @default feedback
-             * @constant
-             */
-            family: "feedback";
-            /**
-             * Message
-             * @description The answer at its end.
-             */
-            message: string;
-            /** Messages */
-            messages: components["schemas"]["ExampleTurn"][];
-            /**
-             * Model
-             * @description The model of that answer.
-             */
-            model: string | null;
-        };
-        /**
-         * ExampleTurn
-         * @description One message as training reads it; `context` holds the search results for a question.
-         */
-        ExampleTurn: {
-            /** Content */
-            content: string;
-            /**
-             * Context
-             * @default null
-             */
-            context: string | null;
-            /**
-             * Role
-             * @enum {string}
-             */
-            role: "system" | "user" | "assistant";
-        };
-        /**
-         * Feedback
-         * @description A reader's rating of an answer.
-         */
-        Feedback: {
-            /** Comment */
-            comment?: string | null;
-            /** Correction */
-            correction?: string | null;
-            /**
-             * Rating
-             * @enum {integer}
-             */
-            rating: 1 | -1;
-        };
-        /**
-         * FeedbackRequest
-         * @description A rating of an answer; `correction` is the answer that the reader expected.
-         */
-        FeedbackRequest: {
-            /** Comment */
-            comment?: string | null;
-            /** Correction */
-            correction?: string | null;
-            /**
-             * Rating
-             * @enum {integer}
-             */
-            rating: 1 | -1;
-        };
-        /**
-         * File
-         * @description A document; the fields from `media_type` on are ours.
-         */
-        File: {
-            /** Bytes */
-            bytes: number;
-            /**
-             * Conversation Id
-             * @description Null: of the library, for all of its owner's conversations.
-             */
-            conversation_id: string | null;
-            /**
-             * Created At
-             * @description In seconds since 1970, as OpenAI has it.
-             */
-            created_at: number;
-            /** Filename */
-            filename: string;
-            /** Id */
-            id: string;
-            /** Media Type */
-            media_type: string;
-            /**
-             * Object
-             * @default file
-             * @constant
-             */
-            object: "file";
-            /** Purpose */
-            purpose: string;
-            /**
-             * Status
-             * @default processed
-             * @constant
-             */
-            status: "processed";
-        };
-        /**
-         * FileList
-         * @description Documents, newest first; `last_id` is `after` of the next page.
-         */
-        FileList: {
-            /** Data */
-            data: components["schemas"]["File"][];
-            /** First Id */
-            first_id: string | null;
-            /** Has More */
-            has_more: boolean;
-            /** Last Id */
-            last_id: string | null;
-            /**
-             * Object
-             * @default list
-             * @constant
-             */
-            object: "list";
-        };
-        /**
-         * FileText
-         * @description A document as searches read it.
-         */
-        FileText: {
-            /** Filename */
-            filename: string;
-            /** Id */
-            id: string;
-            /**
-             * Object
-             * @default file.text
-             * @constant
-             */
-            object: "file.text";
-            /** Passages */
-            passages: components["schemas"]["PassageText"][];
-        };
-        /**
-         * Folder
-         * @description A folder of conversations.
-         */
-        Folder: {
-            /** Conversation Count */
-            conversation_count: number;
-            /** Name */
-            name: string;
-        };
-        /**
-         * FolderList
-         * @description The caller's folders, by name.
-         */
-        FolderList: {
-            /** Data */
-            data: components["schemas"]["Folder"][];
-            /**
-             * Object
-             * @default list
-             * @constant
-             */
-            object: "list";
-        };
-        /**
-         * FunctionCall
-         * @description A called function; `arguments` is JSON as a text.
-         */
-        FunctionCall: {
-            /** Arguments */
-            arguments: string;
-            /** Name */
-            name: string;
-        };
-        /**
-         * FunctionTool
-         * @description A function that the model may call. Its arguments are always held to all of the schema, `strict` or not.
-         */
-        FunctionTool: {
-            /** Description */
-            description?: string | null;
-            /** Name */
-            name: string;
-            /**
-             * Parameters
-             * @description A JSON schema of an object; absent: no parameters.
-             */
-            parameters?: {
-                [key: string]: unknown;
-            } | null;
-            /** Strict */
-            strict?: boolean | null;
-        };
-        /**
-         * Health
-         * @description The server's state.
-         */
-        Health: {
-            model: components["schemas"]["HealthModel"];
-            search: components["schemas"]["HealthSearch"];
-            /**
-             * Status
-             * @enum {string}
-             */
-            status: "ok" | "loading" | "down";
-            /** Uptime S */
-            uptime_s: number;
-            /** Version */
-            version: string;
-        };
-        /**
-         * HealthModel
-         * @description The model of requests that name none.
-         */
-        HealthModel: {
-            /** Context Length */
-            context_length: number;
-            /** Device */
-            device: string;
-            /** Dtype */
-            dtype: string;
-            /** Id */
-            id: string;
-            /** Notes */
-            notes: string[];
-            /** Parameters */
-            parameters: number;
-        };
-        /**
-         * HealthSearch
-         * @description Whether search is enabled, and its provider.
-         */
-        HealthSearch: {
-            /** Enabled */
-            enabled: boolean;
-            /** Provider */
-            provider: string | null;
-            /**
-             * Sources
-             * @description What it searches.
-             * @default []
-             */
-            sources: ("web" | "documents")[];
-        };
-        /**
-         * Imported
-         * @description How many conversations were imported, and how many existed already.
-         */
-        Imported: {
-            /** Imported */
-            imported: number;
-            /** Skipped */
-            skipped: number;
-        };
-        /**
-         * JsonSchemaFormat
-         * @description A JSON schema by name. The answer is always held to all of it, `strict` or not.
-         */
-        JsonSchemaFormat: {
-            /** Description */
-            description?: string | null;
-            /** Name */
-            name: string;
-            /** Schema */
-            schema: {
-                [key: string]: unknown;
-            };
-            /** Strict */
-            strict?: boolean | null;
-        };
-        /**
-         * ListedConversation
-         * @description A conversation in a list or among search results.
-         */
-        ListedConversation: {
-            /**
-             * Archived
-             * @default false
-             */
-            archived: boolean;
-            /** Created At */
-            created_at: string;
-            /** Folder */
-            folder?: string | null;
-            /** Id */
-            id: string;
-            /** Message Count */
-            message_count: number;
-            /**
-             * Pinned
-             * @default false
-             */
-            pinned: boolean;
-            /** @description With `q`: the passage; null: only the title matches. */
-            snippet?: components["schemas"]["Snippet"] | null;
-            /** Title */
-            title: string;
-            /** Updated At */
-            updated_at: string;
-        };
-        /**
-         * LoadRequest
-         * @description The checkpoint to load.
-         */
-        LoadRequest: {
-            /**
-             * Checkpoint
-             * @description latest, best, a run's name or a base model's name.
-             */
-            checkpoint: string;
-        };
-        /**
-         * Logprobs
-         * @description One entry for each token of the answer.
-         */
-        Logprobs: {
-            /** Content */
-            content: components["schemas"]["TokenLogprob"][] | null;
-            /** Refusal */
-            refusal?: null;
-        };
-        /**
-         * MessageToolCall
-         * @description A call in an assistant's message of the history; fields that are not listed here are ignored.
-         */
-        MessageToolCall: {
-            function: components["schemas"]["CalledFunction"];
-            /** Id */
-            id: string;
-            /**
-             * Type
-             * @default function
-             * @constant
-             */
-            type: "function";
-        };
-        /**
-         * Model
-         * @description OpenAI's model object with fields of our own.
-         */
-        Model: {
-            /** Created */
-            created: number;
-            /** Id */
-            id: string;
-            /**
-             * Object
-             * @default model
-             * @constant
-             */
-            object: "model";
-            /**
-             * Owned By
-             * @default resonance
-             */
-            owned_by: string;
-            resonance: components["schemas"]["ModelCard"];
-        };
-        /**
-         * ModelCard
-         * @description The metadata of a served checkpoint.
-         */
-        ModelCard: {
-            /** Base */
-            base: string | null;
-            /**
-             * Checkpoint
-             * @description The run's name, where the model's id is an alias of it.
-             */
-            checkpoint: string;
-            /** Context Length */
-            context_length: number;
-            /** Created At */
-            created_at: string | null;
-            /** Data */
-            data: string | null;
-            /**
-             * Families
-             * @description Families of tasks by score, best first.
-             */
-            families: string[];
-            /** Parameters */
-            parameters: number;
-            /** @description Null for a base model. */
-            run: components["schemas"]["RunPlace"] | null;
-            sampling: components["schemas"]["SamplingDefaults"];
-            /** Scores */
-            scores: {
-                [key: string]: unknown;
-            };
-            /** Steps */
-            steps: number;
-            /** Template */
-            template: string;
-            /** Tokens Seen */
-            tokens_seen: number;
-            /**
-             * Trained Length
-             * @description Tokens of the longest training conversation: a prompt keeps older turns up to this length.
-             */
-            trained_length: number | null;
-        };
-        /**
-         * ModelList
-         * @description Every served checkpoint.
-         */
-        ModelList: {
-            /** Data */
-            data: components["schemas"]["Model"][];
-            /**
-             * Object
-             * @default list
-             * @constant
-             */
-            object: "list";
-        };
-        /**
-         * NamedFunction
-         * @description A function by its name.
-         */
-        NamedFunction: {
-            /** Name */
-            name: string;
-        };
-        /**
-         * NamedTool
-         * @description The function that the answer must call.
-         */
-        NamedTool: {
-            function: components["schemas"]["NamedFunction"];
-            /**
-             * Type
-             * @constant
-             */
-            type: "function";
-        };
-        /**
-         * NotSearched
-         * @description Why the server decided not to search: the data of a stream's `event: search`, before the answer.
-         */
-        NotSearched: {
-            /** Reason */
-            reason: string;
-            /**
-             * Searched
-             * @default false
-             * @constant
-             */
-            searched: false;
-        };
-        /**
-         * OpenConversation
-         * @description A conversation as it stands, where one may be answering in it.
-         */
-        OpenConversation: {
-            /**
-             * Answering
-             * @description The answer that is being written; `GET /v1/chat/stream/{answer_id}` follows it.
-             */
-            answering?: string | null;
-            /**
-             * Archived
-             * @default false
-             */
-            archived: boolean;
-            /** Created At */
-            created_at: string;
-            /** Folder */
-            folder?: string | null;
-            /** Id */
-            id: string;
-            /** Message Count */
-            message_count: number;
-            /** Messages */
-            messages: components["schemas"]["StoredMessage"][];
-            /**
-             * Pinned
-             * @default false
-             */
-            pinned: boolean;
-            /** Title */
-            title: string;
-            /** Updated At */
-            updated_at: string;
-        };
-        /**
-         * PassageText
-         * @description One passage of a document, under its title or heading.
-         */
-        PassageText: {
-            /** Text */
-            text: string;
-            /** Title */
-            title: string;
-        };
-        /**
-         * Preference
-         * @description A line of /v1/preferences.jsonl: a prompt with a better and a worse answer, for preference training.
-         *
-         *     `messages` is the prompt with the better answer, so that instruction tuning reads the file too.
-         */
-        Preference: {
-            /** Chosen */
-            chosen: components["schemas"]["ExampleTurn"][];
-            /** @description Null: a reader's correction. */
-            chosen_by: components["schemas"]["Contender"] | null;
-            /** Created At */
-            created_at: string;
-            /** Id */
-            id: string;
-            /** Messages */
-            messages: components["schemas"]["ExampleTurn"][];
-            /**
-             * Origin
-             * @enum {string}
-             */
-            origin: "vote" | "correction";
-            /** Prompt */
-            prompt: components["schemas"]["ExampleTurn"][];
-            /** Rejected */
-            rejected: components["schemas"]["ExampleTurn"][];
-            rejected_by: components["schemas"]["Contender"];
-        };
-        /**
-         * PromptSize
-         * @description Whether a message fits into the window, in tokens.
-         */
-        PromptSize: {
-            /**
-             * Answer Tokens
-             * @description Kept for the answer.
-             */
-            answer_tokens: number;
-            /** Context Length */
-            context_length: number;
-            /** Fits */
-            fits: boolean;
-            /**
-             * Message Tokens
-             * @description Of the newest message's text alone.
-             */
-            message_tokens: number;
-            /**
-             * Prompt Tokens
-             * @description Of the system prompt and the newest message in the model's template.
-             */
-            prompt_tokens: number;
-            /**
-             * Room
-             * @description For a prompt, beside the answer.
-             */
-            room: number;
-        };
-        /**
-         * PromptToken
-         * @description One token of a prompt; bytes that are invalid UTF-8 by themselves become U+FFFD.
-         */
-        PromptToken: {
-            /** Id */
-            id: number;
-            /** Text */
-            text: string;
-        };
-        /**
-         * PromptTurn
-         * @description One message of a prompt that both sides answered.
-         */
-        PromptTurn: {
-            /** Content */
-            content: string;
-            /**
-             * Role
-             * @enum {string}
-             */
-            role: "system" | "user" | "assistant";
-        };
-        /**
-         * RenderedPrompt
-         * @description The prompt of a chat request, as the model would read it.
-         */
-        RenderedPrompt: {
-            /** Context Length */
-            context_length: number;
-            /** Messages Dropped */
-            messages_dropped: number;
-            /** Messages Kept */
-            messages_kept: number;
-            /** Prompt Tokens */
-            prompt_tokens: number;
-            sources?: components["schemas"]["Sources"] | null;
-            /** Text */
-            text: string;
-            /** Token Ids */
-            token_ids: number[];
-            /** Tokens */
-            tokens: components["schemas"]["PromptToken"][];
-        };
-        /**
-         * ResponseFormat
-         * @description Text, any JSON object, or JSON of a schema.
-         */
-        ResponseFormat: {
-            /** @description For the type json_schema. */
-            json_schema?: components["schemas"]["JsonSchemaFormat"] | null;
-            /**
-             * Type
-             * @enum {string}
-             */
-            type: "text" | "json_object" | "json_schema";
-        };
-        /**
-         * RunPlace
-         * @description The training run of a checkpoint: its folder on the server, and its page at the experiment tracker.
-         */
-        RunPlace: {
-            /** Folder */
-            folder: string;
-            /** Url */
-            url: string | null;
-        };
-        /**
-         * SamplingDefaults
-         * @description The server's sampling parameters for chats that name none.
-         */
-        SamplingDefaults: {
-            /** Max New Tokens */
-            max_new_tokens: number;
-            /** Min P */
-            min_p: number;
-            /** Repetition Penalty */
-            repetition_penalty: number;
-            /** Temperature */
-            temperature: number;
-            /** Top K */
-            top_k: number;
-            /** Top P */
-            top_p: number;
-        };
-        /**
-         * SearchQuery
-         * @description A search query that replaces the one made from the conversation, and where to search.
-         */
-        SearchQuery: {
-            /** Query */
-            query?: string | null;
-            /**
-             * Sources
-             * @description Search these alone; absent: all that the server has.
-             */
-            sources?: ("web" | "documents")[] | null;
-            /**
-             * When
-             * @description auto: without a query, the server decides whether to search.
-             * @default always
-             * @enum {string}
-             */
-            when: "auto" | "always";
-        };
-        /**
-         * Sentence
-         * @description One sentence of an answer: its range in Unicode characters, the ids it cites, the sources that support it.
-         */
-        Sentence: {
-            /** Cited */
-            cited: number[];
-            /** End */
-            end: number;
-            /**
-             * Matched
-             * @description Whether there is such a source.
-             */
-            readonly matched: boolean;
-            /**
-             * Sources
-             * @description Sources whose passages support the sentence, best first.
-             */
-            sources: number[];
-            /** Start */
-            start: number;
-            /** Text */
-            text: string;
-        };
-        /**
-         * Settings
-         * @description The sampling parameters of an answer; an absent one had the server's default.
-         */
-        Settings: {
-            /** Max Tokens */
-            max_tokens?: number | null;
-            /** Min P */
-            min_p?: number | null;
-            /** Repetition Penalty */
-            repetition_penalty?: number | null;
-            /** Seed */
-            seed?: number | null;
-            /** Temperature */
-            temperature?: number | null;
-            /** Top K */
-            top_k?: number | null;
-            /** Top P */
-            top_p?: number | null;
-        };
-        /**
-         * Share
-         * @description A shared conversation, as its owner sees it; whoever has the id may read it.
-         */
-        Share: {
-            /** Conversation Id */
-            conversation_id: string;
-            /** Created At */
-            created_at: string;
-            /** Expires At */
-            expires_at: string;
-            /** Id */
-            id: string;
-            /**
-             * Object
-             * @default share
-             * @constant
-             */
-            object: "share";
-            /**
-             * Path
-             * @description Of the page that shows it, on this server.
-             */
-            path: string;
-            /** Title */
-            title: string;
-        };
-        /**
-         * SharedConversation
-         * @description What everybody sees who has the link: nothing of the owner, of system prompts, or of the owner's documents.
-         */
-        SharedConversation: {
-            /** Created At */
-            created_at: string;
-            /** Expires At */
-            expires_at: string;
-            /** Messages */
-            messages: components["schemas"]["SharedMessage"][];
-            /**
-             * Object
-             * @default shared_conversation
-             * @constant
-             */
-            object: "shared_conversation";
-            /** Title */
-            title: string;
-        };
-        /**
-         * SharedMessage
-         * @description A message of a shared conversation.
-         */
-        SharedMessage: {
-            /** Content */
-            content: string;
-            /** Model */
-            model?: string | null;
-            /**
-             * Role
-             * @enum {string}
-             */
-            role: "user" | "assistant";
-            sources?: components["schemas"]["Sources"] | null;
-        };
-        /**
-         * ShareList
-         * @description The caller's valid shares, newest first.
-         */
-        ShareList: {
-            /** Data */
-            data: components["schemas"]["Share"][];
-            /**
-             * Object
-             * @default list
-             * @constant
-             */
-            object: "list";
-        };
-        /**
-         * ShareRequest
-         * @description How to share a conversation.
-         */
-        ShareRequest: {
-            /**
-             * Expires In Days
-             * @default 30
-             */
-            expires_in_days: number;
-            /**
-             * Message Id
-             * @description The last message that is shown, with those that it follows; absent: the newest.
-             */
-            message_id?: string | null;
-        };
-        /**
-         * Snippet
-         * @description The passage that a search found: the words and the text around them; `…` where it is cut.
-         */
-        Snippet: {
-            /** After */
-            after: string;
-            /** Before */
-            before: string;
-            /** Hit */
-            hit: string;
-            /** Message Id */
-            message_id: string;
-            /**
-             * Role
-             * @enum {string}
-             */
-            role: "user" | "assistant" | "tool";
-        };
-        /**
-         * Source
-         * @description A search result in the prompt; citations refer to its `id`.
-         */
-        Source: {
-            /** Id */
-            id: number;
-            /**
-             * Kind
-             * @description Where it was found.
-             */
-            kind?: ("web" | "document") | null;
-            /** Passage */
-            passage?: string | null;
-            /** Score */
-            score?: number | null;
-            /** Site */
-            site?: string | null;
-            /** Title */
-            title: string;
-            /** Url */
-            url: string;
-        } & {
-            [key: string]: unknown;
-        };
-        /**
-         * Sources
-         * @description The results of a search; `note` is a sentence for the reader when it failed in part.
-         *
-         *     A stream's `event: sources` comes before the answer, so it has neither `supports` nor `sentences`. These are about
-         *     the first answer.
-         */
-        Sources: {
-            /** Note */
-            note?: string | null;
-            /** Provider */
-            provider: string;
-            /** Query */
-            query: string;
-            /**
-             * Reason
-             * @description Why there was a search.
-             */
-            reason?: string | null;
-            /** Sentences */
-            sentences?: components["schemas"]["Sentence"][] | null;
-            /** Sources */
-            sources: components["schemas"]["Source"][];
-            /**
-             * Supports
-             * @description By source id, the answer's sentences (from 0) that it supports.
-             */
-            supports?: {
-                [key: string]: number[];
-            } | null;
-        };
-        /**
-         * StoppedAnswer
-         * @description Confirms that an answer is written no more.
-         */
-        StoppedAnswer: {
-            /** Id */
-            id: string;
-            /**
-             * Object
-             * @default chat.completion.stopped
-             * @constant
-             */
-            object: "chat.completion.stopped";
-            /**
-             * Stopped
-             * @default true
-             * @constant
-             */
-            stopped: true;
-        };
-        /**
-         * StoredMessage
-         * @description One message of a stored conversation.
-         */
-        StoredMessage: {
-            /** Content */
-            content: string;
-            /** Created At */
-            created_at: string;
-            feedback?: components["schemas"]["Feedback"] | null;
-            /**
-             * Finish Reason
-             * @description stop, length, tool_calls, cancelled or error
-             */
-            finish_reason?: string | null;
-            /** Id */
-            id: string;
-            /** Model */
-            model?: string | null;
-            /** Parent Id */
-            parent_id: string | null;
-            /**
-             * Role
-             * @enum {string}
-             */
-            role: "system" | "user" | "assistant" | "tool";
-            sources?: components["schemas"]["Sources"] | null;
-            timing?: components["schemas"]["Timing"] | null;
-            /**
-             * Tool Call Id
-             * @description The call whose result a tool's message is.
-             */
-            tool_call_id?: string | null;
-            /**
-             * Tool Calls
-             * @description The functions that an answer called.
-             */
-            tool_calls?: components["schemas"]["ToolCallMessage"][] | null;
-            usage?: components["schemas"]["Usage"] | null;
-        };
-        /**
-         * StreamOptions
-         * @description What a stream contains besides the text.
-         */
-        StreamOptions: {
-            /**
-             * Continuous Usage Stats
-             * @description Every chunk has the token counts so far.
-             */
-            continuous_usage_stats?: boolean | null;
-            /** Include Obfuscation */
-            include_obfuscation?: false | null;
-            /** Include Usage */
-            include_usage?: boolean | null;
-        };
-        /**
-         * TextPart
-         * @description A part of a message's content; GPT-2 reads text only.
-         */
-        TextPart: {
-            /** Text */
-            text: string;
-            /**
-             * Type
-             * @constant
-             */
-            type: "text";
-        };
-        /**
-         * Timing
-         * @description How fast an answer was generated, as the server measured it.
-         */
-        Timing: {
-            /**
-             * First Token S
-             * @description Seconds from the request to the first token.
-             */
-            first_token_s: number;
-            /**
-             * Tokens Per S
-             * @description After the first token; absent for an answer of one token.
-             */
-            tokens_per_s?: number | null;
-        };
-        /**
-         * TokenLogprob
-         * @description A sampled token, and the likeliest tokens at its position.
-         */
-        TokenLogprob: {
-            /** Bytes */
-            bytes: number[];
-            /** Logprob */
-            logprob: number;
-            /** Token */
-            token: string;
-            /** Top Logprobs */
-            top_logprobs: components["schemas"]["Alternative"][];
-        };
-        /**
-         * Tool
-         * @description A tool: a function.
-         */
-        Tool: {
-            function: components["schemas"]["FunctionTool"];
-            /**
-             * Type
-             * @constant
-             */
-            type: "function";
-        };
-        /**
-         * ToolCallMessage
-         * @description A call of a function.
-         */
-        ToolCallMessage: {
-            function: components["schemas"]["FunctionCall"];
-            /** Id */
-            id: string;
-            /**
-             * Type
-             * @default function
-             * @constant
-             */
-            type: "function";
-        };
-        /**
-         * TrainingConsent
-         * @description Whether training may use what the caller writes and judges.
-         */
-        TrainingConsent: {
-            /**
-             * Changed At
-             * @description When the caller decided; null where they have not.
-             */
-            changed_at: string | null;
-            /** Given */
-            given: boolean;
-            /**
-             * Object
-             * @default training_consent
-             * @constant
-             */
-            object: "training_consent";
-            /**
-             * Policy
-             * @description ask: each owner decides, and until then it is no; given: the operator has everybody's consent; never: nothing is used for training.
-             * @enum {string}
-             */
-            policy: "ask" | "given" | "never";
-        };
-        /**
-         * Usage
-         * @description OpenAI's token counts, and how many messages of the conversation are in the prompt.
-         */
-        Usage: {
-            /** Completion Tokens */
-            completion_tokens: number;
-            /** Messages Dropped */
-            messages_dropped?: number | null;
-            /** Messages Kept */
-            messages_kept?: number | null;
-            /** Prompt Tokens */
-            prompt_tokens: number;
-            /** Total Tokens */
-            total_tokens: number;
-        };
-        /**
-         * Vote
-         * @description A stored vote.
-         */
-        Vote: {
-            a: components["schemas"]["VotedAnswer"];
-            b: components["schemas"]["VotedAnswer"];
-            /**
-             * Choice
-             * @enum {string}
-             */
-            choice: "a" | "b" | "tie";
-            /** Created At */
-            created_at: string;
-            /** Id */
-            id: string;
-            /**
-             * Object
-             * @default vote
-             * @constant
-             */
-            object: "vote";
-            /** Prompt */
-            prompt: components["schemas"]["PromptTurn"][];
-        };
-        /**
-         * VotedAnswer
-         * @description One side of a vote.
-         */
-        VotedAnswer: {
-            checkpoint?: components["schemas"]["CheckpointNote"] | null;
-            /** Content */
-            content: string;
-            /** Model */
-            model: string | null;
-            settings?: components["schemas"]["Settings"] | null;
-        };
-        /**
-         * VotePage
-         * @description Votes, newest first; the last id is `after` of the next page.
-         */
-        VotePage: {
-            /** Data */
-            data: components["schemas"]["Vote"][];
-            /** Has More */
-            has_more: boolean;
-            /**
-             * Object
-             * @default list
-             * @constant
-             */
-            object: "list";
-        };
-        /**
-         * VoteRequest
-         * @description Which of two answers to the same prompt is better.
-         */
-        VoteRequest: {
-            a: components["schemas"]["Candidate"];
-            b: components["schemas"]["Candidate"];
-            /**
-             * Choice
-             * @enum {string}
-             */
-            choice: "a" | "b" | "tie";
-            /** Prompt */
-            prompt: components["schemas"]["PromptTurn"][];
-        };
+  schemas: {
+    /**
+     * Alternative
+     * @description A token with its natural log-probability and its bytes.
+     */
+    Alternative: {
+      /** Bytes */
+      bytes: number[];
+      /** Logprob */
+      logprob: number;
+      /** Token */
+      token: string;
     };
-    responses: never;
-    parameters: never;
-    requestBodies: never;
-    headers: never;
-    pathItems: never;
+    /**
+     * AnswerMessage
+     * @description The assistant's message; `content` is null where it only calls functions.
+     */
+    AnswerMessage: {
+      /** Content */
+      content: string | null;
+      /** Refusal */
+      refusal?: null;
+      /**
+       * Role
+       * @default assistant
+       * @constant
+       */
+      role: "assistant";
+      /** Tool Calls */
+      tool_calls?: components["schemas"]["ToolCallMessage"][] | null;
+    };
+    /** Body_add_file_v1_files_post */
+    Body_add_file_v1_files_post: {
+      /**
+       * Conversation Id
+       * @description Absent: a document of the library.
+       */
+      conversation_id?: string | null;
+      /** File */
+      file: string;
+      /**
+       * Purpose
+       * @description Kept; both mean the same.
+       * @default user_data
+       * @enum {string}
+       */
+      purpose: "user_data" | "assistants";
+    };
+    /**
+     * CalledFunction
+     * @description The function of a call; `arguments` is JSON as a text.
+     */
+    CalledFunction: {
+      /** Arguments */
+      arguments: string;
+      /** Name */
+      name: string;
+    };
+    /**
+     * Candidate
+     * @description One of two answers, with its model and sampling parameters.
+     */
+    Candidate: {
+      /** Content */
+      content: string;
+      /** Model */
+      model: string;
+      /** @default {} */
+      settings: components["schemas"]["Settings"];
+    };
+    /**
+     * ChatChoice
+     * @description One answer.
+     */
+    ChatChoice: {
+      /**
+       * Finish Reason
+       * @enum {string}
+       */
+      finish_reason: "stop" | "length" | "tool_calls";
+      /** Index */
+      index: number;
+      logprobs?: components["schemas"]["Logprobs"] | null;
+      message: components["schemas"]["AnswerMessage"];
+    };
+    /**
+     * ChatCompletion
+     * @description OpenAI's chat completion. With `session_id`, `id` is the stored answer's id.
+     */
+    ChatCompletion: {
+      /** Choices */
+      choices: components["schemas"]["ChatChoice"][];
+      /** Created */
+      created: number;
+      /** Id */
+      id: string;
+      /** Model */
+      model: string;
+      /**
+       * Object
+       * @default chat.completion
+       * @constant
+       */
+      object: "chat.completion";
+      /** Session Id */
+      session_id?: string | null;
+      sources?: components["schemas"]["Sources"] | null;
+      usage: components["schemas"]["Usage"];
+    };
+    /**
+     * ChatMessage
+     * @description One message. `developer` is the same as `system`; fields that are not listed here are ignored.
+     */
+    ChatMessage: {
+      /** Annotations */
+      annotations?: unknown[] | null;
+      /** Audio */
+      audio?: null;
+      /**
+       * Content
+       * @description May be null in an assistant's message only.
+       */
+      content?: string | components["schemas"]["TextPart"][] | null;
+      /** Function Call */
+      function_call?: null;
+      /**
+       * Name
+       * @description Ignored: the model does not see names.
+       */
+      name?: string | null;
+      /** Refusal */
+      refusal?: null;
+      /**
+       * Role
+       * @enum {string}
+       */
+      role: "system" | "developer" | "user" | "assistant" | "tool";
+      /**
+       * Tool Call Id
+       * @description The call whose result a message of the role tool is.
+       */
+      tool_call_id?: string | null;
+      /**
+       * Tool Calls
+       * @description The functions that an assistant's message called.
+       */
+      tool_calls?: components["schemas"]["MessageToolCall"][] | null;
+    };
+    /**
+     * ChatRequest
+     * @description OpenAI's chat completion request with fields of our own.
+     */
+    ChatRequest: {
+      /** Audio */
+      audio?: null;
+      /**
+       * Documents
+       * @description Draw on the caller's documents: the library's and the conversation's; absent: with a session_id.
+       */
+      documents?: boolean | null;
+      /** Frequency Penalty */
+      frequency_penalty?: number | null;
+      /** Function Call */
+      function_call?: "none" | null;
+      /** Functions */
+      functions?: null | unknown[];
+      /**
+       * Guided Choice
+       * @description The text is one of these.
+       */
+      guided_choice?: string[] | null;
+      /**
+       * Guided Grammar
+       * @description A context-free grammar of the text, in llguidance's variant of Lark.
+       */
+      guided_grammar?: string | null;
+      /**
+       * Guided Json
+       * @description A JSON schema that the text matches, as in vLLM.
+       */
+      guided_json?:
+        | {
+            [key: string]: unknown;
+          }
+        | string
+        | null;
+      /**
+       * Guided Regex
+       * @description A regular expression that the whole text matches.
+       */
+      guided_regex?: string | null;
+      /**
+       * Ignore Eos
+       * @description Generate max_tokens tokens: no end token ends the text.
+       */
+      ignore_eos?: boolean | null;
+      /** Logit Bias */
+      logit_bias?: {
+        [key: string]: number;
+      } | null;
+      /** Logprobs */
+      logprobs?: boolean | null;
+      /** Max Completion Tokens */
+      max_completion_tokens?: number | null;
+      /** Max Tokens */
+      max_tokens?: number | null;
+      /**
+       * Messages
+       * @description The newest last. The answer continues an assistant's message at the end.
+       */
+      messages: components["schemas"]["ChatMessage"][];
+      /**
+       * Metadata
+       * @description Ignored.
+       */
+      metadata?: {
+        [key: string]: string;
+      } | null;
+      /** Min P */
+      min_p?: number | null;
+      /**
+       * Min Tokens
+       * @description No end token before so many.
+       */
+      min_tokens?: number | null;
+      /** Modalities */
+      modalities?: "text"[] | null;
+      /**
+       * Model
+       * @description A name of /v1/models; the first when absent.
+       */
+      model?: string | null;
+      /** N */
+      n?: number | null;
+      /**
+       * Parallel Tool Calls
+       * @description false: at most one call an answer.
+       */
+      parallel_tool_calls?: boolean | null;
+      /**
+       * Parent Id
+       * @description The stored message that these follow; absent: the newest, null: none.
+       */
+      parent_id?: string | null;
+      /** Prediction */
+      prediction?: null;
+      /** Presence Penalty */
+      presence_penalty?: number | null;
+      /**
+       * Prompt Cache Key
+       * @description Ignored.
+       */
+      prompt_cache_key?: string | null;
+      /** Prompt Cache Retention */
+      prompt_cache_retention?: null;
+      /**
+       * Reasoning Effort
+       * @description Ignored.
+       */
+      reasoning_effort?: string | null;
+      /**
+       * Repeat Penalty
+       * @description llama.cpp's name of repetition_penalty.
+       */
+      repeat_penalty?: number | null;
+      /** Repetition Penalty */
+      repetition_penalty?: number | null;
+      response_format?: components["schemas"]["ResponseFormat"] | null;
+      /**
+       * Safety Identifier
+       * @description Ignored.
+       */
+      safety_identifier?: string | null;
+      /**
+       * Search
+       * @description Search for sources first, with this query and in these sources where they are given; absent: the server decides.
+       */
+      search?: boolean | components["schemas"]["SearchQuery"] | null;
+      /** Seed */
+      seed?: number | null;
+      /** Service Tier */
+      service_tier?: ("auto" | "default") | null;
+      /**
+       * Session Id
+       * @description Append to this conversation and store the reply.
+       */
+      session_id?: string | null;
+      /** Stop */
+      stop?: string | string[] | null;
+      /**
+       * Store
+       * @description Ignored: answers are stored where there is a session_id.
+       */
+      store?: boolean | null;
+      /** Stream */
+      stream?: boolean | null;
+      stream_options?: components["schemas"]["StreamOptions"] | null;
+      /**
+       * Temperature
+       * @description 0: greedy decoding.
+       */
+      temperature?: number | null;
+      /**
+       * Tool Choice
+       * @description Whether the answer may, must or must not call; or the function that it must call.
+       */
+      tool_choice?: ("none" | "auto" | "required") | components["schemas"]["NamedTool"] | null;
+      /**
+       * Tools
+       * @description Functions that the answer may call; needs a model whose template has tools (chatml).
+       */
+      tools?: components["schemas"]["Tool"][] | null;
+      /** Top K */
+      top_k?: number | null;
+      /** Top Logprobs */
+      top_logprobs?: number | null;
+      /** Top P */
+      top_p?: number | null;
+      /**
+       * User
+       * @description Ignored.
+       */
+      user?: string | null;
+      /**
+       * Verbosity
+       * @description Ignored.
+       */
+      verbosity?: string | null;
+      /** Web Search Options */
+      web_search_options?: null;
+    };
+    /**
+     * CheckpointNote
+     * @description The checkpoint that a model's name referred to at the time of the vote.
+     */
+    CheckpointNote: {
+      /** Base */
+      base: string | null;
+      /** Created At */
+      created_at: string;
+      /** Data */
+      data: string | null;
+      /** Steps */
+      steps: number;
+    };
+    /**
+     * Citations
+     * @description The sentences of an answer that each source supports: the data of `event: citations` at the end of a stream.
+     */
+    Citations: {
+      /**
+       * Index
+       * @description Of the answer, when there are several (n).
+       * @default 0
+       */
+      index: number;
+      /** Sentences */
+      sentences: components["schemas"]["Sentence"][];
+      /**
+       * Supports
+       * @description By source id, the sentences (from 0) that it supports.
+       */
+      supports: {
+        [key: string]: number[];
+      };
+    };
+    /**
+     * Completion
+     * @description OpenAI's raw completion.
+     */
+    Completion: {
+      /** Choices */
+      choices: components["schemas"]["CompletionChoice"][];
+      /** Created */
+      created: number;
+      /** Id */
+      id: string;
+      /** Model */
+      model: string;
+      /**
+       * Object
+       * @default text_completion
+       * @constant
+       */
+      object: "text_completion";
+      usage: components["schemas"]["Usage"];
+    };
+    /**
+     * CompletionChoice
+     * @description One continuation of one prompt.
+     */
+    CompletionChoice: {
+      /**
+       * Finish Reason
+       * @enum {string}
+       */
+      finish_reason: "stop" | "length";
+      /** Index */
+      index: number;
+      logprobs?: components["schemas"]["CompletionLogprobs"] | null;
+      /** Text */
+      text: string;
+    };
+    /**
+     * CompletionLogprobs
+     * @description OpenAI's older format: parallel lists, one entry a token.
+     */
+    CompletionLogprobs: {
+      /** Text Offset */
+      text_offset: number[];
+      /** Token Logprobs */
+      token_logprobs: (number | null)[];
+      /** Tokens */
+      tokens: string[];
+      /** Top Logprobs */
+      top_logprobs: ({
+        [key: string]: number;
+      } | null)[];
+    };
+    /**
+     * CompletionRequest
+     * @description OpenAI's raw completion request: the model continues text or token ids without a chat template.
+     */
+    CompletionRequest: {
+      /** Best Of */
+      best_of?: 1 | null;
+      /** Echo */
+      echo?: boolean | null;
+      /** Frequency Penalty */
+      frequency_penalty?: number | null;
+      /**
+       * Guided Choice
+       * @description The text is one of these.
+       */
+      guided_choice?: string[] | null;
+      /**
+       * Guided Grammar
+       * @description A context-free grammar of the text, in llguidance's variant of Lark.
+       */
+      guided_grammar?: string | null;
+      /**
+       * Guided Json
+       * @description A JSON schema that the text matches, as in vLLM.
+       */
+      guided_json?:
+        | {
+            [key: string]: unknown;
+          }
+        | string
+        | null;
+      /**
+       * Guided Regex
+       * @description A regular expression that the whole text matches.
+       */
+      guided_regex?: string | null;
+      /**
+       * Ignore Eos
+       * @description Generate max_tokens tokens: no end token ends the text.
+       */
+      ignore_eos?: boolean | null;
+      /** Logit Bias */
+      logit_bias?: {
+        [key: string]: number;
+      } | null;
+      /** Logprobs */
+      logprobs?: number | null;
+      /** Max Tokens */
+      max_tokens?: number | null;
+      /**
+       * Metadata
+       * @description Ignored.
+       */
+      metadata?: {
+        [key: string]: string;
+      } | null;
+      /** Min P */
+      min_p?: number | null;
+      /**
+       * Min Tokens
+       * @description No end token before so many.
+       */
+      min_tokens?: number | null;
+      /**
+       * Model
+       * @description A name of /v1/models; the first when absent.
+       */
+      model?: string | null;
+      /** N */
+      n?: number | null;
+      /** Presence Penalty */
+      presence_penalty?: number | null;
+      /** Prompt */
+      prompt: string | number[] | string[] | number[][];
+      /**
+       * Repeat Penalty
+       * @description llama.cpp's name of repetition_penalty.
+       */
+      repeat_penalty?: number | null;
+      /** Repetition Penalty */
+      repetition_penalty?: number | null;
+      /** Seed */
+      seed?: number | null;
+      /** Stop */
+      stop?: string | string[] | null;
+      /** Stream */
+      stream?: boolean | null;
+      stream_options?: components["schemas"]["StreamOptions"] | null;
+      /** Suffix */
+      suffix?: null;
+      /**
+       * Temperature
+       * @description 0: greedy decoding.
+       */
+      temperature?: number | null;
+      /** Top K */
+      top_k?: number | null;
+      /** Top P */
+      top_p?: number | null;
+      /**
+       * User
+       * @description Ignored.
+       */
+      user?: string | null;
+    };
+    /**
+     * ConsentRequest
+     * @description Whether training may use what the caller writes and judges.
+     */
+    ConsentRequest: {
+      /** Given */
+      given: boolean;
+    };
+    /**
+     * Contender
+     * @description The model and sampling parameters of an answer.
+     */
+    Contender: {
+      /** @default null */
+      checkpoint: components["schemas"]["CheckpointNote"] | null;
+      /** Model */
+      model: string | null;
+      /** @default null */
+      settings: components["schemas"]["Settings"] | null;
+    };
+    /**
+     * Conversation
+     * @description A conversation with its messages.
+     */
+    Conversation: {
+      /**
+       * Archived
+       * @default false
+       */
+      archived: boolean;
+      /** Created At */
+      created_at: string;
+      /**
+       * Folder
+       * @default null
+       */
+      folder: string | null;
+      /** Id */
+      id: string;
+      /** Message Count */
+      message_count: number;
+      /** Messages */
+      messages: components["schemas"]["StoredMessage"][];
+      /**
+       * Pinned
+       * @default false
+       */
+      pinned: boolean;
+      /** Title */
+      title: string;
+      /** Updated At */
+      updated_at: string;
+    };
+    /**
+     * ConversationChange
+     * @description What changes of a conversation; what is absent stays.
+     */
+    ConversationChange: {
+      /** Archived */
+      archived?: boolean | null;
+      /**
+       * Folder
+       * @description Null or empty takes it out of its folder.
+       */
+      folder?: string | null;
+      /** Pinned */
+      pinned?: boolean | null;
+      /** Title */
+      title?: string | null;
+    };
+    /**
+     * ConversationPage
+     * @description Conversations, newest first; the last id is `after` of the next page.
+     */
+    ConversationPage: {
+      /** Data */
+      data: components["schemas"]["ListedConversation"][];
+      /** Has More */
+      has_more: boolean;
+      /**
+       * Object
+       * @default list
+       * @constant
+       */
+      object: "list";
+    };
+    /**
+     * Deleted
+     * @description Confirms that a conversation was deleted.
+     */
+    Deleted: {
+      /**
+       * Deleted
+       * @default true
+       * @constant
+       */
+      deleted: true;
+      /** Id */
+      id: string;
+      /**
+       * Object
+       * @default conversation.deleted
+       * @constant
+       */
+      object: "conversation.deleted";
+    };
+    /**
+     * DeletedAll
+     * @description Confirms that all of a caller's conversations were deleted.
+     */
+    DeletedAll: {
+      /**
+       * Deleted
+       * @description How many there were.
+       */
+      deleted: number;
+      /**
+       * Object
+       * @default conversations.deleted
+       * @constant
+       */
+      object: "conversations.deleted";
+    };
+    /**
+     * DeletedFeedback
+     * @description Confirms that the feedback on an answer was withdrawn.
+     */
+    DeletedFeedback: {
+      /**
+       * Deleted
+       * @default true
+       * @constant
+       */
+      deleted: true;
+      /**
+       * Id
+       * @description The answer's id.
+       */
+      id: string;
+      /**
+       * Object
+       * @default feedback.deleted
+       * @constant
+       */
+      object: "feedback.deleted";
+    };
+    /**
+     * DeletedFile
+     * @description Confirms that a document was deleted.
+     */
+    DeletedFile: {
+      /**
+       * Deleted
+       * @default true
+       * @constant
+       */
+      deleted: true;
+      /** Id */
+      id: string;
+      /**
+       * Object
+       * @default file
+       * @constant
+       */
+      object: "file";
+    };
+    /**
+     * DeletedMessage
+     * @description Confirms that a message was deleted.
+     */
+    DeletedMessage: {
+      /**
+       * Deleted
+       * @default true
+       * @constant
+       */
+      deleted: true;
+      /** Id */
+      id: string;
+      /**
+       * Object
+       * @default conversation.message.deleted
+       * @constant
+       */
+      object: "conversation.message.deleted";
+    };
+    /**
+     * DeletedModel
+     * @description Confirms that a checkpoint was unloaded.
+     */
+    DeletedModel: {
+      /**
+       * Deleted
+       * @default true
+       * @constant
+       */
+      deleted: true;
+      /** Id */
+      id: string;
+      /**
+       * Object
+       * @default model
+       * @constant
+       */
+      object: "model";
+    };
+    /**
+     * DeletedShare
+     * @description Confirms that a share was revoked.
+     */
+    DeletedShare: {
+      /**
+       * Deleted
+       * @default true
+       * @constant
+       */
+      deleted: true;
+      /** Id */
+      id: string;
+      /**
+       * Object
+       * @default share.deleted
+       * @constant
+       */
+      object: "share.deleted";
+    };
+    /**
+     * DeletedVote
+     * @description Confirms that a vote was deleted.
+     */
+    DeletedVote: {
+      /**
+       * Deleted
+       * @default true
+       * @constant
+       */
+      deleted: true;
+      /** Id */
+      id: string;
+      /**
+       * Object
+       * @default vote.deleted
+       * @constant
+       */
+      object: "vote.deleted";
+    };
+    /**
+     * Embedding
+     * @description The embedding of one text: its numbers, or base64 of their bytes as little-endian 32-bit floats.
+     */
+    Embedding: {
+      /** Embedding */
+      embedding: number[] | string;
+      /** Index */
+      index: number;
+      /**
+       * Object
+       * @default embedding
+       * @constant
+       */
+      object: "embedding";
+    };
+    /**
+     * EmbeddingList
+     * @description OpenAI's list of embeddings, in the order of the texts.
+     */
+    EmbeddingList: {
+      /** Data */
+      data: components["schemas"]["Embedding"][];
+      /** Model */
+      model: string;
+      /**
+       * Object
+       * @default list
+       * @constant
+       */
+      object: "list";
+      usage: components["schemas"]["EmbeddingUsage"];
+    };
+    /**
+     * EmbeddingRequest
+     * @description OpenAI's embedding request.
+     */
+    EmbeddingRequest: {
+      /** Dimensions */
+      dimensions?: null;
+      /**
+       * Encoding Format
+       * @description base64: the bytes of little-endian 32-bit floats.
+       */
+      encoding_format?: ("float" | "base64") | null;
+      /**
+       * Input
+       * @description One text or several, or their token ids.
+       */
+      input: string | number[] | string[] | number[][];
+      /**
+       * Model
+       * @description A name of /v1/models; the first when absent.
+       */
+      model?: string | null;
+      /**
+       * User
+       * @description Ignored.
+       */
+      user?: string | null;
+    };
+    /**
+     * EmbeddingUsage
+     * @description The tokens of all texts.
+     */
+    EmbeddingUsage: {
+      /** Prompt Tokens */
+      prompt_tokens: number;
+      /** Total Tokens */
+      total_tokens: number;
+    };
+    /**
+     * ErrorBody
+     * @description The body of every error response.
+     */
+    ErrorBody: {
+      error: components["schemas"]["ErrorDetail"];
+    };
+    /**
+     * ErrorDetail
+     * @description What went wrong: a sentence, its type, the field at fault, and a code for programs.
+     */
+    ErrorDetail: {
+      /** Code */
+      code: string | null;
+      /** Message */
+      message: string;
+      /** Param */
+      param: string | null;
+      /** Type */
+      type: string;
+    };
+    /**
+     * Example
+     * @description A line of /v1/training.jsonl: a conversation. Training reads `messages` and `family`.
+     */
+    Example: {
+      /** Conversation */
+      conversation: string;
+      /**
+       * Corrected
+       * @description Whether a reader's correction replaces that answer.
+       */
+      corrected: boolean;
+      /**
+       * Family
+       * @default feedback
+       * @constant
+       */
+      family: "feedback";
+      /**
+       * Message
+       * @description The answer at its end.
+       */
+      message: string;
+      /** Messages */
+      messages: components["schemas"]["ExampleTurn"][];
+      /**
+       * Model
+       * @description The model of that answer.
+       */
+      model: string | null;
+    };
+    /**
+     * ExampleTurn
+     * @description One message as training reads it; `context` holds the search results for a question.
+     */
+    ExampleTurn: {
+      /** Content */
+      content: string;
+      /**
+       * Context
+       * @default null
+       */
+      context: string | null;
+      /**
+       * Role
+       * @enum {string}
+       */
+      role: "system" | "user" | "assistant";
+    };
+    /**
+     * Feedback
+     * @description A reader's rating of an answer.
+     */
+    Feedback: {
+      /** Comment */
+      comment?: string | null;
+      /** Correction */
+      correction?: string | null;
+      /**
+       * Rating
+       * @enum {integer}
+       */
+      rating: 1 | -1;
+    };
+    /**
+     * FeedbackRequest
+     * @description A rating of an answer; `correction` is the answer that the reader expected.
+     */
+    FeedbackRequest: {
+      /** Comment */
+      comment?: string | null;
+      /** Correction */
+      correction?: string | null;
+      /**
+       * Rating
+       * @enum {integer}
+       */
+      rating: 1 | -1;
+    };
+    /**
+     * File
+     * @description A document; the fields from `media_type` on are ours.
+     */
+    File: {
+      /** Bytes */
+      bytes: number;
+      /**
+       * Conversation Id
+       * @description Null: of the library, for all of its owner's conversations.
+       */
+      conversation_id: string | null;
+      /**
+       * Created At
+       * @description In seconds since 1970, as OpenAI has it.
+       */
+      created_at: number;
+      /** Filename */
+      filename: string;
+      /** Id */
+      id: string;
+      /** Media Type */
+      media_type: string;
+      /**
+       * Object
+       * @default file
+       * @constant
+       */
+      object: "file";
+      /** Purpose */
+      purpose: string;
+      /**
+       * Status
+       * @default processed
+       * @constant
+       */
+      status: "processed";
+    };
+    /**
+     * FileList
+     * @description Documents, newest first; `last_id` is `after` of the next page.
+     */
+    FileList: {
+      /** Data */
+      data: components["schemas"]["File"][];
+      /** First Id */
+      first_id: string | null;
+      /** Has More */
+      has_more: boolean;
+      /** Last Id */
+      last_id: string | null;
+      /**
+       * Object
+       * @default list
+       * @constant
+       */
+      object: "list";
+    };
+    /**
+     * FileText
+     * @description A document as searches read it.
+     */
+    FileText: {
+      /** Filename */
+      filename: string;
+      /** Id */
+      id: string;
+      /**
+       * Object
+       * @default file.text
+       * @constant
+       */
+      object: "file.text";
+      /** Passages */
+      passages: components["schemas"]["PassageText"][];
+    };
+    /**
+     * Folder
+     * @description A folder of conversations.
+     */
+    Folder: {
+      /** Conversation Count */
+      conversation_count: number;
+      /** Name */
+      name: string;
+    };
+    /**
+     * FolderList
+     * @description The caller's folders, by name.
+     */
+    FolderList: {
+      /** Data */
+      data: components["schemas"]["Folder"][];
+      /**
+       * Object
+       * @default list
+       * @constant
+       */
+      object: "list";
+    };
+    /**
+     * FunctionCall
+     * @description A called function; `arguments` is JSON as a text.
+     */
+    FunctionCall: {
+      /** Arguments */
+      arguments: string;
+      /** Name */
+      name: string;
+    };
+    /**
+     * FunctionTool
+     * @description A function that the model may call. Its arguments are always held to all of the schema, `strict` or not.
+     */
+    FunctionTool: {
+      /** Description */
+      description?: string | null;
+      /** Name */
+      name: string;
+      /**
+       * Parameters
+       * @description A JSON schema of an object; absent: no parameters.
+       */
+      parameters?: {
+        [key: string]: unknown;
+      } | null;
+      /** Strict */
+      strict?: boolean | null;
+    };
+    /**
+     * Health
+     * @description The server's state.
+     */
+    Health: {
+      model: components["schemas"]["HealthModel"];
+      search: components["schemas"]["HealthSearch"];
+      /**
+       * Status
+       * @enum {string}
+       */
+      status: "ok" | "loading" | "down";
+      /** Uptime S */
+      uptime_s: number;
+      /** Version */
+      version: string;
+    };
+    /**
+     * HealthModel
+     * @description The model of requests that name none.
+     */
+    HealthModel: {
+      /** Context Length */
+      context_length: number;
+      /** Device */
+      device: string;
+      /** Dtype */
+      dtype: string;
+      /** Id */
+      id: string;
+      /** Notes */
+      notes: string[];
+      /** Parameters */
+      parameters: number;
+    };
+    /**
+     * HealthSearch
+     * @description Whether search is enabled, and its provider.
+     */
+    HealthSearch: {
+      /** Enabled */
+      enabled: boolean;
+      /** Provider */
+      provider: string | null;
+      /**
+       * Sources
+       * @description What it searches.
+       * @default []
+       */
+      sources: ("web" | "documents")[];
+    };
+    /**
+     * Imported
+     * @description How many conversations were imported, and how many existed already.
+     */
+    Imported: {
+      /** Imported */
+      imported: number;
+      /** Skipped */
+      skipped: number;
+    };
+    /**
+     * JsonSchemaFormat
+     * @description A JSON schema by name. The answer is always held to all of it, `strict` or not.
+     */
+    JsonSchemaFormat: {
+      /** Description */
+      description?: string | null;
+      /** Name */
+      name: string;
+      /** Schema */
+      schema: {
+        [key: string]: unknown;
+      };
+      /** Strict */
+      strict?: boolean | null;
+    };
+    /**
+     * ListedConversation
+     * @description A conversation in a list or among search results.
+     */
+    ListedConversation: {
+      /**
+       * Archived
+       * @default false
+       */
+      archived: boolean;
+      /** Created At */
+      created_at: string;
+      /** Folder */
+      folder?: string | null;
+      /** Id */
+      id: string;
+      /** Message Count */
+      message_count: number;
+      /**
+       * Pinned
+       * @default false
+       */
+      pinned: boolean;
+      /** @description With `q`: the passage; null: only the title matches. */
+      snippet?: components["schemas"]["Snippet"] | null;
+      /** Title */
+      title: string;
+      /** Updated At */
+      updated_at: string;
+    };
+    /**
+     * LoadRequest
+     * @description The checkpoint to load.
+     */
+    LoadRequest: {
+      /**
+       * Checkpoint
+       * @description latest, best, a run's name or a base model's name.
+       */
+      checkpoint: string;
+    };
+    /**
+     * Logprobs
+     * @description One entry for each token of the answer.
+     */
+    Logprobs: {
+      /** Content */
+      content: components["schemas"]["TokenLogprob"][] | null;
+      /** Refusal */
+      refusal?: null;
+    };
+    /**
+     * MessageToolCall
+     * @description A call in an assistant's message of the history; fields that are not listed here are ignored.
+     */
+    MessageToolCall: {
+      function: components["schemas"]["CalledFunction"];
+      /** Id */
+      id: string;
+      /**
+       * Type
+       * @default function
+       * @constant
+       */
+      type: "function";
+    };
+    /**
+     * Model
+     * @description OpenAI's model object with fields of our own.
+     */
+    Model: {
+      /** Created */
+      created: number;
+      /** Id */
+      id: string;
+      /**
+       * Object
+       * @default model
+       * @constant
+       */
+      object: "model";
+      /**
+       * Owned By
+       * @default resonance
+       */
+      owned_by: string;
+      resonance: components["schemas"]["ModelCard"];
+    };
+    /**
+     * ModelCard
+     * @description The metadata of a served checkpoint.
+     */
+    ModelCard: {
+      /** Base */
+      base: string | null;
+      /**
+       * Checkpoint
+       * @description The run's name, where the model's id is an alias of it.
+       */
+      checkpoint: string;
+      /** Context Length */
+      context_length: number;
+      /** Created At */
+      created_at: string | null;
+      /** Data */
+      data: string | null;
+      /**
+       * Families
+       * @description Families of tasks by score, best first.
+       */
+      families: string[];
+      /** Parameters */
+      parameters: number;
+      /** @description Null for a base model. */
+      run: components["schemas"]["RunPlace"] | null;
+      sampling: components["schemas"]["SamplingDefaults"];
+      /** Scores */
+      scores: {
+        [key: string]: unknown;
+      };
+      /** Steps */
+      steps: number;
+      /** Template */
+      template: string;
+      /** Tokens Seen */
+      tokens_seen: number;
+      /**
+       * Trained Length
+       * @description Tokens of the longest training conversation: a prompt keeps older turns up to this length.
+       */
+      trained_length: number | null;
+    };
+    /**
+     * ModelList
+     * @description Every served checkpoint.
+     */
+    ModelList: {
+      /** Data */
+      data: components["schemas"]["Model"][];
+      /**
+       * Object
+       * @default list
+       * @constant
+       */
+      object: "list";
+    };
+    /**
+     * NamedFunction
+     * @description A function by its name.
+     */
+    NamedFunction: {
+      /** Name */
+      name: string;
+    };
+    /**
+     * NamedTool
+     * @description The function that the answer must call.
+     */
+    NamedTool: {
+      function: components["schemas"]["NamedFunction"];
+      /**
+       * Type
+       * @constant
+       */
+      type: "function";
+    };
+    /**
+     * NotSearched
+     * @description Why the server decided not to search: the data of a stream's `event: search`, before the answer.
+     */
+    NotSearched: {
+      /** Reason */
+      reason: string;
+      /**
+       * Searched
+       * @default false
+       * @constant
+       */
+      searched: false;
+    };
+    /**
+     * OpenConversation
+     * @description A conversation as it stands, where one may be answering in it.
+     */
+    OpenConversation: {
+      /**
+       * Answering
+       * @description The answer that is being written; `GET /v1/chat/stream/{answer_id}` follows it.
+       */
+      answering?: string | null;
+      /**
+       * Archived
+       * @default false
+       */
+      archived: boolean;
+      /** Created At */
+      created_at: string;
+      /** Folder */
+      folder?: string | null;
+      /** Id */
+      id: string;
+      /** Message Count */
+      message_count: number;
+      /** Messages */
+      messages: components["schemas"]["StoredMessage"][];
+      /**
+       * Pinned
+       * @default false
+       */
+      pinned: boolean;
+      /** Title */
+      title: string;
+      /** Updated At */
+      updated_at: string;
+    };
+    /**
+     * PassageText
+     * @description One passage of a document, under its title or heading.
+     */
+    PassageText: {
+      /** Text */
+      text: string;
+      /** Title */
+      title: string;
+    };
+    /**
+     * Preference
+     * @description A line of /v1/preferences.jsonl: a prompt with a better and a worse answer, for preference training.
+     *
+     *     `messages` is the prompt with the better answer, so that instruction tuning reads the file too.
+     */
+    Preference: {
+      /** Chosen */
+      chosen: components["schemas"]["ExampleTurn"][];
+      /** @description Null: a reader's correction. */
+      chosen_by: components["schemas"]["Contender"] | null;
+      /** Created At */
+      created_at: string;
+      /** Id */
+      id: string;
+      /** Messages */
+      messages: components["schemas"]["ExampleTurn"][];
+      /**
+       * Origin
+       * @enum {string}
+       */
+      origin: "vote" | "correction";
+      /** Prompt */
+      prompt: components["schemas"]["ExampleTurn"][];
+      /** Rejected */
+      rejected: components["schemas"]["ExampleTurn"][];
+      rejected_by: components["schemas"]["Contender"];
+    };
+    /**
+     * PromptSize
+     * @description Whether a message fits into the window, in tokens.
+     */
+    PromptSize: {
+      /**
+       * Answer Tokens
+       * @description Kept for the answer.
+       */
+      answer_tokens: number;
+      /** Context Length */
+      context_length: number;
+      /** Fits */
+      fits: boolean;
+      /**
+       * Message Tokens
+       * @description Of the newest message's text alone.
+       */
+      message_tokens: number;
+      /**
+       * Prompt Tokens
+       * @description Of the system prompt and the newest message in the model's template.
+       */
+      prompt_tokens: number;
+      /**
+       * Room
+       * @description For a prompt, beside the answer.
+       */
+      room: number;
+    };
+    /**
+     * PromptToken
+     * @description One token of a prompt; bytes that are invalid UTF-8 by themselves become U+FFFD.
+     */
+    PromptToken: {
+      /** Id */
+      id: number;
+      /** Text */
+      text: string;
+    };
+    /**
+     * PromptTurn
+     * @description One message of a prompt that both sides answered.
+     */
+    PromptTurn: {
+      /** Content */
+      content: string;
+      /**
+       * Role
+       * @enum {string}
+       */
+      role: "system" | "user" | "assistant";
+    };
+    /**
+     * RenderedPrompt
+     * @description The prompt of a chat request, as the model would read it.
+     */
+    RenderedPrompt: {
+      /** Context Length */
+      context_length: number;
+      /** Messages Dropped */
+      messages_dropped: number;
+      /** Messages Kept */
+      messages_kept: number;
+      /** Prompt Tokens */
+      prompt_tokens: number;
+      sources?: components["schemas"]["Sources"] | null;
+      /** Text */
+      text: string;
+      /** Token Ids */
+      token_ids: number[];
+      /** Tokens */
+      tokens: components["schemas"]["PromptToken"][];
+    };
+    /**
+     * ResponseFormat
+     * @description Text, any JSON object, or JSON of a schema.
+     */
+    ResponseFormat: {
+      /** @description For the type json_schema. */
+      json_schema?: components["schemas"]["JsonSchemaFormat"] | null;
+      /**
+       * Type
+       * @enum {string}
+       */
+      type: "text" | "json_object" | "json_schema";
+    };
+    /**
+     * RunPlace
+     * @description The training run of a checkpoint: its folder on the server, and its page at the experiment tracker.
+     */
+    RunPlace: {
+      /** Folder */
+      folder: string;
+      /** Url */
+      url: string | null;
+    };
+    /**
+     * SamplingDefaults
+     * @description The server's sampling parameters for chats that name none.
+     */
+    SamplingDefaults: {
+      /** Max New Tokens */
+      max_new_tokens: number;
+      /** Min P */
+      min_p: number;
+      /** Repetition Penalty */
+      repetition_penalty: number;
+      /** Temperature */
+      temperature: number;
+      /** Top K */
+      top_k: number;
+      /** Top P */
+      top_p: number;
+    };
+    /**
+     * SearchQuery
+     * @description A search query that replaces the one made from the conversation, and where to search.
+     */
+    SearchQuery: {
+      /** Query */
+      query?: string | null;
+      /**
+       * Sources
+       * @description Search these alone; absent: all that the server has.
+       */
+      sources?: ("web" | "documents")[] | null;
+      /**
+       * When
+       * @description auto: without a query, the server decides whether to search.
+       * @default always
+       * @enum {string}
+       */
+      when: "auto" | "always";
+    };
+    /**
+     * Sentence
+     * @description One sentence of an answer: its range in Unicode characters, the ids it cites, the sources that support it.
+     */
+    Sentence: {
+      /** Cited */
+      cited: number[];
+      /** End */
+      end: number;
+      /**
+       * Matched
+       * @description Whether there is such a source.
+       */
+      readonly matched: boolean;
+      /**
+       * Sources
+       * @description Sources whose passages support the sentence, best first.
+       */
+      sources: number[];
+      /** Start */
+      start: number;
+      /** Text */
+      text: string;
+    };
+    /**
+     * Settings
+     * @description The sampling parameters of an answer; an absent one had the server's default.
+     */
+    Settings: {
+      /** Max Tokens */
+      max_tokens?: number | null;
+      /** Min P */
+      min_p?: number | null;
+      /** Repetition Penalty */
+      repetition_penalty?: number | null;
+      /** Seed */
+      seed?: number | null;
+      /** Temperature */
+      temperature?: number | null;
+      /** Top K */
+      top_k?: number | null;
+      /** Top P */
+      top_p?: number | null;
+    };
+    /**
+     * Share
+     * @description A shared conversation, as its owner sees it; whoever has the id may read it.
+     */
+    Share: {
+      /** Conversation Id */
+      conversation_id: string;
+      /** Created At */
+      created_at: string;
+      /** Expires At */
+      expires_at: string;
+      /** Id */
+      id: string;
+      /**
+       * Object
+       * @default share
+       * @constant
+       */
+      object: "share";
+      /**
+       * Path
+       * @description Of the page that shows it, on this server.
+       */
+      path: string;
+      /** Title */
+      title: string;
+    };
+    /**
+     * SharedConversation
+     * @description What everybody sees who has the link: nothing of the owner, of system prompts, or of the owner's documents.
+     */
+    SharedConversation: {
+      /** Created At */
+      created_at: string;
+      /** Expires At */
+      expires_at: string;
+      /** Messages */
+      messages: components["schemas"]["SharedMessage"][];
+      /**
+       * Object
+       * @default shared_conversation
+       * @constant
+       */
+      object: "shared_conversation";
+      /** Title */
+      title: string;
+    };
+    /**
+     * SharedMessage
+     * @description A message of a shared conversation.
+     */
+    SharedMessage: {
+      /** Content */
+      content: string;
+      /** Model */
+      model?: string | null;
+      /**
+       * Role
+       * @enum {string}
+       */
+      role: "user" | "assistant";
+      sources?: components["schemas"]["Sources"] | null;
+    };
+    /**
+     * ShareList
+     * @description The caller's valid shares, newest first.
+     */
+    ShareList: {
+      /** Data */
+      data: components["schemas"]["Share"][];
+      /**
+       * Object
+       * @default list
+       * @constant
+       */
+      object: "list";
+    };
+    /**
+     * ShareRequest
+     * @description How to share a conversation.
+     */
+    ShareRequest: {
+      /**
+       * Expires In Days
+       * @default 30
+       */
+      expires_in_days: number;
+      /**
+       * Message Id
+       * @description The last message that is shown, with those that it follows; absent: the newest.
+       */
+      message_id?: string | null;
+    };
+    /**
+     * Snippet
+     * @description The passage that a search found: the words and the text around them; `…` where it is cut.
+     */
+    Snippet: {
+      /** After */
+      after: string;
+      /** Before */
+      before: string;
+      /** Hit */
+      hit: string;
+      /** Message Id */
+      message_id: string;
+      /**
+       * Role
+       * @enum {string}
+       */
+      role: "user" | "assistant" | "tool";
+    };
+    /**
+     * Source
+     * @description A search result in the prompt; citations refer to its `id`.
+     */
+    Source: {
+      /** Id */
+      id: number;
+      /**
+       * Kind
+       * @description Where it was found.
+       */
+      kind?: ("web" | "document") | null;
+      /** Passage */
+      passage?: string | null;
+      /** Score */
+      score?: number | null;
+      /** Site */
+      site?: string | null;
+      /** Title */
+      title: string;
+      /** Url */
+      url: string;
+    } & {
+      [key: string]: unknown;
+    };
+    /**
+     * Sources
+     * @description The results of a search; `note` is a sentence for the reader when it failed in part.
+     *
+     *     A stream's `event: sources` comes before the answer, so it has neither `supports` nor `sentences`. These are about
+     *     the first answer.
+     */
+    Sources: {
+      /** Note */
+      note?: string | null;
+      /** Provider */
+      provider: string;
+      /** Query */
+      query: string;
+      /**
+       * Reason
+       * @description Why there was a search.
+       */
+      reason?: string | null;
+      /** Sentences */
+      sentences?: components["schemas"]["Sentence"][] | null;
+      /** Sources */
+      sources: components["schemas"]["Source"][];
+      /**
+       * Supports
+       * @description By source id, the answer's sentences (from 0) that it supports.
+       */
+      supports?: {
+        [key: string]: number[];
+      } | null;
+    };
+    /**
+     * StoppedAnswer
+     * @description Confirms that an answer is written no more.
+     */
+    StoppedAnswer: {
+      /** Id */
+      id: string;
+      /**
+       * Object
+       * @default chat.completion.stopped
+       * @constant
+       */
+      object: "chat.completion.stopped";
+      /**
+       * Stopped
+       * @default true
+       * @constant
+       */
+      stopped: true;
+    };
+    /**
+     * StoredMessage
+     * @description One message of a stored conversation.
+     */
+    StoredMessage: {
+      /** Content */
+      content: string;
+      /** Created At */
+      created_at: string;
+      feedback?: components["schemas"]["Feedback"] | null;
+      /**
+       * Finish Reason
+       * @description stop, length, tool_calls, cancelled or error
+       */
+      finish_reason?: string | null;
+      /** Id */
+      id: string;
+      /** Model */
+      model?: string | null;
+      /** Parent Id */
+      parent_id: string | null;
+      /**
+       * Role
+       * @enum {string}
+       */
+      role: "system" | "user" | "assistant" | "tool";
+      sources?: components["schemas"]["Sources"] | null;
+      timing?: components["schemas"]["Timing"] | null;
+      /**
+       * Tool Call Id
+       * @description The call whose result a tool's message is.
+       */
+      tool_call_id?: string | null;
+      /**
+       * Tool Calls
+       * @description The functions that an answer called.
+       */
+      tool_calls?: components["schemas"]["ToolCallMessage"][] | null;
+      usage?: components["schemas"]["Usage"] | null;
+    };
+    /**
+     * StreamOptions
+     * @description What a stream contains besides the text.
+     */
+    StreamOptions: {
+      /**
+       * Continuous Usage Stats
+       * @description Every chunk has the token counts so far.
+       */
+      continuous_usage_stats?: boolean | null;
+      /** Include Obfuscation */
+      include_obfuscation?: false | null;
+      /** Include Usage */
+      include_usage?: boolean | null;
+    };
+    /**
+     * TextPart
+     * @description A part of a message's content; GPT-2 reads text only.
+     */
+    TextPart: {
+      /** Text */
+      text: string;
+      /**
+       * Type
+       * @constant
+       */
+      type: "text";
+    };
+    /**
+     * Timing
+     * @description How fast an answer was generated, as the server measured it.
+     */
+    Timing: {
+      /**
+       * First Token S
+       * @description Seconds from the request to the first token.
+       */
+      first_token_s: number;
+      /**
+       * Tokens Per S
+       * @description After the first token; absent for an answer of one token.
+       */
+      tokens_per_s?: number | null;
+    };
+    /**
+     * TokenLogprob
+     * @description A sampled token, and the likeliest tokens at its position.
+     */
+    TokenLogprob: {
+      /** Bytes */
+      bytes: number[];
+      /** Logprob */
+      logprob: number;
+      /** Token */
+      token: string;
+      /** Top Logprobs */
+      top_logprobs: components["schemas"]["Alternative"][];
+    };
+    /**
+     * Tool
+     * @description A tool: a function.
+     */
+    Tool: {
+      function: components["schemas"]["FunctionTool"];
+      /**
+       * Type
+       * @constant
+       */
+      type: "function";
+    };
+    /**
+     * ToolCallMessage
+     * @description A call of a function.
+     */
+    ToolCallMessage: {
+      function: components["schemas"]["FunctionCall"];
+      /** Id */
+      id: string;
+      /**
+       * Type
+       * @default function
+       * @constant
+       */
+      type: "function";
+    };
+    /**
+     * TrainingConsent
+     * @description Whether training may use what the caller writes and judges.
+     */
+    TrainingConsent: {
+      /**
+       * Changed At
+       * @description When the caller decided; null where they have not.
+       */
+      changed_at: string | null;
+      /** Given */
+      given: boolean;
+      /**
+       * Object
+       * @default training_consent
+       * @constant
+       */
+      object: "training_consent";
+      /**
+       * Policy
+       * @description ask: each owner decides, and until then it is no; given: the operator has everybody's consent; never: nothing is used for training.
+       * @enum {string}
+       */
+      policy: "ask" | "given" | "never";
+    };
+    /**
+     * Usage
+     * @description OpenAI's token counts, and how many messages of the conversation are in the prompt.
+     */
+    Usage: {
+      /** Completion Tokens */
+      completion_tokens: number;
+      /** Messages Dropped */
+      messages_dropped?: number | null;
+      /** Messages Kept */
+      messages_kept?: number | null;
+      /** Prompt Tokens */
+      prompt_tokens: number;
+      /** Total Tokens */
+      total_tokens: number;
+    };
+    /**
+     * Vote
+     * @description A stored vote.
+     */
+    Vote: {
+      a: components["schemas"]["VotedAnswer"];
+      b: components["schemas"]["VotedAnswer"];
+      /**
+       * Choice
+       * @enum {string}
+       */
+      choice: "a" | "b" | "tie";
+      /** Created At */
+      created_at: string;
+      /** Id */
+      id: string;
+      /**
+       * Object
+       * @default vote
+       * @constant
+       */
+      object: "vote";
+      /** Prompt */
+      prompt: components["schemas"]["PromptTurn"][];
+    };
+    /**
+     * VotedAnswer
+     * @description One side of a vote.
+     */
+    VotedAnswer: {
+      checkpoint?: components["schemas"]["CheckpointNote"] | null;
+      /** Content */
+      content: string;
+      /** Model */
+      model: string | null;
+      settings?: components["schemas"]["Settings"] | null;
+    };
+    /**
+     * VotePage
+     * @description Votes, newest first; the last id is `after` of the next page.
+     */
+    VotePage: {
+      /** Data */
+      data: components["schemas"]["Vote"][];
+      /** Has More */
+      has_more: boolean;
+      /**
+       * Object
+       * @default list
+       * @constant
+       */
+      object: "list";
+    };
+    /**
+     * VoteRequest
+     * @description Which of two answers to the same prompt is better.
+     */
+    VoteRequest: {
+      a: components["schemas"]["Candidate"];
+      b: components["schemas"]["Candidate"];
+      /**
+       * Choice
+       * @enum {string}
+       */
+      choice: "a" | "b" | "tie";
+      /** Prompt */
+      prompt: components["schemas"]["PromptTurn"][];
+    };
+  };
+  responses: never;
+  parameters: never;
+  requestBodies: never;
+  headers: never;
+  pathItems: never;
 }
 export type $defs = Record<string, never>;
 export type operations = Record<string, never>;
