@@ -73,7 +73,11 @@ class People(RuleBasedStateMachine):
 
     def heard(self, key: Key, text: str, parent: dict[str, Any], *, answered: bool) -> Talk:
         """Note that a text was taken, and perhaps answered: new turns stand at the end, where they should."""
-        talk = self.talks.setdefault(key, Talk(" ".join(text.split())))
+        if key not in self.talks:  # two conversations of an owner are told apart
+            words = " ".join(text.split())
+            taken = {talk.title for (owner, _), talk in self.talks.items() if owner == key[0]}
+            self.talks[key] = Talk(f"{words} (2)" if words in taken else words)
+        talk = self.talks[key]
         before = list(talk.turns)
         follows = parent["parent_id"] if parent else (before[-1].id if before else None)
         now = self.stored(key)
