@@ -69,7 +69,7 @@ class FileStream(RowStream):
         if path.startswith(("http://", "https://")):
             raise DataError(f"{path} cannot be streamed; download it, or set data.streaming=false.")
         expanded = str(Path(path).expanduser())
-        found = [expanded] if Path(expanded).is_file() else sorted(glob.glob(expanded, recursive=True))  # noqa: PTH207
+        found = [expanded] if Path(expanded).is_file() else sorted(glob.glob(expanded, recursive=True))  # noqa: PTH207  # takes absolute patterns
         self._files = [Path(name) for name in found if Path(name).is_file()]
         if not self._files:
             raise DataError(f"There is no file {path}; give the path of JSONL or Parquet files, or a pattern of paths.")

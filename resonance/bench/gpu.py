@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -177,9 +178,8 @@ def _resonance(folder: Path, precision: Precision, batch: int, device: torch.dev
 
 
 def _transformers(folder: Path, precision: Precision, batch: int, device: torch.device) -> Generate:
-    import transformers
-
-    model: Any = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=torch.bfloat16)
+    library: Any = import_module("transformers")
+    model = library.GPT2LMHeadModel.from_pretrained(folder, dtype=torch.bfloat16)
     model.to(device).eval()
 
     def generate(prompts: list[list[int]], new: int) -> object:  # with a static cache, transformers compiles decoding
@@ -192,9 +192,7 @@ def _transformers(folder: Path, precision: Precision, batch: int, device: torch.
 
 
 def _vllm(folder: Path, precision: Precision, batch: int, device: torch.device) -> Generate:
-    import vllm  # pyright: ignore[reportMissingImports]  # not a dependency
-
-    library: Any = vllm
+    library: Any = import_module("vllm")
     model = library.LLM(str(folder), dtype="bfloat16", max_num_seqs=batch, gpu_memory_utilization=0.5)
 
     def generate(prompts: list[list[int]], new: int) -> object:

@@ -38,6 +38,7 @@ def reads(block: Tensor, threads: int) -> Iterator[Loop]:
 def products(precision: Precision, rows: int, inputs: int, outputs: int, threads: int) -> Iterator[Loop]:
     """Loops that multiply (rows, inputs) by (inputs, outputs) in fp32, bf16 or int8."""
     if precision == "int8":
+        # torch has no public product of int8 matrices.
         a, b = (torch.randint(-127, 127, shape, dtype=torch.int8) for shape in ((rows, inputs), (outputs, inputs)))
         yield lambda: torch._int_mm(a, b.t())  # pyright: ignore[reportPrivateUsage]
         contiguous = b.t().contiguous()

@@ -41,7 +41,7 @@ def _kernel(
             packed = tl.load(
                 levels_ptr + out[None, :] * level_stride + (start // 2 + within)[:, None], is_out[None, :], 0
             )  # (half, OUTPUTS)
-            for part in tl.static_range(2):  # pyright: ignore[reportGeneralTypeIssues]
+            for part in tl.static_range(2):  # pyright: ignore[reportGeneralTypeIssues]  # unrolled
                 column = start + part * half + within
                 x = tl.load(
                     x_ptr + row[:, None] * inputs + column[None, :], is_row[:, None] & (column < inputs)[None, :], 0.0

@@ -56,15 +56,16 @@ class Attempt:
     def record(self, stage: str, seconds: float, **figures: object) -> Json:
         """Write that a stage is done; returns its figures."""
         self.values["stages"][stage] = {"ended_at": now(), "seconds": round(seconds, 2), **figures}
-        self._write()
+        self.write()
         return self.values["stages"][stage]
 
     def end(self, outcome: str, sentence: str) -> None:
         """Write how the attempt ended."""
         self.values["outcome"] = {"outcome": outcome, "sentence": sentence, "at": now()}
-        self._write()
+        self.write()
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write the journal, so that a kill leaves the old one or the new one."""
         text = json.dumps(self.values, indent=2, ensure_ascii=False) + "\n"
         write_text_atomically(self.folder / JOURNAL_FILE, text, mode=0o600)
 
@@ -76,7 +77,7 @@ def begin(root: Path, alias: str, run: str, crc32: str) -> Attempt:
     production = {"run": run, "crc32": crc32}
     values: Json = {"alias": alias, "started_at": now(), "production": production, "stages": {}, "outcome": None}
     attempt = Attempt(folder, values)
-    attempt._write()  # pyright: ignore[reportPrivateUsage]
+    attempt.write()
     return attempt
 
 

@@ -80,7 +80,7 @@ def build(app: FastAPI, service: Service) -> None:
         app.add_middleware(HostMiddleware, names=settings.allowed_hosts, bound=settings.host)
     app.add_middleware(AccessLogMiddleware, metrics=service.metrics, tracing=lambda: service.tracing)
     # As FastAPI documents it.
-    app.openapi = lambda: document(app, open_to_all=service.keys.open)  # type: ignore[method-assign]
+    app.openapi = lambda: document(app, open_to_all=service.keys.open)  # type: ignore[method-assign]  # as FastAPI documents it
 
 
 def add_routers(app: FastAPI) -> None:

@@ -108,7 +108,7 @@ class Format(ABC):
     async def add_scores(self, scored: Scored) -> None:
         """Add log-probabilities of a prompt's tokens."""
 
-    async def add_embedding(self, embedded: Embedded) -> None:  # noqa: B027
+    async def add_embedding(self, embedded: Embedded) -> None:  # noqa: B027  # not abstract
         """Add the embedding of a prompt; most formats have none."""
 
     @abstractmethod

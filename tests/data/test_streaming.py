@@ -33,7 +33,7 @@ def write(path: Path, numbers: range) -> Path:
 
 
 def source(path: object, **changes: object) -> FileSource:
-    return FileSource(str(path), **{"streaming": True, "stream": STREAM, **changes})  # pyright: ignore[reportArgumentType]
+    return FileSource(str(path), **{"streaming": True, "stream": STREAM, **changes})  # pyright: ignore[reportArgumentType]  # of any type
 
 
 def module(source, rank=0, world_size=1, **changes) -> StreamingDataModule:
