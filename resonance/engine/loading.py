@@ -71,4 +71,5 @@ def cache_and_runner(
         cache = KVCache(model.config, slots + 1, dtype, device)  # and a spare slot
         return cache, CudaGraphRunner(model, cache), ()
     cache = KVCache(model.config, slots, dtype, device)
-    return cache, TorchRunner(model, cache), ()
+    why = f"they need an NVIDIA card of the Ampere generation or later and bf16, not {device.type} in {precision}"
+    return cache, TorchRunner(model, cache), (f"Computed without FlashAttention and CUDA graphs: {why}.",)

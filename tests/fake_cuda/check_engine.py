@@ -108,6 +108,7 @@ def test_drafts_are_verified() -> None:
 def test_fp32_runs_without_flash_attention() -> None:
     engine = Engine(model(torch.float32), max_batch_size=4, precision="fp32")
     assert engine.stats().path == "torch"
+    assert "without FlashAttention" in engine.stats().notes[0]
     with Transfers() as transfers:
         engine.generate(PROMPTS, GREEDY)
     assert transfers.places == {SAMPLE: engine.stats().steps}
