@@ -189,7 +189,8 @@ def launch(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sta
 def server(launch: Start) -> Running:
     """A server with two checkpoints, a batch of four and two places in the queue, for tests that leave it whole."""
     # auth=none: tests add admin keys to it, which would close a server with auth=auto.
-    return launch("checkpoint=[tiny,other]", "max_batch_size=4", "max_queue=2", "auth=none")
+    # Answers outlive their readers by less than the default, which some tests wait for.
+    return launch("checkpoint=[tiny,other]", "max_batch_size=4", "max_queue=2", "auth=none", "resume_s=5")
 
 
 @pytest.fixture(scope="session")

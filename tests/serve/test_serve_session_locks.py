@@ -138,7 +138,7 @@ def first_token(lines) -> None:
 def test_two_servers_on_one_database_never_fork_a_conversation_and_lose_nothing(launch, tmp_path):
     """One after another on the same two servers, which take their time to start."""
     file = tmp_path / "conversations.sqlite"
-    settings = ("checkpoint=tiny", "max_batch_size=8", f"store.url=sqlite:///{file}")
+    settings = ("checkpoint=tiny", "max_batch_size=8", "resume_s=0", f"store.url=sqlite:///{file}")
     one, other = launch(*settings, ready=False), launch(*settings, ready=False)
     one.wait_until_ready()
     other.wait_until_ready()
