@@ -68,13 +68,13 @@ class Server:
         return float(next(line.split()[1] for line in lines if line.startswith(name + " ")))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that lets everybody in."""
     yield from _serving(tmp_path_factory, {})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that asks for a key: `open sesame`, or `another`."""
     yield from _serving(tmp_path_factory, {"RESONANCE_API_KEYS": "open sesame,another"})
@@ -101,7 +101,7 @@ def _serving(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, st
     running.kill()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser(server: Server) -> Iterator["sync_api.Browser"]:
     with sync_api.sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=chromium.EXECUTABLE, args=chromium.ARGUMENTS)

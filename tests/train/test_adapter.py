@@ -3,10 +3,7 @@
 import csv
 import json
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from resonance import lora
 from resonance.checkpoint import Checkpoint
 from resonance.model import GPT2, GPT2Config
 from resonance.weights import huggingface
+from tests.processes import Running, resonance
 
 SMALL = [
     "adapter=lora",
@@ -38,11 +36,11 @@ SMALL = [
 
 
 def command(root: Path, *overrides: str) -> list[str]:
-    return [sys.executable, "-m", "resonance.cli", "train", f"checkpoints_dir={root}", *overrides]
+    return ["train", f"checkpoints_dir={root}", *overrides]
 
 
 def train(root: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(root, *overrides), capture_output=True, text=True)
+    return resonance(*command(root, *overrides))
 
 
 def curve(root: Path, run: str) -> list[tuple[str, ...]]:
@@ -123,18 +121,9 @@ def test_samples_are_the_adapted_models(whole: Path) -> None:
 
 def test_a_killed_run_resumes_on_the_same_loss_curve(whole: Path, base: Path) -> None:
     name, killed_at = "killed", 7
-    process = subprocess.Popen(
-        command(whole, f"run={name}", *SMALL, f"model.weights={base}"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    metrics = whole / name / "metrics.csv"
-    deadline = time.monotonic() + 120
-    while not (metrics.is_file() and len(metrics.read_text().splitlines()) > killed_at):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process = Running(command(whole, f"run={name}", *SMALL, f"model.weights={base}"))
+    process.wait_for_lines(whole / name / "metrics.csv", killed_at)
+    process.kill()
     run = train(whole, f"resume={name}")
     assert run.returncode == 0, run.stderr
     assert curve(whole, name) == curve(whole, "whole")

@@ -6,8 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import torch
 import yaml
 
 from resonance.checkpoint import Checkpoint
+from tests.processes import Running, resonance
 
 SMALL = [
     "model.n_layer=1",
@@ -39,11 +38,11 @@ SMALL = [
 
 
 def command(root: Path, *overrides: str) -> list[str]:
-    return [sys.executable, "-m", "resonance.cli", "train", f"checkpoints_dir={root}", *overrides]
+    return ["train", f"checkpoints_dir={root}", *overrides]
 
 
 def train(root: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(root, *overrides), capture_output=True, text=True)
+    return resonance(*command(root, *overrides))
 
 
 def curve(root: Path, run: str) -> list[tuple[str, ...]]:
@@ -120,19 +119,14 @@ def test_the_weights_on_disk_are_those_with_the_best_validation_loss(whole: Path
     assert repr(monitor.value) == min((row[3] for row in curve(whole, "whole") if row[3]), key=float)
 
 
-@pytest.mark.parametrize("killed_at", [5, 12, 13, 17])
+@pytest.mark.parametrize(
+    "killed_at", [pytest.param(5, marks=pytest.mark.slow), 12, 13, pytest.param(17, marks=pytest.mark.slow)]
+)
 def test_a_killed_run_resumes_on_the_same_loss_curve(whole: Path, killed_at: int) -> None:
     name = f"killed-{killed_at}"
-    process = subprocess.Popen(
-        command(whole, f"run={name}", *SMALL), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    metrics = whole / name / "metrics.csv"
-    deadline = time.monotonic() + 120
-    while not (metrics.is_file() and len(metrics.read_text().splitlines()) > killed_at):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process = Running(command(whole, f"run={name}", *SMALL))
+    process.wait_for_lines(whole / name / "metrics.csv", killed_at)
+    process.kill()
     run = train(whole, f"resume={name}")
     assert run.returncode == 0, run.stderr
     assert curve(whole, name) == curve(whole, "whole")
@@ -141,21 +135,16 @@ def test_a_killed_run_resumes_on_the_same_loss_curve(whole: Path, killed_at: int
 
 
 def test_ctrl_c_saves_and_exits_with_130_and_resume_goes_on(whole: Path) -> None:
-    process = subprocess.Popen(
-        command(whole, "run=interrupted", *SMALL), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    metrics = whole / "interrupted" / "metrics.csv"
-    while not (metrics.is_file() and len(metrics.read_text().splitlines()) > 6):
-        assert process.poll() is None
-        time.sleep(0.005)
+    process = Running(command(whole, "run=interrupted", *SMALL))
+    process.wait_for_lines(whole / "interrupted" / "metrics.csv", 6)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
-    assert "Traceback" not in errors
-    assert "resume=interrupted goes on" in output
+    ended = process.finish()
+    assert ended.returncode == 130, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "resume=interrupted goes on" in ended.stdout
     assert (whole / "interrupted" / "last.ckpt").is_file()
     last = Checkpoint.find("interrupted/last", whole)
-    assert f"last/ holds those of step {last.metadata.steps}" in output
+    assert f"last/ holds those of step {last.metadata.steps}" in ended.stdout
     assert last.metadata.training["ended"] == "interrupted"
     assert Checkpoint.find("interrupted", whole).metadata.last is not None
     assert train(whole, "resume=interrupted").returncode == 0
@@ -187,9 +176,7 @@ def test_a_taken_name_is_refused(whole: Path) -> None:
 def test_wandb_works_without_a_key_or_a_network(whole: Path) -> None:
     settings = [value for value in SMALL if value != "logger=none"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
-    run = subprocess.run(
-        command(whole, "run=tracked", *settings, "trainer.max_steps=4"), capture_output=True, text=True, env=environment
-    )
+    run = resonance(*command(whole, "run=tracked", *settings, "trainer.max_steps=4"), environment=environment)
     assert run.returncode == 0, run.stderr
     assert list((whole / "tracked" / "wandb").glob("offline-run-*"))
 

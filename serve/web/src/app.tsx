@@ -74,7 +74,8 @@ export function App() {
       {wide ? (
         <Appear
           open={sidebar}
-          className="glass shrink-0 overflow-hidden border-y-0 border-l-0"
+          // No blur: nothing but the soft light lies behind it, and a blur this large is drawn anew with every token.
+          className="glass shrink-0 overflow-hidden border-y-0 border-l-0 backdrop-filter-none"
           hidden={{ width: "0px" }}
           shown={{ width: SIDEBAR }}
           duration={0.32}
