@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["resonance.cli.main", "train.run", "lightning.pytorch"])
+_CONTEXT.set_forkserver_preload(["resonance.cli.main", "train.run", "serve.run", "lightning.pytorch"])
 
 
 class Running:

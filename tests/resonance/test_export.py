@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from resonance.metadata import Metadata
 from resonance.model import GPT2, GPT2Config
 from resonance.tokenizer import Tokenizer
 from resonance.weights import WeightsError, gguf, read
+from tests.processes import resonance
 
 IDS = torch.tensor([[464, 3139, 286, 4881, 318]])
 
@@ -191,6 +190,6 @@ def test_the_command_prints_where_it_wrote(checkpoint: Checkpoint, tmp_path: Pat
 def test_a_place_that_cannot_be_written_is_one_line_and_exit_code_2(checkpoint: Checkpoint, tmp_path: Path):
     (tmp_path / "file").write_text("")
     arguments = ["export", f"checkpoint={checkpoint.folder}", f"out={tmp_path}/file/m.gguf"]
-    done = subprocess.run([sys.executable, "-m", "resonance.cli", *arguments], capture_output=True, text=True)
+    done = resonance(*arguments)
     assert done.returncode == 2
     assert done.stderr == f"Error: {tmp_path}/file/m.gguf cannot be written: File exists.\n"

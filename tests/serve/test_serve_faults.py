@@ -8,7 +8,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -16,6 +15,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.processes import resonance
 
 LONG = {
     "messages": [{"role": "user", "content": "Talk"}],
@@ -216,7 +217,7 @@ def test_a_killed_worker_is_replaced_and_everybody_is_told(launch, alive):
 
     # The same server, at its end: an answer under way is finished, nothing new begins, nothing is left behind.
     children = server.children()
-    with server.client.stream("POST", "/v1/chat/stream", json=LONG) as response:
+    with server.client.stream("POST", "/v1/chat/stream", json=LONG | {"max_tokens": 2500}) as response:
         lines = response.iter_lines()
         first_token(lines)
         server.process.send_signal(signal.SIGTERM)
@@ -287,9 +288,7 @@ def test_answers_that_outlast_the_grace_time_are_told_so_and_kept(launch):
 
 
 def serve(runs, *overrides: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "resonance.cli", "serve", f"root={runs}", *overrides]
-    env = os.environ | environment
-    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, env=env)
+    return resonance("serve", f"root={runs}", *overrides, environment=os.environ | environment)
 
 
 def test_a_start_that_cannot_be_is_one_clear_line_and_exit_code_2(runs, tmp_path):
