@@ -18,6 +18,7 @@ from serve.api import (
     feedback,
     files,
     models,
+    responses,
     shares,
     system,
 )
@@ -87,7 +88,7 @@ def add_routers(app: FastAPI) -> None:
     """Add all endpoints of the API."""
     for router in (system.router, models.router):
         app.include_router(router, responses={code: ERRORS[code] for code in (401, 403, 404)})
-    for router in (chat.router, completions.router, embeddings.router):
+    for router in (chat.router, completions.router, embeddings.router, responses.router):
         app.include_router(router, responses=ERRORS)
     documented = (400, 401, 403, 404, 408, 409, 413, 415, 500, 503)
     arranged = (conversations.router, conversations.folders_router, files.router, shares.router)

@@ -25,7 +25,9 @@ from serve.settings import Limits
 from serve.telemetry.metrics import Metrics
 
 # A full server refuses these before it reads their bodies: in a flood of requests that saves most of the work.
-GENERATION_PATHS = frozenset(("/v1/chat/completions", "/v1/chat/stream", "/v1/completions", "/v1/embeddings"))
+GENERATION_PATHS = frozenset(
+    ("/v1/chat/completions", "/v1/chat/stream", "/v1/completions", "/v1/embeddings", "/v1/responses")
+)
 UPLOAD_PATH = "/v1/files"  # whose bodies have a bound of their own (files.max_bytes)
 REQUESTS_PER_TICK = 8
 UNCOUNTED_BYTES = 16384  # of each body, beside the bound for all bodies: slow large bodies do not keep small ones out

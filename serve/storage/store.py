@@ -116,6 +116,11 @@ class Store(Database):
         async with self.reading() as session:
             return await _messages(session, owner, conversation_id)
 
+    async def message(self, owner: str, message_id: str) -> MessageRow | None:
+        """One message; None where the owner has none of that id."""
+        async with self.reading() as session:
+            return await session.get(MessageRow, (owner, message_id))
+
     async def conversation(self, owner: str, conversation_id: str) -> tuple[ConversationRow, list[MessageRow]] | None:
         """A conversation with its messages; None where the owner has none of that id."""
         async with self.reading() as session:

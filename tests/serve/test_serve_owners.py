@@ -207,6 +207,11 @@ def test_no_endpoint_shows_or_changes_another_owners_data(server, alice, bob):
         "DELETE /v1/votes/{vote_id}": lambda: call.fails(404, bob, "DELETE", f"/v1/votes/{voted['id']}"),
         "DELETE /v1/conversations": lambda: call(bob, "DELETE", "/v1/conversations")["deleted"] == 0,
         "POST /v1/chat/completions": lambda: call.fails(404, bob, "POST", "/v1/chat/completions", following),
+        "POST /v1/responses": lambda: call.fails(
+            400, bob, "POST", "/v1/responses", {"input": "Hi", "previous_response_id": answer["id"]}
+        ),
+        "GET /v1/responses/{response_id}": lambda: call.fails(404, bob, "GET", f"/v1/responses/{answer['id']}"),
+        "DELETE /v1/responses/{response_id}": lambda: call.fails(404, bob, "DELETE", f"/v1/responses/{answer['id']}"),
         "POST /v1/chat/prompt": lambda: call.fails(404, bob, "POST", "/v1/chat/prompt", following),
         "POST /v1/chat/stream": lambda: all(
             call.fails(404, bob | {"Last-Event-ID": f"{id.rpartition(':')[0]}:0"}, "POST", path, body)
