@@ -1,7 +1,7 @@
 """One retrieval, from a conversation to numbered sources, within one deadline.
 
 The steps: decide, rewrite the query, call the provider, fetch the best pages, rank, pack. A failure never ends the
-answer, which continues with fewer sources, with cached ones, or with none and a sentence that says so.
+answer, which continues with fewer sources, with cached ones, or with none and a problem that says so.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from resonance.errors import error_location
 from resonance.retrieval.language_detection import document_language
 from resonance.retrieval.query_rewriting import standalone_query
 from resonance.retrieval.ranking import Document, pack, rank
+from resonance.retrieval.reasons import Problem, ProblemCode, Reason
 from resonance.retrieval.sanitize import clean
 from resonance.retrieval.search_decision import Decision, decide
 from resonance.retrieval.throttling import DirectProvider, ThrottledProvider
@@ -151,31 +152,31 @@ class Retriever:
             kind: each for kind, each in self._providers.items() if kinds is None or kind in kinds
         }
         names = ", ".join(provider.name for provider in providers.values()) or self.provider
-        reason = "the query was given"
+        why = Reason("query_given")
         if query is None:
-            due, reason = self._due(messages, list(providers))
+            due, why = self._due(messages, list(providers))
             if not (self.always if always is None else always):
                 providers = {kind: provider for kind, provider in providers.items() if kind in due}
             if not providers:
-                return Retrieved("", names, reason=reason, searched=False)
+                return Retrieved("", names, why=why, searched=False)
             query = standalone_query(messages)
         if not query.strip():
-            return Retrieved("", names, reason="nothing is asked", searched=False)
+            return Retrieved("", names, why=Reason("empty"), searched=False)
         budget_tokens = min(budget_tokens, self._budget.max_tokens)
-        outcome = Retrieved(query, ", ".join(provider.name for provider in providers.values()), reason=reason)
+        outcome = Retrieved(query, ", ".join(provider.name for provider in providers.values()), why=why)
         if budget_tokens < _SMALLEST_BUDGET:
-            return replace(outcome, note="The conversation leaves no room for sources.")
+            return replace(outcome, problem=Problem("no_room"))
         return await self._within_deadline(outcome, list(providers.values()), budget_tokens, count_tokens)
 
-    def _due(self, messages: Sequence[Message], kinds: Sequence[Kind]) -> tuple[list[Kind], str]:
+    def _due(self, messages: Sequence[Message], kinds: Sequence[Kind]) -> tuple[list[Kind], Reason]:
         """What the newest message is worth searching for, and the reason; documents are searched for any question."""
         decisions: dict[Kind, Decision] = {
             kind: decide(messages, eager=self._options.eager or (kind == "document" and len(self._providers) > 1))
             for kind in kinds
         }
         due: list[Kind] = [kind for kind in kinds if decisions[kind].search]
-        reasons = [decisions[kind].reason for kind in (*due, *kinds)]
-        return due, reasons[0] if reasons else "nothing is asked"
+        reasons = [decisions[kind].why for kind in (*due, *kinds)]
+        return due, reasons[0] if reasons else Reason("empty")
 
     async def _within_deadline(
         self,
@@ -187,15 +188,15 @@ class Retriever:
         loop = asyncio.get_running_loop()
         ends = loop.time() + self._limits.deadline
         found = await asyncio.gather(*(self._hits(provider, outcome.query) for provider in providers))
-        note = next((note for _, note in found if note is not None), None)
+        problem = next((problem for _, problem in found if problem is not None), None)
         if all(results is None for results, _ in found):
-            return replace(outcome, note=note)
+            return replace(outcome, problem=problem)
         hits = [hit for results, _ in found if results is not None for hit in results.hits]
         if not hits:
-            return replace(outcome, note=note or "The search found nothing.")
-        if any(results is None for results, _ in found):
+            return replace(outcome, problem=problem or Problem("no_results"))
+        if problem is not None and any(results is None for results, _ in found):
             answered = next(each for each, (results, _) in zip(providers, found, strict=True) if results is not None)
-            note = f"A part of the search failed; these sources are from {answered.name} alone."
+            problem = Problem(problem.code, answered=answered.name)
         texts: dict[str, str] = {}
         left = ends - loop.time() - _MARGIN
         urls = [hit.url for hit in hits if hit.kind == "web"][: self._options.pages]
@@ -205,28 +206,28 @@ class Retriever:
             self._select_sources, outcome.query, hits, texts, budget_tokens, count_tokens
         )
         if not sources:
-            note = "The search found nothing that fits the question."
-        return replace(outcome, sources=tuple(sources), context=context, note=note)
+            problem = Problem("no_match")
+        return replace(outcome, sources=tuple(sources), context=context, problem=problem)
 
     async def _hits(
         self, provider: ThrottledProvider | DirectProvider, query: str
-    ) -> tuple[SearchResults | None, str | None]:
-        """Fresh hits, else cached ones with a note, else None with a note."""
+    ) -> tuple[SearchResults | None, Problem | None]:
+        """Fresh hits, else cached ones with a problem, else None with a problem."""
         request = (query, self._options.max_results, self._options.region, self._options.time_limit)
         try:
             async with asyncio.timeout(self._limits.deadline - _MARGIN):
                 return await provider.find(*request), None
         except TimeoutError:
-            why = f"took longer than {self._limits.deadline:g} s"
+            problem = Problem("timeout", limit_s=self._limits.deadline)
         except ProviderError as error:
-            why = _why(error)
+            problem = Problem(_code(error))
         except Exception as error:  # a damaged index, a response that the client cannot parse
             _log.error("A search failed: %s at %s", type(error).__name__, error_location(error))
-            return None, "The search failed; this answer goes on without sources."
+            return None, Problem("failed")
         stale = await provider.stale(*request)
         if stale is not None and stale.hits:
-            return stale, f"The search {why}; these sources are {_age(stale.age)} old."
-        return None, f"The search {why}; this answer goes on without sources."
+            return stale, replace(problem, age_s=stale.age)
+        return None, problem
 
     def _select_sources(
         self,
@@ -308,17 +309,7 @@ def _kind(provider: ThrottledProvider | DirectProvider) -> Kind:
     return "document" if provider.name == "documents" else "web"
 
 
-def _why(error: ProviderError) -> str:
+def _code(error: ProviderError) -> ProblemCode:
     if isinstance(error, RateLimited):
-        return "was refused by the provider for now"
-    if isinstance(error, Timeout):
-        return "took too long"
-    return "cannot be reached"
-
-
-def _age(seconds: float) -> str:
-    for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
-        if seconds >= size:
-            count = int(seconds // size)
-            return f"{count} {name}{'s' if count > 1 else ''}"
-    return "less than a minute"
+        return "rate_limited"
+    return "timeout" if isinstance(error, Timeout) else "unreachable"

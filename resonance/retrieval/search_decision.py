@@ -7,22 +7,28 @@ that name something are searched.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from resonance.chat_template import Message
 from resonance.retrieval.language import content, names, plain, quotes
 from resonance.retrieval.lexicon import Lexicon, lexica, lexicon_of
 from resonance.retrieval.query_rewriting import depends_on_context
+from resonance.retrieval.reasons import Reason, ReasonCode
 
 SMALL = 100  # characters of small talk, at most; on longer messages the pattern would backtrack too much
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether to search, and the reason in words for the user."""
+    """Whether to search, and why."""
 
     search: bool
-    reason: str
+    why: Reason
+
+    @property
+    def reason(self) -> str:
+        """The reason in words for the user."""
+        return self.why.sentence()
 
 
 # The rest needs no language: code and sums.
@@ -47,14 +53,14 @@ def decide(messages: Sequence[Message], *, eager: bool = False) -> Decision:
     """
     turns = [message for message in messages if message.role == "user"]
     if not turns or not turns[-1].content.strip():
-        return Decision(False, "nothing is asked")
+        return Decision(False, Reason("empty"))
     if turns[-1].context is not None:
-        return Decision(False, "the message brings its own text")
+        return Decision(False, Reason("own_text"))
     lexicon = lexicon_of([turn.content for turn in turns])
     text = plain(turns[-1].content, lexicon)
     refused = None if asks_for_search(text) else _excluded(text, lexicon)
     if refused is not None:
-        return Decision(False, refused)
+        return Decision(False, Reason(refused))
     if (reason := _reason_to_search(text, lexicon, follows=len(turns) > 1)) is not None:
         return Decision(True, reason)
     if len(turns) > 1 and depends_on_context(text, lexicon):
@@ -69,36 +75,36 @@ def asks_for_search(text: str) -> bool:
 
 def _by_default(text: str, lexicon: Lexicon, eager: bool) -> Decision:
     if eager and _asks(text, lexicon) and content(text, lexicon):
-        return Decision(True, "a question that the documents may answer")
-    return Decision(False, "nothing in it asks for facts that change or about a named thing")
+        return Decision(True, Reason("document_question"))
+    return Decision(False, Reason("no_fact"))
 
 
-def _excluded(text: str, lexicon: Lexicon) -> str | None:
+def _excluded(text: str, lexicon: Lexicon) -> ReasonCode | None:
     """The reason not to search, else None."""
-    reason = None
+    reason: ReasonCode | None = None
     if len(text) <= SMALL and any(one.match("small_talk", text, "all") for one in lexica()):
-        reason = "small talk"
+        reason = "small_talk"
     elif lexicon.match("assistant", text):
-        reason = "about the assistant itself"
+        reason = "assistant"
     elif _CODE.search(text) or (
         _PROGRAMMING.search(text) and not lexicon.match("fresh", text) and not lexicon.match("asks", text)
     ):
-        reason = "about code"
+        reason = "code"
     elif _SUM.search(text):
-        reason = "a calculation"
+        reason = "calculation"
     elif (
         lexicon.match("work", text, "start" if lexicon.spaced else "anywhere")
         or lexicon.match("words", text)
         or (lexicon.match("edit", text, "start" if lexicon.spaced else "anywhere") and _GIVEN.search(text))
     ):
-        reason = "works on words or text that it already has"
+        reason = "given_words"
     return reason
 
 
-def _reason_to_search(text: str, lexicon: Lexicon, *, follows: bool) -> str | None:
+def _reason_to_search(text: str, lexicon: Lexicon, *, follows: bool) -> Reason | None:
     """The reason to search, else None."""
     if asks_for_search(text):
-        return "a search is asked for"
+        return Reason("search_requested")
     named = [*quotes(text), *names(text, lexicon)]
     about_oneself = lexicon.match(
         "self", text, "start" if lexicon.spaced else "anywhere"
@@ -107,11 +113,11 @@ def _reason_to_search(text: str, lexicon: Lexicon, *, follows: bool) -> str | No
     asks = lexicon.match("asks", text) is not None
     reason = None
     if changing is not None:
-        reason = f"asks for something that changes ({changing.group().strip().lower()})"
+        reason = Reason("changing_fact", changing.group().strip().lower())
     elif named and (asks or _asks(text, lexicon)):
-        reason = f"asks for a fact about {named[0]}"
+        reason = Reason("named_fact", named[0])
     elif asks and content(text, lexicon) and not (follows and depends_on_context(text, lexicon)):
-        reason = "asks who, when or where something was"
+        reason = Reason("event_fact")
     return reason
 
 
@@ -126,7 +132,7 @@ def _as_follow_up(text: str, messages: Sequence[Message], lexicon: Lexicon, eage
     newest = max(index for index, message in enumerate(messages) if message.role == "user")
     earlier = decide(messages[max(0, newest - 12) : newest], eager=eager)
     if earlier.search:
-        return Decision(True, earlier.reason if earlier.reason.startswith("follows") else f"follows: {earlier.reason}")
-    if eager and _asks(text, lexicon) and earlier.reason != "small talk":
-        return Decision(True, "a question that the documents may answer")
-    return Decision(False, f"follows a message that needs no search ({earlier.reason})")
+        return Decision(True, replace(earlier.why, follows=True))
+    if eager and _asks(text, lexicon) and earlier.why != Reason("small_talk"):
+        return Decision(True, Reason("document_question"))
+    return Decision(False, replace(earlier.why, follows=True, searched=False))

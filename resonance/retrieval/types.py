@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from resonance.errors import ResonanceError
+from resonance.retrieval.reasons import Problem, Reason
 
 # Whose text a source is: anybody's on the web, or a document of the owner.
 Kind = Literal["web", "document"]
@@ -87,18 +88,28 @@ class Source:
 class Retrieved:
     """The result of one retrieval.
 
-    `context` has one line per source, `[1] Title (site): text`, or is empty. `note` is a sentence for the user when a
-    search was due but its sources are missing or old. `reason` says why there was a search, or none. `searched` is
-    False when no search was due; `query` is empty then.
+    `context` has one line per source, `[1] Title (site): text`, or is empty. `problem` says why a search that was due
+    has no sources, old ones or a part of them. `why` is the reason for the search, or for none. `searched` is False
+    when no search was due; `query` is empty then.
     """
 
     query: str
     provider: str
     sources: tuple[Source, ...] = ()
     context: str = ""
-    note: str | None = None
-    reason: str = ""
+    problem: Problem | None = None
+    why: Reason | None = None
     searched: bool = True
+
+    @property
+    def note(self) -> str | None:
+        """The problem as a sentence for the user."""
+        return None if self.problem is None else self.problem.sentence()
+
+    @property
+    def reason(self) -> str:
+        """The reason in words for the user, or nothing."""
+        return "" if self.why is None else self.why.sentence()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from serve.api.schemas.responses import (
     ChatChoice,
     ChatCompletion,
     Logprobs,
-    NotSearched,
     PromptSize,
     PromptToken,
     RenderedPrompt,
@@ -216,7 +215,7 @@ class ChatFormat(Format):
             else:  # OpenAI's clients take every event for a chunk
                 extra["sources"] = sources
         elif chat.unsearched is not None and self._named_events:
-            stream.add(NotSearched(reason=chat.unsearched.reason).model_dump_json(), event="search")
+            stream.add(chat.unsearched.event().model_dump_json(), event="search")
         if self._body.session_id is not None:
             extra |= {"session_id": self._body.session_id, "parent_id": generation.parent_id}
             if self._named_events and chat.conversation.prefix:

@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from serve.api.errors import ApiError
 from serve.api.schemas.conversations import Feedback
-from serve.api.schemas.requests import SessionId
+from serve.api.schemas.requests import SessionId, SourceChoice
 from serve.api.schemas.responses import Sources, Timing, ToolCallMessage, Usage
 from serve.storage.import_export import NewConversation
 from serve.storage.store import title_of
@@ -50,6 +50,7 @@ class _Conversation(BaseModel):
     pinned: bool = False
     archived: bool = False
     folder: Annotated[str, Field(max_length=60)] | None = None
+    search_sources: SourceChoice | None = None
     messages: list[_Message]
 
 
@@ -154,6 +155,7 @@ def _new_conversation(owner: str, conversation: _Conversation) -> NewConversatio
         "pinned": conversation.pinned,
         "archived": conversation.archived,
         "folder": conversation.folder,
+        "search_sources": conversation.search_sources,
     }
     messages: list[dict[str, Any]] = [
         message.model_dump(exclude={"feedback"})

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, cast
 
 from fastapi import APIRouter, Path, Query
 
@@ -23,8 +23,9 @@ from serve.api.schemas.conversations import (
     Snippet,
     StoredMessage,
 )
-from serve.api.schemas.requests import ConversationChange
+from serve.api.schemas.requests import ConversationChange, SourceChoice
 from serve.api.service import Service, ServiceDep
+from serve.generation.source_selection import check_sources
 from serve.middleware.cors import TypedRoute
 from serve.storage.tables import ConversationRow, MessageRow
 
@@ -83,7 +84,8 @@ async def read_conversation(conversation_id: Id, service: ServiceDep, caller: Ca
 async def change_conversation(
     conversation_id: Id, body: ConversationChange, service: ServiceDep, caller: CallerDep
 ) -> OpenConversation:
-    """Change a conversation's title or folder, pin it, archive it."""
+    """Change a conversation's title, folder or choice of sources, pin it, archive it."""
+    check_sources(service, body.search_sources)
     with store_errors():
         known = await service.store.change(caller.owner, conversation_id, body.values())
     if not known:
@@ -142,6 +144,7 @@ def _summary(row: ConversationRow, count: int) -> ConversationSummary:
         pinned=row.pinned,
         archived=row.archived,
         folder=row.folder,
+        search_sources=cast("SourceChoice | None", row.search_sources),
     )
 
 

@@ -8,9 +8,9 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from serve.api.auth import CallerDep
-from serve.api.schemas.responses import Health, HealthModel, HealthSearch
+from serve.api.schemas.responses import Health, HealthLimits, HealthModel, HealthSearch
 from serve.api.service import VERSION, Service, ServiceDep
-from serve.generation.grounding import SOURCES
+from serve.generation.source_selection import SOURCES
 from serve.workers.shared_state import WorkerState
 
 router = APIRouter(tags=["server"])
@@ -37,6 +37,7 @@ async def health(service: ServiceDep) -> JSONResponse:
             provider=None if service.retriever is None else service.retriever.provider,
             sources=[] if service.retriever is None else [SOURCES[kind] for kind in service.retriever.kinds],
         ),
+        limits=HealthLimits(message_chars=service.settings.limits.message_chars),
         uptime_s=round(time.monotonic() - service.started, 3),
     )
     headers = {"Cache-Control": "no-store"} | ({} if status == "ok" else {"Retry-After": "2"})

@@ -432,11 +432,14 @@ async def _store_messages(
 ) -> str | None:
     """Store the request's new messages; return the id of the message that the answer follows."""
     assert prepared.chat is not None
-    messages, parent_id = prepared.chat.conversation.new_messages, prepared.chat.conversation.parent_id
+    conversation = prepared.chat.conversation
+    messages, parent_id = conversation.new_messages, conversation.parent_id
     if not messages:
         return parent_id
     try:
-        await service.store.append(owner, session_id, messages, parent_id, lock)
+        await service.store.append(
+            owner, session_id, messages, parent_id, lock, search_sources=conversation.search_sources
+        )
     except StoreUnavailable as error:
         raise store_unavailable(error) from error
     except QuotaExceeded as error:

@@ -2,33 +2,41 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from resonance.chat_template import Message
 from resonance.retrieval.citations import CitationFilter, align
+from resonance.retrieval.reasons import Problem, Reason
 from resonance.retrieval.types import Kind, Retrieved
 from serve.api.auth import Caller
 from serve.api.errors import store_errors
 from serve.api.schemas.requests import ChatRequest, SearchQuery
-from serve.api.schemas.responses import Citations, Sentence, Source, Sources
+from serve.api.schemas.responses import (
+    Citations,
+    NotSearched,
+    SearchProblem,
+    SearchReason,
+    Sentence,
+    Source,
+    Sources,
+)
 from serve.api.service import Service
+from serve.generation.source_selection import select_sources
 from serve.models.served_model import ServedModel
 
 if TYPE_CHECKING:
     from resonance.retrieval.retriever import Retriever
 
 
-SOURCES: dict[Kind, Literal["web", "documents"]] = {
-    "web": "web",
-    "document": "documents",
-}  # kinds as requests name them
-
-
 @dataclass(frozen=True, slots=True)
 class Unsearched:
     """The reason why there was no search."""
 
-    reason: str
+    why: Reason
+
+    def event(self) -> NotSearched:
+        """The reason as a stream tells it."""
+        return NotSearched(reason=self.why.sentence(), why=_reason(self.why))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,9 @@ class Grounding:
             query=self.retrieved.query,
             provider=self.retrieved.provider,
             reason=self.retrieved.reason or None,
+            why=_reason(self.retrieved.why),
             note=self.retrieved.note,
+            problem=_problem(self.retrieved.problem),
             sources=[
                 Source(id=s.id, title=s.title, url=s.url, site=s.site, passage=s.passage, score=s.score, kind=s.kind)
                 for s in self.retrieved.sources
@@ -73,6 +83,16 @@ class Grounding:
         return Citations(index=index, supports=aligned.supports(), sentences=sentences)
 
 
+def _reason(why: Reason | None) -> SearchReason | None:
+    return None if why is None else SearchReason(code=why.code, subject=why.subject, follows=why.follows)
+
+
+def _problem(problem: Problem | None) -> SearchProblem | None:
+    if problem is None:
+        return None
+    return SearchProblem(code=problem.code, age_s=problem.age_s, answered=problem.answered)
+
+
 async def ground(
     service: Service,
     caller: Caller,
@@ -80,16 +100,19 @@ async def ground(
     body: ChatRequest,
     messages: Sequence[Message],
     max_new_tokens: int,
+    stored_sources: str | None,
 ) -> Grounding | Unsearched | None:
     """Search for the newest message in the caller's documents and with the server's search, within the prompt's budget.
 
-    Returns None where both are off. Raises ApiError 503.
+    `stored_sources` is the conversation's choice of them. Returns None where both are off. Raises ApiError 503.
     """
-    own = await _of_documents(service, caller, model, body, messages, max_new_tokens)
+    retriever: Retriever | None = service.retriever
+    selection = select_sources(body, stored_sources, () if retriever is None else retriever.kinds)
+    own = await _of_documents(service, caller, model, body, messages, max_new_tokens, selection.documents)
     if own is None:
-        return await _of_search(service, model, body, messages, max_new_tokens)
+        return await _of_search(service, model, body, messages, max_new_tokens, selection.kinds)
     used = model.count_tokens(own.context)
-    found = await _of_search(service, model, body, messages, max_new_tokens + used)
+    found = await _of_search(service, model, body, messages, max_new_tokens + used, selection.kinds)
     if not isinstance(found, Grounding):
         return Grounding(own)
     return Grounding(_merged(own, found.retrieved))
@@ -99,11 +122,14 @@ def _merged(own: Retrieved, found: Retrieved) -> Retrieved:
     """The sources of both, those of the caller's documents first, numbered anew."""
     sources = tuple(replace(source, id=number) for number, source in enumerate((*own.sources, *found.sources), start=1))
     provider = ", ".join(dict.fromkeys((own.provider, found.provider)))
-    note = found.note if found.sources else None  # the documents have said something
+    problem = found.problem
+    if problem is not None and not found.sources:  # but the documents have said something
+        failed = problem.code not in ("no_room", "no_results", "no_match")
+        problem = Problem(problem.code, answered=own.provider) if failed else None
     from resonance.retrieval.ranking import context_of  # its libraries are not needed without sources
 
     context = context_of(sources)
-    return replace(found, provider=provider, sources=sources, context=context, reason=own.reason, note=note)
+    return replace(found, provider=provider, sources=sources, context=context, why=own.why, problem=problem)
 
 
 async def _of_documents(
@@ -113,9 +139,10 @@ async def _of_documents(
     body: ChatRequest,
     messages: Sequence[Message],
     max_new_tokens: int,
+    wanted: bool | None,
 ) -> Retrieved | None:
     """What the caller's documents say; None where they are not asked, or say nothing."""
-    if body.documents is False or (body.documents is None and body.session_id is None):
+    if wanted is False or (wanted is None and body.session_id is None):
         return None
     with store_errors():
         retrieved = await service.library.retrieve(
@@ -132,11 +159,16 @@ async def _of_documents(
 
 
 async def _of_search(
-    service: Service, model: ServedModel, body: ChatRequest, messages: Sequence[Message], max_new_tokens: int
+    service: Service,
+    model: ServedModel,
+    body: ChatRequest,
+    messages: Sequence[Message],
+    max_new_tokens: int,
+    kinds: Sequence[Kind],
 ) -> Grounding | Unsearched | None:
-    """What the server's search finds, within the prompt's token budget; None where it is off."""
+    """What the server's search finds in these kinds, within the prompt's token budget; None where it is off."""
     retriever: Retriever | None = service.retriever
-    if retriever is None or body.search is False:
+    if retriever is None or not kinds:
         return None
     asked = body.search if isinstance(body.search, SearchQuery) else None
     retrieved = await retriever.retrieve(
@@ -145,12 +177,10 @@ async def _of_search(
         count_tokens=model.count_tokens,
         query=asked.query if asked is not None else None,
         always=_always(body.search),
-        kinds=None
-        if asked is None or asked.sources is None
-        else [k for k, name in SOURCES.items() if name in asked.sources],
+        kinds=kinds,
     )
     if not retrieved.searched:
-        return Unsearched(retrieved.reason)
+        return Unsearched(retrieved.why or Reason("empty"))
     service.metrics.searches.labels("found" if retrieved.sources else "nothing").inc()
     return Grounding(retrieved)
 

@@ -81,7 +81,7 @@ class Library:
             # What names nothing in an attached document, "summarise it" say, is about its beginning.
             whole = [Source(0, one.title, one.url, site_of(one.url), one.text, 0.0) for one in start]
             sources, context = pack(whole, budget_tokens, count_tokens)
-            return replace(retrieved, sources=tuple(sources), context=context, note=None, searched=True)
+            return replace(retrieved, sources=tuple(sources), context=context, problem=None, searched=True)
         return retrieved if retrieved.searched else None
 
     async def _index(self, key: _Key, names: Mapping[str, str]) -> "tuple[PassageIndex, list[PlacedPassage]]":

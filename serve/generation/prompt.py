@@ -11,8 +11,9 @@ from serve.api.errors import ApiError, store_unavailable
 from serve.api.schemas.requests import ChatMessage, ChatRequest, CompletionRequest, SearchQuery
 from serve.api.schemas.responses import PromptSize
 from serve.api.service import Service
-from serve.generation.grounding import SOURCES, Grounding, Unsearched, ground
+from serve.generation.grounding import Grounding, Unsearched, ground
 from serve.generation.sampling import engine_params, guided_params
+from serve.generation.source_selection import SOURCES, check_sources
 from serve.generation.tools import (
     Tools,
     call_params,
@@ -26,7 +27,7 @@ from serve.models.served_model import ServedModel
 from serve.settings import Sampling
 from serve.storage.errors import StoreUnavailable
 from serve.storage.store import NewMessage, new_message_id
-from serve.storage.tables import MessageRow
+from serve.storage.tables import ConversationRow, MessageRow
 from serve.workers.messages import PromptInput
 
 LONG_CHARS = 20_000  # longer texts are tokenised on a thread, so that the event loop goes on
@@ -46,13 +47,15 @@ COMPLETION_LOGPROB_BYTES = 300
 class Conversation:
     """All messages of a prompt. `new_messages` are those that are new to the store; they follow `parent_id` there.
 
-    The answer begins with `prefix`, which the request gave.
+    The answer begins with `prefix`, which the request gave. `search_sources` is its stored choice of sources, or what
+    a new one is stored with.
     """
 
     messages: list[Message]
     new_messages: list[NewMessage]
     parent_id: str | None
     prefix: str
+    search_sources: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +185,7 @@ def validate_chat(service: Service, body: ChatRequest) -> None:
         )
     if body.search and service.retriever is None:
         raise ApiError(400, "There is no search on this server.", param="search", code="search_disabled")
+    check_sources(service, body.search_sources)
     if isinstance(body.search, SearchQuery) and service.retriever is not None:
         missing = set(body.search.sources or ()) - {SOURCES[kind] for kind in service.retriever.kinds}
         if missing:
@@ -203,7 +207,8 @@ async def render_chat(service: Service, caller: Caller, model: ServedModel, body
         check_template(model, "messages")
     max_tokens = body.max_completion_tokens or body.max_tokens or service.settings.sampling.max_new_tokens
     asks = messages[-1].role == "user"
-    found = await ground(service, caller, model, body, messages, max_tokens) if asks else None
+    stored = conversation.search_sources
+    found = await ground(service, caller, model, body, messages, max_tokens, stored) if asks else None
     grounding = found if isinstance(found, Grounding) else None
     if grounding is not None:
         messages = grounding.with_context(messages)
@@ -243,20 +248,24 @@ async def measure_chat(service: Service, model: ServedModel, body: ChatRequest) 
 async def _read_conversation(service: Service, caller: Caller, body: ChatRequest, tools: Tools | None) -> Conversation:
     """Return the request's messages after the stored ones that they follow. Raises ApiError 404 and 503."""
     history: list[MessageRow] = []
+    search_sources = body.search_sources
     if body.session_id is not None:
-        history = await _history(service, caller.owner, body.session_id, body)
+        row, history = await _history(service, caller.owner, body.session_id, body)
+        search_sources = search_sources if row is None else row.search_sources
     messages, new = _join(history, body, () if tools is None else tools.described)
     if messages[-1].role not in ("user", "tool"):
         raise ApiError(400, "There is no question at that place to answer.", param="parent_id", code="invalid_messages")
     last = body.messages[-1]
     prefix = last.text() if last.role == "assistant" else ""
-    return Conversation(messages, new, history[-1].id if history else None, prefix)
+    return Conversation(messages, new, history[-1].id if history else None, prefix, search_sources)
 
 
-async def _history(service: Service, owner: str, session_id: str, body: ChatRequest) -> list[MessageRow]:
-    """Return the stored messages that the request's messages follow, oldest first."""
+async def _history(
+    service: Service, owner: str, session_id: str, body: ChatRequest
+) -> tuple[ConversationRow | None, list[MessageRow]]:
+    """Return the stored conversation, if any, and its messages that the request's messages follow, oldest first."""
     try:
-        rows = await service.store.messages(owner, session_id)
+        conversation, rows = await service.store.conversation(owner, session_id) or (None, [])
     except StoreUnavailable as error:
         raise store_unavailable(error) from error
     by_id = {row.id: row for row in rows}
@@ -271,7 +280,7 @@ async def _history(service: Service, owner: str, session_id: str, body: ChatRequ
     while parent_id is not None and (row := by_id.get(parent_id)) is not None:
         chain.append(row)
         parent_id = row.parent_id
-    return chain[::-1]
+    return conversation, chain[::-1]
 
 
 def _join(

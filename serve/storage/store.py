@@ -60,11 +60,13 @@ class Store(Database):
         lock: SessionLock | None = None,
         *,
         answer: bool = False,
+        search_sources: str | None = None,
     ) -> None:
         """Append messages after `parent_id`, each the parent of the next; create the conversation where it is new.
 
-        `lock` must be held. With `answer`, the lock is released, and the owner's quota is not checked: it was checked
-        for the question. Raises SessionLost and QuotaExceeded.
+        `search_sources` is a new conversation's choice of sources. `lock` must be held. With `answer`, the lock is
+        released, and the owner's quota is not checked: it was checked for the question. Raises SessionLost and
+        QuotaExceeded.
         """
         now = datetime.now(UTC)
         async with self.session() as session:
@@ -75,7 +77,12 @@ class Store(Database):
             if conversation is None:
                 title = await _title(session, owner, messages)
                 conversation = ConversationRow(
-                    owner=owner, id=conversation_id, title=title, created_at=now, updated_at=now
+                    owner=owner,
+                    id=conversation_id,
+                    title=title,
+                    created_at=now,
+                    updated_at=now,
+                    search_sources=search_sources,
                 )
                 session.add(conversation)
                 await session.flush()
@@ -183,7 +190,7 @@ class Store(Database):
             return {row.conversation_id: row for row in rows}
 
     async def change(self, owner: str, conversation_id: str, values: Mapping[str, Any]) -> bool:
-        """Change a conversation's title, folder, or whether it is pinned or archived; False where there is none."""
+        """Change columns of a conversation, such as its title; False where there is none."""
         async with self.session() as session:
             conversation = await session.get(ConversationRow, (owner, conversation_id))
             if conversation is None:

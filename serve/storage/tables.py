@@ -63,6 +63,7 @@ class ConversationRow(Base):
     pinned: Mapped[bool] = mapped_column(default=False, server_default=false())
     archived: Mapped[bool] = mapped_column(default=False, server_default=false())
     folder: Mapped[str | None] = mapped_column(AnyText)
+    search_sources: Mapped[str | None] = mapped_column(AnyText)  # web, documents, both or off
 
     @validates("title")
     def _fold(self, _: str, title: str) -> str:

@@ -70,6 +70,35 @@ def test_a_query_of_ones_own_is_searched_for_instead(searching):
         assert refused.status_code == 400, wrong
 
 
+def test_a_conversation_keeps_its_choice_of_sources_until_it_is_changed(searching):
+    client = searching.client
+
+    def ask(**fields) -> bool:
+        answer = client.post("/v1/chat/completions", json=QUESTION | {"session_id": "choice"} | fields)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["sources"] is not None
+
+    def choice() -> str | None:
+        return client.get("/v1/conversations/choice").json()["search_sources"]
+
+    assert ask(search_sources="off") is False and choice() == "off"
+    assert ask() is False
+    assert ask(search_sources="documents") and ask(search=True) and choice() == "off"
+    changed = client.patch("/v1/conversations/choice", json={"search_sources": "documents"})
+    assert changed.json()["search_sources"] == "documents" and ask()
+    assert ask(search=False) is False and ask(search_sources="off") is False and choice() == "documents"
+    assert client.patch("/v1/conversations/choice", json={"title": "Peaks"}).json()["search_sources"] == "documents"
+    assert client.patch("/v1/conversations/choice", json={"search_sources": None}).status_code == 200
+    assert choice() is None and ask()
+    for path, body in (("/v1/conversations/choice", {}), ("/v1/chat/completions", QUESTION)):
+        send = client.patch if "choice" in path else client.post
+        for wrong, code in (("web", "search_disabled"), ("both", "search_disabled"), ("mail", "invalid_value")):
+            refused = send(path, json=body | {"search_sources": wrong})
+            assert refused.status_code == 400, wrong
+            error = refused.json()["error"]
+            assert (error["param"], error["code"]) == ("search_sources", code)
+
+
 def test_a_stream_says_why_there_was_a_search_or_none(searching):
     def event(name: str, **fields) -> dict | None:
         with searching.client.stream("POST", "/v1/chat/stream", json=QUESTION | fields) as response:
@@ -79,8 +108,11 @@ def test_a_stream_says_why_there_was_a_search_or_none(searching):
         return json.loads(lines[lines.index(f"event: {name}") + 1].removeprefix("data: "))
 
     hello = [{"role": "user", "content": "Hello there!"}]
-    assert event("sources")["reason"].startswith("asks ")
-    assert event("search", messages=hello) == {"searched": False, "reason": "small talk"}
+    found = event("sources")
+    assert found["reason"].startswith("asks ") and found["problem"] is None
+    assert found["why"] == {"code": "named_fact", "subject": "Zugspitze", "follows": False}
+    why = {"code": "small_talk", "subject": None, "follows": False}
+    assert event("search", messages=hello) == {"searched": False, "reason": "small talk", "why": why}
     assert event("search", search=False) is None
     assert event("search") is None
 

@@ -59,20 +59,32 @@ def test_a_stream_names_what_the_web_holds_before_its_first_token(online, web):
 
 
 @pytest.mark.parametrize(
-    ("status", "answered", "delay", "note"),
+    ("status", "answered", "delay", "code", "note"),
     [
-        (500, "Paris", 0.0, "The search cannot be reached; this answer goes on without sources."),
-        (429, "Paris", 0.0, "The search was refused by the provider for now; this answer goes on without sources."),
-        (200, "challenge", 0.0, "The search was refused by the provider for now; this answer goes on without sources."),
-        (200, "Paris", 3.0, "The search took longer than 1.5 s; this answer goes on without sources."),
-        (200, "empty", 0.0, "The search found nothing."),
+        (500, "Paris", 0.0, "unreachable", "The search cannot be reached; this answer goes on without sources."),
+        (
+            429,
+            "Paris",
+            0.0,
+            "rate_limited",
+            "The search was refused by the provider for now; this answer goes on without sources.",
+        ),
+        (
+            200,
+            "challenge",
+            0.0,
+            "rate_limited",
+            "The search was refused by the provider for now; this answer goes on without sources.",
+        ),
+        (200, "Paris", 3.0, "timeout", "The search took longer than 1.5 s; this answer goes on without sources."),
+        (200, "empty", 0.0, "no_results", "The search found nothing."),
     ],
 )
-def test_whatever_the_provider_does_the_server_answers_and_says_so(online, web, status, answered, delay, note):
+def test_whatever_the_provider_does_the_server_answers_and_says_so(online, web, status, answered, delay, code, note):
     web.status, web.page, web.delay = status, web.PAGES[answered], delay
     lines = streamed(online, f"Who is the mayor of Paris in {status} {delay} {answered}?")
     found = json.loads(lines[lines.index("event: sources") + 1].removeprefix("data: "))
-    assert (found["sources"], found["note"]) == ([], note)
+    assert (found["sources"], found["problem"]["code"], found["note"]) == ([], code, note)
     assert any('"content"' in line for line in lines)
     assert lines[-1] == "data: [DONE]"
 

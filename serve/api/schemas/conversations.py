@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from serve.api.schemas.requests import SourceChoice
 from serve.api.schemas.responses import Sources, Time, Timing, ToolCallMessage, Usage
 
 
@@ -44,6 +45,9 @@ class ConversationSummary(BaseModel):
     pinned: bool = False
     archived: bool = False
     folder: str | None = None
+    search_sources: SourceChoice | None = Field(
+        None, description="Where sources of its answers may come from; null: as the server is configured."
+    )
 
 
 class Folder(BaseModel):

@@ -215,6 +215,10 @@ class SearchQuery(Strict):
         return self
 
 
+SourceChoice = Literal["web", "documents", "both", "off"]
+"""Where an answer's sources may come from: `documents` are the server's and the caller's own."""
+
+
 class SamplingFields(Strict):
     """The fields that chat and raw completions share."""
 
@@ -282,6 +286,11 @@ class ChatRequest(SamplingFields):
     documents: bool | None = Field(
         None,
         description="Draw on the caller's documents: the library's and the conversation's; absent: with a session_id.",
+    )
+    search_sources: SourceChoice | None = Field(
+        None,
+        description="Where sources may come from; absent: as stored with the conversation, else everywhere. With the "
+        "first message of a conversation it is stored with it.",
     )
     response_format: ResponseFormat | None = None
     modalities: list[Literal["text"]] | None = None
@@ -352,17 +361,23 @@ class ConversationChange(Strict):
     folder: Annotated[str, Field(max_length=60)] | None = Field(
         None, description="Null or empty takes it out of its folder."
     )
+    search_sources: SourceChoice | None = Field(
+        None, description="Where sources of later answers may come from; null: as the server is configured."
+    )
 
     @model_validator(mode="after")
     def _check_change(self) -> "ConversationChange":
         if not self.model_fields_set:
-            raise PydanticCustomError("change", "nothing is to be changed: give title, pinned, archived or folder")
+            raise PydanticCustomError(
+                "change", "nothing is to be changed: give title, pinned, archived, folder or search_sources"
+            )
         return self
 
     def values(self) -> dict[str, Any]:
         """The columns that change."""
         given = {name: getattr(self, name) for name in self.model_fields_set}
-        changed = {name: value for name, value in given.items() if value is not None or name == "folder"}
+        nullable = ("folder", "search_sources")
+        changed = {name: value for name, value in given.items() if value is not None or name in nullable}
         if "folder" in changed:
             changed["folder"] = " ".join((changed["folder"] or "").split()) or None
         return changed

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, computed_field
 
+from resonance.retrieval.reasons import ProblemCode, ReasonCode
+
 
 def rfc3339(moment: datetime) -> str:
     """A time in UTC in RFC 3339's format, with milliseconds."""
@@ -94,8 +96,24 @@ class Citations(BaseModel):
     sentences: list[Sentence]
 
 
+class SearchReason(BaseModel):
+    """Why there was a search, or none, as a code that programs can compare."""
+
+    code: ReasonCode
+    subject: str | None = Field(None, description="The name or the word of the message that decided.")
+    follows: bool = Field(False, description="The message only goes on from one that the code is about.")
+
+
+class SearchProblem(BaseModel):
+    """Why sources are missing, old or from one of two searches alone, as a code that programs can compare."""
+
+    code: ProblemCode
+    age_s: float | None = Field(None, description="Age in seconds of the cached results that were used instead.")
+    answered: str | None = Field(None, description="The provider that did answer, where another one failed.")
+
+
 class Sources(BaseModel):
-    """The results of a search; `note` is a sentence for the reader when it failed in part.
+    """The results of a search; `note` is a sentence for the reader when it failed in part, `problem` its code.
 
     A stream's `event: sources` comes before the answer, so it has neither `supports` nor `sentences`. These are about
     the first answer.
@@ -105,7 +123,9 @@ class Sources(BaseModel):
     provider: str
     sources: list[Source]
     reason: str | None = Field(None, description="Why there was a search.")
+    why: SearchReason | None = Field(None, description="The reason as a code.")
     note: str | None = None
+    problem: SearchProblem | None = Field(None, description="What the note says, as a code.")
     supports: dict[int, list[int]] | None = Field(
         None, description="By source id, the answer's sentences (from 0) that it supports."
     )
@@ -117,6 +137,7 @@ class NotSearched(BaseModel):
 
     searched: Literal[False] = False
     reason: str
+    why: SearchReason | None = Field(None, description="The reason as a code.")
 
 
 class FunctionCall(BaseModel):
@@ -293,6 +314,12 @@ class HealthSearch(BaseModel):
     sources: list[Literal["web", "documents"]] = Field([], description="What it searches.")
 
 
+class HealthLimits(BaseModel):
+    """What requests may have, as figures."""
+
+    message_chars: int = Field(description="Characters of a message; a longer one is refused as message_too_long.")
+
+
 class Health(BaseModel):
     """The server's state."""
 
@@ -300,6 +327,7 @@ class Health(BaseModel):
     version: str
     model: HealthModel
     search: HealthSearch
+    limits: HealthLimits
     uptime_s: float
 
 
