@@ -122,6 +122,7 @@ async def _chat_request(service: Service, caller: Caller, body: ResponseRequest)
         response_format=_format(body),
         session_id=None if not stored else previous.conversation_id if previous else f"resp-{secrets.token_hex(12)}",
         search=False,
+        documents=False,
         **fields,
     )
     return chat.model_copy(update={"parent_id": previous.id}) if stored and previous else chat

@@ -12,7 +12,10 @@ type Loose<T, Fields extends keyof T> = Omit<T, Fields> & Partial<Pick<T, Fields
 export type Role = Schemas["StoredMessage"]["role"];
 
 /** A server that does not answer is "down", and says nothing else. */
-export type Health = Loose<Schemas["Health"], "version" | "model" | "search" | "limits" | "uptime_s">;
+export type Health = Loose<
+  Schemas["Health"],
+  "version" | "model" | "search" | "limits" | "uptime_s"
+>;
 
 /** One served checkpoint; `resonance` is its card, of which any part may be missing. */
 export type Model = Loose<
