@@ -70,9 +70,12 @@ class TrainLoader:
 
     An optimiser step can span two epochs. `plan` returns an epoch's batches, as a function of the epoch alone;
     `epoch_length` is their number. `settings` are what the order of batches depends on: they are saved, and a state
-    with other settings is refused. `trained` returns the number of trained batches; without it, all yielded batches
-    count.
+    with other settings is refused. With `rows` among them, the rows that all processes train on at once, the number of
+    processes may differ. Each process trains on them in `parts` batches. `trained` returns the number of trained
+    batches; without it, all yielded batches count.
     """
+
+    _parts = 1
 
     def __init__(
         self,
@@ -83,7 +86,9 @@ class TrainLoader:
         row_length: int | None = None,
         settings: Mapping[str, object],
         trained: Callable[[], int] | None = None,
+        parts: int = 1,
     ) -> None:
+        self._parts = parts
         self.epoch_length = epoch_length
         self._data, self._plan, self._row_length = data, plan, row_length
         self._settings = dict(settings)
@@ -107,11 +112,14 @@ class TrainLoader:
     def state_dict(self) -> dict[str, Any]:
         """The number of trained batches, and the settings that determine their order."""
         trained = self._yielded if self._trained is None else min(self._trained(), self._yielded)
-        return {"trained": trained, "settings": self._settings}
+        return {"trained": trained, "parts": self._parts, "settings": self._settings}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a saved state. Raises DataError when the batches would differ."""
-        saved: dict[str, object] = state_dict["settings"]
+        saved: dict[str, Any] = dict(state_dict["settings"])
+        if "rows" in self._settings:
+            saved = {"rows": saved["batch_size"] * saved["processes"], **saved}  # older states do not have them
+            saved["processes"] = self._settings["processes"]
         changed = [
             f"{name} was {saved.get(name)} and is {value}"
             for name, value in self._settings.items()
@@ -122,4 +130,4 @@ class TrainLoader:
                 f"The run's order of batches cannot be continued: {'; '.join(changed)}. Resume with the same data "
                 "settings, or begin a new run."
             )
-        self._start = self._yielded = state_dict["trained"]
+        self._start = self._yielded = state_dict["trained"] // state_dict.get("parts", 1) * self._parts

@@ -21,7 +21,7 @@ from data import DataError
 from data.cache import PreparedData, prepare
 from data.example import Splits, UnusableRows, shown_rows
 from data.loader import Batch, FixedLoader, TrainLoader, collate
-from data.packing import Batches, Rows, count_batches, group_by_length, pack
+from data.packing import Batches, Rows, Shares, count_batches, group_by_length, pack, share
 from data.sources import Source
 from data.tokenize import Report
 from resonance.chat_template import ChatTemplate
@@ -76,6 +76,8 @@ class SFTDataModule(lightning.LightningDataModule):
         cache: the folder that keeps tokenised data for the next start; None: read and tokenise in memory.
     """
 
+    _in_parts = True  # whether a batch may be trained on in parts
+
     def __init__(
         self,
         source: Source,
@@ -97,6 +99,7 @@ class SFTDataModule(lightning.LightningDataModule):
         self.context_length, self.batch_size, self.seed = context_length, batch_size, seed
         self._row_length = (row_length or context_length) if packing else None
         self._cache = cache
+        self._rows_at_once: int | None = None  # of a resumed run
         self._prepared: PreparedData | None = None
         self._epoch: tuple[int, Rows] | None = None  # the last epoch that was packed
 
@@ -132,11 +135,26 @@ class SFTDataModule(lightning.LightningDataModule):
         """Tokens of the longest training example."""
         return int(self._data().train.lengths.max())
 
+    def go_on_with(self, rows: int) -> None:
+        """Train on as many rows at once, over all processes, as the run did before it was interrupted.
+
+        With another number of processes its steps are the same then, in smaller batches or in several `parts`.
+        """
+        self._rows_at_once = rows
+
+    @property
+    def shares(self) -> Shares:
+        """How the processes share the rows that they train on at once. Raises DataError when they cannot equally."""
+        world_size = self._process()[1]
+        if self._rows_at_once is None:
+            return Shares(self.batch_size, world_size)
+        return share(self._rows_at_once, self.batch_size, world_size, in_parts=self._in_parts)
+
     @property
     def epoch_length(self) -> int:
         """Batches per epoch and process."""
-        rows = self._epoch[1] if self._epoch else self._train_rows(0)
-        return count_batches(len(rows), self.batch_size, self._process()[1])
+        rows, shares = self._epoch[1] if self._epoch else self._train_rows(0), self.shares
+        return count_batches(len(rows), shares.rows) * shares.parts
 
     def epoch_of(self, batch: int) -> int:
         """The epoch of a batch, from 0."""
@@ -169,11 +187,7 @@ class SFTDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> TrainLoader:
         """An endless loader of this process's training batches, whose state is saved in Lightning's checkpoints."""
-        rank, world_size = self._process()
-
-        def plan(epoch: int) -> Batches:
-            seed = f"{self.seed}/{epoch}"
-            return Batches(self._train_rows(epoch), self.batch_size, seed, rank=rank, world_size=world_size)
+        shares = self.shares
 
         settings: dict[str, object] = {
             "data": self.fingerprint[:16],
@@ -181,7 +195,8 @@ class SFTDataModule(lightning.LightningDataModule):
             "context_length": self.context_length,
             "row_length": self._row_length,
             "batch_size": self.batch_size,
-            "processes": world_size,
+            "processes": shares.world_size,
+            "rows": shares.rows,
             "seed": self.seed,
         }
         if self._row_length is not None:  # older states were packed otherwise and do not have this setting
@@ -190,11 +205,12 @@ class SFTDataModule(lightning.LightningDataModule):
             settings["held_out"] = held_out
         return TrainLoader(
             self._data().train,
-            plan,
+            self._train_batches,
             self.epoch_length,
             row_length=self._row_length,
             settings=settings,
             trained=self._trained_batches if self.trainer is not None else None,
+            parts=shares.parts,
         )
 
     def val_dataloader(self) -> FixedLoader:
@@ -217,6 +233,18 @@ class SFTDataModule(lightning.LightningDataModule):
             for batch in Batches(rows, self.batch_size, "", rank=rank, world_size=world_size):
                 loaded.append({**collate(validation, batch, self._row_length), "source": torch.tensor(source)})
         return FixedLoader(loaded)
+
+    def _train_batches(self, epoch: int) -> Batches:
+        """The batches of a training epoch, of this process."""
+        shares, (rank, world_size) = self.shares, self._process()
+        return Batches(
+            self._train_rows(epoch),
+            shares.batch_size,
+            f"{self.seed}/{epoch}",
+            rank=rank,
+            world_size=world_size,
+            parts=shares.parts,
+        )
 
     def _train_rows(self, epoch: int) -> Rows:
         """A training epoch's rows, packed once; their number is the same in every epoch."""

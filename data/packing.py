@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias, overload
 
 import numpy as np
@@ -200,18 +201,26 @@ class Batches(Sequence[BatchPlan]):
     """An epoch's batches of process `rank`, in training order; all processes together use each row once.
 
     Adjacent rows share a batch. Batch sizes differ by at most one, and every process gets the same number of batches.
-    With fewer rows than batches, some batches are empty.
+    With fewer rows than batches, some batches are empty. `parts` batches of each process follow one another like the
+    one batch of a process with `parts` times their size; the rows of all processes together do not depend on `parts`.
     """
 
     def __init__(
-        self, rows: Sequence[RowPlan], batch_size: int, seed: str, *, rank: int = 0, world_size: int = 1
+        self,
+        rows: Sequence[RowPlan],
+        batch_size: int,
+        seed: str,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        parts: int = 1,
     ) -> None:
-        self._rows, self._rank, self._world_size = rows, rank, world_size
-        self._order = list(range(count_batches(len(rows), batch_size, world_size)))
+        self._rows, self._rank, self._world_size, self._parts = rows, rank, world_size, parts
+        self._order = list(range(count_batches(len(rows), batch_size, world_size * parts)))
         random.Random(seed).shuffle(self._order)
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._order) * self._parts
 
     @overload
     def __getitem__(self, index: int) -> BatchPlan: ...
@@ -221,6 +230,41 @@ class Batches(Sequence[BatchPlan]):
         """Return a batch, or a tuple of batches."""
         if isinstance(index, slice):
             return tuple(self[i] for i in range(*index.indices(len(self))))
-        number = self._order[index] * self._world_size + self._rank
-        start, end = (len(self._rows) * i // (len(self) * self._world_size) for i in (number, number + 1))
+        together, part = divmod(range(len(self))[index], self._parts)
+        shares = self._world_size * self._parts
+        number = self._order[together] * shares + self._rank * self._parts + part
+        start, end = (len(self._rows) * i // (len(self._order) * shares) for i in (number, number + 1))
         return tuple(self._rows[start:end])
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How processes share the rows that they train on at once: `parts` batches of `batch_size` rows for each."""
+
+    batch_size: int
+    world_size: int
+    parts: int = 1
+
+    @property
+    def rows(self) -> int:
+        """The rows that all processes train on before the next ones."""
+        return self.batch_size * self.parts * self.world_size
+
+
+def share(rows: int, batch_size: int, world_size: int, *, in_parts: bool = True) -> Shares:
+    """The shares of `rows` rows in as few parts as batches of at most `batch_size` rows allow; one unless `in_parts`.
+
+    Raises:
+        DataError: the processes cannot have equal shares.
+    """
+    if rows % world_size:
+        fitting = [str(number) for number in range(1, rows + 1) if rows % number == 0]
+        raise DataError(
+            f"The run trains on {rows} rows at once, which {world_size} processes cannot share equally; go on with "
+            f"{' or '.join(filter(None, [', '.join(fitting[:-1]), fitting[-1]]))}."
+        )
+    each = rows // world_size
+    parts = -(-each // batch_size) if in_parts else 1
+    while each % parts:
+        parts += 1
+    return Shares(each // parts, world_size, parts)

@@ -18,7 +18,7 @@ from data.duplicates import Duplicates, describe, find_duplicates
 from data.example import Splits
 from data.loader import Batch, FixedLoader, TrainLoader
 from data.module import DataReport, SFTDataModule
-from data.packing import Batches, BatchPlan, Rows, group_by_length
+from data.packing import Batches, BatchPlan, Rows, count_batches, group_by_length
 from data.preferences import Kind, Sequences, tokenize_preferences
 from data.sources import Source
 from data.tokenize import IGNORE
@@ -51,6 +51,7 @@ class PreferenceDataModule(SFTDataModule):
             source, template, context_length=context_length, batch_size=batch_size, packing=False, seed=seed
         )
         self.kind: Kind = kind
+        self._in_parts = kind == "pairs"  # the divergence that KTO estimates is of a whole batch
         self._units: tuple[Sequences, Sequences] | None = None  # of training and validation
         self._found = Duplicates((), (), ())
         self._order: tuple[int, Rows] | None = None  # the last epoch's
@@ -135,23 +136,21 @@ class PreferenceDataModule(SFTDataModule):
     def train_dataloader(self) -> TrainLoader:
         """An endless loader of this process's training batches, whose state is saved in Lightning's checkpoints."""
         train, _ = self._both()
-        rank, world_size = self._process()
-
-        def plan(epoch: int) -> Batches:
-            seed = f"{self.seed}/{epoch}"
-            return Batches(self._train_rows(epoch), self.batch_size, seed, rank=rank, world_size=world_size)
-
+        shares = self.shares
         settings: dict[str, object] = {
             "data": self.fingerprint[:16],
             "kind": self.kind,
             "template": self.template.name,
             "context_length": self.context_length,
             "batch_size": self.batch_size,
-            "processes": world_size,
+            "processes": shares.world_size,
+            "rows": shares.rows,
             "seed": self.seed,
         }
         trained = self._trained_batches if self.trainer is not None else None
-        return PreferenceLoader(train, plan, self.epoch_length, settings=settings, trained=trained)
+        return PreferenceLoader(
+            train, self._train_batches, self.epoch_length, settings=settings, trained=trained, parts=shares.parts
+        )
 
     def val_dataloader(self) -> FixedLoader:
         """The process's validation batches, the same at every validation; none without validation examples."""
@@ -184,7 +183,8 @@ class PreferenceDataModule(SFTDataModule):
     @property
     def epoch_length(self) -> int:
         """Batches per epoch and process."""
-        return -(-len(self._both()[0]) // (self.batch_size * self._process()[1]))
+        shares = self.shares
+        return count_batches(len(self._both()[0]), shares.rows) * shares.parts
 
 
 class PreferenceLoader(TrainLoader):
@@ -198,8 +198,9 @@ class PreferenceLoader(TrainLoader):
         *,
         settings: Mapping[str, object],
         trained: Callable[[], int] | None = None,
+        parts: int = 1,
     ) -> None:
-        super().__init__(units, plan, epoch_length, settings=settings, trained=trained)  # pyright: ignore[reportArgumentType]  # `_batch` alone uses the data
+        super().__init__(units, plan, epoch_length, settings=settings, trained=trained, parts=parts)  # pyright: ignore[reportArgumentType]  # `_batch` alone uses the data
         self._units = units
 
     def _batch(self, plan: BatchPlan) -> Batch:

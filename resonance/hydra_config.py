@@ -250,8 +250,9 @@ def _parse(text: str, *, sweep: bool = False, configs: Path = CONFIGS) -> Overri
 def _check_group(override: Override, configs: Path) -> None:
     group, choice = override.key_or_group, override.value()
     options = group_options(group, configs)
-    if isinstance(choice, str | int | float) and str(choice) not in options:
-        raise ConfigError(f"There is no {group} {str(choice)!r}; {nearest(str(choice), options)}")
+    for name in choice if isinstance(choice, list) else [choice]:
+        if isinstance(name, str | int | float) and str(name) not in options:
+            raise ConfigError(f"There is no {group} {str(name)!r}; {nearest(str(name), options)}")
 
 
 def _check_value(override: Override, base: DictConfig, configs: Path = CONFIGS) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -26,15 +27,45 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         write_atomically(Path(path), write)
 
 
-def saved_step(state: Path) -> int:
-    """The optimiser step of a saved state. Raises ConfigError when the file is damaged."""
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """What a saved state says of its run: its optimiser step, and the rows that all processes trained on at once.
+
+    `rows` is None where the data was streamed, whose order depends on the number of processes.
+    """
+
+    step: int
+    rows: int | None
+
+
+def read_state(path: Path) -> SavedState:
+    """Read a saved state's facts. Raises ConfigError when the file is damaged."""
     try:
-        return int(torch.load(state, map_location="cpu", mmap=True, weights_only=True)["global_step"])
+        state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        settings = _loader_state(state["loops"]["fit_loop"])["settings"]
+        streamed = "buffer" in settings
+        rows = settings.get("rows", settings["batch_size"] * settings["processes"])
+        return SavedState(int(state["global_step"]), None if streamed else int(rows))
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, UnpicklingError) as error:
         raise ConfigError(
-            f"{state} is damaged and cannot be gone on from ({str(error).splitlines()[0]}); begin a new run from the "
-            f"weights beside it: model.weights={state.parent}."
+            f"{path} is damaged and cannot be gone on from ({str(error).splitlines()[0]}); begin a new run from the "
+            f"weights beside it: model.weights={path.parent}."
         ) from error
+
+
+def scale_progress(loops: dict[str, Any], parts: int) -> None:
+    """Count the saved progress of Lightning's fit loop in `parts` batches where one of a process is shared so now."""
+    before = int(_loader_state(loops).get("parts", 1))
+    batches = loops["epoch_loop.batch_progress"]
+    for counter in (batches["current"], batches["total"]):
+        for name in ("ready", "started", "processed", "completed"):
+            counter[name] = counter[name] // before * parts
+
+
+def _loader_state(loops: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state of the training loader, see `data.loader.TrainLoader`."""
+    (state,) = loops["state_dict"]["combined_loader"]
+    return state
 
 
 def align_to_step(loops: dict[str, Any]) -> None:

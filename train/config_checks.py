@@ -46,6 +46,7 @@ RANGES = {
     "trainer.max_epochs": _COUNT,
     "trainer.accumulate_grad_batches": _COUNT,
     "trainer.log_every_n_steps": _COUNT,
+    "trainer.num_nodes": _COUNT,
     "trainer.val_every_n_steps": _COUNT,
     "trainer.limit_val_batches": _POSITIVE,
     "trainer.gradient_clip_val": _POSITIVE,

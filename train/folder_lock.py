@@ -12,7 +12,7 @@ from resonance.checkpoint import STATE_FILE
 from resonance.errors import ResonanceError
 from resonance.hydra_config import ConfigError
 from resonance.metadata import LAST_FOLDER
-from train.checkpointing import saved_step
+from train.checkpointing import read_state
 from train.run_config import RunSpec, check_unused, is_rank_zero
 
 LOCK_FILE = ".lock"
@@ -70,7 +70,7 @@ def disk_errors(spec: RunSpec | None = None) -> Generator[None]:
 
 def _saved_progress(folder: Path) -> str:
     try:
-        step = saved_step(folder / STATE_FILE) if (folder / STATE_FILE).is_file() else None
+        step = read_state(folder / STATE_FILE).step if (folder / STATE_FILE).is_file() else None
     except (ConfigError, OSError):
         step = None
     if step is None:

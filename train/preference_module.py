@@ -59,7 +59,7 @@ class PreferenceModule(SFTModule):
 
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
-        self.log_dict(self._metrics("val"), rank_zero_only=True)
+        self.log_dict(self._metrics("val"), logger=False, rank_zero_only=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from lightning import Trainer
 
+from data.packing import Shares
 from resonance.hydra_config import ConfigError
 from resonance.metadata import Metadata
 from resonance.provenance import git_commit, hardware, library_versions, now
@@ -65,14 +66,21 @@ def nothing_to_do(spec: RunSpec, done: int, total: int) -> str | None:
     return None
 
 
-def start_messages(spec: RunSpec, done: int) -> list[str]:
+def start_messages(spec: RunSpec, done: int, shares: Shares) -> list[str]:
     """The console lines at the start of a run that is resumed or reproduces another one."""
     changes = ", ".join(
         f"{key} {format_value(before)} -> {format_value(after)}" for key, (before, after) in spec.changes.items()
     )
     if spec.resumed:
         start = f"resuming from step {done}" if spec.state else "no state was saved: starting at step 1"
-        return [start + (f" with {changes}" if changes else "")]
+        lines = [start + (f" with {changes}" if changes else "")]
+        if (shares.batch_size, shares.parts) != (spec.config.batch.size, 1):
+            each = f"{shares.rows // shares.world_size}" + (f" in {shares.parts} batches" if shares.parts > 1 else "")
+            lines.append(
+                f"steps stay the same: of {shares.rows} rows at once, each of {shares.world_size} processes "
+                f"trains on {each}"
+            )
+        return lines
     if spec.reproduces is None or spec.recorded is None:
         return []
     lines = [f"making {spec.reproduces} again" + (f" with {changes}" if changes else "")]

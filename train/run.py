@@ -32,7 +32,7 @@ from train.callbacks.metrics_csv import MetricsCSV
 from train.callbacks.run_folder import RunFolder
 from train.callbacks.scores import VALIDATION_LOSS, check_measured, known_scores
 from train.callbacks.source_losses import SourceLosses
-from train.checkpointing import saved_step
+from train.checkpointing import SavedState, read_state
 from train.config_checks import check_streaming
 from train.cpu_kernels import describe_attention, use_kernels
 from train.folder_lock import disk_errors, locked_folder
@@ -111,7 +111,7 @@ def train(spec: RunSpec) -> float | None:
     keep_freed_memory()
     _quiet_libraries()
     seed_everything(config.seed, workers=True, verbose=False)
-    done = 0 if spec.state is None else saved_step(spec.state)
+    saved = None if spec.state is None else read_state(spec.state)
     template = ChatTemplate.named(config.template.name)
     initial = init_model(
         config.model.weights,
@@ -124,8 +124,7 @@ def train(spec: RunSpec) -> float | None:
     )
     _set_computation(config, initial.model)
     objective = objective_of(config)
-    data = _data(config, template, initial.model.config, objective)
-    data.setup()
+    data = _prepared_data(config, template, initial.model.config, objective, saved)
     train_yaml = OmegaConf.to_yaml(config)
     metadata = with_history(_metadata(config, initial, data, train_yaml), spec)
     # Older runs have no such keys.
@@ -154,7 +153,7 @@ def train(spec: RunSpec) -> float | None:
     settings = recorded_settings(spec)
     trainer: Trainer = complete(config, "trainer", folder=folder, callbacks=callbacks, data=data, **settings)
     check_offload(config, trainer)
-    if spec.state is not None and (reason := nothing_to_do(spec, done, trainer.max_steps)) is not None:
+    if saved is not None and (reason := nothing_to_do(spec, saved.step, trainer.max_steps)) is not None:
         console.print(reason, highlight=False, markup=False)
         return _served_score(folder, monitor)
     row_length = _row_length(config, initial.model.config) if config.batch.packing else None
@@ -184,7 +183,7 @@ def train(spec: RunSpec) -> float | None:
         console.print(str(data.report), highlight=False, markup=False)
         if isinstance(objective, KTO) and isinstance(data, PreferenceDataModule):
             console.print(balance(objective, *data.votes), highlight=False, markup=False)
-        for line in start_messages(spec, done):
+        for line in start_messages(spec, 0 if saved is None else saved.step, data.shares):
             console.print(line, highlight=False, markup=False)
         with explain_stop(trainer, writer, data):
             trainer.fit(module, datamodule=data, ckpt_path=spec.state, weights_only=True)
@@ -293,6 +292,16 @@ def _sizes(model: DictConfig) -> GPT2Config:
         dropout=model.dropout,
         initializer_range=model.initializer_range,
     )
+
+
+def _prepared_data(
+    config: DictConfig, template: ChatTemplate, model: GPT2Config, objective: Objective, saved: SavedState | None
+) -> SFTDataModule:
+    data = _data(config, template, model, objective)
+    data.setup()
+    if saved is not None and saved.rows is not None:
+        data.go_on_with(saved.rows)
+    return data
 
 
 def _data(config: DictConfig, template: ChatTemplate, model: GPT2Config, objective: Objective) -> SFTDataModule:

@@ -236,7 +236,8 @@ def _new_run_name(config: DictConfig, overrides: list[str], reproduces: str | No
         return str(config.run)
     if not is_rank_zero() and RUN_NAME in os.environ:
         return os.environ[RUN_NAME]
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    launched = [os.environ.get("WORLD_SIZE"), os.environ.get("SLURM_NTASKS") if "SLURM_PROCID" in os.environ else None]
+    if any(int(number) > 1 for number in launched if number):
         raise ConfigError("Processes that a launcher starts need a name that they share: run=NAME.")
     chosen = dict(override.split("=", 1) for override in overrides if "=" in override)
     prefix = reproduces or chosen.get("experiment") or f"{config.model.name}-{chosen.get('data', 'basics')}"

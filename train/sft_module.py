@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from data.module import SFTDataModule
 from resonance import lora
 from resonance.model import GPT2
 from train.checkpointing import check_same_adapter
 from train.ema import WeightAverage
-from train.losses import SampledSoftmax, labels_of_all_tokens, position_weights, supervised_loss
+from train.losses import Candidates, SampledSoftmax, labels_of_all_tokens, position_weights, supervised_loss
 from train.neftune import noisy_embeddings
 from train.non_finite import MicroBatch, check_step, check_validation, check_weights
 from train.objectives import SFT, Objective
@@ -57,6 +58,7 @@ class SFTModule(LightningModule):
         self._make_optimizer, self._make_schedule = make_optimizer, make_schedule
         self._settings: list[dict[str, Any]] = []  # of the optimiser's parameter groups, from the config
         self._seed, self._softmax = seed, softmax
+        self._candidates: Candidates | None = None  # the tokens of the present micro-batch's softmax
         self._objective = SFT() if objective is None else objective
         decay = self._objective.ema_decay
         self._average = None if decay is None else WeightAverage(model, decay)
@@ -84,8 +86,12 @@ class SFTModule(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # The seed depends on the position in training only, so that a resumed run draws the same dropout.
-        done = self.trainer.fit_loop.total_batch_idx
-        torch.manual_seed((self._seed * 1_000_003 + done) * 1_009 + self.global_rank)
+        done, parts = self.trainer.fit_loop.total_batch_idx, self._parts
+        torch.manual_seed(self._seed_of(done // parts))
+        if self._softmax is not None:  # the same tokens in all batches that processes train on at once
+            self._candidates = self._softmax.sample(self.device)
+        if self.global_rank or parts > 1:
+            torch.manual_seed(self._seed_of(done) + self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss, supervised = self._training_loss(batch)
@@ -162,7 +168,7 @@ class SFTModule(LightningModule):
         loss_sum, supervised = self.sum_over_ranks(self._val_loss_sum, self._val_supervised)
         loss = loss_sum / max(1, supervised)
         check_validation(self.trainer, loss)
-        self.log("val/loss", loss, rank_zero_only=True)
+        self.log("val/loss", loss, logger=False, rank_zero_only=True)  # `MetricsCSV` sends it to the loggers
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self._make_optimizer(self.model)
@@ -189,6 +195,16 @@ class SFTModule(LightningModule):
         if self._average is not None:
             self._average.load_state_dict(checkpoint["ema"])
 
+    def _seed_of(self, batches: int) -> int:
+        """The seed after that many batches; those of different ranks follow one another."""
+        return (self._seed * 1_000_003 + batches) * 1_009
+
+    @property
+    def _parts(self) -> int:
+        """The batches of this process that stand for one, see `data.packing.Shares`."""
+        data: object = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]  # Lightning sets it in fit
+        return data.shares.parts if isinstance(data, SFTDataModule) else 1
+
     @property
     def _grad_scaler(self) -> torch.amp.GradScaler | None:
         """The gradient scaler of precision 16-mixed; None for others."""
@@ -199,7 +215,6 @@ class SFTModule(LightningModule):
         """The sum of a micro-batch's losses, and the number of tokens, turns or examples that it adds up."""
         objective = self._objective
         assert isinstance(objective, SFT)
-        candidates = None if self._softmax is None else self._softmax.sample(self.device)
         labels, weights, count = batch["labels"], None, None
         if objective.loss_on == "all":
             labels = labels_of_all_tokens(batch["input_ids"], labels, batch["document_ids"])
@@ -212,7 +227,7 @@ class SFTModule(LightningModule):
             hidden,
             head,
             labels,
-            candidates,
+            self._candidates,
             new_rows=new_rows,
             weights=weights,
             label_smoothing=objective.label_smoothing,

@@ -90,11 +90,12 @@ def make_trainer(
         reason = str(error).splitlines()[0]
         raise ConfigError(f"Lightning cannot do what trainer.* asks for: {reason}") from error
     data.trainer = trainer  # has the number of processes that share an epoch
+    trainer.accumulate_grad_batches = accumulate_grad_batches * data.shares.parts
     trainer.fit_loop.epoch_loop.max_steps = total_steps(
         max_steps=max_steps,
         max_epochs=max_epochs,
         epoch_length=data.epoch_length,
-        accumulate=accumulate_grad_batches,
+        accumulate=trainer.accumulate_grad_batches,
     )
     trainer.callbacks = [ValidationSchedule(val_every_n_steps, data.epoch_length), *trainer.callbacks]  # pyright: ignore[reportAttributeAccessIssue]  # as Lightning itself sets them
     return trainer

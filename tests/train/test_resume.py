@@ -301,8 +301,14 @@ def test_a_folder_that_is_no_run_is_never_overwritten(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine"]
 
 
-def test_processes_of_a_launcher_need_a_name_to_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
+@pytest.mark.parametrize(
+    "launcher",
+    [{"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}, {"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}],
+)
+def test_processes_of_a_launcher_need_a_name_to_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: dict[str, str]
+) -> None:
+    for name, value in launcher.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ResonanceError, match="need a name that they share: run=NAME"):
         main([f"checkpoints_dir={tmp_path}", *TINY])

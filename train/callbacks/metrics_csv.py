@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import WandbLogger
 
 from resonance.atomic_files import write_text_atomically
 from train.callbacks.samples import data_of
@@ -25,7 +26,7 @@ class MetricsCSV(Callback):
     `grad_norm` is before clipping; `tokens_per_s` counts tokens without padding since the previous row, without the
     time of validations; `seconds` counts from the start of this process's training; `mfu` is the share of the
     machine's peak, if `Utilization` measures it; the objective's further metrics and the scores of callbacks follow. A
-    resumed run replaces the rows after its checkpoint's step.
+    resumed run replaces the rows after its checkpoint's step; W&B keeps those that it has.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,21 +35,23 @@ class MetricsCSV(Callback):
         self._pending: dict[str, float | int] | None = None
         self._throughput, self._flops = Throughput(), Throughput()
         self._utilization: Utilization | None = None
-        self._logged_step = 0
+        self._logged_step = self._tracked_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, SFTModule)
         self._throughput.start(pl_module.tokens_seen)
         self._logged_step = trainer.global_step
         if trainer.is_global_zero:
-            kept = [row for row in read_metrics(self._path) if int(row["step"]) <= trainer.global_step]
+            rows = read_metrics(self._path)
+            self._tracked_step = max((int(row["step"]) for row in rows), default=0)
+            kept = [row for row in rows if int(row["step"]) <= trainer.global_step]
             earlier = [name for row in kept[:1] for name in row]
             declared = declared_scores(callbacks_of(trainer))
             measured = (UTILIZATION, PEAK_MEMORY) if has_utilization(callbacks_of(trainer)) else (PEAK_MEMORY,)
             further = (*measured, *pl_module.metric_names, *pl_module.validation_modes)
             self._columns = tuple(dict.fromkeys((*COLUMNS, *earlier, *further, *declared)))
-            rows = ([row.get(name, "") for name in self._columns] for row in kept)
-            lines = [",".join(self._columns), *(",".join(row) for row in rows)]
+            cells = ([row.get(name, "") for name in self._columns] for row in kept)
+            lines = [",".join(self._columns), *(",".join(row) for row in cells)]
             write_text_atomically(self._path, "\n".join(lines) + "\n")
 
     def on_train_batch_end(
@@ -111,14 +114,16 @@ class MetricsCSV(Callback):
         row, self._pending = self._pending, None
         if row is None:
             return
-        measured = {name: value for name, value in row.items() if name not in ("step", "epoch")}
-        for logger in trainer.loggers:
-            logger.log_metrics(measured, step=int(row["step"]))
         if trainer.is_global_zero:
             with self._path.open("a", newline="", encoding="utf-8") as file:
                 csv.writer(file, lineterminator="\n").writerow(
                     [repr(row[name]) if name in row else "" for name in self._columns]
                 )
+        step = int(row["step"])
+        measured = {name: value for name, value in row.items() if name not in ("step", "epoch")}
+        for logger in trainer.loggers:
+            if step > self._tracked_step or not isinstance(logger, WandbLogger):  # W&B has no way to replace a step
+                logger.log_metrics(measured, step=step)
 
 
 def read_metrics(path: Path) -> Sequence[Mapping[str, str]]:

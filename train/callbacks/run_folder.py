@@ -14,6 +14,7 @@ from resonance.checkpoint import METADATA_FILE, MODEL_FILE, STATE_FILE, TRAIN_FI
 from resonance.metadata import KEPT_FOLDER, LAST_FOLDER, LastWeights, Metadata, Monitor
 from resonance.tokenizer import Tokenizer
 from train.callbacks.kept_weights import KeptWeights
+from train.callbacks.samples import data_of
 from train.callbacks.scores import (
     VALIDATION_LOSS,
     callbacks_of,
@@ -21,7 +22,7 @@ from train.callbacks.scores import (
     not_logged,
     scores_at_this_step,
 )
-from train.checkpointing import align_to_step
+from train.checkpointing import align_to_step, scale_progress
 from train.non_finite import check_weights
 from train.sft_module import Batch, SFTModule
 
@@ -115,6 +116,9 @@ class RunFolder(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         align_to_step(checkpoint["loops"]["fit_loop"])
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        scale_progress(checkpoint["loops"]["fit_loop"], data_of(trainer).shares.parts)
 
     def state_dict(self) -> dict[str, object]:
         served = self._served and [self._served.step, self._served.value]

@@ -31,12 +31,13 @@ class Samples(Callback):
     def __init__(self, *, every_n_steps: int, count: int, max_new_tokens: int) -> None:
         self._every, self._count, self._max_new_tokens = every_n_steps, count, max_new_tokens
         self._examples: Sequence[Example] = ()
-        self._shown_step = 0
+        self._shown_step = self._tracked_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._shown_step = trainer.global_step
         self._examples = data_of(trainer).splits.validation[: self._count]
         if trainer.is_global_zero and (rows := read_samples(Path(trainer.default_root_dir))):
+            self._tracked_step = max(row["step"] for row in rows)
             kept = [row for row in rows if row["step"] <= trainer.global_step]
             write_text_atomically(Path(trainer.default_root_dir) / SAMPLES_FILE, "".join(map(_line, kept)))
 
@@ -72,7 +73,7 @@ class Samples(Callback):
             file.writelines(map(_line, rows))
         table = [[str(value) for value in row.values()] for row in read_samples(folder)]
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
+            if isinstance(logger, WandbLogger) and step > self._tracked_step:  # it has no way to replace a step
                 logger.log_text("samples", columns=list(rows[0]), data=table, step=step)
             elif isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_text("samples", _markdown(list(rows[0]), table), step)

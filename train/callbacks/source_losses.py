@@ -58,4 +58,4 @@ class SourceLosses(Callback):
             if name is not None and tokens
         }
         for name, value in self.scores.items():
-            pl_module.log(name, value, rank_zero_only=True)
+            pl_module.log(name, value, logger=False, rank_zero_only=True)
