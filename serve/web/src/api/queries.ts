@@ -20,6 +20,7 @@ import type {
   Health,
   ListedConversation,
   Model,
+  SourceChoice,
 } from "./types";
 
 export const queryClient = new QueryClient({
@@ -182,6 +183,7 @@ export interface Change {
   pinned?: boolean;
   archived?: boolean;
   folder?: string | null;
+  search_sources?: SourceChoice | null;
 }
 
 /** Changes a conversation's title or place in the list. */

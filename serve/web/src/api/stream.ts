@@ -1,13 +1,13 @@
 import { type EventSourceMessage, EventSourceParserStream } from "eventsource-parser/stream";
 import { ApiError, noteUnreachable, OfflineError, request } from "./client";
-import type { Sources, StoredTiming, TokenLogprob, Usage } from "./types";
+import type { SearchReason, Sources, StoredTiming, TokenLogprob, Usage } from "./types";
 
 export type StreamEvent =
   | { type: "text"; text: string; tokens: TokenLogprob[] }
   /** The answer's id, and in its first event that of its question and how the answer begins. */
   | { type: "id"; id: string; question?: string; prefix?: string }
   | { type: "sources"; sources: Sources }
-  | { type: "unsearched"; reason: string }
+  | { type: "unsearched"; reason: string; why?: SearchReason | null }
   | { type: "finish"; reason: string }
   | { type: "usage"; usage: Usage; timing?: StoredTiming }
   | { type: "error"; message: string; code: string | null }
@@ -57,7 +57,11 @@ export function readEvent(event: EventSourceMessage): StreamEvent[] {
   const body = JSON.parse(event.data) as unknown;
   if (event.event === "sources") return [{ type: "sources", sources: body as Sources }];
   if (event.event === "search") {
-    return [{ type: "unsearched", reason: (body as { reason: string }).reason }];
+    const { reason, why } = body as Pick<
+      Extract<StreamEvent, { type: "unsearched" }>,
+      "reason" | "why"
+    >;
+    return [{ type: "unsearched", reason, why }];
   }
   const chunk = body as Chunk;
   if (event.event === "error" || chunk.error) {

@@ -29,9 +29,19 @@ export type ModelCard = Partial<Schemas["ModelCard"]>;
 
 export type Source = Schemas["Source"];
 export type Sources = Loose<
-  Pick<Schemas["Sources"], "query" | "provider" | "sources" | "reason" | "note">,
+  Pick<
+    Schemas["Sources"],
+    "query" | "provider" | "sources" | "reason" | "why" | "note" | "problem"
+  >,
   "provider"
 >;
+
+/** Where the sources of a conversation's answers may come from. */
+export type SourceChoice = NonNullable<Schemas["ChatRequest"]["search_sources"]>;
+
+/** Why there was a search or none, and what went wrong with one, as codes. */
+export type SearchReason = Schemas["SearchReason"];
+export type SearchProblem = Schemas["SearchProblem"];
 
 export type Usage = Pick<
   Schemas["Usage"],
@@ -105,6 +115,7 @@ export type ChatRequest = Partial<
     | "repetition_penalty"
     | "max_tokens"
     | "seed"
+    | "search_sources"
     | "logprobs"
     | "top_logprobs"
     | "stream_options"

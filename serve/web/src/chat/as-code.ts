@@ -26,13 +26,13 @@ function pythonOf(value: unknown): string {
 /** A request with the `openai` package; what only this server knows goes into `extra_body`. */
 export function asPython(origin: string, body: ChatRequest, keyed: boolean): string {
   const { messages, model, temperature, top_p, max_tokens, seed, stop, response_format } = body;
-  const { top_k, min_p, repetition_penalty, search } = body;
+  const { top_k, min_p, repetition_penalty, search, search_sources } = body;
   const given = { temperature, top_p, max_tokens, seed, stop, response_format };
   const options = Object.entries(given)
     .filter(([, value]) => value !== undefined)
     .map(([name, value]) => `    ${name}=${pythonOf(value)},`);
   const key = keyed ? 'os.environ["RESONANCE_API_KEY"]' : '"none"';
-  const extra = pythonOf({ top_k, min_p, repetition_penalty, search });
+  const extra = pythonOf({ top_k, min_p, repetition_penalty, search, search_sources });
   return [
     ...(keyed ? ["import os", ""] : []),
     "from openai import OpenAI",

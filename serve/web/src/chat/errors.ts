@@ -1,6 +1,8 @@
 import { toast } from "sonner";
 import { ApiError, OfflineError } from "@/api/client";
+import { queryClient } from "@/api/queries";
 import { type Measured, measure } from "@/api/tokens";
+import type { Health } from "@/api/types";
 import { shownLanguage, words } from "@/i18n";
 import { useUi } from "@/lib/ui-store";
 import { useSettings } from "@/settings/store";
@@ -26,15 +28,21 @@ export function sentenceOf(reason: unknown): string {
     }[reason.code ?? ""];
     if (known) return known;
     if (reason.code === "message_too_long") {
-      const most = Number(/\d+/.exec(reason.message)?.[0]);
+      const most = queryClient.getQueryData<Health>(["health"])?.limits?.message_chars;
       if (most) return t.errorTooManyChars(most.toLocaleString(languageOf()));
     }
   }
   return reason instanceof Error ? reason.message : String(reason);
 }
 
-/** That a message is too long, in the figures of the server. */
-export async function tooLong(asked: Measured, reason: ApiError): Promise<string> {
+/** Why there is no answer; where the message is too long for one, in the figures of the server. */
+export async function failureOf(reason: unknown, asked: Measured | undefined): Promise<string> {
+  const long = reason instanceof ApiError && reason.code === "context_length_exceeded";
+  if (!long) return sentenceOf(reason);
+  return asked ? tooLong(asked) : words().errorTooLongAlone;
+}
+
+async function tooLong(asked: Measured): Promise<string> {
   try {
     const size = await measure(asked);
     const figure = (value: number) => value.toLocaleString(languageOf());
@@ -47,7 +55,7 @@ export async function tooLong(asked: Measured, reason: ApiError): Promise<string
       over < size.answer_tokens,
     );
   } catch {
-    return reason.message;
+    return words().errorTooLongAlone;
   }
 }
 

@@ -27,8 +27,8 @@ export function mergeThread(
     const local = shownAs(shown, id) ?? twinOf(shown, stored, parentId, byId) ?? id;
     localOf.set(id, local);
     const known = shown.byId[local];
-    const { tokens, unsearched } = known ?? {};
-    const kept = known?.content === stored.content ? { tokens, unsearched } : {};
+    const { tokens, unsearched, why } = known ?? {};
+    const kept = known?.content === stored.content ? { tokens, unsearched, why } : {};
     byId[local] = { ...stored, ...kept, id: local, parentId };
     order.push(local);
   }

@@ -6,7 +6,15 @@ import type { Message, Timing } from "./tree";
 /** The part of a message that a stream writes. */
 export type Written = Pick<
   Message,
-  "content" | "tokens" | "serverId" | "sources" | "unsearched" | "finishReason" | "usage" | "timing"
+  | "content"
+  | "tokens"
+  | "serverId"
+  | "sources"
+  | "unsearched"
+  | "why"
+  | "finishReason"
+  | "usage"
+  | "timing"
 >;
 
 /** How fast the server says that an answer was written; nobody else measures it. */
@@ -54,7 +62,8 @@ export async function receive(
         named = true;
         patch(() => ({ serverId: event.id }));
       } else if (event.type === "sources") patch(() => ({ sources: event.sources }));
-      else if (event.type === "unsearched") patch(() => ({ unsearched: event.reason }));
+      else if (event.type === "unsearched")
+        patch(() => ({ unsearched: event.reason, why: event.why }));
       else if (event.type === "finish") patch(() => ({ finishReason: event.reason }));
       else if (event.type === "usage") {
         patch(() => ({ usage: event.usage, timing: timingOf(event.timing) }));

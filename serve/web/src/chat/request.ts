@@ -1,4 +1,4 @@
-import type { ChatRequest, ResponseFormat } from "@/api/types";
+import type { ChatRequest, ResponseFormat, SourceChoice } from "@/api/types";
 import type { AnswerFormat, Sampling, SearchMode } from "@/settings/store";
 import { systemAt } from "./choices";
 import { ancestry, type Message, type Thread } from "./tree";
@@ -11,6 +11,8 @@ export interface Choices {
   /** What the reader changed; the rest is the server's. */
   sampling: Partial<Sampling>;
   search: SearchChoice;
+  /** Absent: as stored with the conversation, else as the server is configured. */
+  sources?: SourceChoice;
   tokenView: boolean;
   format?: AnswerFormat;
 }
@@ -26,6 +28,7 @@ export function requestSettings(choices: Choices): Omit<ChatRequest, "messages">
     ...(stop?.length ? { stop } : {}),
     ...(format ? { response_format: format } : {}),
     ...(choices.search === "auto" ? {} : { search: searchField(choices.search) }),
+    ...(choices.sources ? { search_sources: choices.sources } : {}),
     ...(choices.tokenView ? { logprobs: true, top_logprobs: 5 } : {}),
     stream_options: { include_usage: true },
   };

@@ -1,12 +1,14 @@
 import { ApiError } from "@/api/client";
 import { fetchConversation } from "@/api/queries";
 import type { Conversation } from "@/api/types";
+import { follow, isAnswering } from "./answering";
 import { showBranches } from "./branches";
 import { hiddenMessages } from "./hidden";
 import { keepNow } from "./keeper";
 import { heldConversations, keptOf } from "./kept";
 import { mergeThread, restoreKept } from "./merge";
-import { follow, isAnswering, sendHeld } from "./session";
+import { sendHeld } from "./session";
+import { noteSources } from "./source-choice";
 import { getThread, useChat } from "./store";
 import { emptyThread, remove } from "./tree";
 
@@ -35,6 +37,8 @@ export async function loadConversation(id: string, signal?: AbortSignal): Promis
 export function showConversation(conversation: Conversation): void {
   const { id, answering } = conversation;
   if (isAnswering(id)) return;
+  // What the server has not stored has the choice that this browser knows.
+  if (conversation.messages.length > 0) noteSources(id, conversation.search_sources);
   useChat.getState().change(id, (shown) => {
     if (shown !== emptyThread && shown.order.length > 0)
       return mergeThread(shown, conversation, hiddenMessages);

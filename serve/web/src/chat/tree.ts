@@ -1,4 +1,4 @@
-import type { Feedback, Role, Sources, TokenLogprob, Usage } from "@/api/types";
+import type { Feedback, Role, SearchReason, Sources, TokenLogprob, Usage } from "@/api/types";
 import type { SearchMode } from "@/settings/store";
 import type { Beginning } from "./tokens";
 
@@ -32,6 +32,8 @@ export interface Message {
   sources?: Sources | null;
   /** Why the server, left to decide, did not search. */
   unsearched?: string;
+  /** The same as a code. */
+  why?: SearchReason | null;
   usage?: Usage | null;
   finishReason?: string | null;
   feedback?: Feedback | null;
@@ -58,6 +60,13 @@ export interface Timing {
 export const ROOT = "";
 
 export const emptyThread: Thread = { byId: {}, order: [], chosen: {} };
+
+/** A message of the page's own, which the server has not seen. */
+export function newMessage(
+  given: Pick<Message, "role" | "parentId" | "content" | "status">,
+): Message {
+  return { id: crypto.randomUUID(), createdAt: new Date().toISOString(), ...given };
+}
 
 /** What follows from a thread's order, which stays the same object while an answer is written. */
 interface Shape {

@@ -7,12 +7,12 @@ import { sendAllHeld, syncConversation } from "@/chat/sync";
 /** How often a page that is seen asks for what has changed elsewhere (ms). */
 const PAUSE = 3_000;
 
-/** What changes when anything is written: the newest conversation, and how much is in it. */
+/** What changes when anything is written or set: the newest conversation, as the list has it. */
 async function look(): Promise<string | null> {
   try {
     const page = (await (await request("/v1/conversations?limit=1")).json()) as ConversationPage;
     const [newest] = page.data;
-    return newest ? `${newest.id} ${newest.updated_at} ${newest.message_count}` : "";
+    return newest ? JSON.stringify(newest) : "";
   } catch {
     return null;
   }

@@ -1,40 +1,69 @@
+import type { SearchProblem, SearchReason } from "@/api/types";
 import type { Dictionary } from "./en";
 
-/** What the server says before a name or a word of the question. */
-const openings = [
-  ["asks for a fact about ", "reasonFactAbout"],
-  ["asks about ", "reasonAbout"],
-  ["asks for something that changes (", "reasonChanges"],
-  ["asks for the one thing that is ", "reasonOneThing"],
-  ["follows a message that needs no search", "reasonFollowsNone"],
-  ["follows: ", "reasonFollows"],
-] as const;
+const reasons = {
+  search_requested: "reasonAsked",
+  query_given: "reasonGiven",
+  changing_fact: "reasonChanges",
+  named_fact: "reasonFactAbout",
+  event_fact: "reasonEvent",
+  document_question: "reasonDocuments",
+  empty: "reasonEmpty",
+  own_text: "reasonOwnText",
+  small_talk: "reasonSmallTalk",
+  assistant: "reasonAssistant",
+  code: "reasonCode",
+  calculation: "reasonSum",
+  given_words: "reasonWords",
+  no_fact: "reasonNothing",
+} as const satisfies Record<SearchReason["code"], keyof Dictionary>;
 
-const whole = {
-  "small talk": "reasonSmallTalk",
-  "about the assistant itself": "reasonAssistant",
-  "about code": "reasonCode",
-  "a calculation": "reasonSum",
-  "works on words or text that it already has": "reasonWords",
-  "the query was given": "reasonGiven",
-  "nothing is asked": "reasonEmpty",
-  "a search is asked for": "reasonAsked",
-  "the message brings its own text": "reasonOwnText",
-  "asks who, when or where something was": "reasonEvent",
-  "a question that the documents may answer": "reasonDocuments",
-  "nothing in it asks for facts that change or about a named thing": "reasonNothing",
-} as const;
+const problems = {
+  no_room: "problemNoRoom",
+  no_results: "noSources",
+  no_match: "problemNoMatch",
+  rate_limited: "problemRefused",
+  timeout: "problemTimeout",
+  unreachable: "problemUnreachable",
+  failed: "problemFailed",
+} as const satisfies Record<SearchProblem["code"], keyof Dictionary>;
 
-/** The server's reason for a search, or for none, in the reader's language where we know it. */
-export function reasonIn(t: Dictionary, reason: string): string {
-  const known = whole[reason as keyof typeof whole];
-  if (known) return t[known];
-  for (const [opening, name] of openings) {
-    if (!reason.startsWith(opening)) continue;
-    const said = t[name];
-    if (typeof said === "string") return said;
-    const rest = reason.slice(opening.length).replace(/\)$/, "");
-    return said(opening === "follows: " ? reasonIn(t, rest) : rest);
+/** Why there was a search, or none, in the reader's language; `sentence` where the server gives no code that we know. */
+export function reasonIn(
+  t: Dictionary,
+  why: SearchReason | null | undefined,
+  sentence: string,
+): string {
+  const said = why && t[reasons[why.code]];
+  if (!said) return sentence;
+  const words = typeof said === "string" ? said : said(why.subject ?? "…");
+  return why.follows ? t.reasonFollows(words) : words;
+}
+
+/** What went wrong with a search, and what the answer draws on instead. */
+export function problemIn(
+  t: Dictionary,
+  language: string,
+  problem: SearchProblem | null | undefined,
+  sentence: string,
+): string {
+  const said = problem && t[problems[problem.code]];
+  if (!said) return sentence;
+  if (problem.answered) return `${said} ${t.problemAnswered(problem.answered)}`;
+  if (typeof problem.age_s === "number") {
+    return `${said} ${t.problemOld(ageIn(language, problem.age_s))}`;
   }
-  return reason;
+  return said;
+}
+
+/** A time in its largest whole unit: "2 hours". */
+function ageIn(language: string, seconds: number): string {
+  const units = [
+    ["day", 86_400],
+    ["hour", 3_600],
+    ["minute", 60],
+  ] as const;
+  const [unit, size] = units.find(([, size]) => seconds >= size) ?? (["minute", 60] as const);
+  const style = { style: "unit", unit, unitDisplay: "long" } as const;
+  return new Intl.NumberFormat(language, style).format(Math.max(1, Math.floor(seconds / size)));
 }

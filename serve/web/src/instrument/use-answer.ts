@@ -1,6 +1,9 @@
 import { useCallback, useEffect, useRef, useState } from "react";
+import { ApiError } from "@/api/client";
 import { streamAnswer } from "@/api/stream";
-import { reportError, sentenceOf } from "@/chat/errors";
+import type { Measured } from "@/api/tokens";
+import type { ChatRequest } from "@/api/types";
+import { failureOf, reportError } from "@/chat/errors";
 import { receive, type Written } from "@/chat/receive";
 
 export interface LooseAnswer extends Written {
@@ -9,6 +12,14 @@ export interface LooseAnswer extends Written {
 }
 
 const nothing: LooseAnswer = { content: "", running: false };
+
+/** What of a chat's request has to fit into the window; a raw completion has no messages. */
+function measuredIn({ messages, model, max_tokens }: Partial<ChatRequest>): Measured | undefined {
+  const text = messages?.at(-1)?.content;
+  if (text === undefined) return undefined;
+  const system = messages?.find(({ role }) => role === "system")?.content ?? "";
+  return { text, system, model: model ?? null, maxTokens: max_tokens };
+}
 
 /** An answer that belongs to no conversation: it is streamed, shown, and not stored. */
 export function useAnswer(path: string) {
@@ -32,8 +43,9 @@ export function useAnswer(path: string) {
         await receive(streamAnswer(path, body, controller.signal), change);
       } catch (reason) {
         if (!controller.signal.aborted) {
-          change(() => ({ error: sentenceOf(reason) }));
-          reportError(reason);
+          const error = await failureOf(reason, measuredIn(body));
+          change(() => ({ error }));
+          if (reason instanceof ApiError && reason.status === 401) reportError(reason);
         }
       }
       change(() => ({ running: false }));

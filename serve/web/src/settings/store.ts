@@ -1,5 +1,6 @@
 import { create } from "zustand";
 import { persist } from "zustand/middleware";
+import type { SourceChoice } from "@/api/types";
 
 export type Theme = "system" | "light" | "dark";
 export type Language = "system" | "en" | "de";
@@ -51,6 +52,8 @@ export interface AnswerFormat {
 export interface Own {
   model?: string;
   system?: string;
+  /** Where its answers may draw from; null: as the server is configured. */
+  sources?: SourceChoice | null;
 }
 
 interface SettingsState {

@@ -4,8 +4,10 @@ import { useEffect, useState } from "react";
 import { ApiError } from "@/api/client";
 import { getApiKey } from "@/api/key";
 import { useConversations } from "@/api/queries";
+import { stop } from "@/chat/answering";
 import { sentenceOf } from "@/chat/errors";
-import { send, stop } from "@/chat/session";
+import { send } from "@/chat/session";
+import { beginWithSources, noteSources } from "@/chat/source-choice";
 import { useChat, useLive, usePath } from "@/chat/store";
 import { loadConversation, showConversation } from "@/chat/sync";
 import { TEMPORARY } from "@/chat/temporary";
@@ -28,6 +30,7 @@ function New() {
   // It has its id from the start, so that documents can be attached to it.
   const [id] = useState(() => crypto.randomUUID());
   function begin(text: string) {
+    beginWithSources(id);
     void send(id, text);
     navigate(conversationHref(id));
   }
@@ -47,13 +50,13 @@ export function TemporaryView() {
   const live = useLive(TEMPORARY);
   const begun = usePath(TEMPORARY).length > 0;
   useTabTitle(t.temporaryChat);
-  useEffect(
-    () => () => {
+  useEffect(() => {
+    noteSources(TEMPORARY, null);
+    return () => {
       stop(TEMPORARY);
       useChat.getState().forget(TEMPORARY);
-    },
-    [],
-  );
+    };
+  }, []);
   const composer = (
     <>
       <p className="mx-auto mb-1.5 flex w-fit max-w-[calc(100%-1.5rem)] items-center gap-2 rounded-full bg-background/80 px-3 py-1 text-muted-foreground text-xs">

@@ -118,7 +118,7 @@ export function Composer({ conversation, attachTo, busy, onSend, onStop }: Compo
                 onAdd={(files) => void add(files)}
               />
             )}
-            <SearchMenu />
+            <SearchMenu conversation={conversation} />
           </div>
           <TokenCount conversation={conversation} text={whole} />
           {busy ? (

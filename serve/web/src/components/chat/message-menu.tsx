@@ -5,11 +5,9 @@ import { regenerate } from "@/chat/session";
 import type { Message } from "@/chat/tree";
 import {
   DropdownMenu,
-  DropdownMenuContent,
   DropdownMenuItem,
   DropdownMenuLabel,
   DropdownMenuSeparator,
-  DropdownMenuTrigger,
 } from "@/components/ui/dropdown-menu";
 import { useWords } from "@/i18n";
 import { openPromptView } from "@/lib/ui-store";
@@ -29,53 +27,53 @@ export function MessageMenu({ conversation, message, busy, newest }: MessageMenu
   const { data: models = [] } = useModels();
   const others = models.length > 1 ? models : [];
   return (
-    <DropdownMenu>
-      <DropdownMenuTrigger asChild>
+    <DropdownMenu
+      trigger={
         <ActionButton label={t.moreMessageActions}>
           <Ellipsis />
         </ActionButton>
-      </DropdownMenuTrigger>
-      <DropdownMenuContent align={message.role === "user" ? "end" : "start"}>
-        {message.role === "assistant" && !newest && (
-          <DropdownMenuItem
-            disabled={busy}
-            onSelect={() => void regenerate(conversation, message.id, { model: message.model })}
-          >
-            <RefreshCw />
-            {t.regenerate}
-          </DropdownMenuItem>
-        )}
-        {message.role === "assistant" && others.length > 0 && (
-          <>
-            <DropdownMenuLabel>{t.regenerateWith}</DropdownMenuLabel>
-            {others.map(({ id }) => (
-              <DropdownMenuItem
-                key={id}
-                disabled={busy}
-                onSelect={() => void regenerate(conversation, message.id, { model: id })}
-              >
-                <RefreshCw />
-                <bdi className="truncate">{id}</bdi>
-              </DropdownMenuItem>
-            ))}
-            <DropdownMenuSeparator />
-          </>
-        )}
-        {message.role === "assistant" && (
-          <DropdownMenuItem onSelect={() => openPromptView({ conversation, answer: message.id })}>
-            <ScanText />
-            {t.showPrompt}
-          </DropdownMenuItem>
-        )}
+      }
+      align={message.role === "user" ? "end" : "start"}
+    >
+      {message.role === "assistant" && !newest && (
         <DropdownMenuItem
-          variant="destructive"
           disabled={busy}
-          onSelect={() => deleteMessage(conversation, message.id)}
+          onSelect={() => void regenerate(conversation, message.id, { model: message.model })}
         >
-          <Trash2 />
-          {t.deleteFromHere}
+          <RefreshCw />
+          {t.regenerate}
         </DropdownMenuItem>
-      </DropdownMenuContent>
+      )}
+      {message.role === "assistant" && others.length > 0 && (
+        <>
+          <DropdownMenuLabel>{t.regenerateWith}</DropdownMenuLabel>
+          {others.map(({ id }) => (
+            <DropdownMenuItem
+              key={id}
+              disabled={busy}
+              onSelect={() => void regenerate(conversation, message.id, { model: id })}
+            >
+              <RefreshCw />
+              <bdi className="truncate">{id}</bdi>
+            </DropdownMenuItem>
+          ))}
+          <DropdownMenuSeparator />
+        </>
+      )}
+      {message.role === "assistant" && (
+        <DropdownMenuItem onSelect={() => openPromptView({ conversation, answer: message.id })}>
+          <ScanText />
+          {t.showPrompt}
+        </DropdownMenuItem>
+      )}
+      <DropdownMenuItem
+        variant="destructive"
+        disabled={busy}
+        onSelect={() => deleteMessage(conversation, message.id)}
+      >
+        <Trash2 />
+        {t.deleteFromHere}
+      </DropdownMenuItem>
     </DropdownMenu>
   );
 }

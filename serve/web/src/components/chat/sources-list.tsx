@@ -8,8 +8,8 @@ import { regenerate } from "@/chat/session";
 import type { Message } from "@/chat/tree";
 import { Button } from "@/components/ui/button";
 import { Input } from "@/components/ui/input";
-import { useWords } from "@/i18n";
-import { reasonIn } from "@/i18n/reasons";
+import { useLanguage, useWords } from "@/i18n";
+import { problemIn, reasonIn } from "@/i18n/reasons";
 import { focusComposer } from "@/lib/focus";
 import { parseDocument } from "@/lib/router";
 import { openDocuments } from "@/lib/ui-store";
@@ -26,7 +26,8 @@ interface SearchTrailProps {
 /** What a search looked for and found before an answer, or why there was none. */
 export function SearchTrail({ conversation, message, anchor, open }: SearchTrailProps) {
   const t = useWords();
-  const { sources, unsearched } = message;
+  const language = useLanguage();
+  const { sources, unsearched, why } = message;
   function again(search: SearchChoice) {
     focusComposer();
     void regenerate(conversation, message.id, { search });
@@ -35,7 +36,7 @@ export function SearchTrail({ conversation, message, anchor, open }: SearchTrail
     if (!unsearched) return null;
     return (
       <Trail icon={<GlobeLock />}>
-        <span>{t.notSearched(reasonIn(t, unsearched))}</span>
+        <span>{t.notSearched(reasonIn(t, why, unsearched))}</span>
         {open && <TextButton onClick={() => again("on")}>{t.searchAnyway}</TextButton>}
       </Trail>
     );
@@ -46,10 +47,14 @@ export function SearchTrail({ conversation, message, anchor, open }: SearchTrail
         {sources.query && (
           <QueryChip query={sources.query} open={open} onAsk={(query) => again({ query })} />
         )}
-        {sources.reason && <span>{reasonIn(t, sources.reason)}</span>}
+        {sources.reason && <span>{reasonIn(t, sources.why, sources.reason)}</span>}
         {open && <TextButton onClick={() => again("off")}>{t.withoutSearch}</TextButton>}
       </Trail>
-      {sources.note && <p className="text-muted-foreground text-xs">{sources.note}</p>}
+      {sources.note && (
+        <p className="text-muted-foreground text-xs">
+          {problemIn(t, language, sources.problem, sources.note)}
+        </p>
+      )}
       {sources.sources.length === 0 ? (
         !sources.note && <p className="text-muted-foreground text-xs">{t.noSources}</p>
       ) : (

@@ -1,21 +1,19 @@
-import { Play, Square } from "lucide-react";
 import { useState } from "react";
 import { toast } from "sonner";
 import type { ChatRequest } from "@/api/types";
 import { type Choice, sendVote } from "@/api/votes";
 import { sentenceOf } from "@/chat/errors";
 import { Answer } from "@/components/chat/answer-text";
-import { useShownModel } from "@/components/shell/model-picker";
 import { Button } from "@/components/ui/button";
-import { Textarea } from "@/components/ui/textarea";
 import { useWords } from "@/i18n";
-import { candidateOf, nameOf, promptOf, requestOf, type Side } from "@/instrument/contenders";
-import { useAnswer } from "@/instrument/use-answer";
-import { useSettings } from "@/settings/store";
+import { nameOf, type Side } from "@/instrument/contenders";
+import { useContest } from "@/instrument/use-contest";
+import { PaneAnswer } from "./pane-answer";
+import { PromptForm } from "./prompt-form";
+import { VoteButtons } from "./vote-bar";
 
-const PATH = "/v1/chat/stream";
-
-type Turn = ChatRequest["messages"][number];
+const BUBBLE =
+  "ml-auto max-w-[85%] whitespace-pre-wrap break-words rounded-3xl rounded-br-lg bg-bubble px-4.5 py-2.5";
 
 /**
  * Two sides answer without their names; the better answer goes on, so that every turn's vote is about one prompt.
@@ -24,38 +22,32 @@ type Turn = ChatRequest["messages"][number];
  */
 export function BlindView({ sides }: { sides: [Side, Side] }) {
   const t = useWords();
-  const { sampling, system } = useSettings();
-  const model = useShownModel();
   const [draft, setDraft] = useState("");
   const [asked, setAsked] = useState<string | null>(null);
-  const [turns, setTurns] = useState<Turn[]>([]);
+  const [turns, setTurns] = useState<ChatRequest["messages"]>([]);
   const [order, setOrder] = useState<[Side, Side]>(sides);
   const [revealed, setRevealed] = useState<string | null>(null);
-  const a = useAnswer(PATH);
-  const b = useAnswer(PATH);
-  const running = a.answer.running || b.answer.running;
-  const complete = asked !== null && !running && Boolean(a.answer.content && b.answer.content);
+  const contest = useContest();
+  const { running } = contest;
+  const complete = asked !== null && contest.complete;
   const open = asked !== null && (running || complete);
 
   function run() {
     const text = draft.trim();
     if (!text || open) return;
     const drawn: [Side, Side] = Math.random() < 0.5 ? sides : [sides[1], sides[0]];
-    const messages = promptOf(system, turns, text);
     setOrder(drawn);
     setAsked(text);
     setDraft("");
     setRevealed(null);
-    void a.ask({ ...requestOf(drawn[0], sampling, model), messages });
-    void b.ask({ ...requestOf(drawn[1], sampling, model), messages });
+    contest.ask(drawn, contest.prompt(turns, text));
   }
 
   async function vote(choice: Choice) {
     if (asked === null) return;
-    const left = candidateOf(order[0], sampling, model, a.answer.content);
-    const right = candidateOf(order[1], sampling, model, b.answer.content);
+    const [left, right] = contest.candidates(order);
     try {
-      await sendVote({ prompt: promptOf(system, turns, asked), a: left, b: right, choice });
+      await sendVote({ prompt: contest.prompt(turns, asked), a: left, b: right, choice });
     } catch (reason) {
       toast.error(`${t.voteFailed} ${sentenceOf(reason)}`);
       return;
@@ -64,16 +56,14 @@ export function BlindView({ sides }: { sides: [Side, Side] }) {
     setTurns([...turns, { role: "user", content: asked }, { role: "assistant", content: better }]);
     setAsked(null);
     setRevealed(t.blindReveal(nameOf(left), nameOf(right)));
-    a.clear();
-    b.clear();
+    contest.clear();
   }
 
   function startOver() {
     setTurns([]);
     setAsked(null);
     setRevealed(null);
-    a.clear();
-    b.clear();
+    contest.clear();
   }
 
   return (
@@ -86,11 +76,7 @@ export function BlindView({ sides }: { sides: [Side, Side] }) {
               key={i}
               dir="auto"
               aria-label={role === "user" ? t.you : t.model}
-              className={
-                role === "user"
-                  ? "ml-auto max-w-[85%] whitespace-pre-wrap break-words rounded-3xl rounded-br-lg bg-bubble px-4.5 py-2.5"
-                  : undefined
-              }
+              className={role === "user" ? BUBBLE : undefined}
             >
               {role === "user" ? content : <Answer text={content} />}
             </article>
@@ -99,14 +85,11 @@ export function BlindView({ sides }: { sides: [Side, Side] }) {
       )}
       {asked !== null && (
         <>
-          <p
-            dir="auto"
-            className="ml-auto max-w-[85%] whitespace-pre-wrap break-words rounded-3xl rounded-br-lg bg-bubble px-4.5 py-2.5"
-          >
+          <p dir="auto" className={BUBBLE}>
             {asked}
           </p>
           <div className="grid gap-4 md:grid-cols-2">
-            {([a, b] as const).map(({ answer }, i) => (
+            {contest.answers.map((answer, i) => (
               <section
                 // biome-ignore lint/suspicious/noArrayIndexKey: there are two sides
                 key={i}
@@ -115,75 +98,29 @@ export function BlindView({ sides }: { sides: [Side, Side] }) {
                 className="glass min-h-32 min-w-0 rounded-2xl px-4 py-3"
               >
                 <h2 className="mb-2 font-semibold text-sm">{i === 0 ? t.sideA : t.sideB}</h2>
-                <div className={answer.running ? "live" : undefined}>
-                  <Answer text={answer.content} live={answer.running} />
-                </div>
-                {answer.error && (
-                  <p role="alert" className="text-destructive text-sm">
-                    {answer.error}
-                  </p>
-                )}
+                <PaneAnswer answer={answer} />
               </section>
             ))}
           </div>
         </>
       )}
       {complete ? (
-        <div className="flex flex-wrap items-center gap-2 text-sm">
-          <p className="w-full text-muted-foreground">{t.blindVote}</p>
-          <Button variant="secondary" size="sm" onClick={() => void vote("a")}>
-            {t.better("A")}
-          </Button>
-          <Button variant="secondary" size="sm" onClick={() => void vote("tie")}>
-            {t.tie}
-          </Button>
-          <Button variant="secondary" size="sm" onClick={() => void vote("b")}>
-            {t.better("B")}
-          </Button>
+        <div className="flex flex-wrap items-center gap-2 text-muted-foreground text-sm">
+          <VoteButtons note={t.blindVote} onVote={(choice) => void vote(choice)} />
         </div>
       ) : (
         <p role="status" className="text-muted-foreground text-sm">
           {revealed}
         </p>
       )}
-      <form
-        className="glass flex items-end gap-2 rounded-3xl p-2.5"
-        onSubmit={(event) => {
-          event.preventDefault();
-          run();
-        }}
-      >
-        <Textarea
-          aria-label={t.comparePrompt}
-          placeholder={t.comparePrompt}
-          className="min-h-9 border-0 bg-transparent text-base"
-          dir="auto"
-          value={draft}
-          onChange={(event) => setDraft(event.target.value)}
-          onKeyDown={(event) => {
-            if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing) return;
-            event.preventDefault();
-            run();
-          }}
-        />
-        {running ? (
-          <Button
-            className="rounded-full"
-            onClick={() => {
-              a.stop();
-              b.stop();
-            }}
-          >
-            <Square className="size-3.5 fill-current" />
-            {t.stop}
-          </Button>
-        ) : (
-          <Button type="submit" className="rounded-full" disabled={open || draft.trim() === ""}>
-            <Play />
-            <span className="max-xs:sr-only">{t.run}</span>
-          </Button>
-        )}
-      </form>
+      <PromptForm
+        value={draft}
+        running={running}
+        disabled={open}
+        onChange={setDraft}
+        onRun={run}
+        onStop={contest.stop}
+      />
       {turns.length > 0 && (
         <p className="flex items-center gap-3 text-muted-foreground text-xs">
           {t.blindTurns(turns.length / 2)}

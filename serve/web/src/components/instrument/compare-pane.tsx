@@ -1,7 +1,6 @@
 import { useId } from "react";
 import { useModels } from "@/api/queries";
 import { speedOf } from "@/chat/receive";
-import { Answer } from "@/components/chat/answer-text";
 import { useShownModel } from "@/components/shell/model-picker";
 import { Input } from "@/components/ui/input";
 import { Label } from "@/components/ui/label";
@@ -10,6 +9,7 @@ import type { Side } from "@/instrument/contenders";
 import type { LooseAnswer } from "@/instrument/use-answer";
 import type { Stretch } from "@/instrument/words-diff";
 import { formatNumber } from "@/lib/format";
+import { PaneAnswer } from "./pane-answer";
 
 interface ComparePaneProps {
   name: string;
@@ -78,14 +78,7 @@ export function ComparePane({ name, side, answer, marked, onChange }: ComparePan
             )}
           </p>
         ) : (
-          <div className={answer.running ? "live" : undefined}>
-            <Answer text={answer.content} live={answer.running} />
-          </div>
-        )}
-        {answer.error && (
-          <p role="alert" className="text-destructive text-sm">
-            {answer.error}
-          </p>
+          <PaneAnswer answer={answer} />
         )}
       </div>
       {speed && (

@@ -4,6 +4,26 @@ import { Button } from "@/components/ui/button";
 import { useWords } from "@/i18n";
 import { tallyOf } from "@/instrument/tally";
 
+/** Asks which side is better. */
+export function VoteButtons({ note, onVote }: { note: string; onVote: (choice: Choice) => void }) {
+  const t = useWords();
+  const choices = [
+    ["a", t.better("A")],
+    ["tie", t.tie],
+    ["b", t.better("B")],
+  ] as const;
+  return (
+    <>
+      <p className="w-full">{note}</p>
+      {choices.map(([choice, name]) => (
+        <Button key={choice} variant="secondary" size="sm" onClick={() => onVote(choice)}>
+          {name}
+        </Button>
+      ))}
+    </>
+  );
+}
+
 interface VoteBarProps {
   /** Both answers are complete and not voted on yet. */
   open: boolean;
@@ -19,20 +39,7 @@ export function VoteBar({ open, identical, sides, onVote }: VoteBarProps) {
   const tally = tallyOf(votes, ...sides);
   return (
     <div className="flex flex-wrap items-center gap-2 text-muted-foreground text-sm">
-      {open && (
-        <>
-          <p className="w-full">{identical ? t.identical : t.differenceNote}</p>
-          <Button variant="secondary" size="sm" onClick={() => onVote("a")}>
-            {t.better("A")}
-          </Button>
-          <Button variant="secondary" size="sm" onClick={() => onVote("tie")}>
-            {t.tie}
-          </Button>
-          <Button variant="secondary" size="sm" onClick={() => onVote("b")}>
-            {t.better("B")}
-          </Button>
-        </>
-      )}
+      {open && <VoteButtons note={identical ? t.identical : t.differenceNote} onVote={onVote} />}
       {tally.a + tally.b + tally.tie > 0 && (
         <span className="ml-auto tabular-nums">{t.tally(tally.a, tally.b, tally.tie)}</span>
       )}

@@ -4,6 +4,7 @@ import { useHealth } from "@/api/queries";
 import { asCurl, asPython } from "@/chat/as-code";
 import { systemOf } from "@/chat/choices";
 import { requestSettings } from "@/chat/request";
+import { sourcesOf } from "@/chat/source-choice";
 import { Button } from "@/components/ui/button";
 import { useCopy } from "@/hooks/use-copy";
 import { useWords } from "@/i18n";
@@ -21,7 +22,12 @@ export function CopyRequest() {
   const system = conversation ? systemOf(conversation) : settings.system.trim();
   const searchable = Boolean(useHealth().data?.search?.enabled);
   const body = () => ({
-    ...requestSettings({ ...settings, search: searchable ? settings.search : "off", model }),
+    ...requestSettings({
+      ...settings,
+      sources: sourcesOf(conversation),
+      search: searchable ? settings.search : "off",
+      model,
+    }),
     messages: [
       ...(system ? [{ role: "system" as const, content: system }] : []),
       { role: "user" as const, content: "Hello!" },

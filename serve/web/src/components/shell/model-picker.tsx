@@ -6,13 +6,11 @@ import { useChat } from "@/chat/store";
 import { Button } from "@/components/ui/button";
 import {
   DropdownMenu,
-  DropdownMenuContent,
   DropdownMenuItem,
   DropdownMenuLabel,
   DropdownMenuRadioGroup,
   DropdownMenuRadioItem,
   DropdownMenuSeparator,
-  DropdownMenuTrigger,
 } from "@/components/ui/dropdown-menu";
 import { useLanguage, useWords } from "@/i18n";
 import { useRoute } from "@/lib/router";
@@ -65,8 +63,8 @@ export function ModelPicker() {
   const { conversation } = useRoute();
   const tracked = models?.filter((model) => model.resonance?.run?.url) ?? [];
   return (
-    <DropdownMenu>
-      <DropdownMenuTrigger asChild>
+    <DropdownMenu
+      trigger={
         <Button
           variant="ghost"
           aria-label={`${t.model}: ${shown ?? "…"}`}
@@ -75,31 +73,30 @@ export function ModelPicker() {
           <span className="truncate">{shown ?? t.chooseModel}</span>
           <ChevronDown className="text-muted-foreground" />
         </Button>
-      </DropdownMenuTrigger>
-      <DropdownMenuContent align="start" className="w-80 max-w-[calc(100vw-1rem)]">
-        <DropdownMenuLabel>{t.chooseModel}</DropdownMenuLabel>
-        <DropdownMenuRadioGroup
-          value={shown ?? ""}
-          onValueChange={(model) =>
-            conversation ? setOwn(conversation, { model }) : set({ model })
-          }
-        >
-          {models?.map((model) => (
-            <DropdownMenuRadioItem key={model.id} value={model.id}>
-              <ModelItem model={model} />
-            </DropdownMenuRadioItem>
-          ))}
-        </DropdownMenuRadioGroup>
-        {tracked.length > 0 && <DropdownMenuSeparator />}
-        {tracked.map((model) => (
-          <DropdownMenuItem key={model.id} asChild>
-            <a href={model.resonance?.run?.url ?? ""} target="_blank" rel="noopener noreferrer">
-              <ExternalLink />
-              {t.openRun(model.id)}
-            </a>
-          </DropdownMenuItem>
+      }
+      align="start"
+      className="w-80 max-w-[calc(100vw-1rem)]"
+    >
+      <DropdownMenuLabel>{t.chooseModel}</DropdownMenuLabel>
+      <DropdownMenuRadioGroup
+        value={shown ?? ""}
+        onValueChange={(model) => (conversation ? setOwn(conversation, { model }) : set({ model }))}
+      >
+        {models?.map((model) => (
+          <DropdownMenuRadioItem key={model.id} value={model.id}>
+            <ModelItem model={model} />
+          </DropdownMenuRadioItem>
         ))}
-      </DropdownMenuContent>
+      </DropdownMenuRadioGroup>
+      {tracked.length > 0 && <DropdownMenuSeparator />}
+      {tracked.map((model) => (
+        <DropdownMenuItem key={model.id} asChild>
+          <a href={model.resonance?.run?.url ?? ""} target="_blank" rel="noopener noreferrer">
+            <ExternalLink />
+            {t.openRun(model.id)}
+          </a>
+        </DropdownMenuItem>
+      ))}
     </DropdownMenu>
   );
 }

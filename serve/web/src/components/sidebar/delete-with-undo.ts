@@ -1,8 +1,8 @@
 import { toast } from "sonner";
 import { deletePatiently } from "@/api/delete";
 import { conversationPath, queryClient, refreshConversations, useDeleted } from "@/api/queries";
+import { stop } from "@/chat/answering";
 import { sentenceOf } from "@/chat/errors";
-import { stop } from "@/chat/session";
 import { useChat } from "@/chat/store";
 import { words } from "@/i18n";
 import { conversationHref, navigate } from "@/lib/router";

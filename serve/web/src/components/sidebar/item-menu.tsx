@@ -1,4 +1,4 @@
-import { Archive, Ellipsis, FileDown, Folder, Pencil, Pin, Share2, Trash2 } from "lucide-react";
+import { Archive, Ellipsis, FileDown, Pencil, Pin, Share2, Trash2 } from "lucide-react";
 import { toast } from "sonner";
 import { type Change, useChangeConversation, useFolders } from "@/api/queries";
 import type { ListedConversation } from "@/api/types";
@@ -7,21 +7,19 @@ import { exportConversation, exportFormats } from "@/chat/export";
 import { Button } from "@/components/ui/button";
 import {
   DropdownMenu,
-  DropdownMenuContent,
   DropdownMenuItem,
   DropdownMenuLabel,
   DropdownMenuRadioGroup,
   DropdownMenuRadioItem,
   DropdownMenuSeparator,
-  DropdownMenuTrigger,
 } from "@/components/ui/dropdown-menu";
 import { useWords } from "@/i18n";
 import { openShare } from "@/lib/ui-store";
 import { deleteWithUndo } from "./delete-with-undo";
+import { FolderItems, folderOf, folderValue } from "./folder-items";
 
 const NEW = "new ";
 const NONE = "none";
-const IN = "in ";
 
 interface ItemMenuProps {
   conversation: ListedConversation;
@@ -42,8 +40,8 @@ export function ItemMenu({ conversation, title, onRename, onNewFolder }: ItemMen
     );
   const { pinned = false, archived = false, folder } = conversation;
   return (
-    <DropdownMenu>
-      <DropdownMenuTrigger asChild>
+    <DropdownMenu
+      trigger={
         <Button
           variant="ghost"
           size="icon-sm"
@@ -52,63 +50,59 @@ export function ItemMenu({ conversation, title, onRename, onNewFolder }: ItemMen
         >
           <Ellipsis />
         </Button>
-      </DropdownMenuTrigger>
-      <DropdownMenuContent align="start" className="max-w-64">
-        <DropdownMenuItem onSelect={onRename}>
-          <Pencil />
-          {t.rename}
-        </DropdownMenuItem>
-        <DropdownMenuItem onSelect={() => change({ pinned: !pinned })}>
-          <Pin />
-          {pinned ? t.unpin : t.pin}
-        </DropdownMenuItem>
-        <DropdownMenuItem onSelect={() => change({ archived: !archived })}>
-          <Archive />
-          {archived ? t.unarchive : t.archive}
-        </DropdownMenuItem>
-        <DropdownMenuItem onSelect={() => openShare({ conversation: conversation.id, title })}>
-          <Share2 />
-          {t.share}
-        </DropdownMenuItem>
-        <DropdownMenuSeparator />
-        <DropdownMenuLabel>{t.folder}</DropdownMenuLabel>
-        <DropdownMenuRadioGroup
-          value={folder ? IN + folder : NONE}
-          onValueChange={(value) => {
-            if (value === NEW) onNewFolder();
-            else change({ folder: value === NONE ? null : value.slice(IN.length) });
-          }}
+      }
+      align="start"
+      className="max-w-64"
+    >
+      <DropdownMenuItem onSelect={onRename}>
+        <Pencil />
+        {t.rename}
+      </DropdownMenuItem>
+      <DropdownMenuItem onSelect={() => change({ pinned: !pinned })}>
+        <Pin />
+        {pinned ? t.unpin : t.pin}
+      </DropdownMenuItem>
+      <DropdownMenuItem onSelect={() => change({ archived: !archived })}>
+        <Archive />
+        {archived ? t.unarchive : t.archive}
+      </DropdownMenuItem>
+      <DropdownMenuItem onSelect={() => openShare({ conversation: conversation.id, title })}>
+        <Share2 />
+        {t.share}
+      </DropdownMenuItem>
+      <DropdownMenuSeparator />
+      <DropdownMenuLabel>{t.folder}</DropdownMenuLabel>
+      <DropdownMenuRadioGroup
+        value={folder ? folderValue(folder) : NONE}
+        onValueChange={(value) => {
+          if (value === NEW) onNewFolder();
+          else change({ folder: value === NONE ? null : folderOf(value) });
+        }}
+      >
+        <FolderItems folders={folders} />
+        {folder && <DropdownMenuRadioItem value={NONE}>{t.noFolder}</DropdownMenuRadioItem>}
+        <DropdownMenuRadioItem value={NEW}>{t.newFolder}</DropdownMenuRadioItem>
+      </DropdownMenuRadioGroup>
+      <DropdownMenuSeparator />
+      <DropdownMenuLabel>{t.exportAs}</DropdownMenuLabel>
+      {exportFormats.map(({ format, name }) => (
+        <DropdownMenuItem
+          key={format}
+          onSelect={() =>
+            exportConversation(conversation.id, format).catch((reason) =>
+              toast.error(`${t.exportFailed} ${sentenceOf(reason)}`),
+            )
+          }
         >
-          {folders.map((name) => (
-            <DropdownMenuRadioItem key={name} value={IN + name}>
-              <Folder />
-              <bdi className="truncate">{name}</bdi>
-            </DropdownMenuRadioItem>
-          ))}
-          {folder && <DropdownMenuRadioItem value={NONE}>{t.noFolder}</DropdownMenuRadioItem>}
-          <DropdownMenuRadioItem value={NEW}>{t.newFolder}</DropdownMenuRadioItem>
-        </DropdownMenuRadioGroup>
-        <DropdownMenuSeparator />
-        <DropdownMenuLabel>{t.exportAs}</DropdownMenuLabel>
-        {exportFormats.map(({ format, name }) => (
-          <DropdownMenuItem
-            key={format}
-            onSelect={() =>
-              exportConversation(conversation.id, format).catch((reason) =>
-                toast.error(`${t.exportFailed} ${sentenceOf(reason)}`),
-              )
-            }
-          >
-            <FileDown />
-            {t[name]}
-          </DropdownMenuItem>
-        ))}
-        <DropdownMenuSeparator />
-        <DropdownMenuItem variant="destructive" onSelect={() => deleteWithUndo(conversation.id)}>
-          <Trash2 />
-          {t.delete}
+          <FileDown />
+          {t[name]}
         </DropdownMenuItem>
-      </DropdownMenuContent>
+      ))}
+      <DropdownMenuSeparator />
+      <DropdownMenuItem variant="destructive" onSelect={() => deleteWithUndo(conversation.id)}>
+        <Trash2 />
+        {t.delete}
+      </DropdownMenuItem>
     </DropdownMenu>
   );
 }

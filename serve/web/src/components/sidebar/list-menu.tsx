@@ -4,18 +4,16 @@ import { toast } from "sonner";
 import { deletePatiently } from "@/api/delete";
 import { type Export, exports, fetchExport, importConversations } from "@/api/exchange";
 import { queryClient, refreshConversations } from "@/api/queries";
+import { stop } from "@/chat/answering";
 import { sentenceOf } from "@/chat/errors";
-import { stop } from "@/chat/session";
 import { useChat } from "@/chat/store";
 import { Button } from "@/components/ui/button";
 import { Dialog, DialogContent, DialogDescription, DialogTitle } from "@/components/ui/dialog";
 import {
   DropdownMenu,
-  DropdownMenuContent,
   DropdownMenuItem,
   DropdownMenuLabel,
   DropdownMenuSeparator,
-  DropdownMenuTrigger,
 } from "@/components/ui/dropdown-menu";
 import { useWords } from "@/i18n";
 import { navigate } from "@/lib/router";
@@ -34,31 +32,32 @@ export function ListMenu() {
   };
   return (
     <>
-      <DropdownMenu>
-        <DropdownMenuTrigger asChild>
+      <DropdownMenu
+        trigger={
           <Button ref={trigger} variant="ghost" size="icon" aria-label={t.listActions}>
             <Ellipsis />
           </Button>
-        </DropdownMenuTrigger>
-        <DropdownMenuContent align="end" className="w-64">
-          <DropdownMenuItem onSelect={() => file.current?.click()}>
-            <FileUp />
-            {t.importFile}
+        }
+        align="end"
+        className="w-64"
+      >
+        <DropdownMenuItem onSelect={() => file.current?.click()}>
+          <FileUp />
+          {t.importFile}
+        </DropdownMenuItem>
+        <DropdownMenuSeparator />
+        <DropdownMenuLabel>{t.exportAs}</DropdownMenuLabel>
+        {exports.map((name) => (
+          <DropdownMenuItem key={name} onSelect={() => void save(name, t.exportNothing)}>
+            <FileDown />
+            {names[name]}
           </DropdownMenuItem>
-          <DropdownMenuSeparator />
-          <DropdownMenuLabel>{t.exportAs}</DropdownMenuLabel>
-          {exports.map((name) => (
-            <DropdownMenuItem key={name} onSelect={() => void save(name, t.exportNothing)}>
-              <FileDown />
-              {names[name]}
-            </DropdownMenuItem>
-          ))}
-          <DropdownMenuSeparator />
-          <DropdownMenuItem variant="destructive" onSelect={() => setAsking(true)}>
-            <Trash2 />
-            {t.deleteAll}
-          </DropdownMenuItem>
-        </DropdownMenuContent>
+        ))}
+        <DropdownMenuSeparator />
+        <DropdownMenuItem variant="destructive" onSelect={() => setAsking(true)}>
+          <Trash2 />
+          {t.deleteAll}
+        </DropdownMenuItem>
       </DropdownMenu>
       <input
         ref={file}

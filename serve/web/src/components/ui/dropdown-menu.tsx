@@ -1,37 +1,39 @@
 import { Check } from "lucide-react";
 import { DropdownMenu as Primitive } from "radix-ui";
-import type { ComponentProps } from "react";
+import type { ComponentProps, ReactElement } from "react";
 import { cn } from "@/lib/utils";
 
-export const DropdownMenuTrigger = Primitive.Trigger;
 export const DropdownMenuRadioGroup = Primitive.RadioGroup;
-
-/** Not modal: a screen reader still finds the page behind an open menu. */
-export function DropdownMenu(props: ComponentProps<typeof Primitive.Root>) {
-  return <Primitive.Root modal={false} {...props} />;
-}
 
 const item =
   "relative flex cursor-default select-none items-center gap-2.5 rounded-lg px-2.5 py-2 text-sm outline-none data-[disabled]:opacity-45 data-[highlighted]:bg-accent [&_svg:not([class*='size-'])]:size-4 [&_svg]:shrink-0 [&_svg]:text-muted-foreground";
 
-export function DropdownMenuContent({
+/**
+ * A menu that `trigger`, a button, opens.
+ *
+ * Not modal: a screen reader still finds the page behind an open menu.
+ */
+export function DropdownMenu({
+  trigger,
   className,
-  sideOffset = 6,
   ...props
-}: ComponentProps<typeof Primitive.Content>) {
+}: ComponentProps<typeof Primitive.Content> & { trigger: ReactElement }) {
   return (
-    <Primitive.Portal>
-      <Primitive.Content
-        data-slot="dropdown-menu-content"
-        sideOffset={sideOffset}
-        collisionPadding={8}
-        className={cn(
-          "pop scroll-quiet z-50 max-h-(--radix-dropdown-menu-content-available-height) min-w-44 overflow-y-auto rounded-xl border bg-popover p-1.5 shadow-xl",
-          className,
-        )}
-        {...props}
-      />
-    </Primitive.Portal>
+    <Primitive.Root modal={false}>
+      <Primitive.Trigger asChild>{trigger}</Primitive.Trigger>
+      <Primitive.Portal>
+        <Primitive.Content
+          data-slot="dropdown-menu-content"
+          sideOffset={6}
+          collisionPadding={8}
+          className={cn(
+            "pop scroll-quiet z-50 max-h-(--radix-dropdown-menu-content-available-height) min-w-44 overflow-y-auto rounded-xl border bg-popover p-1.5 shadow-xl",
+            className,
+          )}
+          {...props}
+        />
+      </Primitive.Portal>
+    </Primitive.Root>
   );
 }
 
