@@ -96,6 +96,7 @@ $(STAMPS)/web: $(STAMPS)/web-deps $(WEB_SOURCES)
 	@touch $@
 
 screenshots: setup web ## take screenshots of the chat page with the demo's checkpoint, into docs/screenshots
+	rm -f $(STAMPS)/screenshots.sqlite*
 	$(BIN)/resonance serve checkpoint=$(RUN) port=$(PORT) store.url=sqlite:///$(abspath $(STAMPS))/screenshots.sqlite & \
 	server=$$!; trap "kill $$server" EXIT; \
 	$(BIN)/python serve/web/scripts/screenshots.py http://127.0.0.1:$(PORT) docs/screenshots

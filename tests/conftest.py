@@ -1,10 +1,17 @@
 """What every room's tests share."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+from serve.web.scripts import chromium
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # A shell's background job ignores Ctrl-C, and so would the programs that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -21,3 +28,15 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"reference data is not on this machine ({folder})")
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """The one Chromium of a process: Playwright cannot be started a second time beside itself."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if chromium.EXECUTABLE is None:
+        pytest.skip("there is no Chromium on this machine")
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium.EXECUTABLE, args=chromium.ARGUMENTS)
+        yield running
+        running.close()

@@ -101,14 +101,6 @@ def _serving(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, st
     running.kill()
 
 
-@pytest.fixture(scope="session")
-def browser(server: Server) -> Iterator["sync_api.Browser"]:
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium.EXECUTABLE, args=chromium.ARGUMENTS)
-        yield running
-        running.close()
-
-
 Open = Callable[..., "sync_api.Page"]
 
 

@@ -20,6 +20,23 @@ SMALL = """() => [...document.querySelectorAll('button, a[href], textarea, input
   .map(e => [e.ariaLabel ?? e.textContent, e.getBoundingClientRect()])
   .filter(([, r]) => r.width > 0 && (r.width < 43.9 || r.height < 43.9))
   .map(([name, r]) => [name, r.width, r.height])"""
+CLIPPED = """() => [...document.querySelectorAll('button, a[href], textarea, input, [tabindex="0"]')]
+  .filter(e => e.checkVisibility() && !e.closest('.sr-only, [aria-hidden=true]') && e.type !== 'file')
+  .filter(e => {
+    e.focus({focusVisible: true});
+    const own = getComputedStyle(e), ring = parseFloat(own.outlineWidth) + parseFloat(own.outlineOffset);
+    if (document.activeElement !== e || own.outlineStyle === 'none') return false;
+    const r = e.getBoundingClientRect();
+    for (let a = e.parentElement; a; a = a.parentElement) {
+      const style = getComputedStyle(a), box = a.getBoundingClientRect();
+      const [left, top] = [box.left + a.clientLeft, box.top + a.clientTop];
+      const across = style.overflowX !== 'visible' && a.scrollWidth <= a.clientWidth;
+      const down = style.overflowY !== 'visible' && a.scrollHeight <= a.clientHeight;
+      if (across && (r.left - ring < left - 0.5 || r.right + ring > left + a.clientWidth + 0.5)) return true;
+      if (down && (r.top - ring < top - 0.5 || r.bottom + ring > top + a.clientHeight + 0.5)) return true;
+    }
+  })
+  .map(e => e.outerHTML.slice(0, 160))"""
 
 
 def keep(server: Server, name: str, *contents: str) -> None:
@@ -52,6 +69,9 @@ def test_an_answer_has_right_to_left_text_footnotes_formulas_and_a_diagram_in_a_
     expect(drawing).to_contain_text("Start")
     assert page.frame_locator("iframe[title=Diagram]").locator("html").evaluate("() => self.origin") == "null"
     assert page.locator("iframe[title=Diagram]").bounding_box()["height"] > 90
+    block = page.locator("pre", has_text="plain code")
+    assert block.evaluate("e => e.getBoundingClientRect().top - e.parentElement.getBoundingClientRect().top") < 2
+    assert page.evaluate(CLIPPED) == []
 
 
 def test_on_a_phone_every_button_is_large_enough_and_enter_makes_a_line(open_page: Open, server: Server):

@@ -3,9 +3,10 @@
 import json
 import re
 
+import httpx
 import pytest
 
-from .page import BRAKK, Open, ask, expect, send, wait_for_answer
+from .page import BRAKK, Open, Page, ask, expect, send, wait_for_answer
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -51,7 +52,7 @@ def test_the_query_is_a_chip_whose_words_can_be_changed(open_page: Open) -> None
 def test_the_composer_turns_the_search_off_and_on_by_keyboard(open_page: Open) -> None:
     page = open_page()
     toggle = page.get_by_role("button", name=re.compile("^Search: "))
-    for key, mode, expected in (("Home", "Off", False), ("End", "On", True)):
+    for key, mode, expected in (("Home", "Off", False), ("o", "On", True)):
         expect(toggle).to_have_attribute("aria-haspopup", "menu")
         toggle.focus()
         page.keyboard.press("Enter")
@@ -66,3 +67,35 @@ def test_the_composer_turns_the_search_off_and_on_by_keyboard(open_page: Open) -
             page.keyboard.press("Enter")
         assert json.loads(sent.value.post_data or "")["search"] is expected
         expect(page.get_by_role("button", name="Regenerate")).to_be_visible()
+
+
+def test_a_conversation_keeps_its_choice_of_sources_in_every_tab_and_after_a_reload(open_page: Open, server) -> None:
+    page = open_page()
+    choose_sources(page, "None")
+    with page.expect_request("**/v1/chat/stream") as sent:
+        ask(page, BRAKK)
+    assert json.loads(sent.value.post_data or "")["search_sources"] == "off"
+    expect(page.get_by_role("button", name="Search: None")).to_be_visible()
+    expect(page.get_by_role("list", name="Sources")).to_have_count(0)
+    second = page.context.new_page()
+    second.goto(page.url)
+    expect(second.get_by_role("button", name="Search: None")).to_be_visible()
+    choose_sources(page, "Documents")
+    expect(second.get_by_role("button", name="Search: Auto")).to_be_visible()
+    ask(page, "And how many steps has the lighthouse of Brakk?")
+    expect(page.get_by_role("list", name="Sources")).to_have_count(1)
+    page.evaluate("localStorage.removeItem('resonance.settings')")  # as another browser finds it
+    choose_sources(page, "None")
+    stored = f"{server.base}/v1/conversations/{httpx.URL(page.url).path.removeprefix('/c/')}"
+    expect(second.get_by_role("button", name="Search: None")).to_be_visible()
+    assert httpx.get(stored).json()["search_sources"] == "off"
+    page.reload()
+    expect(page.get_by_role("button", name="Search: None")).to_be_visible()
+    page.get_by_role("button", name="New chat").first.click()
+    expect(page.get_by_role("button", name="Search: Auto")).to_be_visible()
+
+
+def choose_sources(page: Page, name: str) -> None:
+    page.get_by_role("button", name=re.compile("^Search: ")).click()
+    page.get_by_role("menuitemradio", name=name).click()
+    expect(page.get_by_role("menu")).to_have_count(0)

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from resonance import Tokenizer
-from serve.web.scripts import chromium
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -131,16 +130,6 @@ class Replay(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["sync_api.Browser"]:
-    if chromium.EXECUTABLE is None:
-        pytest.skip("there is no Chromium on this machine")
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium.EXECUTABLE, args=chromium.ARGUMENTS)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

@@ -49,14 +49,6 @@ def _evaluation(label: str, each: int) -> Evaluation:
     return Evaluation(label, "fp32", {"quiz": Result(SPECS, tuple(records))})
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator["sync_api.Browser"]:
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium.EXECUTABLE, args=chromium.ARGUMENTS)
-        yield running
-        running.close()
-
-
 @pytest.fixture
 def page(browser: "sync_api.Browser", path: Path) -> Iterator["sync_api.Page"]:
     """The open report; no test may leave an error in the console, ask for another file, or run what an answer says."""
