@@ -157,7 +157,7 @@ class PreferenceDataModule(SFTDataModule):
         train, validation = self._both()
         rank, world_size = self._process()
         rows = _grouped(validation, self.batch_size, f"{self.seed}/0")
-        batches = Batches(rows, self.batch_size, "", rank=rank, world_size=world_size)
+        batches = Batches(rows, self.shares.batch_size, "", rank=rank, world_size=world_size)
         return FixedLoader([collate_units(validation, batch, 2 * len(train)) for batch in batches])
 
     def reference_batches(self) -> Iterator[Batch]:

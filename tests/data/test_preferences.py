@@ -158,6 +158,29 @@ def test_leakage_is_refused_where_the_data_s_keys_say_so(tmp_path: Path) -> None
         PreferenceDataModule(source, TEMPLATE, "pairs", context_length=64, batch_size=2).setup()
 
 
+def test_votes_are_validated_in_the_same_batches_by_a_run_s_later_number_of_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "votes.jsonl"
+    path.write_text(
+        "".join(
+            json.dumps({"prompt": f"{i}?", "completion": "x " * i, "label": i % 2 == 0}) + "\n" for i in range(1, 22)
+        )
+    )
+
+    def validated(rank: int, world_size: int, rows: int | None) -> list[set[int]]:
+        source = FileSource(str(path), train=0.5, validation=0.5, test=0)
+        data = PreferenceDataModule(source, TEMPLATE, "votes", context_length=64, batch_size=2, seed=4)
+        monkeypatch.setattr(data, "_process", lambda: (rank, world_size))
+        if rows is not None:
+            data.go_on_with(rows)
+        return [set(batch["sequence_ids"].tolist()) for batch in data.val_dataloader()]
+
+    first, second = validated(0, 2, None), validated(1, 2, None)
+    assert len(first) > 1
+    assert validated(0, 1, 4) == [a | b for a, b in zip(first, second, strict=True)]
+
+
 def test_equal_answers_and_questions_without_text_are_skipped_and_counted() -> None:
     rows = [
         {"prompt": "Why?", "chosen": "Yes.", "rejected": "Yes."},
