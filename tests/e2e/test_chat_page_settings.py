@@ -8,7 +8,7 @@ import pytest
 
 from .page import Open, Page, answers, ask, choose, conversations, expect, send
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 SCHEMA = '{"type": "object", "properties": {"name": {"enum": ["Brakk"]}}, "required": ["name"]}'
 
 
@@ -62,7 +62,6 @@ def test_settings_reach_the_request_survive_a_reload_and_belong_to_their_convers
     expect(page.get_by_role("button", name="Model: other")).to_be_visible()
 
 
-@pytest.mark.slow
 def test_a_large_paste_is_folded_its_tokens_are_counted_and_too_long_is_said_in_german_figures(open_page: Open):
     page = open_page(settings={"language": "de"}, permissions=["clipboard-read", "clipboard-write"])
     box = page.get_by_role("textbox", name="Nachricht")
@@ -85,7 +84,6 @@ def test_a_large_paste_is_folded_its_tokens_are_counted_and_too_long_is_said_in_
     expect(page.locator("[data-sonner-toast]")).to_have_count(0)
 
 
-@pytest.mark.slow
 def test_figures_have_the_languages_decimal_sign_and_a_short_answer_has_no_speed(open_page: Open):
     page = open_page(settings={"language": "de"}, sampling={"temperature": 0.35})
     page.get_by_role("textbox", name="Nachricht").fill("Wie schnell?")
@@ -100,7 +98,6 @@ def test_figures_have_the_languages_decimal_sign_and_a_short_answer_has_no_speed
     expect(answers(short).get_by_text(re.compile("tokens/s|first token"))).to_have_count(0)
 
 
-@pytest.mark.slow
 def test_equal_questions_have_titles_of_their_own_and_a_chat_is_saved_as_one_file(open_page: Open):
     page = open_page()
     for _ in range(2):

@@ -376,3 +376,35 @@ test("the server's sampling is shown and not sent until the reader changes it", 
   expect(body).not.toHaveProperty("min_p");
   expect(body).not.toHaveProperty("max_tokens");
 });
+
+test("a chat draws on the sources that are chosen for it, from its first question on", async () => {
+  const user = userEvent.setup();
+  const search = {
+    enabled: true,
+    provider: "duckduckgo, documents",
+    sources: ["web", "documents"],
+  };
+  const server = open("/c/first", fakeServer({ health: { ...health, search } as Health }));
+  const choose = async (button: string, item: RegExp) => {
+    await user.click(await screen.findByRole("button", { name: button }));
+    await user.click(await screen.findByRole("menuitemradio", { name: item }));
+  };
+  await screen.findByText("Paris");
+  await choose("Search: Auto", /^Web$/);
+  await choose("Search: Auto · Web", /^None/);
+  await screen.findByRole("button", { name: "Search: None" });
+  const changes = server.sent.filter(({ method }) => method === "PATCH");
+  expect(changes.map(({ path, body }) => [path, body.search_sources])).toEqual([
+    ["/v1/conversations/first", "web"],
+    ["/v1/conversations/first", "off"],
+  ]);
+  await user.click(screen.getAllByRole("button", { name: "New chat" })[0] as HTMLElement);
+  await choose("Search: Auto", /^Documents$/);
+  await user.type(box(), "What do they say?{Enter}");
+  await waitFor(() =>
+    expect(server.sent.find((one) => one.path === "/v1/chat/stream")?.body.search_sources).toBe(
+      "documents",
+    ),
+  );
+  expect(server.sent.filter(({ method }) => method === "PATCH")).toHaveLength(2);
+});
