@@ -30,9 +30,9 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """The one Chromium of a process: Playwright cannot be started a second time beside itself."""
+    """A Chromium for a file's tests. Playwright's event loop runs as long as it does, beside which no other can."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if chromium.EXECUTABLE is None:
         pytest.skip("there is no Chromium on this machine")
