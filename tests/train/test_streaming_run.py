@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,10 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
 
+from resonance.chat_template import ChatTemplate
 from resonance.checkpoint import Checkpoint
 from resonance.errors import ResonanceError
 from train.run import main
+from train.sft_module import Batch
 
 SMALL = [
     "data=json",
@@ -38,6 +43,19 @@ SMALL = [
     "logger=none",
 ]
 CURVE = ("step", "epoch", "train/loss", "val/loss", "lr", "grad_norm", "tokens_seen")
+
+
+class WriteQuestions(Callback):
+    """Writes the text of each trained batch, one file a process."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        tokenizer = ChatTemplate.named("chatml").tokenizer
+        texts = [tokenizer.decode([i for i in row.tolist() if i >= 0]) for row in batch["input_ids"]]
+        with (self._folder / f"{trainer.global_rank}.txt").open("a") as file:
+            file.writelines(f"{text!r}\n" for text in texts)
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +144,33 @@ def test_a_killed_streamed_run_resumes_on_the_same_loss_curve(whole: Path, data:
     main([f"checkpoints_dir={whole}", f"resume={name}"])
     assert curve(whole, name) == curve(whole, "whole")
     assert_same_weights(whole, name)
+
+
+@pytest.mark.slow
+def test_two_processes_train_on_disjoint_rows_what_one_trains(tmp_path: Path, data: str) -> None:
+    texts: dict[str, list[list[str]]] = {}
+    exact = ["trainer.precision=32-true", "model.dropout=0.0"]
+    for name, changes in (("one", ["batch.size=4"]), ("two", ["trainer.devices=2", "trainer.strategy=ddp"])):
+        seen = tmp_path / f"seen-{name}"
+        seen.mkdir()
+        own = [
+            "+callbacks.seen._target_=tests.train.test_streaming_run.WriteQuestions",
+            f"+callbacks.seen.folder={seen}",
+        ]
+        command = [f"checkpoints_dir={tmp_path}", f"run={name}", data, *SMALL, *exact, *changes, *own]
+        done = subprocess.run(
+            [sys.executable, "-m", "resonance.cli", "train", *command],
+            capture_output=True,
+            text=True,
+            timeout=500,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            cwd=Path(__file__).parents[2],
+        )
+        assert done.returncode == 0, done.stderr
+        texts[name] = [path.read_text().splitlines() for path in sorted(seen.iterdir())]
+    (one,), (first, second) = texts["one"], texts["two"]
+    for step in range(12):  # two epochs may hold a text again, one step's rows may not
+        a, b = set(first[2 * step : 2 * step + 2]), set(second[2 * step : 2 * step + 2])
+        assert not a & b and a | b == set(one[4 * step : 4 * step + 4])
+    for a, b in zip(curve(tmp_path, "two"), curve(tmp_path, "one"), strict=True):
+        assert float(a[2]) == pytest.approx(float(b[2]), rel=1e-4)
