@@ -15,7 +15,9 @@ Open = Callable[..., Page]
 NARROW = {"viewport": {"width": 320, "height": 600}, "has_touch": True}
 BRAKK = "Who built the lighthouse of Brakk?"
 AXE = Path(__file__).resolve().parents[2] / "serve" / "web" / "node_modules" / "axe-core" / "axe.min.js"
-AT_REST = "[...document.querySelectorAll('main li, main article')].every(e => getComputedStyle(e).opacity === '1')"
+AT_REST = """[...document.querySelectorAll('main li, main article')].every(e => getComputedStyle(e).opacity === '1')
+  && document.getAnimations().every(
+    a => a.playState !== 'running' || a.effect.getComputedTiming().endTime === Infinity)"""
 
 
 def send(page: Page, text: str) -> None:
@@ -54,7 +56,7 @@ def check_accessibility(page: Page, screen: str) -> None:
     """Fail with what axe finds serious on the screen as it stands."""
     if not AXE.is_file():
         pytest.skip("axe-core is not installed (npm ci in serve/web)")
-    page.wait_for_timeout(500)
+    page.wait_for_timeout(100)
     for _ in range(100):  # axe takes what is being faded in for pale; the page's policy forbids wait_for_function
         if page.evaluate(AT_REST):
             break

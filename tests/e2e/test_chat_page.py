@@ -115,6 +115,7 @@ def test_the_theme_changes_and_is_remembered(open_page: Open) -> None:
     expect(html).to_have_class(re.compile("dark"))
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_in_mid_answer_is_told_of_and_taken_up_again(open_page: Open, server) -> None:
     page = open_page(sampling=LONG)
     send(page, "The last words")

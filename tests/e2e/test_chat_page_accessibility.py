@@ -168,7 +168,7 @@ def test_axe_finds_nothing_serious_in_the_token_and_prompt_views(open_page: Open
     check_accessibility(page, "prompt")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_nothing_serious_in_any_menu_panel_or_dialog(open_page: Open, scheme: str) -> None:
     page = open_page(color_scheme=scheme, reduced_motion="reduce")
 

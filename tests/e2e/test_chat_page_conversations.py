@@ -103,6 +103,7 @@ def test_older_conversations_come_as_one_scrolls_to_them(open_page: Open, tmp_pa
     expect(page.get_by_role("button", name="Show older")).to_have_count(0)
 
 
+@pytest.mark.slow  # the time to undo runs out three times
 def test_conversations_deleted_one_after_another_do_not_come_back(open_page: Open) -> None:
     page = open_page()
     for name in ("Gone first", "Gone second"):
