@@ -10,7 +10,7 @@ PORT ?= 8000
 RUN ?= demo
 WEB_SOURCES := $(shell find serve/web -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
-.PHONY: demo test test-slow test-gpu bench-gpu gpu-wheels check format setup web web-deps screenshots clean help
+.PHONY: demo test test-slow test-clients clients test-gpu bench-gpu gpu-wheels check format setup web web-deps screenshots clean help
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,22 @@ test-slow: setup web ## the slow tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not timing" \
 	  --numprocesses=2 --dist=loadfile --no-loadscope-reorder tests/serve/test_serve_kills.py tests/test_notebooks.py tests
 	$(BIN)/python -m pytest -m "slow and timing"
+
+test-clients: setup clients ## the clients that people use, against a real server
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/serve/test_clients.py
+
+# In environments of their own: they do not get on with our pins, nor Instructor with the newest of OpenAI's.
+clients: $(STAMPS)/clients
+
+$(STAMPS)/clients: tests/clients/requirements.txt tests/clients/instructor.txt tests/clients/package-lock.json | $(STAMPS)/setup
+	$(BIN)/python -m venv --clear build/clients/python
+	build/clients/python/bin/python -m pip install --quiet --requirement tests/clients/requirements.txt
+	$(BIN)/python -m venv --clear build/clients/instructor
+	build/clients/instructor/bin/python -m pip install --quiet --requirement tests/clients/instructor.txt
+	@mkdir -p build/clients/node
+	cp tests/clients/package.json tests/clients/package-lock.json build/clients/node
+	PATH="$(abspath $(BIN)):$$PATH" npm --prefix build/clients/node ci --no-audit --no-fund --loglevel=error
+	@touch $@
 
 # On a machine with a GPU and no registry, GPU_PYTHON names a Python that has torch 2.11 or newer, numpy, safetensors,
 # tiktoken, lightning and pytest; `make gpu-wheels`, run where there is a registry, collects the rest.

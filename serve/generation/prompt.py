@@ -356,8 +356,8 @@ def tokenize(texts: Sequence[str | list[int]], model: ServedModel, limit: int, p
         if len(ids) > limit:
             raise ApiError(
                 400,
-                f"The model's maximum context length is {model.context_length} tokens, and a text of {param} has "
-                f"{len(ids)}: there is room for {limit}; shorten it.",
+                f"The {param} is too long. This model's maximum context length is {model.context_length} tokens, and a "
+                f"text of it has {len(ids)}: there is room for {limit}; shorten it.",
                 param=param,
                 code="context_length_exceeded",
             )

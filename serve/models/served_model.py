@@ -123,9 +123,9 @@ class ServedModel:
         except ContextOverflow as error:
             raise ApiError(
                 400,
-                f"The model's maximum context length is {self.context_length} tokens, and the system prompt and the "
-                f"newest message need {error.needed} beside {max_new_tokens} for the answer; shorten the message, or "
-                "lower max_tokens.",
+                f"The prompt is too long. This model's maximum context length is {self.context_length} tokens, and the "
+                f"system prompt and the newest message need {error.needed} beside {max_new_tokens} for the answer; "
+                "shorten the message, or lower max_tokens.",
                 param="messages",
                 code="context_length_exceeded",
             ) from error

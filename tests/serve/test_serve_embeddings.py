@@ -53,7 +53,12 @@ def test_openais_client_embeds_and_prompt_tokens_are_counted(tools_server: Runni
 @pytest.mark.parametrize(
     ("fields", "param", "code", "sentence"),
     [
-        ({"input": "word " * 3000}, "input", "context_length_exceeded", "maximum context length is 2048 tokens"),
+        (
+            {"input": "word " * 3000},
+            "input",
+            "context_length_exceeded",
+            "This model's maximum context length is 2048 tokens",
+        ),
         ({"input": ["a", ""]}, "input.1", "invalid_value", "at least one character"),
         ({"input": []}, "input", "invalid_value", ""),
         ({"input": [[99999]]}, "input", "invalid_value", "99999"),
