@@ -11,7 +11,7 @@ import numpy as np
 
 from data import DataError
 from data.example import Example, SplitIndices, Splits
-from data.files import read_file
+from data.files import Row, read_file
 from data.formats import read_rows
 from data.repetitions import deduplicate_mode, leakage_mode
 from data.sources import Source
@@ -66,13 +66,7 @@ class FeedbackSource(Source):
 
     def write(self, add: Callable[[Example], None]) -> SplitIndices:
         """Read the rows of the kinds to learn, one in memory at a time."""
-        table = read_file(self._file(), "json", self.path)
-        if not {"kind", "split"} <= set(table.columns):
-            raise DataError(f"{self.path} was not written by `resonance feedback export`: it has no kind and split.")
-        wanted = _KINDS[self.learn]
-        rows = [row for row in table.rows if row.get("kind") in wanted]
-        if not rows:
-            raise DataError(f"{self.path} has no {self.learn} to learn from; `resonance feedback` shows what there is.")
+        rows = self._rows()
         splits: list[list[int]] = [[], [], []]
         names = ("train", "validation", "test")
         split_of = [str(row.get("split")) for row in rows]
@@ -91,6 +85,29 @@ class FeedbackSource(Source):
             splits[names.index(split)].append(index)
         train, validation, test = (np.array(part, np.int64) for part in splits)
         return SplitIndices(train, validation, test, unusable)
+
+    def judgements(self) -> dict[bytes, Row]:
+        """The file's rows, which say where they come from, by the canonical JSON of the example that each makes."""
+        rows = self._rows()
+        columns = sorted({column for row in rows for column, value in row.items() if value is not None})
+        found: dict[bytes, Row] = {}
+
+        def take(example: Example) -> None:
+            assert example.row is not None
+            found.setdefault(example.to_json(), rows[example.row - 1])
+
+        read_rows(rows, columns, self.path, take)
+        return found
+
+    def _rows(self) -> list[Row]:
+        """The rows of the kinds to learn."""
+        table = read_file(self._file(), "json", self.path)
+        if not {"kind", "split"} <= set(table.columns):
+            raise DataError(f"{self.path} was not written by `resonance feedback export`: it has no kind and split.")
+        rows = [row for row in table.rows if row.get("kind") in _KINDS[self.learn]]
+        if not rows:
+            raise DataError(f"{self.path} has no {self.learn} to learn from; `resonance feedback` shows what there is.")
+        return rows
 
     def _file(self) -> Path:
         path = Path(self.path).expanduser()

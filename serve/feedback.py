@@ -26,8 +26,9 @@ from serve.storage.offline import with_store
 from serve.storage.ownership import holdings
 from serve.storage.session_locks import SessionBusy
 from serve.storage.store import Store
+from serve.thread import NoSuchAnswer, read_thread
 
-ACTIONS = ("show", "export", "forget", "delete")
+ACTIONS = ("show", "export", "forget", "delete", "thread")
 ORIGINS = ("approval", "rejection", "correction", "siblings", "compare")
 PIPED_WIDTH = 150  # columns of a table that is not printed on a terminal
 NOBODY = "(nobody)"  # the owner of what was written without keys
@@ -47,6 +48,7 @@ class Options:
     checkpoint: str | None
     since: datetime | None
     conversation: str | None
+    message: str | None
     test: float
     validation: float
     screen: bool
@@ -85,6 +87,8 @@ def main(overrides: list[str]) -> None:
             _export(options)
         case "forget":
             _forget(options)
+        case "thread":
+            _thread(options)
         case _:
             _delete(options)
 
@@ -185,6 +189,28 @@ def _delete(options: Options) -> None:
     print(f"{name}: the judgements of {answers} answers and {votes} votes are deleted; the conversations stay.")
 
 
+def _thread(options: Options) -> None:
+    if options.conversation is None:
+        raise FeedbackError("Say which: resonance feedback thread conversation=ID [message=ID].")
+    conversation = options.conversation
+
+    async def read(store: Store) -> list[list[dict[str, str]]]:
+        owners = await _owners(store, options)
+        of = owners.names if options.owner is None else [owners.find(options.owner)]
+        threads = [await read_thread(store, owner, conversation, options.message) for owner in of]
+        return [[{"role": row.role, "content": row.content} for row in rows] for rows in threads if rows]
+
+    try:
+        found = with_store(options.store_url, read)
+    except NoSuchAnswer as error:
+        raise FeedbackError(f"The conversation {conversation!r} has {error}.") from None
+    if not found:
+        raise FeedbackError(f"There is no conversation {conversation!r}.")
+    if len(found) > 1:
+        raise FeedbackError(f"Several owners have a conversation {conversation!r}; say whose: owner=NAME.")
+    print(json.dumps(found[0], indent=2, ensure_ascii=False))
+
+
 async def _read(store: Store, options: Options) -> tuple[Owners, list[Judgement]]:
     """The judgements that the options select, oldest first."""
     owners = await _owners(store, options)
@@ -237,6 +263,7 @@ def _options(values: dict[str, Any]) -> Options:
         checkpoint=None if values["checkpoint"] is None else str(values["checkpoint"]),
         since=_since(values["since"]),
         conversation=None if values["conversation"] is None else str(values["conversation"]),
+        message=None if values["message"] is None else str(values["message"]),
         test=float(values["test"]),
         validation=float(values["validation"]),
         screen=values["screen"] is True,
