@@ -106,7 +106,7 @@ def sums_of_rows(batch: Sequence[list[tuple[float, Pair]]], gradients: Projected
 def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows at length 1; zeros stay."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(lengths == 0, np.float32(1), lengths)
+    return (rows / np.where(lengths == 0, 1, lengths)).astype(np.float32)
 
 
 def _batches(

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def rows(count: int) -> list[tuple[list[int], list[int]]]:
     return made
 
 
-def directly(model: GPT2, parameters: list[Tensor], row: tuple[list[int], list[int]]) -> Tensor:
+def directly(model: GPT2, parameters: Sequence[Tensor], row: tuple[list[int], list[int]]) -> Tensor:
     input_ids, labels = padded([row])
     loss = cross_entropy(model(input_ids)[0], labels[0], ignore_index=IGNORE)
     return torch.cat([gradient.flatten() for gradient in torch.autograd.grad(loss, parameters)])
