@@ -173,7 +173,7 @@ def _stored(config: DictConfig) -> tuple[Message, ...]:
     command = [sys.executable, "-m", "resonance.cli", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise EvalError(" ".join(done.stderr.split()).removeprefix("resonance feedback: "))
+        raise EvalError(" ".join(done.stderr.split()).removeprefix("Error: "))
     return tuple(Message(one["role"], one["content"]) for one in json.loads(done.stdout))
 
 
