@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +28,23 @@ class Cache(Protocol):
         ...
 
 
-# Attention inside the documents of packed rows: queries, keys and values (N, 3, H, D), the documents' lengths, which
-# sum to N, and the dropout's probability -> (N, H, D).
-DocumentAttention = Callable[[Tensor, Sequence[int], float], Tensor]
+class Documents(NamedTuple):
+    """The documents of packed rows, row after row; a row's padding counts as a document."""
+
+    lengths: Sequence[int]  # they sum to the number N of tokens
+    starts: Tensor  # (lengths + 1 or more,) int32: where each begins, then N
+    longest: int  # at least the longest length
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> Self:
+        """Return documents of these lengths, on the CPU."""
+        starts = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
+        return cls(lengths, starts, max(lengths))
+
+
+# Attention inside documents: queries, keys and values (N, 3, H, D), the documents, and the dropout's probability
+# -> (N, H, D).
+DocumentAttention = Callable[[Tensor, Documents, float], Tensor]
 
 
 class MultiHeadAttention(nn.Module):
@@ -45,13 +59,13 @@ class MultiHeadAttention(nn.Module):
         self.residual_dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None, cache: Cache | None, layer: int, lengths: Sequence[int] | None
+        self, x: Tensor, mask: Tensor | None, cache: Cache | None, layer: int, documents: Documents | None
     ) -> Tensor:
         B, T, C = x.shape
         qkv = self.qkv(x).view(B, T, 3, self.n_head, C // self.n_head)  # (B, T, 3, H, D)
         dropout = self.dropout if self.training else 0.0
-        if lengths is not None:
-            y = self.attend_documents(qkv.flatten(0, 1), lengths, dropout).reshape(B, T, C)
+        if documents is not None:
+            y = self.attend_documents(qkv.flatten(0, 1), documents, dropout).reshape(B, T, C)
         else:
             query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, H, T, D) each
             if cache is not None:
@@ -90,9 +104,9 @@ class TransformerBlock(nn.Module):
         self.feed_forward = FeedForward(config)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None, cache: Cache | None, layer: int, lengths: Sequence[int] | None = None
+        self, x: Tensor, mask: Tensor | None, cache: Cache | None, layer: int, documents: Documents | None = None
     ) -> Tensor:
-        x = x + self.attention(self.norm1(x), mask, cache, layer, lengths)  # (B, T, C)
+        x = x + self.attention(self.norm1(x), mask, cache, layer, documents)  # (B, T, C)
         return x + self.feed_forward(self.norm2(x))  # (B, T, C)
 
 
@@ -116,6 +130,7 @@ class GPT2(nn.Module):
         *,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
+        documents: Documents | None = None,
         cache: Cache | None = None,
         return_hidden_states: bool = False,
     ) -> Tensor:
@@ -123,8 +138,9 @@ class GPT2(nn.Module):
 
         With `return_hidden_states` the head is left out: the last layer's normalised output, (B, T, C), which
         `logits` takes. `position_ids` (B, T) default to 0, 1, ... in each row. `document_ids` (B, T) give the document
-        of each token of a packed row: it attends to earlier tokens of the same document only. With a `cache`,
-        `input_ids` are the new tokens and `position_ids` their positions. Raises ModelError when a row is longer
+        of each token of a packed row: it attends to earlier tokens of the same document only.
+        `documents` say the same for attention that is computed document by document. With a `cache`, `input_ids` are
+        the new tokens and `position_ids` their positions. Raises ModelError when a row is longer
         than the context.
         """
         T = input_ids.shape[1]
@@ -135,13 +151,14 @@ class GPT2(nn.Module):
                 )
             position_ids = torch.arange(T, device=input_ids.device)  # (T,)
         x = self.dropout(self.token_embedding(input_ids) + self.position_embedding(position_ids))  # (B, T, C)
-        mask = lengths = None
-        if document_ids is not None and document_ids.is_cpu:
-            lengths = document_lengths(document_ids)  # a GPU is slower with many small products than with one mask
-        elif document_ids is not None:
-            mask = document_mask(document_ids)
+        mask = None
+        if document_ids is not None and documents is None:
+            if document_ids.is_cpu:
+                documents = Documents.of(document_lengths(document_ids))
+            else:  # a GPU is slower with many small products than with one mask
+                mask = document_mask(document_ids)
         for layer, block in enumerate(self.blocks):
-            x = block(x, mask, cache, layer, lengths)  # (B, T, C)
+            x = block(x, mask, cache, layer, documents)  # (B, T, C)
         x = self.norm(x)
         return x if return_hidden_states else self.logits(x)
 
@@ -230,23 +247,24 @@ def document_mask(document_ids: Tensor) -> Tensor:
     return same.tril().unsqueeze(1)
 
 
-def attend_documents(qkv: Tensor, lengths: Sequence[int], dropout: float) -> Tensor:
+def attend_documents(qkv: Tensor, documents: Documents, dropout: float) -> Tensor:
     """Attend inside each document: (N, 3, H, D) -> (N, H, D).
 
     Written out, because the fused kernel's backward pass takes twice the time on a CPU for such short sequences.
     """
     H, D = qkv.shape[2:]
+    lengths = list(documents.lengths)
     causal = qkv.new_full((max(lengths), max(lengths)), -math.inf).triu(1)  # 0 where a query attends to a key
-    documents: list[Tensor] = []
-    for document in qkv.split(list(lengths)):  # (L, 3, H, D)
+    attended: list[Tensor] = []
+    for document in qkv.split(lengths):  # (L, 3, H, D)
         query, key, value = document.permute(1, 2, 0, 3)  # (H, L, D) each
         L = len(document)
         mask = causal[:L, :L].expand(H, L, L)
         with torch.autocast(qkv.device.type, enabled=False):  # autocast would make the softmax's output float32
             scores = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=D**-0.5)  # (H, L, L)
             y = F.dropout(scores.softmax(-1), dropout, training=dropout > 0) @ value  # (H, L, D)
-        documents.append(y.transpose(0, 1))  # (L, H, D)
-    return torch.cat(documents)
+        attended.append(y.transpose(0, 1))  # (L, H, D)
+    return torch.cat(attended)
 
 
 def document_lengths(document_ids: Tensor) -> list[int]:

@@ -4,7 +4,6 @@ A step of torch's own operators spends a fifth of its time on them: `tanh` eleme
 copies between layouts.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +11,8 @@ from torch import Tensor, nn
 
 from resonance.engine.kernels import training as kernels
 from resonance.engine.kernels.build import KernelsUnavailable, library
-from resonance.model import GPT2, TransformerBlock, attend_documents
+from resonance.model import GPT2, Documents, TransformerBlock, attend_documents
+from train.flash_attention import why_not_flash
 from train.packed_linear import pack_linears
 
 
@@ -35,7 +35,9 @@ def describe_attention(model: GPT2, device: torch.device, precision: str) -> str
     measured anew at a start, and a resumed run computes what the first one did.
     """
     if device.type != "cpu":
-        return "attention: one mask of the documents for each batch"
+        if (why_not := why_not_flash(model, device, precision)) is None:
+            return "attention: document by document, by variable-length FlashAttention; causal where rows hold one"
+        return f"attention: one mask of the documents for each batch, none where rows hold one ({why_not})"
     reason = None
     if model.config.dropout:
         reason = f"the kernel has no dropout and model.dropout is {model.config.dropout:g}"
@@ -63,11 +65,11 @@ class GELU(nn.GELU):
         return y
 
 
-def attend_documents_with_kernel(qkv: Tensor, lengths: Sequence[int], dropout: float) -> Tensor:
+def attend_documents_with_kernel(qkv: Tensor, documents: Documents, dropout: float) -> Tensor:
     """`resonance.model.attend_documents`; with dropout, torch computes it."""
     if dropout or not kernels.can_compute(qkv):
-        return attend_documents(qkv, lengths, dropout)
-    y = _DocumentAttention.apply(qkv, lengths)
+        return attend_documents(qkv, documents, dropout)
+    y = _DocumentAttention.apply(qkv, documents)
     assert isinstance(y, Tensor)
     return y
 
@@ -86,11 +88,11 @@ class _GELU(torch.autograd.Function):
 
 class _DocumentAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, lengths: Sequence[int]) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]  # as above
+    def forward(ctx: Any, qkv: Tensor, documents: Documents) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]  # as above
         qkv = qkv.contiguous()
-        out, log_sums = kernels.document_attention(qkv, lengths)
+        out, log_sums = kernels.document_attention(qkv, documents.lengths)
         ctx.save_for_backward(qkv, out, log_sums)
-        ctx.lengths = lengths
+        ctx.lengths = documents.lengths
         return out
 
     @staticmethod

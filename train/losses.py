@@ -13,9 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resonance.engine.kernels import cross_entropy
+from train.transfer import to_device
 
 IGNORE = -100  # the label of unsupervised positions
 CHUNK = 1024  # positions whose logits exist at once: 100 MB of bfloat16 with GPT-2's vocabulary
+MOST_OF_GPU = 1 / 32  # of its memory, for the logits, their float32 probabilities and the gradient
+MOST_POSITIONS = 8192  # more make products no faster
+BYTES = 8  # of each logit: bfloat16, float32, bfloat16
 MULTIPLE = 64  # of the rows of the head's matrix in products
 
 
@@ -24,12 +28,14 @@ class Candidates:
     """The tokens of one step's softmax, instead of the whole vocabulary.
 
     token_ids: (K,) int64. log_weights: (K,) float32, the log of the number of tokens that each represents. indices:
-    (V,) int64, each token's index among the candidates; -1 for others.
+    (V,) int64, each token's index among the candidates; -1 for others. new: how many are rows that an adapter adds to
+    the head, if that is known.
     """
 
     token_ids: Tensor
     log_weights: Tensor
     indices: Tensor
+    new: int | None = None
 
 
 class SampledSoftmax:
@@ -51,14 +57,16 @@ class SampledSoftmax:
         """The number of candidates of a step."""
         return len(self._used) + self._count
 
-    def sample(self, device: torch.device) -> Candidates:
-        """The candidates of a step, drawn by torch's generator."""
+    def sample(self, device: torch.device, head_rows: int) -> Candidates:
+        """The candidates of a step, drawn by torch's generator; the head has `head_rows`, and an adapter's below."""
         sampled = self._others[torch.randperm(len(self._others))[: self._count]]
         log_weights = torch.zeros(len(self._used) + self._count)
         if self._count:
             log_weights[len(self._used) :] = math.log(len(self._others) / self._count)
         ids = torch.cat([self._used, sampled])
-        return Candidates(ids.to(device), log_weights.to(device), self._indices.to(device))
+        new = int((ids >= head_rows).sum())
+        self._indices = to_device(self._indices, device)
+        return Candidates(to_device(ids, device), to_device(log_weights, device), self._indices, new)
 
 
 def labels_of_all_tokens(input_ids: Tensor, labels: Tensor, document_ids: Tensor) -> Tensor:
@@ -96,7 +104,8 @@ def supervised_loss(
     weights: Tensor | None = None,
     label_smoothing: float = 0.0,
     new_rows: Tensor | None = None,
-    chunk: int = CHUNK,
+    supervised_at: Tensor | None = None,
+    chunk: int | None = None,
 ) -> tuple[Tensor, int]:
     """Sum the cross-entropy over supervised positions.
 
@@ -105,24 +114,42 @@ def supervised_loss(
     loss. With `label_smoothing`, that share of the target's probability is spread evenly over all tokens.
     `new_rows` (n, C) are the head's rows of the tokens from V on, which have a gradient of their own: with an adapter
     only they train, and the gradient of the other rows, as much work as the logits, is not computed.
+    `supervised_at` (n,) int64 says where in the flattened labels the supervised ones are; without it a GPU is waited
+    for. `chunk` positions have logits at once, or `chunk_size` of the device.
     Returns the sum (a scalar, float32) and the number of supervised positions; divide for the mean.
     """
-    supervised = labels != IGNORE  # (B, T)
-    targets = labels[supervised]  # (n,)
+    if supervised_at is None:
+        supervised_at = (labels.flatten() != IGNORE).nonzero()[:, 0]
+    targets = labels.flatten()[supervised_at]  # (n,)
     log_weights = None
     if candidates is not None:
-        ids = candidates.token_ids
-        order = (ids >= len(head_weight)).int().argsort(stable=True)  # (K,): new tokens last, as in the vocabulary
+        ids, is_new = candidates.token_ids, candidates.token_ids >= len(head_weight)  # (K,) each
+        order = is_new.int().argsort(stable=True)  # (K,): new tokens last, as in the vocabulary
         ids, log_weights = ids[order], candidates.log_weights[order]
         targets = order.argsort()[candidates.indices[targets]]
-        new_rows = None if new_rows is None else new_rows[ids[ids >= len(head_weight)] - len(head_weight)]
-        head_weight = head_weight[ids[ids < len(head_weight)]]  # (K - new, C)
-    scale = None if weights is None else weights[supervised]  # (n,)
+        known = len(ids) - (int(is_new.sum()) if candidates.new is None else candidates.new)
+        new_rows = None if new_rows is None else new_rows[ids[known:] - len(head_weight)]
+        head_weight = head_weight[ids[:known]]  # (K - new, C)
+    scale = None if weights is None else weights.flatten()[supervised_at]  # (n,)
+    chunk = chunk or chunk_size(hidden.device, len(head_weight))
     total = _ChunkedCrossEntropy.apply(
-        hidden[supervised], head_weight, new_rows, targets, log_weights, scale, label_smoothing, chunk
+        hidden.flatten(0, -2)[supervised_at], head_weight, new_rows, targets, log_weights, scale, label_smoothing, chunk
     )
     assert isinstance(total, Tensor)
     return total, int(targets.numel())
+
+
+def chunk_size(device: torch.device, vocab_size: int) -> int:
+    """How many positions have logits at once: CHUNK, or on a CUDA GPU by its memory, in powers of two."""
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return CHUNK
+    return chunk_for(torch.cuda.get_device_properties(device).total_memory, vocab_size)
+
+
+def chunk_for(memory: int, vocab_size: int) -> int:
+    """A power of two of positions, 256 to MOST_POSITIONS, whose logits take at most MOST_OF_GPU of `memory` bytes."""
+    positions = int(memory * MOST_OF_GPU) // (vocab_size * BYTES)
+    return min(MOST_POSITIONS, max(256, 1 << max(0, positions.bit_length() - 1)))
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):

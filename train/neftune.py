@@ -10,15 +10,17 @@ from resonance.model import GPT2
 
 
 @contextmanager
-def noisy_embeddings(model: GPT2, document_ids: Tensor, alpha: float) -> Generator[None]:
+def noisy_embeddings(model: GPT2, document_sizes: Tensor | None, alpha: float) -> Generator[None]:
     """Add noise to the token embeddings inside the block: uniform in +-alpha / sqrt(L C), drawn by torch's generator.
 
-    L is the number of tokens of the token's document, C the model's width; `document_ids` (B, T), -1 on padding.
+    L is the number of tokens of the token's document, `document_sizes` (B, T) int64 (None without noise); C is the
+    model's width.
     """
     if not alpha:
         yield
         return
-    limits = alpha / (_document_sizes(document_ids) * model.config.n_embd).sqrt()  # (B, T)
+    assert document_sizes is not None
+    limits = alpha / (document_sizes * model.config.n_embd).sqrt()  # (B, T)
 
     def add_noise(_module: object, _inputs: object, embedded: Tensor) -> Tensor:
         noise = torch.rand(embedded.shape, device=embedded.device) * 2 - 1  # (B, T, C)
@@ -29,11 +31,3 @@ def noisy_embeddings(model: GPT2, document_ids: Tensor, alpha: float) -> Generat
         yield
     finally:
         handle.remove()
-
-
-def _document_sizes(document_ids: Tensor) -> Tensor:
-    """The number of tokens of each token's document in its row, (B, T) int64."""
-    rows = torch.arange(len(document_ids), device=document_ids.device)[:, None].expand_as(document_ids)
-    keys = torch.stack([rows.flatten(), document_ids.flatten()])
-    _, group, sizes = torch.unique(keys, dim=1, return_inverse=True, return_counts=True)
-    return sizes[group].view_as(document_ids)

@@ -39,28 +39,33 @@ class NonFiniteError(ResonanceError):
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """A micro-batch of the present step; `document_ids` (B, T) identify its examples."""
+    """A micro-batch of a step, `loss` its () sum of losses; `document_ids` (B, T) identify its examples."""
 
     number: int
-    loss: float
+    loss: Tensor
     document_ids: Tensor
 
 
-def check_step(trainer: Trainer, loss: float, grad_norm: float, lr: float, batches: Sequence[MicroBatch]) -> None:
-    """Raise NonFiniteError, on all ranks, if a step's loss or gradient is not finite."""
+def check_step(
+    trainer: Trainer, step: int, loss: float, grad_norm: float, lr: float, batches: Sequence[MicroBatch]
+) -> None:
+    """Raise NonFiniteError, on all ranks, if the loss or the gradient of `step` is not finite.
+
+    On a GPU the step may have been taken already; then it is not saved.
+    """
     if math.isfinite(loss) and math.isfinite(grad_norm):
         return
-    step = trainer.global_step + 1
-    non_finite = [batch for batch in batches if not math.isfinite(batch.loss)]
+    non_finite = [batch for batch in batches if not math.isfinite(float(batch.loss))]
     gathered = _all_gather(trainer, [(batch.number, examples_of(batch)) for batch in non_finite])
     if not gathered:  # only the gradient is not finite; any micro-batch may be the cause
         gathered = _all_gather(trainer, [(batch.number, examples_of(batch)) for batch in batches])
     numbers = sorted({number for number, _ in gathered})
     examples = sorted({i for _, indices in gathered for i in indices})
     source = f"batch {numbers[0]}" if len(numbers) == 1 else f"batches {numbers[0]} to {numbers[-1]}"
+    verdict = "taken" if step > trainer.global_step else "kept"
     raise NonFiniteError(
-        f"Step {step} is not taken: its loss is {loss:g} and its gradient's norm is {grad_norm:g}, at a learning rate "
-        f"of {lr:.2g}. It was made from {source}, with {len(examples):,} examples: "
+        f"Step {step} is not {verdict}: its loss is {loss:g} and its gradient's norm is {grad_norm:g}, at a learning "
+        f"rate of {lr:.2g}. It was made from {source}, with {len(examples):,} examples: "
         f"{_describe_examples(trainer, examples)}.",
         step=step,
         examples=examples,
@@ -78,7 +83,9 @@ def check_validation(trainer: Trainer, loss: float) -> None:
 
 def check_weights(trainer: Trainer, model: nn.Module) -> None:
     """Raise NonFiniteError if a weight is not finite; called before weights are written."""
-    broken = [name for name, weight in model.named_parameters() if not bool(torch.isfinite(weight).all())]
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    finite = torch.stack([torch.isfinite(weight).all() for weight in parameters]).tolist()  # one wait for all
+    broken = [name for name, is_finite in zip(names, finite, strict=True) if not is_finite]
     if broken:
         raise NonFiniteError(
             f"{len(broken)} weights, the first being {broken[0]}, are not finite after step {trainer.global_step}; "

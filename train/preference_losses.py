@@ -10,19 +10,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from train.losses import CHUNK, IGNORE
+from train.losses import IGNORE, chunk_size
 
 
-def sequence_log_probs(hidden: Tensor, head_weight: Tensor, labels: Tensor, *, chunk: int = CHUNK) -> Tensor:
+def sequence_log_probs(
+    hidden: Tensor,
+    head_weight: Tensor,
+    labels: Tensor,
+    *,
+    supervised_at: Tensor | None = None,
+    chunk: int | None = None,
+) -> Tensor:
     """The log-probability of each row's labels: (B, T, C), (V, C), (B, T) int64 -> (B,) float32.
 
-    Sums over the positions whose label is not IGNORE. The logits of `chunk` positions exist at once; the backward pass
-    computes them again.
+    Sums over the positions whose label is not IGNORE, which are `supervised_at` (n,) int64 in the flattened labels;
+    without it a GPU is waited for. The logits of `chunk` positions exist at once, or of `chunk_size`; the backward
+    pass computes them again.
     """
-    supervised = labels != IGNORE  # (B, T)
-    of_tokens = _ChunkedLogProbs.apply(hidden[supervised], head_weight, labels[supervised], chunk)  # (n,)
+    flat = labels.flatten()
+    if supervised_at is None:
+        supervised_at = (flat != IGNORE).nonzero()[:, 0]
+    chunk = chunk or chunk_size(hidden.device, len(head_weight))
+    of_tokens = _ChunkedLogProbs.apply(
+        hidden.flatten(0, -2)[supervised_at], head_weight, flat[supervised_at], chunk
+    )  # (n,)
     assert isinstance(of_tokens, Tensor)
-    return torch.zeros(labels.shape, device=labels.device).masked_scatter(supervised, of_tokens).sum(1)
+    spread = torch.zeros(len(flat), device=labels.device).index_copy(0, supervised_at, of_tokens)  # (B T,)
+    return spread.view(labels.shape).sum(1)
 
 
 def dpo_losses(rewards_chosen: Tensor, rewards_rejected: Tensor, label_smoothing: float = 0.0) -> Tensor:

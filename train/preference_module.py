@@ -1,8 +1,7 @@
 """The Lightning module of preference training: DPO on pairs of answers, KTO on votes."""
 
 import time
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +12,8 @@ from data.preference_module import PreferenceDataModule
 from train.objectives import DPO, KTO
 from train.preference_losses import dpo_losses, kto_losses, sequence_log_probs
 from train.sft_module import Batch, SFTModule
+from train.step_batch import StepBatch
+from train.transfer import to_device
 
 _REWARDS = ("reward_chosen", "reward_rejected", "reward_margin", "reward_accuracy")
 _MODES = {"reward_chosen": "max", "reward_rejected": "min", "reward_margin": "max", "reward_accuracy": "max"}
@@ -36,7 +37,10 @@ class PreferenceModule(SFTModule):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._reference: Tensor | None = None  # (sequences,) float32, on the CPU
-        self._sums: Counter[str] = Counter()  # of rewards and their counts, since the last step or in this validation
+        self._rewards: list[Tensor] = []  # sums of each micro-batch since the last step or in this validation, (5,)
+        self._units = 0  # in them
+        self._step_rewards, self._step_units = self._rewards, 0  # of the last finished step
+        self._step_metrics: Mapping[str, float] | None = {}  # their means; None: not computed yet
 
     def on_train_start(self) -> None:
         super().on_train_start()
@@ -49,17 +53,36 @@ class PreferenceModule(SFTModule):
                 highlight=False,
             )
 
+    def prepare(self, batch: Batch, *, training: bool) -> StepBatch:
+        prepared = super().prepare(batch, training=training)
+        units = len(batch["sequence_ids"]) // 2
+        prepared.units = 0 if int(batch["sequence_ids"][0]) < 0 else units  # a batch may be without
+        if isinstance(self._objective, KTO):
+            first, second = (super(PreferenceModule, self).prepare(part, training=training) for part in _halves(batch))
+            prepared.halves = first, second
+        return prepared
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         super().on_before_optimizer_step(optimizer)
-        self.step_metrics = self._metrics("train")
+        self._step_rewards, self._step_units = self._rewards, self._units
+        self._rewards, self._units = [], 0
+        self._step_metrics = None if self._defers else self._metrics("train", self._step_rewards, self._step_units)
+
+    @property
+    def step_metrics(self) -> Mapping[str, float]:
+        """The rewards of the last finished step; waits for the device if they are still there."""
+        if self._step_metrics is None:
+            self._step_metrics = self._metrics("train", self._step_rewards, self._step_units)
+        return self._step_metrics
 
     def on_validation_epoch_start(self) -> None:
         super().on_validation_epoch_start()
-        self._sums.clear()  # validation runs between two steps
+        self._rewards, self._units = [], 0  # validation runs between two steps
 
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
-        self.log_dict(self._metrics("val"), logger=False, rank_zero_only=True)
+        self.log_dict(self._metrics("val", self._rewards, self._units), logger=False, rank_zero_only=True)
+        self._rewards, self._units = [], 0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
@@ -69,51 +92,59 @@ class PreferenceModule(SFTModule):
         super().on_load_checkpoint(checkpoint)
         self._reference = checkpoint["reference_log_probs"].clone()
 
-    def _training_loss(self, batch: Batch) -> tuple[Tensor, int]:
-        return self._loss(batch)
+    def _training_loss(self, batch: StepBatch) -> Tensor:
+        return self._loss_of(batch)
 
-    def _validation_loss(self, batch: Batch) -> tuple[Tensor, int]:
-        return self._loss(batch)
+    def _validation_loss(self, batch: StepBatch) -> Tensor:
+        return self._loss_of(batch)
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, int]:
-        """The sum of the losses of a micro-batch's units, and their number."""
-        if int(batch["sequence_ids"][0]) < 0:  # a batch without units
+    def _loss_of(self, batch: StepBatch) -> Tensor:
+        """The sum of the losses of a micro-batch's units, () float32."""
+        if not batch.units:
             if isinstance(self._objective, KTO):
-                self.sum_over_ranks(0.0, 0)  # the other ranks wait for it
-            return self._log_probs(batch).sum() * 0, 0
-        losses = self._dpo(batch) if isinstance(self._objective, DPO) else self._kto(batch)
-        return losses.sum(), len(losses)
+                self._mean_divergence(None, 0)  # the other ranks wait for it
+            return self._log_probs(batch).sum() * 0
+        return (self._dpo(batch) if isinstance(self._objective, DPO) else self._kto(batch)).sum()
 
-    def _dpo(self, batch: Batch) -> Tensor:
+    def _dpo(self, batch: StepBatch) -> Tensor:
         objective = self._objective
         assert isinstance(objective, DPO)
         rewards = objective.beta * (self._log_probs(batch) - self._reference_of(batch))  # (2 n,)
         chosen, rejected = rewards.chunk(2)
-        self._record(chosen, rejected, correct=chosen > rejected)
+        ones = torch.ones_like(chosen)
+        self._record(rewards, torch.cat([ones, 1 - ones]).bool(), correct=chosen > rejected)
         return dpo_losses(chosen, rejected, objective.label_smoothing)
 
-    def _kto(self, batch: Batch) -> Tensor:
+    def _kto(self, batch: StepBatch) -> Tensor:
         objective = self._objective
-        assert isinstance(objective, KTO)
+        assert isinstance(objective, KTO) and batch.halves is not None
         reference, reference_of_others = self._reference_of(batch).chunk(2)  # (n,) each
-        answers, others = _halves(batch)
+        answers, others = batch.halves
         with torch.no_grad():  # the divergence is an estimate that no gradient flows through
             divergences = self._log_probs(others) - reference_of_others
-            total, count = self.sum_over_ranks(float(divergences.sum()), len(divergences))
-        point = torch.tensor(objective.beta * max(0.0, total / count), device=self.device)
+            mean = self._mean_divergence(divergences.sum(), len(divergences))
+            point = (objective.beta * mean.clamp(min=0)).float()
         rewards = objective.beta * (self._log_probs(answers) - reference)
         desirable = batch["desirable"]
         correct = torch.where(desirable, rewards > point, rewards < point)
-        self._record(rewards[desirable], rewards[~desirable], correct=correct)
+        self._record(rewards, desirable, correct=correct)
         return kto_losses(rewards, desirable, point, objective.desirable_weight, objective.undesirable_weight)
 
-    def _log_probs(self, batch: Batch) -> Tensor:
+    def _mean_divergence(self, total: Tensor | None, count: int) -> Tensor:
+        """The mean over all ranks, () float64, of divergences that sum to `total`; several ranks wait for it."""
+        if total is not None and self.trainer.world_size == 1:
+            return total.double() / count
+        summed, counted = self.sum_over_ranks(0.0 if total is None else float(total), count)
+        return torch.tensor(summed / max(1, counted), dtype=torch.float64, device=self.device)
+
+    def _log_probs(self, batch: StepBatch) -> Tensor:
         """(rows,) float32: the log-probability of each row's answer."""
-        return sequence_log_probs(self._hidden_states(batch), self.model.head_weight, batch["labels"])
+        hidden, at = self._hidden_states(batch), batch["supervised_at"]
+        return sequence_log_probs(hidden, self.model.head_weight, batch["labels"], supervised_at=at)
 
     def _reference_of(self, batch: Batch) -> Tensor:
         assert self._reference is not None
-        return self._reference[batch["sequence_ids"].cpu()].to(self.device)
+        return to_device(self._reference[batch["sequence_ids"]], self.device)
 
     @torch.no_grad()
     def _reference_log_probs(self) -> Tensor:
@@ -124,31 +155,27 @@ class PreferenceModule(SFTModule):
         self.model.eval()
         with self.trainer.precision_plugin.forward_context():
             for batch in data.reference_batches():
-                ids, moved = batch["sequence_ids"], {name: value.to(self.device) for name, value in batch.items()}
-                if int(ids[0]) >= 0:
-                    result[ids] = self._log_probs(moved).cpu().double()
+                prepared = self.prepare(batch, training=False)
+                if prepared.units:
+                    log_probs = self._log_probs(prepared.to_device(self.device))
+                    result[batch["sequence_ids"]] = log_probs.cpu().double()
         self.model.train()
         if self.trainer.world_size > 1:  # each rank has computed its share
             result = self.trainer.strategy.reduce(result.to(self.device), reduce_op="sum").cpu()
         return result.float()
 
-    def _record(self, chosen: Tensor, rejected: Tensor, *, correct: Tensor) -> None:
-        sums = {
-            "chosen": float(chosen.detach().sum()),
-            "rejected": float(rejected.detach().sum()),
-            "correct": float(correct.sum()),
-            "chosen_count": len(chosen),
-            "rejected_count": len(rejected),
-            "count": len(correct),
-        }
-        for name, value in sums.items():
-            self._sums[name] += value  # pyright: ignore[reportArgumentType]  # a Counter adds floats as well
+    def _record(self, rewards: Tensor, is_chosen: Tensor, *, correct: Tensor) -> None:
+        """Add the rewards (n,) of answers, those chosen or desirable, and which units (m,) have correct ones."""
+        rewards, zero = rewards.detach(), torch.zeros_like(rewards)
+        chosen, rejected = torch.where(is_chosen, rewards, zero), torch.where(is_chosen, zero, rewards)
+        sums = [chosen.sum(), is_chosen.sum(), rejected.sum(), (~is_chosen).sum(), correct.sum()]
+        self._rewards.append(torch.stack([each.double() for each in sums]))
+        self._units += len(correct)
 
-    def _metrics(self, prefix: str) -> Mapping[str, float]:
-        """The metrics of the recorded units on all ranks, without those of which there are none; starts anew."""
-        names = ("chosen", "chosen_count", "rejected", "rejected_count", "correct", "count")
-        sums = self.sum_over_ranks(*(float(self._sums[name]) for name in names))
-        self._sums.clear()
+    def _metrics(self, prefix: str, rewards: Sequence[Tensor], units: int) -> Mapping[str, float]:
+        """The metrics of recorded micro-batches on all ranks, without those of which there are none."""
+        sums = torch.stack(list(rewards)).sum(0).tolist() if rewards else [0.0] * 5
+        sums = self.sum_over_ranks(*sums, units)
         means = {
             name: total / count
             for name, total, count in zip(("chosen", "rejected", "accuracy"), sums[::2], sums[1::2], strict=True)

@@ -35,6 +35,7 @@ from train.callbacks.source_losses import SourceLosses
 from train.checkpointing import SavedState, read_state
 from train.config_checks import check_streaming
 from train.cpu_kernels import describe_attention, use_kernels
+from train.flash_attention import use_flash_attention
 from train.folder_lock import disk_errors, locked_folder
 from train.losses import SampledSoftmax
 from train.model_init import InitialModel, init_model
@@ -169,6 +170,7 @@ def train(spec: RunSpec) -> float | None:
         _softmax(config, data, initial.model),
         trained_length=metadata.trained_length,
         objective=objective,
+        by_document=use_flash_attention(initial.model, trainer.strategy.root_device, str(trainer.precision)),
     )
     with locked_folder(spec):
         trainer.loggers = make_loggers(config, folder, str(config.run))

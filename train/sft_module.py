@@ -1,6 +1,7 @@
 """The Lightning module of supervised fine-tuning: model, objective and gradient averaging."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, ClassVar
@@ -18,12 +19,15 @@ from resonance import lora
 from resonance.model import GPT2
 from train.checkpointing import check_same_adapter
 from train.ema import WeightAverage
-from train.losses import Candidates, SampledSoftmax, labels_of_all_tokens, position_weights, supervised_loss
+from train.losses import Candidates, SampledSoftmax, supervised_loss
 from train.neftune import noisy_embeddings
 from train.non_finite import MicroBatch, check_step, check_validation, check_weights
 from train.objectives import SFT, Objective
+from train.step_batch import Batch, StepBatch, prepare
+from train.step_record import StepRecord, floats
 
-Batch = Mapping[str, Tensor]  # input_ids, labels, position_ids, document_ids: (B, T) int64 each
+__all__ = ["Batch", "SFTModule"]
+_MOST_SETTLED = 4096  # steps that are kept for a callback
 
 
 class SFTModule(LightningModule):
@@ -35,6 +39,10 @@ class SFTModule(LightningModule):
     adapter, only the adapter trains and is saved in Lightning's state. `trained_length` is the longest conversation in
     training, for callbacks that ask the model. The options of `objective` apply to training; validation measures the
     mean loss over the answers' tokens, of the averaged weights if there are any.
+
+    On one GPU no step waits for the device: losses and norms stay there until `settle`, which reading `step_loss` or
+    `step_grad_norm`, a validation and a save call. Elsewhere each step is settled before it is taken.
+    `by_document` says that the model's attention takes documents on this device, too; otherwise a GPU gets a mask.
     """
 
     validation_modes: ClassVar[Mapping[str, str]] = {}  # further scores of validation: `max` where more is better
@@ -50,6 +58,7 @@ class SFTModule(LightningModule):
         *,
         trained_length: int | None = None,
         objective: Objective | None = None,
+        by_document: bool = False,
     ) -> None:
         super().__init__()
         self.model, self.trained_length = model, trained_length
@@ -63,14 +72,19 @@ class SFTModule(LightningModule):
         decay = self._objective.ema_decay
         self._average = None if decay is None else WeightAverage(model, decay)
         self._validated_weights = ExitStack()  # holds the averages in the model during a validation
-        self.step_metrics: Mapping[str, float] = {}  # further metrics of the last finished step
         self.tokens_seen = 0  # on all ranks, without padding
         self.supervised_seen = 0  # of them those that the head was computed for, since this process began
-        # Of the last finished step: mean loss over supervised tokens, gradient norm before clipping, learning rate.
-        self.step_loss = self.step_grad_norm = self.step_lr = float("nan")
+        self._step_supervised = 0  # of the present step, on all ranks
+        # Of the last settled step: mean loss, gradient norm before clipping; `step_lr` of the last finished one.
+        self._loss = self._grad_norm = self.step_lr = float("nan")
+        self._by_document = by_document
         self._micro_batches: list[MicroBatch] = []  # since the last step
-        self._supervised = self._tokens = 0  # in them, on this rank
-        self._val_loss_sum, self._val_supervised = 0.0, 0
+        self._records: list[StepRecord] = []  # of steps whose numbers are still on the device
+        # Step, loss and norm, not yet taken by `settled_steps`.
+        self._settled: deque[tuple[int, float, float]] = deque(maxlen=_MOST_SETTLED)
+        self._supervised = self._tokens = 0  # in the micro-batches, on this rank
+        self._val_losses: list[Tensor] = []
+        self._val_supervised = 0
 
     def on_train_start(self) -> None:
         # The state of a resumed run restores its saved optimiser settings; the config overrides them.
@@ -89,32 +103,47 @@ class SFTModule(LightningModule):
         done, parts = self.trainer.fit_loop.total_batch_idx, self._parts
         torch.manual_seed(self._seed_of(done // parts))
         if self._softmax is not None:  # the same tokens in all batches that processes train on at once
-            self._candidates = self._softmax.sample(self.device)
+            self._candidates = self._softmax.sample(self.device, len(lora.head_rows(self.model)[0]))
         if self.global_rank or parts > 1:
             torch.manual_seed(self._seed_of(done) + self.global_rank)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss, supervised = self._training_loss(batch)
-        self._micro_batches.append(MicroBatch(batch_idx, loss.detach().item(), batch["document_ids"]))
-        self._supervised += supervised
-        self._tokens += int((batch["document_ids"] >= 0).sum())
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> StepBatch:
+        return self.prepare(batch, training=self.trainer.training)
+
+    def transfer_batch_to_device(self, batch: StepBatch, device: torch.device, dataloader_idx: int) -> StepBatch:
+        return batch.to_device(device)
+
+    def prepare(self, batch: Batch, *, training: bool) -> StepBatch:
+        """Add the numbers that `training_step` or `validation_step` needs, on the CPU."""
+        return prepare(batch, self._objective if training else None)
+
+    def training_step(self, batch: StepBatch, batch_idx: int) -> Tensor:
+        loss = self._training_loss(batch)
+        self._micro_batches.append(MicroBatch(batch_idx, loss.detach(), batch["document_ids"]))
+        self._supervised += batch.units
+        self._tokens += batch.tokens
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         scaler = self._grad_scaler
         if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
             scaler.unscale_(optimizer)  # Lightning leaves it to a fused optimiser's step, which follows clipping
-        loss = sum(batch.loss for batch in self._micro_batches)
+        # Several ranks wait for one another anyway.
+        loss = 0.0 if self._defers else sum(floats([batch.loss for batch in self._micro_batches]))
         loss_sum, supervised, tokens = self.sum_over_ranks(loss, self._supervised, self._tokens)
         # Lightning divides each loss by the number of micro-batches, and DDP the gradient by the number of ranks.
         scale = self.trainer.accumulate_grad_batches * self.trainer.world_size / max(1, supervised)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        for gradient in gradients:
-            gradient.mul_(scale)
-        self.step_loss = loss_sum / max(1, supervised)
+        if self._defers:
+            torch._foreach_mul_(gradients, scale)  # pyright: ignore[reportPrivateUsage]  # as torch's own clipping does
+        else:
+            for gradient in gradients:
+                gradient.mul_(scale)
+        self._loss = float("nan") if self._defers else loss_sum / max(1, supervised)
         self.step_lr = optimizer.param_groups[0]["lr"]
         self.tokens_seen += int(tokens)
         self.supervised_seen += int(supervised)
+        self._step_supervised = int(supervised)
         self._supervised = self._tokens = 0
 
     @property
@@ -139,33 +168,85 @@ class SFTModule(LightningModule):
     ) -> None:
         # Lightning's own clipping refuses fused optimisers, whose gradients would still be scaled with fp16.
         limit = float("inf") if gradient_clip_val is None else gradient_clip_val
-        self.step_grad_norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
-        scaler = self._grad_scaler
-        overflowed = not math.isfinite(self.step_grad_norm) and math.isfinite(self.step_loss)
-        # fp16's scaler skips a step whose gradient overflows, and halves its scale; below 1 that no longer helps.
-        if not (overflowed and scaler is not None and scaler.get_scale() >= 1):
-            check_step(self.trainer, self.step_loss, self.step_grad_norm, self.step_lr, self._micro_batches)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        if self._defers:
+            self._records.append(
+                StepRecord(self.trainer.global_step + 1, self.step_lr, self._step_supervised, norm, self._micro_batches)
+            )
+        else:
+            self._grad_norm = float(norm)
+            self._check(self.trainer.global_step + 1, self.step_lr, self._micro_batches)
         self._micro_batches = []
 
+    def _check(self, step: int, lr: float, batches: Sequence[MicroBatch]) -> None:
+        scaler = self._grad_scaler
+        overflowed = not math.isfinite(self._grad_norm) and math.isfinite(self._loss)
+        # fp16's scaler skips a step whose gradient overflows, and halves its scale; below 1 that no longer helps.
+        if not (overflowed and scaler is not None and scaler.get_scale() >= 1):
+            check_step(self.trainer, step, self._loss, self._grad_norm, lr, batches)
+        self._settled.append((step, self._loss, self._grad_norm))
+
+    @property
+    def _defers(self) -> bool:
+        """Whether the numbers of steps stay on the device; fp16's scaler and several ranks need them at each step."""
+        return self.device.type == "cuda" and self.trainer.world_size == 1 and self._grad_scaler is None
+
+    @property
+    def step_metrics(self) -> Mapping[str, float]:
+        """Further metrics of the last finished step."""
+        return {}
+
+    def settle(self) -> None:
+        """Bring the numbers of the steps since the last call from the device, all at once, and check them.
+
+        Raises NonFiniteError for the first step with a loss or gradient that is not finite.
+        """
+        records, self._records = self._records, []
+        if not records:
+            return
+        numbers = iter(floats([number for record in records for number in record.numbers]))
+        for record in records:
+            self._grad_norm = next(numbers)
+            self._loss = sum(next(numbers) for _ in record.micro_batches) / max(1, record.supervised)
+            self._check(record.step, record.lr, record.micro_batches)
+
+    def settled_steps(self) -> list[tuple[int, float, float]]:
+        """The steps with their loss and gradient norm that were settled since the last call; waits for nothing."""
+        settled = list(self._settled)
+        self._settled.clear()
+        return settled
+
+    @property
+    def step_loss(self) -> float:
+        """The last finished step's mean loss over supervised tokens."""
+        self.settle()
+        return self._loss
+
+    @property
+    def step_grad_norm(self) -> float:
+        """The last finished step's gradient norm before clipping."""
+        self.settle()
+        return self._grad_norm
+
     def on_validation_start(self) -> None:
+        self.settle()
         self._validated_weights.enter_context(self.served_weights())
 
     def on_validation_end(self) -> None:
         self._validated_weights.close()
 
     def on_validation_epoch_start(self) -> None:
-        self._val_loss_sum, self._val_supervised = 0.0, 0
+        self._val_losses, self._val_supervised = [], 0
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, float]:
-        """Return the batch's sum of losses and number of supervised tokens, for callbacks."""
-        loss, supervised = self._validation_loss(batch)
-        loss_sum = loss.item()
-        self._val_loss_sum += loss_sum
-        self._val_supervised += supervised
-        return {"loss_sum": loss_sum, "supervised": supervised}
+    def validation_step(self, batch: StepBatch, batch_idx: int) -> dict[str, Tensor | int]:
+        """Return the batch's () sum of losses, on the device, and the number of supervised tokens, for callbacks."""
+        loss = self._validation_loss(batch).detach()
+        self._val_losses.append(loss)
+        self._val_supervised += batch.units
+        return {"loss_sum": loss, "supervised": batch.units}
 
     def on_validation_epoch_end(self) -> None:
-        loss_sum, supervised = self.sum_over_ranks(self._val_loss_sum, self._val_supervised)
+        loss_sum, supervised = self.sum_over_ranks(sum(floats(self._val_losses)), self._val_supervised)
         loss = loss_sum / max(1, supervised)
         check_validation(self.trainer, loss)
         self.log("val/loss", loss, logger=False, rank_zero_only=True)  # `MetricsCSV` sends it to the loggers
@@ -179,6 +260,7 @@ class SFTModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.settle()
         check_weights(self.trainer, self.model)
         checkpoint["tokens_seen"] = self.tokens_seen
         checkpoint["adapter"] = self._adapter
@@ -211,39 +293,39 @@ class SFTModule(LightningModule):
         plugin = self.trainer.precision_plugin
         return plugin.scaler if isinstance(plugin, MixedPrecision) else None
 
-    def _training_loss(self, batch: Batch) -> tuple[Tensor, int]:
-        """The sum of a micro-batch's losses, and the number of tokens, turns or examples that it adds up."""
+    def _training_loss(self, batch: StepBatch) -> Tensor:
+        """The sum of a micro-batch's losses, () float32."""
         objective = self._objective
         assert isinstance(objective, SFT)
-        labels, weights, count = batch["labels"], None, None
-        if objective.loss_on == "all":
-            labels = labels_of_all_tokens(batch["input_ids"], labels, batch["document_ids"])
-        if objective.weight != "token":
-            weights, count = position_weights(labels, batch["document_ids"], of=objective.weight)
-        with noisy_embeddings(self.model, batch["document_ids"], objective.neftune_alpha):
-            hidden = self._hidden_states(batch)
         head, new_rows = lora.head_rows(self.model)
-        loss, supervised = supervised_loss(
+        with noisy_embeddings(self.model, batch.get("document_sizes"), objective.neftune_alpha):
+            hidden = self._hidden_states(batch)
+        loss, _ = supervised_loss(
             hidden,
             head,
-            labels,
+            batch["labels"],
             self._candidates,
             new_rows=new_rows,
-            weights=weights,
+            weights=batch.get("weights"),
             label_smoothing=objective.label_smoothing,
+            supervised_at=batch["supervised_at"],
         )
-        return loss, supervised if count is None else count
+        return loss
 
-    def _validation_loss(self, batch: Batch) -> tuple[Tensor, int]:
-        """The sum of a batch's losses, and the number of tokens."""
+    def _validation_loss(self, batch: StepBatch) -> Tensor:
+        """The sum of a batch's losses, () float32."""
         head, new_rows = lora.head_rows(self.model)
-        return supervised_loss(self._hidden_states(batch), head, batch["labels"], new_rows=new_rows)
+        hidden, at = self._hidden_states(batch), batch["supervised_at"]
+        return supervised_loss(hidden, head, batch["labels"], new_rows=new_rows, supervised_at=at)[0]
 
-    def _hidden_states(self, batch: Batch) -> Tensor:
+    def _hidden_states(self, batch: StepBatch) -> Tensor:
+        on_cpu = batch["input_ids"].is_cpu
+        plain = batch.one_document_a_row and not on_cpu  # causal attention alone: nothing attends to padding
         return self.model(
             batch["input_ids"],
             position_ids=batch["position_ids"],
-            document_ids=batch["document_ids"],
+            document_ids=None if plain else batch["document_ids"],
+            documents=batch.documents if on_cpu or (self._by_document and not plain) else None,
             return_hidden_states=True,
         )  # (B, T, C)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resonance.engine.kernels.cross_entropy import kernel
-from resonance.model import GPT2, attend_documents
+from resonance.model import GPT2, Documents, attend_documents
 from resonance.model_config import GPT2Config
 from train.cpu_kernels import GELU, attend_documents_with_kernel, describe_attention, use_kernels
 
@@ -18,7 +18,7 @@ ROUNDING = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 def results(qkv: Tensor, lengths: Sequence[int], gradient: Tensor, *, with_kernel: bool) -> tuple[Tensor, Tensor]:
     leaf = qkv.detach().clone().requires_grad_()
-    y = (attend_documents_with_kernel if with_kernel else attend_documents)(leaf, lengths, 0.0)
+    y = (attend_documents_with_kernel if with_kernel else attend_documents)(leaf, Documents.of(lengths), 0.0)
     y.backward(gradient.to(y.dtype))
     assert leaf.grad is not None
     return y.detach(), leaf.grad
@@ -87,7 +87,7 @@ def test_dropout_of_attention_is_torchs() -> None:
     drawn: list[Tensor] = []
     for attend in (attend_documents, attend_documents_with_kernel):
         torch.manual_seed(1)
-        drawn.append(attend(qkv, (25, 15), 0.5))
+        drawn.append(attend(qkv, Documents.of((25, 15)), 0.5))
     assert torch.equal(*drawn)
 
 

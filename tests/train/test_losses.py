@@ -1,5 +1,6 @@
 """The chunked loss equals the plain one, and all supervised tokens of a step have the same weight."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
+from resonance.engine.kernels import cross_entropy
 from resonance.model import GPT2, GPT2Config
-from train.losses import IGNORE, Candidates, SampledSoftmax, supervised_loss
+from train.losses import IGNORE, Candidates, SampledSoftmax, chunk_for, supervised_loss
 from train.sft_module import SFTModule
 
 TINY = GPT2Config(vocab_size=61, context_length=16, n_layer=1, n_head=2, n_embd=8, dropout=0.0)
@@ -120,7 +122,7 @@ def test_training_runs_the_models_forward_which_wrappers_and_hooks_see() -> None
         lambda optimizer, steps: LambdaLR(optimizer, lambda step: 1.0),
         seed=0,
     )
-    module.validation_step(batch(2, 3), 0)
+    module.validation_step(module.prepare(batch(2, 3), training=False), 0)
     assert calls == [(2, 8, TINY.n_embd)]
 
 
@@ -129,7 +131,7 @@ def test_a_softmax_over_all_tokens_sampled_is_the_whole_one() -> None:
     used = torch.tensor([3, 5, 8, 60])
     labels = used[torch.randint(0, 4, (2, 6))]
     values = []
-    for candidates in (None, SampledSoftmax(used, 61, 57).sample(torch.device("cpu"))):
+    for candidates in (None, SampledSoftmax(used, 61, 57).sample(torch.device("cpu"), 64)):
         torch.manual_seed(1)
         hidden, weight = torch.randn(2, 6, 8, requires_grad=True), torch.randn(61, 8, requires_grad=True)
         loss, count = supervised_loss(hidden, weight, labels, candidates)
@@ -151,13 +153,13 @@ def test_sampled_tokens_stand_for_all_that_are_not_sampled() -> None:
         loss, _ = supervised_loss(hidden, weight, label, candidates)
         return float((loss + hidden[0, 0] @ weight[5]).exp())
 
-    drawn = torch.tensor([denominator(softmax.sample(torch.device("cpu"))) for _ in range(3000)])
+    drawn = torch.tensor([denominator(softmax.sample(torch.device("cpu"), 64)) for _ in range(3000)])
     assert drawn.std() > 0
     assert float(drawn.mean()) == pytest.approx(denominator(None), rel=0.03)
 
 
 def test_without_samples_only_the_datas_own_tokens_are_candidates() -> None:
-    candidates = SampledSoftmax(torch.tensor([3, 5]), 61, 0).sample(torch.device("cpu"))
+    candidates = SampledSoftmax(torch.tensor([3, 5]), 61, 0).sample(torch.device("cpu"), 64)
     assert candidates.token_ids.tolist() == [3, 5]
     assert candidates.indices[torch.tensor([3, 5, 6])].tolist() == [0, 1, -1]
 
@@ -166,17 +168,50 @@ def test_without_samples_only_the_datas_own_tokens_are_candidates() -> None:
 def test_new_rows_have_the_gradient_that_they_have_in_the_whole_head(sampled: bool) -> None:
     torch.manual_seed(0)
     labels = torch.randint(50, 61, (2, 7))
-    candidates = SampledSoftmax(torch.arange(50, 61), 61, 20).sample(torch.device("cpu")) if sampled else None
+    drawn = SampledSoftmax(torch.arange(50, 61), 61, 20).sample(torch.device("cpu"), 58) if sampled else None
     hidden, weight = torch.randn(2, 7, 8), torch.randn(61, 8)
     weights, values = torch.rand(2, 7), []
     for apart in (True, False):
         states, rows, head = hidden.clone().requires_grad_(), weight[58:].clone().requires_grad_(), weight[:58]
         given = (head, rows) if apart else (torch.cat([head, rows]), None)
+        candidates = drawn if drawn is None or apart else replace(drawn, new=0)
         loss, _ = supervised_loss(
             states, given[0], labels, candidates, new_rows=given[1], weights=weights, label_smoothing=0.1, chunk=5
         )
         loss.backward()
         assert states.grad is not None and rows.grad is not None
         values.append((loss.detach(), states.grad, rows.grad))
+    for ours, theirs in zip(*values, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_gpus_positions_with_logits_at_once_follow_its_memory() -> None:
+    assert chunk_for(8 * 10**9, 50_257) == 512  # 206 MB
+    assert chunk_for(24 * 10**9, 50_257) == 1024
+    assert chunk_for(140 * 10**9, 50_257) == 8192
+    assert chunk_for(10**9, 50_257) == 256
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_that_a_gpu_computes_is_the_plain_one(smoothing: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cross_entropy, "kernel", lambda: None)  # the CPU's alone
+    torch.manual_seed(0)
+    labels = torch.randint(0, 61, (2, 7)).masked_fill(torch.rand(2, 7) < 0.4, IGNORE)
+    hidden, weight, weights = torch.randn(2, 7, 8), torch.randn(61, 8), torch.rand(2, 7)
+    values: list[tuple[torch.Tensor, ...]] = []
+    for chunked in (True, False):
+        states, head = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
+        if chunked:
+            loss, _ = supervised_loss(
+                states, head, labels, weights=weights, label_smoothing=smoothing, chunk=3,
+                supervised_at=torch.nonzero(labels.flatten() != IGNORE)[:, 0],
+            )  # fmt: skip
+        else:
+            logits = (states @ head.T).flatten(0, 1)
+            each = F.cross_entropy(logits, labels.flatten(), label_smoothing=smoothing, reduction="none")
+            loss = (each * weights.flatten()).sum()
+        loss.backward()
+        assert states.grad is not None and head.grad is not None
+        values.append((loss.detach(), states.grad, head.grad))
     for ours, theirs in zip(*values, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)

@@ -12,7 +12,9 @@ from resonance.model import GPT2, GPT2Config
 from train.ema import WeightAverage
 from train.losses import IGNORE, labels_of_all_tokens, position_weights, supervised_loss
 from train.neftune import noisy_embeddings
+from train.objectives import SFT
 from train.run import main
+from train.step_batch import prepare
 
 TINY = [
     "model.n_layer=1",
@@ -101,7 +103,9 @@ def test_noise_is_within_the_limit_of_each_documents_length_and_ends_with_the_bl
     model = GPT2(GPT2Config(vocab_size=61, context_length=16, n_layer=1, n_head=2, n_embd=8))
     plain = model.token_embedding(INPUT_IDS)
     torch.manual_seed(0)
-    with noisy_embeddings(model, DOCUMENT_IDS, 5.0):
+    batch = {"input_ids": INPUT_IDS, "labels": LABELS, "document_ids": DOCUMENT_IDS}
+    sizes = prepare(batch, SFT(neftune_alpha=5.0))["document_sizes"]
+    with noisy_embeddings(model, sizes, 5.0):
         noise = model.token_embedding(INPUT_IDS) - plain  # (2, 9, 8)
     assert torch.equal(model.token_embedding(INPUT_IDS), plain)
     largest = noise.detach().abs().amax(-1)

@@ -53,6 +53,9 @@ class ProgressBar(Callback):
         if step == self._shown_step:
             return
         self._shown_step = step
+        if step % logged_every(trainer) and pl_module.device.type != "cpu":  # a GPU would be waited for
+            self._progress.update(self._task, completed=step)
+            return
         numbers = f"loss {pl_module.step_loss:.3f}  lr {pl_module.step_lr:.1e}  grad {pl_module.step_grad_norm:.2g}"
         if step % logged_every(trainer) == 0:
             numbers += f"  {self._throughput.lap(pl_module.tokens_seen):,.0f} tokens/s"

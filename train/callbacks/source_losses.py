@@ -8,6 +8,7 @@ from torch import Tensor
 
 from train.callbacks.scores import VALIDATION_LOSS
 from train.sft_module import Batch, SFTModule
+from train.step_record import floats
 
 
 class SourceLosses(Callback):
@@ -19,7 +20,7 @@ class SourceLosses(Callback):
 
     def __init__(self, names: Sequence[str | None]) -> None:
         self._names = [None if name is None else f"{VALIDATION_LOSS}/{name}" for name in names]
-        self._sums = [0.0] * len(names)
+        self._losses: list[list[Tensor]] = [[] for _ in names]  # of the batches of each source, () each
         self._supervised = [0.0] * len(names)
         self.score_step = 0
         self.scores: Mapping[str, float] = {}
@@ -30,27 +31,29 @@ class SourceLosses(Callback):
         return {name: "min" for name in self._names if name is not None}
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._sums = [0.0] * len(self._names)
+        self._losses = [[] for _ in self._names]
         self._supervised = [0.0] * len(self._names)
 
     def on_validation_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Tensor | Mapping[str, float] | None,
+        outputs: Tensor | Mapping[str, Tensor | int] | None,
         batch: Batch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         if isinstance(outputs, Mapping) and "source" in batch:
             source = int(batch["source"])
-            self._sums[source] += float(outputs["loss_sum"])
-            self._supervised[source] += float(outputs["supervised"])
+            loss = outputs["loss_sum"]
+            assert isinstance(loss, Tensor)
+            self._losses[source].append(loss)
+            self._supervised[source] += int(outputs["supervised"])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, SFTModule)
-        totals = pl_module.sum_over_ranks(*self._sums, *self._supervised)
-        sums, supervised = totals[: len(self._sums)], totals[len(self._sums) :]
+        totals = pl_module.sum_over_ranks(*(sum(floats(losses)) for losses in self._losses), *self._supervised)
+        sums, supervised = totals[: len(self._names)], totals[len(self._names) :]
         self.score_step = trainer.global_step
         self.scores = {
             name: loss / tokens
