@@ -16,13 +16,14 @@ from serve.api.app import build
 from serve.api.auth import KeyRing
 from serve.api.service import Service
 from serve.generation.event_stream import EventStreams
+from serve.generation.shadow import Shadow
 from serve.middleware.rate_limits import ExportLimiter, RateLimiter
 from serve.middleware.uvicorn_protocol import BoundedProtocol, ConnectionLimiter
 from serve.models.memory_budget import MemoryBudget
 from serve.models.registry import ModelRegistry
 from serve.models.served_model import open_models
 from serve.owners import keys_file
-from serve.settings import Settings, read_settings
+from serve.settings import SHADOW, Settings, read_settings
 from serve.storage.store import Store
 from serve.stored_files import restrict_stored_files
 from serve.telemetry.metrics import Metrics
@@ -73,6 +74,7 @@ def make_server(settings: Settings) -> Server:
     refusal = MemoryBudget(settings.engine, settings.memory_gb).refusal_at_start([m.config for m in models.values()])
     if refusal is not None:
         raise ServeError(refusal)
+    shadow_model = models.pop(SHADOW, None)
     retriever = (
         build_retriever(**settings.search, retention_days=settings.store.retention_days) if settings.search else None
     )
@@ -82,19 +84,24 @@ def make_server(settings: Settings) -> Server:
     checkpoints = CheckpointList(settings.engine.checkpoints, workers)
     client = WorkerClient(state)
     server = Server(settings, state, EngineWorker(settings.engine, state, checkpoints), client, device, workers)
+    store, metrics = Store(settings.store.url, settings.store.max_bytes), Metrics(state, client.undelivered)
+    asks = settings.store.training_consent == "ask"
     server.service = Service(
         settings=settings,
-        models=ModelRegistry(settings, models, checkpoints, client),
+        models=ModelRegistry(settings, models, checkpoints, client, shadow_model),
         device=device,
         state=state,
         client=client,
         keys=KeyRing(settings.api_keys, keys_file(), open=not settings.requires_keys, closes=settings.auth == "auto"),
-        store=Store(settings.store.url, settings.store.max_bytes),
+        store=store,
         retriever=retriever,
-        metrics=Metrics(state, client.undelivered),
+        metrics=metrics,
         rate_limiter=RateLimiter(settings.limits),
         streams=EventStreams(settings.limits.answers_bytes, settings.limits.answer_bytes, settings.resume_s),
         export_limiter=ExportLimiter(settings.limits.exports),
+        shadow=None
+        if shadow_model is None
+        else Shadow(shadow_model, settings.share, client, store, metrics, asks=asks),
     )
     build(server.app, server.service)
     return server

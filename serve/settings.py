@@ -30,6 +30,8 @@ from serve.storage.database import default_url
 
 HOSTS = {"localhost": "127.0.0.1", "127.0.0.1": "127.0.0.1", "0.0.0.0": "0.0.0.0", "::": "::"}  # that LitServe accepts
 
+SHADOW = "#shadow"  # its key among the workers' checkpoints; no run has such a name
+
 ENVIRONMENT = {
     "MODEL_PATH": "checkpoint",
     "DEVICE": "device",
@@ -181,6 +183,7 @@ class Settings(_Section):
     allowed_hosts: tuple[Annotated[str, AfterValidator(_check_allowed_host)], ...] = Field(strict=False)
     max_queue: int = Field(ge=0, le=1_000_000)
     root: Path  # the folder of the runs
+    share: float = Field(ge=0, le=1)  # of the requests that the shadow answers
     memory_gb: float | None = Field(gt=0)
     context_length: int | None = Field(ge=16, le=1_000_000)
     timeout_s: float = Field(ge=0.001)
@@ -253,7 +256,8 @@ def _quoted(value: str) -> str:
 def _settings(config: DictConfig, api_keys: tuple[EnvironmentKey, ...]) -> Settings:
     values: Any = OmegaConf.to_container(config, resolve=True)
     values["root"] = CHECKPOINTS if values["root"] is None else Path(str(values["root"])).expanduser()
-    checkpoint, values["checkpoints"] = values.pop("checkpoint"), {}  # found once all other values are valid
+    # Found once all other values are valid.
+    checkpoint, shadow, values["checkpoints"] = values.pop("checkpoint"), values.pop("shadow"), {}
     for group, model in (("engine", EngineSettings), ("sampling", Sampling)):
         values[group] = {name: values.pop(name) for name in model.model_fields}
     values["store"]["url"] = values["store"]["url"] or default_url()
@@ -269,7 +273,10 @@ def _settings(config: DictConfig, api_keys: tuple[EnvironmentKey, ...]) -> Setti
             f"host={settings.host} lets other machines in: make keys for them with `resonance keys add NAME` or set "
             "RESONANCE_API_KEYS, or say auth=none if anybody may come in."
         )
-    engine = settings.engine.model_copy(update={"checkpoints": _checkpoints(checkpoint, settings.root)})
+    checkpoints = _checkpoints(checkpoint, settings.root)
+    if shadow is not None:
+        checkpoints[SHADOW] = _shadow(str(shadow), settings, checkpoints)
+    engine = settings.engine.model_copy(update={"checkpoints": checkpoints})
     return settings.model_copy(update={"engine": engine})
 
 
@@ -320,3 +327,16 @@ def _checkpoints(checkpoint: object, root: Path) -> dict[str, str]:
     if len(folders) < len(found):
         raise ConfigError(f"checkpoint={names} names two checkpoints that are called the same; give each its own name.")
     return folders
+
+
+def _shadow(name: str, settings: Settings, checkpoints: Mapping[str, str]) -> str:
+    """The folder of the shadow. Raises ConfigError where it could show nothing."""
+    folder = str(Checkpoint.find(name, settings.root).folder.resolve())
+    if folder in checkpoints.values():
+        raise ConfigError(f"shadow={name} is served already; name another run, which answers beside it.")
+    if settings.store.training_consent == "never":
+        raise ConfigError(
+            f"shadow={name} keeps pairs of answers for votes, which takes consent: store.training_consent must be ask "
+            "or given, not never."
+        )
+    return folder

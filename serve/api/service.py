@@ -14,6 +14,7 @@ from serve.api.auth import KeyRing
 from serve.api.background import delete_old_conversations, delete_old_searches, end_revoked, move_to_named_owners
 from serve.generation.event_stream import EventStreams
 from serve.generation.library import Library
+from serve.generation.shadow import Shadow
 from serve.middleware.rate_limits import ExportLimiter, RateLimiter
 from serve.models.registry import ModelRegistry
 from serve.models.served_model import ServedModel
@@ -50,6 +51,7 @@ class Service:
     export_limiter: ExportLimiter
     locks: SessionLocks = field(init=False)
     library: Library = field(init=False)
+    shadow: Shadow | None = None
     tracing: Tracing | None = None
     started: float = field(default_factory=time.monotonic)
 
@@ -65,7 +67,8 @@ class Service:
 
     def full(self) -> bool:
         """Whether all request slots are taken."""
-        return self.state.slots_in_use() >= self.state.slots
+        yielded = 0 if self.shadow is None else self.shadow.slots_in_use
+        return self.state.slots_in_use() - yielded >= self.state.slots
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -86,6 +89,8 @@ class Service:
         ]
         if self.settings.store.retention_days is not None:
             tasks.append(asyncio.create_task(delete_old_conversations(self.store, self.settings.store.retention_days)))
+        if self.shadow is not None:
+            tasks.append(asyncio.create_task(self.shadow.run()))
         if self.retriever is not None:
             tasks.append(asyncio.create_task(delete_old_searches(self.retriever)))
         try:

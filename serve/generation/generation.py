@@ -23,6 +23,7 @@ from serve.api.service import Service
 from serve.generation.event_stream import EventStream
 from serve.generation.prompt import Prepared
 from serve.generation.responses import EventStreamResponse, WholeResponse, while_connected
+from serve.generation.shadow import Shadow, Shown
 from serve.models.served_model import ServedModel
 from serve.storage.errors import StoreUnavailable
 from serve.storage.quota import QuotaExceeded
@@ -343,6 +344,28 @@ class Generation:
             await asyncio.shield(asyncio.ensure_future(self._append(self.session_id, message)))
         except StoreUnavailable as error:
             raise store_unavailable(error) from error
+        if reason is None and self.service.shadow is not None:
+            self._offer_to(self.service.shadow, self.session_id)
+
+    def _offer_to(self, shadow: Shadow, session_id: str) -> None:
+        """Let the shadow answer the same, where both answers are free text that follows from the messages alone."""
+        chat, (prompt, *others) = self.prepared.chat, self.prepared.inputs
+        assert chat is not None
+        guided = {"json_schema", "regex", "grammar"} & set(prompt.params or {})
+        bound = guided or chat.calls_tools or chat.grounding is not None or chat.conversation.prefix
+        if self.model is not self.service.models.default() or bound or others or prompt.n > 1 or not prompt.params:
+            return
+        shadow.offer(
+            Shown(
+                self.caller.owner,
+                self.caller.key,
+                session_id,
+                self.model,
+                chat.conversation.messages,
+                {**prompt.params, "logprobs": None},
+                self.choices[0].answer_text(),
+            )
+        )
 
     async def _append(self, session_id: str, message: NewMessage) -> None:
         """Store the answer and release the conversation's lock in the same transaction."""
@@ -408,11 +431,25 @@ def _reserve(service: Service, caller: Caller, model: ServedModel) -> RequestHan
         service.metrics.rejected.labels("not_ready").inc()
         raise ApiError(503, "The model is being loaded.", code="not_ready", retry_after=2)
     try:
-        handle = service.client.reserve(model.key, service.settings.timeout_s)
+        handle = _free_slot(service, model)
     except NoFreeSlot:
         service.metrics.rejected.labels("full").inc()
         raise server_full() from None
     handle.key = caller.key
+    return handle
+
+
+def _free_slot(service: Service, model: ServedModel) -> RequestHandle:
+    """Reserve a slot, before the shadow's answer. Raises NoFreeSlot."""
+    shadow = service.shadow
+    try:
+        handle = service.client.reserve(model.key, service.settings.timeout_s)
+    except NoFreeSlot:
+        if shadow is None or not shadow.give_way():
+            raise
+        return service.client.reserve(model.key, service.settings.timeout_s)
+    if shadow is not None:
+        shadow.pause()
     return handle
 
 

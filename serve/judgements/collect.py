@@ -28,7 +28,7 @@ async def collect(store: Store, owner: str) -> AsyncIterator[Judgement]:
         for row in rows:
             after = row.id
             if row.choice != "tie":
-                yield _compared(owner, as_vote(row))
+                yield _compared(owner, row.conversation_id, as_vote(row))
 
 
 def judgements_of(messages: Sequence[MessageRow]) -> Iterator[Judgement]:
@@ -102,14 +102,14 @@ def _siblings(messages: Sequence[MessageRow], by_id: dict[str, MessageRow]) -> I
                 )
 
 
-def _compared(owner: str, vote: Vote) -> Judgement:
+def _compared(owner: str, conversation: str | None, vote: Vote) -> Judgement:
     preference = preference_of(vote)
     return Judgement(
         "pair",
         "compare",
         owner,
         vote.id,
-        None,
+        conversation,
         _utc(vote.created_at),
         preference.rejected_by.model,
         preference.messages,

@@ -19,7 +19,7 @@ class Judgement:
     """An example (an answer to learn), a pair (a better and a worse answer), or a vote (an answer, good or bad).
 
     `turns` end with the answer to learn, the better one or the one that was voted on. `conversation` is None for a vote
-    in a comparison, which belongs to none. `answered_by` is the checkpoint that gave the judged answer.
+    on the comparison page, which belongs to none. `answered_by` is the checkpoint that gave the judged answer.
     """
 
     kind: Kind

@@ -35,10 +35,12 @@ class ModelRegistry:
         models: Mapping[str, ServedModel],
         checkpoints: CheckpointList,
         client: WorkerClient,
+        shadow: ServedModel | None = None,
     ) -> None:
         self._settings, self._checkpoints, self._client = settings, checkpoints, client
         self._models = dict(models)
-        self._loaded = {model.key: model for model in models.values()}  # by the workers; also for unfinished requests
+        # By the workers; also for unfinished requests, and the shadow, which nobody can ask for.
+        self._loaded = {model.key: model for model in (*models.values(), *([] if shadow is None else [shadow]))}
         self._budget = MemoryBudget(settings.engine, settings.memory_gb)
         self._loads = 0
         self._changing = asyncio.Lock()

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
+from serve.storage import quota
 from serve.storage.database import Database
-from serve.storage.tables import TrainingConsentRow
+from serve.storage.tables import ShadowPairRow, TrainingConsentRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,12 @@ async def read_consents(database: Database) -> dict[str, Consent]:
 
 
 async def set_consent(database: Database, owner: str, *, given: bool) -> Consent:
-    """Record what an owner decides now."""
+    """Record what an owner decides now. What waits for their judgement is deleted when they withdraw."""
     consent = Consent(given, datetime.now(UTC))
     async with database.session() as session:
         await session.merge(TrainingConsentRow(owner=owner, given=given, changed_at=consent.changed_at))
+        if not given:
+            pairs = delete(ShadowPairRow).where(ShadowPairRow.owner == owner)
+            freed = sum(await session.scalars(pairs.returning(ShadowPairRow.stored_bytes)))
+            await quota.count(session, owner, -freed)
     return consent

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from serve.storage.database import Database
 from serve.storage.quota import recount
-from serve.storage.tables import MessageRow, VoteRow
+from serve.storage.tables import MessageRow, ShadowPairRow, VoteRow
 
 
 async def delete_judgements(database: Database, owner: str) -> tuple[int, int]:
@@ -18,6 +18,7 @@ async def delete_judgements(database: Database, owner: str) -> tuple[int, int]:
         nothing = {"rating": None, "comment": None, "correction": None, "judged_at": None}
         changed = await session.execute(update(MessageRow).where(MessageRow.owner == owner, judged).values(**nothing))
         deleted = await session.execute(delete(VoteRow).where(VoteRow.owner == owner))
+        await session.execute(delete(ShadowPairRow).where(ShadowPairRow.owner == owner))
         await session.flush()
         await recount(session, owner)
         return cast("CursorResult[Any]", changed).rowcount, cast("CursorResult[Any]", deleted).rowcount

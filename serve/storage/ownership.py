@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from serve.storage.database import Database, retry_conflicts
 from serve.storage.quota import recount
 from serve.storage.store import new_message_id
-from serve.storage.tables import ConversationRow, DocumentRow, MessageRow, ShareRow, VoteRow
+from serve.storage.tables import ConversationRow, DocumentRow, MessageRow, ShadowPairRow, ShareRow, VoteRow
 
 IDS_PER_STATEMENT = 500
 _conversations = cast(Table, ConversationRow.__table__)
@@ -20,6 +20,7 @@ _messages = cast(Table, MessageRow.__table__)
 _votes = cast(Table, VoteRow.__table__)
 _documents = cast(Table, DocumentRow.__table__)
 _shares = cast(Table, ShareRow.__table__)
+_pairs = cast(Table, ShadowPairRow.__table__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ async def _move(database: Database, source: str, target: str) -> Amount:
         documents = await _rowcount(
             session, update(_documents).where(_documents.c.owner == source).values(owner=target)
         )
-        await session.execute(update(_shares).where(_shares.c.owner == source).values(owner=target))
+        for table in (_shares, _pairs):
+            await session.execute(update(table).where(table.c.owner == source).values(owner=target))
         for owner in sorted((source, target)):  # in one order, so that two moves cannot deadlock
             await recount(session, owner)
         return Amount(len(ids), messages, votes, documents)
@@ -154,7 +156,7 @@ async def _move_conversations(
     moved = update(_messages).where(_messages.c.owner == source, _messages.c.conversation_id.in_(ids)).values(**values)
     messages = await _rowcount(session, moved)
     if new_id is not None:
-        for table in (_documents, _shares):
+        for table in (_documents, _shares, _pairs, _votes):
             theirs = update(table).where(table.c.owner == source, table.c.conversation_id.in_(ids))
             await session.execute(theirs.values(conversation_id=new_id))
     await session.execute(delete(_conversations).where(*old))

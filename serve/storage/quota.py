@@ -23,12 +23,13 @@ from serve.storage.tables import (
     ConversationRow,
     DocumentRow,
     MessageRow,
+    ShadowPairRow,
     ShareRow,
     StoredBytesRow,
     VoteRow,
 )
 
-ROW_BYTES = 256  # of a message, a document, a share or a vote: ids, dates and their indexes
+ROW_BYTES = 256  # of a message, a document, a share, a pair or a vote: ids, dates and their indexes
 CONVERSATION_BYTES = 512  # with its title, whose length is bounded
 
 
@@ -106,7 +107,7 @@ async def recount(session: AsyncSession, owner: str) -> None:
     total = conversations * CONVERSATION_BYTES
     total += await bytes_of(session, MESSAGE_BYTES, MessageRow.owner == owner)
     total += await bytes_of(session, VOTE_BYTES, VoteRow.owner == owner)
-    for table in (DocumentRow, ShareRow):
+    for table in (DocumentRow, ShareRow, ShadowPairRow):
         total += await session.scalar(select(func.sum(table.stored_bytes)).where(table.owner == owner)) or 0
     await _add(session, owner, total - before)
 

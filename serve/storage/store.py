@@ -16,7 +16,7 @@ from serve.storage import quota, session_locks
 from serve.storage.database import Database
 from serve.storage.search_index import contains, conversation_has
 from serve.storage.session_locks import SessionLock
-from serve.storage.tables import ConversationRow, DocumentRow, MessageRow, ShareRow
+from serve.storage.tables import ConversationRow, DocumentRow, MessageRow, ShadowPairRow, ShareRow, VoteRow
 
 TITLE_CHARS = 60
 MAX_NUMBER = 1000  # of titles that are equal but for it
@@ -246,6 +246,10 @@ class Store(Database):
             following = (*_of(owner, conversation_id), MessageRow.parent_id == message_id)
             await session.execute(update(MessageRow).where(*following).values(parent_id=message.parent_id))
             await session.delete(message)
+            pairs = (ShadowPairRow.owner == owner, ShadowPairRow.conversation_id == conversation_id)
+            freed += sum(
+                await session.scalars(delete(ShadowPairRow).where(*pairs).returning(ShadowPairRow.stored_bytes))
+            )
             await session.flush()
             await quota.count(session, owner, -freed)
             return True
@@ -278,13 +282,16 @@ class Store(Database):
 
 
 async def delete_conversations(session: AsyncSession, owner: str, ids: Sequence[str]) -> int:
-    """Delete conversations with their messages, documents and shares; return how many there were."""
+    """Delete conversations with their messages, documents, shares, shadow pairs and votes on these; return how many."""
     messages = (MessageRow.owner == owner, MessageRow.conversation_id.in_(ids))
     freed = await quota.bytes_of(session, quota.MESSAGE_BYTES, *messages)
     await session.execute(delete(MessageRow).where(*messages))
-    for table in (DocumentRow, ShareRow):
+    for table in (DocumentRow, ShareRow, ShadowPairRow):
         of_them = (table.owner == owner, table.conversation_id.in_(ids))
         freed += sum(await session.scalars(delete(table).where(*of_them).returning(table.stored_bytes)))
+    votes = (VoteRow.owner == owner, VoteRow.conversation_id.in_(ids))
+    freed += await quota.bytes_of(session, quota.VOTE_BYTES, *votes)
+    await session.execute(delete(VoteRow).where(*votes))
     own = (ConversationRow.owner == owner, ConversationRow.id.in_(ids))
     deleted = (await session.scalars(delete(ConversationRow).where(*own).returning(ConversationRow.id))).all()
     await quota.count(session, owner, -freed - len(deleted) * quota.CONVERSATION_BYTES)

@@ -165,6 +165,26 @@ class VoteRow(Base):
     a: Mapped[dict[str, Any]] = mapped_column(JSON)
     b: Mapped[dict[str, Any]] = mapped_column(JSON)
     choice: Mapped[str] = mapped_column(AnyText)
+    conversation_id: Mapped[str | None] = mapped_column(AnyText)  # of a vote on a shadow pair
+
+
+class ShadowPairRow(Base):
+    """Two answers to a conversation's question, of the served model and of the shadow, until its owner has voted.
+
+    `a` and `b` are in random order, each with model, checkpoint, settings and content, as in a vote.
+    """
+
+    __tablename__ = "shadow_pairs"
+    __table_args__ = (Index("ix_shadow_pairs_recent", "owner", "created_at"),)
+
+    owner: Mapped[str] = mapped_column(AnyText, primary_key=True)
+    id: Mapped[str] = mapped_column(AnyText, primary_key=True)
+    conversation_id: Mapped[str] = mapped_column(AnyText)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    prompt: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    a: Mapped[dict[str, Any]] = mapped_column(JSON)
+    b: Mapped[dict[str, Any]] = mapped_column(JSON)
+    stored_bytes: Mapped[int] = mapped_column(BigInteger)
 
 
 class SessionLockRow(Base):

@@ -59,6 +59,12 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self.shadow_answers = Counter(
+            "resonance_shadow_answers",
+            "Answers of the shadow checkpoint, by what became of them: kept, the same as the served one, or dropped.",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.searches = Counter(
             "resonance_searches", "Searches, by whether they found sources.", ["outcome"], registry=self.registry
         )

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from resonance.aliases import AliasError, read_aliases
+from resonance.checkpoint import Checkpoint
 from resonance.cli import promote
 from resonance.cli.improve import main
 from resonance.hydra_config import compose
@@ -24,6 +25,8 @@ from resonance.improve.run import Outcome, improve
 from resonance.improve.settings import settings_of
 from serve.storage.consent import set_consent
 from serve.storage.store import NewMessage, Store, new_message_id
+from serve.storage.tables import VoteRow
+from serve.storage.votes import add_vote
 
 TINY = [
     "model.n_layer=1", "model.n_head=2", "model.n_embd=16", "model.context_length=64", "batch.size=2",
@@ -82,6 +85,31 @@ def fill(url: str, first: int, count: int) -> None:
                 said = NewMessage("assistant", "5", new_message_id(), model="first", finish_reason="stop")
                 await store.append("", f"c{number}", [asked, said], None)
                 assert await store.rate("", f"c{number}", said.id, -1, None, str(number + 1))
+        finally:
+            await store.close()
+
+    asyncio.run(work())
+
+
+def fill_votes(url: str, count: int) -> None:
+    """Votes in blind comparisons: another question each, and the better answer now left, now right."""
+
+    async def work() -> None:
+        store = Store(url)
+        await store.open()
+        try:
+            await set_consent(store, "", given=True)
+            for number in range(count):
+                answers = [{"model": "first", "content": str(number + add), "settings": {}} for add in (1, 2)]
+                better = number % 2
+                await add_vote(
+                    store,
+                    VoteRow(
+                        owner="", id=f"vote-{number}", created_at=datetime.now(UTC), a=answers[better],
+                        prompt=[{"role": "user", "content": f"What follows {number}?"}], b=answers[1 - better],
+                        choice="b" if better else "a",
+                    ),
+                )  # fmt: skip
         finally:
             await store.close()
 
@@ -193,6 +221,44 @@ def test_a_candidate_that_passes_is_promoted_with_its_evidence(root: Path, store
     dry = once(root, store, "dry=true", "gate.effect=0.9")
     assert dry.result == "nothing"
     assert len(attempts(root, "production")) == 2  # the dry one left nothing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("corrections", [0, 60])
+def test_votes_train_by_dpo_after_corrections_by_sft_and_a_kill_in_that_stage_is_gone_on_from(
+    root: Path, tmp_path: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch, corrections: int
+) -> None:
+    store = f"sqlite:///{tmp_path / 'votes.sqlite'}"
+    fill_votes(store, 60)
+    fill(store, 0, corrections)
+    whole = stages.run_command
+
+    def killed_in_dpo(folder: Path, log: str, words: Sequence[str], **more: Any) -> str:
+        printed = whole(folder, log, words, **more)
+        if log == "train-dpo":
+            raise Killed
+        return printed
+
+    loose = "gate.effect=0.9"
+    monkeypatch.setattr(stages, "run_command", killed_in_dpo)
+    with pytest.raises(Killed):
+        once(root, store, loose)
+    monkeypatch.setattr(stages, "run_command", whole)
+    outcome = once(root, store, loose)
+    assert outcome.result == "refused", outcome.sentence
+    sft = ["train-sft"] if corrections else []
+    held_out = ["evaluate-held_out"] if corrections else []
+    # What is done is resumed at its end, which takes no step.
+    assert ran == [
+        "gather", *sft, "train-dpo", *sft, "train-dpo", *held_out, "evaluate-pairs", "evaluate-standing",
+    ]  # fmt: skip
+    (attempt,) = attempts(root, "production")
+    figures = attempt.figures("train")
+    assert figures is not None
+    assert figures["objectives"] == ([*(["sft"] if corrections else []), "dpo"])
+    # Votes alone are judged by held-out votes: how often the better answer is the likelier one.
+    assert ("exact_match " if corrections else "acc ") in outcome.sentence
+    assert Checkpoint.open(root / attempt.name).metadata.steps > 0
 
 
 def test_too_little_feedback_trains_nothing(root: Path, store: str, ran: list[str]) -> None:

@@ -98,6 +98,40 @@ class DeletedVote(BaseModel):
     deleted: Literal[True] = True
 
 
+class ShadowPair(BaseModel):
+    """Two answers to a question of a conversation, in random order and without their models."""
+
+    object: Literal["shadow_pair"] = "shadow_pair"
+    id: str
+    created_at: Time
+    conversation: str
+    prompt: list[PromptTurn]
+    a: str
+    b: str
+
+
+class ShadowPairPage(BaseModel):
+    """Pairs that wait for a vote, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[ShadowPair]
+    has_more: bool
+
+
+class PairVoteRequest(Strict):
+    """Which of a pair's answers is better."""
+
+    choice: Choice
+
+
+class DeletedShadowPair(BaseModel):
+    """Confirms that a pair was deleted."""
+
+    id: str
+    object: Literal["shadow_pair.deleted"] = "shadow_pair.deleted"
+    deleted: Literal[True] = True
+
+
 class DeletedFeedback(BaseModel):
     """Confirms that the feedback on an answer was withdrawn."""
 
