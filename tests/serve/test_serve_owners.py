@@ -1,5 +1,6 @@
 """Owners of a running server: keys that appear and go, what was written without keys, and nobody sees another's."""
 
+import asyncio
 import contextlib
 import io
 import json
@@ -9,11 +10,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from resonance.cli.main import run
+from serve.storage.shadow_pairs import add_pair
+from serve.storage.store import Store
+from serve.storage.tables import ConversationRow, ShadowPairRow
 
 CHAT = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 3, "logit_bias": {"50256": -100}}
 LONG = CHAT | {"max_tokens": 8000}
@@ -160,6 +166,7 @@ def test_no_endpoint_shows_or_changes_another_owners_data(server, alice, bob):
     side = {"model": "tiny", "content": "Alice's vote"}
     vote = {"prompt": CHAT["messages"], "a": side, "b": side, "choice": "a"}
     voted = call(alice, "POST", "/v1/votes", vote)
+    pair_id = asyncio.run(add_pair_of(server, "secret"))
     with server.client.stream("POST", "/v1/chat/stream", json=CHAT, headers=alice) as stream:
         event_id = stream.read().decode().split("id: ")[1].split("\n")[0]
     with server.client.stream(
@@ -175,6 +182,7 @@ def test_no_endpoint_shows_or_changes_another_owners_data(server, alice, bob):
     assert share_id in before
     assert "Alice's correction" in before
     assert "Alice's vote" in before
+    assert pair_id in before
 
     message = f"/messages/{answer['id']}"
     following = CHAT | {"session_id": "secret", "parent_id": answer["id"]}
@@ -205,6 +213,11 @@ def test_no_endpoint_shows_or_changes_another_owners_data(server, alice, bob):
         "GET /v1/preferences.jsonl": lambda: call.text(bob, "/v1/preferences.jsonl") == "",
         "GET /v1/votes": lambda: call(bob, "GET", "/v1/votes")["data"] == [],
         "DELETE /v1/votes/{vote_id}": lambda: call.fails(404, bob, "DELETE", f"/v1/votes/{voted['id']}"),
+        "GET /v1/shadow-pairs": lambda: call(bob, "GET", "/v1/shadow-pairs")["data"] == [],
+        "POST /v1/shadow-pairs/{pair_id}/vote": lambda: call.fails(
+            404, bob, "POST", f"/v1/shadow-pairs/{pair_id}/vote", {"choice": "a"}
+        ),
+        "DELETE /v1/shadow-pairs/{pair_id}": lambda: call.fails(404, bob, "DELETE", f"/v1/shadow-pairs/{pair_id}"),
         "DELETE /v1/conversations": lambda: call(bob, "DELETE", "/v1/conversations")["deleted"] == 0,
         "POST /v1/chat/completions": lambda: call.fails(404, bob, "POST", "/v1/chat/completions", following),
         "POST /v1/responses": lambda: call.fails(
@@ -260,6 +273,24 @@ def test_no_endpoint_shows_or_changes_another_owners_data(server, alice, bob):
     assert everything(call, alice) == before
 
 
+async def add_pair_of(server, conversation: str) -> str:
+    """Add a pair to a conversation, as a shadow does; return its id."""
+    store = Store(f"sqlite:///{server.log.parent / 'conversations.sqlite'}")
+    try:
+        async with store.reading() as session:
+            owned = select(ConversationRow.owner).where(ConversationRow.id == conversation)
+            owner = (await session.scalars(owned)).one()
+        sides = [{"content": "Alice's pair"}, {"content": "another"}]
+        pair = ShadowPairRow(
+            owner=owner, id="pair-1", conversation_id=conversation, created_at=datetime.now(UTC), a=sides[0],
+            prompt=CHAT["messages"], b=sides[1],
+        )  # fmt: skip
+        assert await add_pair(store, pair, asks=False)
+        return pair.id
+    finally:
+        await store.close()
+
+
 class Caller:
     """Sends requests for an owner."""
 
@@ -281,5 +312,5 @@ class Caller:
 def everything(call: Caller, who: Headers) -> str:
     """All that an owner can export or list."""
     exports = ("/v1/conversations.jsonl", "/v1/training.jsonl?which=all", "/v1/preferences.jsonl")
-    lists = ("/v1/conversations?q=Hello", "/v1/votes", "/v1/files", "/v1/shares")
+    lists = ("/v1/conversations?q=Hello", "/v1/votes", "/v1/shadow-pairs", "/v1/files", "/v1/shares")
     return "\n".join([call.text(who, path) for path in (*exports, *lists)])

@@ -3,6 +3,8 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from resonance.aliases import AliasError
 from resonance.checkpoint import CheckpointError
 from resonance.hydra_config import ConfigError
 from serve.judgements.collect import collect
+from serve.judgements.judgement import Judgement
 from serve.settings import read_settings
 from serve.storage.store import Store
 
@@ -38,7 +41,7 @@ def outcome(server: Running, name: str) -> float:
     return server.metric(name) if name in server.client.get("/metrics").text else 0.0
 
 
-def pairs(server: Running) -> list[dict]:
+def pairs(server: Running) -> list[dict[str, Any]]:
     return server.client.get("/v1/shadow-pairs").json()["data"]
 
 
@@ -75,7 +78,7 @@ def test_nothing_is_kept_without_consent_and_a_pair_with_it_which_is_voted_on_bl
     assert shadowed.client.get("/v1/votes").json()["data"] == []
 
 
-async def judgements(url: str) -> list:
+async def judgements(url: str) -> list[Judgement]:
     store = Store(url)
     try:
         return [one async for one in collect(store, "")]
@@ -99,8 +102,6 @@ def test_a_deleted_conversation_and_withdrawn_consent_take_their_pairs_along(sha
 
 def test_under_load_the_shadow_gives_way_and_no_request_is_refused_for_it(shadowed: Running) -> None:
     agree(shadowed)
-    for key in ("kept", "load"):
-        outcome(shadowed, key)
     ask(shadowed, "long", max_tokens=2000)
     # The shadow is at its answer now; two requests take both slots of the server, and it has to let go of its own.
     assert shadowed.until(lambda: shadowed.metric("resonance_active_requests") >= 1)
@@ -126,6 +127,6 @@ def test_under_load_the_shadow_gives_way_and_no_request_is_refused_for_it(shadow
         (["shadow=other", "store.training_consent=never"], "takes consent"),
     ],
 )
-def test_a_shadow_that_cannot_be_is_refused_in_one_sentence(runs, words: list[str], reason: str) -> None:
+def test_a_shadow_that_cannot_be_is_refused_in_one_sentence(runs: Path, words: list[str], reason: str) -> None:
     with pytest.raises((ConfigError, CheckpointError, AliasError), match=reason):
         read_settings([f"root={runs}", "checkpoint=tiny", *words], {})
