@@ -13,7 +13,10 @@ from resonance.provenance import now
 
 FOLDER = ".improve"  # in the folder of the runs: one folder an attempt
 JOURNAL_FILE = "journal.json"
+EXPORT_FILE = "feedback.jsonl"  # all judgements that the attempt gathered
+HELD_OUT_EVAL = "held_out"  # the folder of the evaluation on held-out feedback
 STAGES = ("gather", "check", "train", "evaluate", "gate", "promote")
+LEARNS = {"sft": "examples", "dpo": "pairs"}  # what an objective learns from, as the stage `gather` counts it
 
 Json = dict[str, Any]
 
@@ -49,6 +52,13 @@ class Attempt:
         """Whether its candidate was compared with the run in service, which spends a share of alpha."""
         return "gate" in self.values["stages"]
 
+    @property
+    def learned_from(self) -> int:
+        """How many judgements the candidate was trained on: examples of SFT, pairs of DPO; 0 before it is trained."""
+        stages: Mapping[str, Json] = self.values["stages"]
+        objectives = stages.get("train", {}).get("objectives", [])
+        return sum(int(stages["gather"][kind]) for name, kind in LEARNS.items() if name in objectives)
+
     def figures(self, stage: str) -> Json | None:
         """The figures of a stage; None before it is done."""
         return cast("Json | None", self.values["stages"].get(stage))
@@ -81,13 +91,13 @@ def begin(root: Path, alias: str, run: str, crc32: str) -> Attempt:
     return attempt
 
 
-def attempts(root: Path, alias: str) -> list[Attempt]:
-    """All attempts on an alias, oldest first. Raises JournalError for a damaged journal."""
+def attempts(root: Path, alias: str | None) -> list[Attempt]:
+    """All attempts on an alias, None: on any, oldest first. Raises JournalError for a damaged journal."""
     found: list[Attempt] = []
     for path in sorted((root / FOLDER).glob(f"*/{JOURNAL_FILE}")):
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            if values["alias"] == alias and isinstance(values["stages"], dict) and values["production"]["run"]:
+            if alias in (None, values["alias"]) and isinstance(values["stages"], dict) and values["production"]["run"]:
                 found.append(Attempt(path.parent, values))
         except (OSError, ValueError, TypeError, LookupError) as error:
             raise JournalError(f"{path} cannot be read ({error}); remove its folder.") from error

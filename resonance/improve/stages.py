@@ -15,7 +15,7 @@ from resonance.cli.promote import promote_run
 from resonance.improve.children import run_command
 from resonance.improve.feedback_file import FeedbackFile, write_lines
 from resonance.improve.gate import Check, better, enough, further_evidence, no_worse, trustworthy
-from resonance.improve.journal import Attempt, attempts
+from resonance.improve.journal import EXPORT_FILE, HELD_OUT_EVAL, Attempt, attempts
 from resonance.improve.progress import Progress
 from resonance.improve.scores import Compared, read_comparison
 from resonance.improve.settings import Settings
@@ -30,10 +30,10 @@ from resonance.improve.training import (
     write_record,
 )
 
-EXPORT_FILE, HELD_OUT_FILE, EARLIER_FILE, PAIRS_FILE, CHOICES_FILE = (
-    "feedback.jsonl", "held_out.jsonl", "earlier.jsonl", "pairs.jsonl", "choices.jsonl",
+HELD_OUT_FILE, EARLIER_FILE, PAIRS_FILE, CHOICES_FILE = (
+    "held_out.jsonl", "earlier.jsonl", "pairs.jsonl", "choices.jsonl",
 )  # fmt: skip
-HELD_OUT_EVAL, EARLIER_EVAL, PAIRS_EVAL = "held_out", "earlier", "pairs"  # folders in an attempt's
+EARLIER_EVAL, PAIRS_EVAL = "earlier", "pairs"  # folders in an attempt's
 _STEP = re.compile(r"step ([\d,]+)/([\d,]+)\s+loss (\S+)")
 
 Json = dict[str, Any]
@@ -263,6 +263,7 @@ class Stages:
             "improved from": self._attempt.production[0],
             "attempt": self._figures("check")["attempt"],
             "feedback_until": gathered["until"],
+            "learned_from": self._attempt.learned_from,
             **{each.name: each.sentence for each in checks},
         }
         try:

@@ -17,6 +17,7 @@ from serve.api import (
     errors,
     feedback,
     files,
+    learned,
     models,
     responses,
     shadow_pairs,
@@ -93,7 +94,7 @@ def add_routers(app: FastAPI) -> None:
         app.include_router(router, responses=ERRORS)
     documented = (400, 401, 403, 404, 408, 409, 413, 415, 500, 503)
     arranged = (conversations.router, conversations.folders_router, files.router, shares.router)
-    stored = (datasets.router, *arranged, feedback.router, shadow_pairs.router, consent.router)
+    stored = (datasets.router, *arranged, feedback.router, shadow_pairs.router, consent.router, learned.router)
     for router in (models.admin_router, *stored):
         app.include_router(router, responses={code: ERRORS[code] for code in documented})
     app.include_router(shares.public_router, responses={code: ERRORS[code] for code in (400, 403, 404, 503)})

@@ -26,6 +26,7 @@ async def health(service: ServiceDep) -> JSONResponse:
         version=VERSION,
         model=HealthModel(
             id=first.name,
+            checkpoint=first.checkpoint,
             parameters=first.parameters,
             context_length=first.context_length,
             device=service.device,

@@ -1,8 +1,8 @@
 """The file that `resonance feedback export` writes and `data=feedback` reads: one judgement a line, as JSON.
 
-Every line has `kind` (example, pair, vote), `split`, and where it comes from: `origin`, `owner`, `conversation`, `id`,
-`at` and `answered_by`. An example has `messages`; a pair `prompt`, `chosen` and `rejected`; a vote `prompt`,
-`completion` and `label`, as the formats of training data are.
+Every line has `kind` (example, pair, vote), `split`, and where it comes from: `origin`, `owner` (its name; `owner_id`
+stays the same when the name changes), `conversation`, `id`, `at` and `answered_by`. An example has `messages`; a pair
+`prompt`, `chosen` and `rejected`; a vote `prompt`, `completion` and `label`, as the formats of training data are.
 """
 
 import json
@@ -77,6 +77,7 @@ def _line(split: Split, one: Judgement, owners: Mapping[str, str]) -> dict[str, 
         "split": split,
         "origin": one.origin,
         "owner": owners.get(one.owner, one.owner),
+        "owner_id": one.owner,
         "conversation": one.conversation,
         "id": one.id,
         "at": rfc3339(one.at),

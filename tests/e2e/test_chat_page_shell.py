@@ -26,7 +26,7 @@ def test_a_corrected_answer_comes_out_as_training_data(open_page: Open) -> None:
     page.get_by_role("button", name="Bad answer").click()
     page.get_by_role("textbox", name="A better answer").fill("As it should be.")
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_text("This is kept for later training", exact=False)).to_be_visible()
+    expect(page.get_by_text("This is kept", exact=False)).to_be_visible()
     lines = download(page, "Rated answers for training").read_text().splitlines()
     found = next(json.loads(line) for line in lines if "Correct me" in line)
     assert [turn["content"] for turn in found["messages"]] == ["Correct me", "As it should be."]

@@ -208,6 +208,7 @@ def test_no_endpoint_shows_or_changes_another_owners_data(server, alice, bob):
         "PUT /v1/training-consent": lambda: call(bob, "PUT", "/v1/training-consent", {"given": True})["given"]
         and not call(alice, "GET", "/v1/training-consent")["given"],
         "GET /v1/training-consent": lambda: call(alice, "GET", "/v1/training-consent")["changed_at"] is None,
+        "GET /v1/learned": lambda: call(bob, "GET", "/v1/learned")["data"] == [],
         "GET /v1/conversations.jsonl": lambda: call.text(bob, "/v1/conversations.jsonl") == "",
         "GET /v1/training.jsonl": lambda: call.text(bob, "/v1/training.jsonl?which=all") == "",
         "GET /v1/preferences.jsonl": lambda: call.text(bob, "/v1/preferences.jsonl") == "",

@@ -257,6 +257,25 @@ class SamplingDefaults(BaseModel):
     repetition_penalty: float
 
 
+class Evidence(BaseModel):
+    """What one check of the gate, or somebody else, says for a checkpoint."""
+
+    name: str
+    sentence: str
+
+
+class Promotion(BaseModel):
+    """How a checkpoint came into service, by the log of its alias."""
+
+    alias: str
+    at: Time
+    back: bool = Field(description="Whether the alias went back to it.")
+    verified: bool = Field(description="Whether `resonance verify` held before.")
+    lineage: list[str] = Field(description="The runs that it was trained from, the nearest first.")
+    judgements: int | None = Field(description="How many it was trained on; null where it learned from none.")
+    evidence: list[Evidence]
+
+
 class ModelCard(BaseModel):
     """The metadata of a served checkpoint."""
 
@@ -275,6 +294,7 @@ class ModelCard(BaseModel):
     families: list[str] = Field(description="Families of tasks by score, best first.")
     run: RunPlace | None = Field(description="Null for a base model.")
     created_at: str | None
+    promotion: Promotion | None = Field(None, description="Null for a checkpoint that no alias names.")
     sampling: SamplingDefaults
 
 
@@ -299,6 +319,7 @@ class HealthModel(BaseModel):
     """The model of requests that name none."""
 
     id: str
+    checkpoint: str = Field(description="The run's name, where the id is an alias of it.")
     parameters: int
     context_length: int
     device: str

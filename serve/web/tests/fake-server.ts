@@ -5,6 +5,7 @@ export const health: Health = {
   version: "0.1.0",
   model: {
     id: "nano",
+    checkpoint: "nano",
     parameters: 7e6,
     context_length: 512,
     device: "cpu",

@@ -39,6 +39,7 @@ export async function sendVote(vote: VoteRequest): Promise<Vote> {
   const body = JSON.stringify(vote);
   const stored = await requestJson<Vote>("/v1/votes", { method: "POST", body });
   refresh();
+  void import("@/learned/consent").then(({ askConsent }) => askConsent());
   return stored;
 }
 

@@ -8,7 +8,8 @@ export type Panel =
   | "sidebar"
   | "prompt"
   | "share"
-  | "documents";
+  | "documents"
+  | "learned";
 
 /** Whose prompt is looked at: an answer's of a conversation, the newest when none is named. */
 export interface PromptTarget {

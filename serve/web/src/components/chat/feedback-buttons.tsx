@@ -19,6 +19,8 @@ interface FeedbackProps {
   message: Message;
 }
 
+const askConsent = () => void import("@/learned/consent").then((consent) => consent.askConsent());
+
 /** Thumbs up and down; a bad rating asks for what would have been better. */
 export function FeedbackButtons({ conversation, message }: FeedbackProps) {
   const t = useWords();
@@ -40,13 +42,20 @@ export function FeedbackButtons({ conversation, message }: FeedbackProps) {
   }
 
   return (
-    <Popover open={asking} onOpenChange={setAsking}>
+    <Popover
+      open={asking}
+      onOpenChange={(next) => {
+        setAsking(next);
+        if (!next) askConsent();
+      }}
+    >
       <PopoverAnchor className="flex">
         <ActionButton
           label={t.goodAnswer}
           aria-pressed={rating === 1}
           onClick={async () => {
             if (!(await store({ ...message.feedback, rating: 1 }))) return;
+            askConsent();
             toast.success(t.feedbackThanks, {
               action: { label: t.feedbackMore, onClick: () => setAsking(true) },
             });
@@ -71,7 +80,9 @@ export function FeedbackButtons({ conversation, message }: FeedbackProps) {
           answer={message.content}
           onSend={async (feedback) => {
             setAsking(false);
-            if (await store(feedback)) toast.success(t.feedbackThanks);
+            if (!(await store(feedback))) return;
+            toast.success(t.feedbackThanks);
+            askConsent();
           }}
         />
       </PopoverContent>

@@ -40,6 +40,7 @@ export function commands(t: Dictionary): Command[] {
     },
     { id: "temporary", label: t.temporaryChat, run: () => navigate("/?mode=temporary") },
     { id: "documents", label: t.documents, run: () => openDocuments() },
+    { id: "learned", label: t.learned, run: () => open("learned") },
     { id: "settings", label: t.settings, keys: "Mod+,", run: () => open("settings") },
     { id: "compare", label: t.compare, run: () => navigate("/?mode=compare") },
     { id: "complete", label: t.complete, run: () => navigate("/?mode=complete") },

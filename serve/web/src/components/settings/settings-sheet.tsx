@@ -1,3 +1,4 @@
+import { LearningSettings } from "@/components/learned/learning-settings";
 import { DialogClose, DialogDescription, DialogTitle } from "@/components/ui/dialog";
 import { Sheet, SheetContent } from "@/components/ui/sheet";
 import { useWords } from "@/i18n";
@@ -22,6 +23,7 @@ export default function SettingsSheet() {
         <div className="scroll-quiet flex grow flex-col gap-8 overflow-y-auto px-5 pt-2 pb-8">
           <SamplingSettings />
           <ConversationSettings />
+          <LearningSettings />
           <AppearanceSettings />
         </div>
       </SheetContent>

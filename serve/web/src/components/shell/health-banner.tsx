@@ -4,6 +4,7 @@ import { toast } from "sonner";
 import { queryClient, useHealth } from "@/api/queries";
 import { Appear } from "@/components/ui/appear";
 import { useWords } from "@/i18n";
+import { useUi } from "@/lib/ui-store";
 
 /** Says that the server is loading or down, and when it is back. */
 export function HealthBanner() {
@@ -17,6 +18,20 @@ export function HealthBanner() {
     }
     before.current = status;
   }, [status, t]);
+  const model = useHealth().data?.model;
+  const served = useRef(model);
+  useEffect(() => {
+    const before = served.current;
+    if (model) served.current = model;
+    if (!model || before?.id !== model.id || before.checkpoint === model.checkpoint) return;
+    void queryClient.invalidateQueries({ queryKey: ["models"] });
+    toast(t.newModel(model.id, model.checkpoint), {
+      id: "new-model",
+      duration: Number.POSITIVE_INFINITY,
+      action: { label: t.learned, onClick: () => useUi.getState().open("learned") },
+      cancel: { label: t.close, onClick: () => {} },
+    });
+  }, [model, t]);
   const unwell = status === "loading" || status === "down";
   return (
     <Appear

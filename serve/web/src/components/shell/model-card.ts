@@ -16,6 +16,15 @@ export function cardLines(
     [t.steps, card.steps ? formatCount(card.steps, language) : null],
     [t.template, textOf(card.template)],
     [t.runOf, card.run?.folder ?? null],
+    [t.improvedFrom, card.promotion?.lineage.join(" ← ") || null],
+    [
+      t.learnedFrom,
+      card.promotion?.judgements ? formatCount(card.promotion.judgements, language) : null,
+    ],
+    ...(card.promotion?.evidence ?? []).map(({ name, sentence }): [string, string] => [
+      `${name}:`,
+      sentence,
+    ]),
     ...Object.entries(card.scores ?? {}).map(([name, value]): [string, string | null] => [
       name.replaceAll("_", " "),
       scoreOf(value, language),

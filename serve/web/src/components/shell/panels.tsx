@@ -9,6 +9,7 @@ const loaders: Partial<Record<Panel, () => Promise<{ default: ComponentType }>>>
   prompt: () => import("@/components/instrument/prompt-sheet"),
   share: () => import("@/components/share/share-dialog"),
   documents: () => import("@/components/documents/documents-sheet"),
+  learned: () => import("@/components/learned/learned-sheet"),
   help: () => import("@/components/palette/help-dialog"),
 };
 
