@@ -24,6 +24,20 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 700,
+    rolldownOptions: {
+      output: {
+        codeSplitting: {
+          includeDependenciesRecursively: false,
+          // Small views that are seldom opened are less in one file: each alone repeats what the others have.
+          groups: [
+            {
+              name: "panels",
+              test: /components\/(share\/share-dialog|documents\/documents-sheet|learned\/learned-sheet|instrument\/prompt-sheet|settings\/api-key-dialog|palette\/help-dialog)/,
+            },
+          ],
+        },
+      },
+    },
   },
   server: {
     proxy: { "/v1": proxied, "/health": proxied },

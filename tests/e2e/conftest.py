@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from resonance import GPT2, Checkpoint, GPT2Config, Tokenizer
+from resonance.cli import promote
 from resonance.metadata import Metadata
 from serve.web.scripts import chromium
 
@@ -36,6 +37,7 @@ class Server:
     folder: Path
     port: int
     environment: dict[str, str] = field(default_factory=dict)
+    checkpoints: str = "[tiny,other]"
     process: subprocess.Popen[bytes] = field(init=False)
 
     @property
@@ -44,7 +46,7 @@ class Server:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "resonance.cli", "serve", f"root={self.folder / 'runs'}", f"port={self.port}"]
-        command += ["checkpoint=[tiny,other]", "search=documents", f"search.path={self.folder / 'documents'}"]
+        command += [f"checkpoint={self.checkpoints}", "search=documents", f"search.path={self.folder / 'documents'}"]
         env = os.environ | {"RESONANCE_HOME": str(self.folder / "home"), "OMP_NUM_THREADS": "1"} | self.environment
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -80,7 +82,15 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield from _serving(tmp_path_factory, {"RESONANCE_API_KEYS": "open sesame,another"})
 
 
-def _serving(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def learning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that follows the alias `production`, which is `tiny`."""
+    yield from _serving(tmp_path_factory, {}, promoted="tiny")
+
+
+def _serving(
+    tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str], promoted: str | None = None
+) -> Iterator[Server]:
     if not (WEB / "dist" / "index.html").is_file():
         pytest.skip("the page has not been built (make web)")
     if chromium.EXECUTABLE is None:
@@ -96,6 +106,9 @@ def _serving(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, st
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         running = Server(folder, probe.getsockname()[1], environment)
+    if promoted is not None:
+        promote.main([f"root={folder / 'runs'}", "verify=false", f"run={promoted}"])
+        running.checkpoints = "production"
     running.start()
     yield running
     running.kill()

@@ -1,4 +1,5 @@
 import { useQuery } from "@tanstack/react-query";
+import { askConsent } from "@/learned/consent";
 import { request, requestJson } from "./client";
 import { queryClient } from "./queries";
 import type { Role } from "./types";
@@ -39,7 +40,7 @@ export async function sendVote(vote: VoteRequest): Promise<Vote> {
   const body = JSON.stringify(vote);
   const stored = await requestJson<Vote>("/v1/votes", { method: "POST", body });
   refresh();
-  void import("@/learned/consent").then(({ askConsent }) => askConsent());
+  void askConsent();
   return stored;
 }
 

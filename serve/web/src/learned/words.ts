@@ -1,7 +1,7 @@
 import { shownLanguage, useLanguage } from "@/i18n";
 import { useSettings } from "@/settings/store";
 
-/** The words of what was learned, which are loaded with its view. */
+/** The words of what was learned. */
 const en = {
   ask: "May your conversations help to train the next model?",
   askNote:

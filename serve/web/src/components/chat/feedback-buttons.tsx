@@ -11,6 +11,7 @@ import { Label } from "@/components/ui/label";
 import { Popover, PopoverAnchor, PopoverContent } from "@/components/ui/popover";
 import { Textarea } from "@/components/ui/textarea";
 import { useWords } from "@/i18n";
+import { askConsent } from "@/learned/consent";
 import { cn } from "@/lib/utils";
 import { ActionButton } from "./action-button";
 
@@ -18,8 +19,6 @@ interface FeedbackProps {
   conversation: string;
   message: Message;
 }
-
-const askConsent = () => void import("@/learned/consent").then((consent) => consent.askConsent());
 
 /** Thumbs up and down; a bad rating asks for what would have been better. */
 export function FeedbackButtons({ conversation, message }: FeedbackProps) {
@@ -46,7 +45,7 @@ export function FeedbackButtons({ conversation, message }: FeedbackProps) {
       open={asking}
       onOpenChange={(next) => {
         setAsking(next);
-        if (!next) askConsent();
+        if (!next) void askConsent();
       }}
     >
       <PopoverAnchor className="flex">
@@ -55,7 +54,7 @@ export function FeedbackButtons({ conversation, message }: FeedbackProps) {
           aria-pressed={rating === 1}
           onClick={async () => {
             if (!(await store({ ...message.feedback, rating: 1 }))) return;
-            askConsent();
+            void askConsent();
             toast.success(t.feedbackThanks, {
               action: { label: t.feedbackMore, onClick: () => setAsking(true) },
             });
@@ -82,7 +81,7 @@ export function FeedbackButtons({ conversation, message }: FeedbackProps) {
             setAsking(false);
             if (!(await store(feedback))) return;
             toast.success(t.feedbackThanks);
-            askConsent();
+            void askConsent();
           }}
         />
       </PopoverContent>

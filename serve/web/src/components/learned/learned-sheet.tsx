@@ -5,7 +5,6 @@ import { request, requestJson } from "@/api/client";
 import { conversationPath, queryClient } from "@/api/queries";
 import type { components } from "@/api/schema";
 import { sentenceOf } from "@/chat/errors";
-import { syncConversation } from "@/chat/sync";
 import { Button } from "@/components/ui/button";
 import { DialogClose, DialogDescription, DialogTitle } from "@/components/ui/dialog";
 import { Sheet, SheetContent } from "@/components/ui/sheet";
@@ -39,7 +38,8 @@ async function withdraw({ id, conversation }: Judgement): Promise<void> {
       : `/v1/votes/${one}`,
     { method: "DELETE" },
   );
-  if (conversation) void syncConversation(conversation);
+  // The page looks at its conversation again, as for a reader who comes back.
+  if (conversation) window.dispatchEvent(new Event("focus"));
   else void queryClient.invalidateQueries({ queryKey: ["votes"] });
   await queryClient.invalidateQueries({ queryKey: ["learned"] });
 }
