@@ -85,16 +85,10 @@ def test_a_reader_is_asked_once_learned_from_and_withdraws(learning, open_page: 
     assert improve(*made, "improve-20260104-000000", like="other", promoted=False) == []
 
 
-def test_a_german_reader_is_asked_in_german_and_says_no(guarded, open_page: Open) -> None:
-    page = open_page(base_url=guarded.base, locale="de-DE")
-    page.get_by_role("textbox", name="API").fill("another")
-    page.keyboard.press("Enter")
-    page.get_by_role("textbox", name="Nachricht").fill("Hallo")
-    page.keyboard.press("Control+Enter")
-    page.get_by_role("button", name="Gute Antwort").click()
-    expect(page.get_by_text("Dürfen deine Gespräche helfen, das nächste Modell zu trainieren?")).to_be_visible()
-    page.get_by_role("button", name="Nein", exact=True).click()
+def test_a_german_reader_finds_the_same_in_german(learning, open_page: Open) -> None:
+    page = open_page(base_url=learning.base, locale="de-DE")
     page.get_by_role("button", name="Einstellungen").click()
     expect(page.get_by_role("switch", name="Mit meinen Urteilen trainieren")).not_to_be_checked()
+    expect(page.get_by_text("Nichts, was du schreibst oder beurteilst, wird zum Training verwendet.")).to_be_visible()
     page.get_by_role("button", name="Was ich von dir gelernt habe").click()
-    expect(page.get_by_text("In keinem Modell")).to_be_visible()
+    expect(page.get_by_text(f"{FIRST}: damit trainiert", exact=False).first).to_be_visible()
