@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from resonance.aliases import read_aliases
@@ -20,8 +21,9 @@ def improve(root: Path, store: str, name: str, *, like: str, test: float = 0.0, 
     shutil.copytree(root / like, root / name)
     folder = root / FOLDER / name
     folder.mkdir(parents=True)
-    feedback(["action=export", f"out={folder / EXPORT_FILE}", f"store.url={store}", f"test={test}", "validation=0",
-              "screen=false"])  # fmt: skip
+    words = ["action=export", f"out={folder / EXPORT_FILE}", f"store.url={store}", f"test={test}", "validation=0"]
+    with ThreadPoolExecutor(1) as thread:  # a browser's test has an event loop on its own
+        thread.submit(feedback, [*words, "screen=false"]).result()
     lines = [json.loads(line) for line in (folder / EXPORT_FILE).read_text().splitlines()]
     examples = [line for line in lines if line["kind"] == "example"]
     trained = sum(line["split"] == "train" for line in examples)

@@ -82,7 +82,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield from _serving(tmp_path_factory, {"RESONANCE_API_KEYS": "open sesame,another"})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def learning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that follows the alias `production`, which is `tiny`."""
     yield from _serving(tmp_path_factory, {}, promoted="tiny")
