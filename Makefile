@@ -42,14 +42,19 @@ test-slow: setup web ## the slow tests
 test-clients: setup clients ## the clients that people use, against a real server
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/serve/test_clients.py
 
-# In environments of their own: they do not get on with our pins, nor Instructor with the newest of OpenAI's.
+# In environments of their own: they do not get on with our pins, nor Instructor with the newest of OpenAI's. GuideLLM
+# finds torch and other large packages in ours.
 clients: $(STAMPS)/clients
 
-$(STAMPS)/clients: tests/clients/requirements.txt tests/clients/instructor.txt tests/clients/package-lock.json | $(STAMPS)/setup
+$(STAMPS)/clients: tests/clients/requirements.txt tests/clients/instructor.txt tests/clients/guidellm.txt tests/clients/package-lock.json | $(STAMPS)/setup
 	$(BIN)/python -m venv --clear build/clients/python
 	build/clients/python/bin/python -m pip install --quiet --requirement tests/clients/requirements.txt
 	$(BIN)/python -m venv --clear build/clients/instructor
 	build/clients/instructor/bin/python -m pip install --quiet --requirement tests/clients/instructor.txt
+	$(BIN)/python -m venv --clear build/clients/guidellm
+	build/clients/guidellm/bin/python -m pip install --quiet --no-deps --requirement tests/clients/guidellm.txt
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$(build/clients/guidellm/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared.pth"
 	@mkdir -p build/clients/node
 	cp tests/clients/package.json tests/clients/package-lock.json build/clients/node
 	PATH="$(abspath $(BIN)):$$PATH" npm --prefix build/clients/node ci --no-audit --no-fund --loglevel=error
