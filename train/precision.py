@@ -30,6 +30,18 @@ def resolve_precision(precision: str | int, accelerator: str) -> str:
     return name
 
 
+def resolve_deterministic(deterministic: bool | str, accelerator: str) -> bool | str:
+    """Lightning's value: `auto` is `warn`, but false on a CUDA GPU, where deterministic algorithms are slower.
+
+    Raises ConfigError for a value that does not exist.
+    """
+    if deterministic == "auto":
+        return False if _on_cuda(accelerator) else "warn"
+    if deterministic not in (True, False, "warn"):
+        raise ConfigError(f"trainer.deterministic must be auto, warn, true or false, not {deterministic!r}.")
+    return deterministic
+
+
 def best_precision(accelerator: str) -> str:
     """`bf16-mixed` if the hardware multiplies in bf16, else `32-true`."""
     on_cuda = _on_cuda(accelerator)

@@ -258,6 +258,8 @@ def _notes(config: DictConfig, initial: InitialModel, trainer: Trainer) -> list[
     adapter = bool(config.get("adapter"))
     attention = describe_attention(initial.model, trainer.strategy.root_device, str(trainer.precision))
     notes = [attention, muon_warning(config.optimizer._target_, initial.base, adapter=adapter)]
+    if config.trainer.deterministic == "auto" and trainer.strategy.root_device.type == "cuda":
+        notes.append("two such runs differ in the last bits; trainer.deterministic=true makes them equal, and slower")
     if adapter and initial.base is None:
         notes.append("an adapter over random weights learns little; name some to start from: model.weights=...")
     if config.get("adapter") and config.adapter.get("base_dtype", "fp32") != "fp32":

@@ -18,7 +18,7 @@ from data.module import SFTDataModule
 from resonance.hydra_config import ConfigError, make, nearest
 from train.callbacks.validation import ValidationSchedule, total_steps
 from train.checkpointing import AtomicCheckpointIO
-from train.precision import resolve_precision
+from train.precision import resolve_deterministic, resolve_precision
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 
@@ -63,6 +63,7 @@ def make_trainer(
     """The Trainer of a run on `data` that writes into `folder`. Raises ConfigError for arguments Lightning rejects."""
     _check_arguments(lightning)
     _check_strategy(lightning.get("strategy"))
+    deterministic = resolve_deterministic(deterministic, accelerator)
     torch.backends.mkldnn.deterministic = bool(deterministic)  # Lightning's flag does not reach oneDNN
     # Deterministic algorithms would also write NaN into every new buffer, logits included, to help debugging.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]  # torch sets it on the module's class
@@ -72,7 +73,7 @@ def make_trainer(
         "val_check_interval": sys.maxsize,  # ValidationSchedule decides
         "check_val_every_n_epoch": None,
         "accelerator": accelerator,
-        "precision": resolve_precision(precision, accelerator),
+        "precision": (name := resolve_precision(precision, accelerator)),
         "deterministic": deterministic,
         "profiler": _profiler(profiler, folder),
         "logger": False,
@@ -84,6 +85,8 @@ def make_trainer(
         "enable_model_summary": False,
         "default_root_dir": folder,
     }
+    # TF32 for what mixed precision leaves in float32; 32-true computes in float32 as it says.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = "mixed" in name
     try:
         trainer = Trainer(**{**lightning, **arguments})  # pyright: ignore[reportArgumentType]  # Lightning checks them
     except (MisconfigurationException, ValueError, TypeError) as error:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from resonance.hydra_config import ConfigError
 from resonance.model import GPT2, GPT2Config
-from train.precision import resolve_precision
+from train.precision import resolve_deterministic, resolve_precision
 from train.sft_module import SFTModule
 
 TINY = GPT2Config(n_layer=1, n_head=2, n_embd=8, context_length=8, vocab_size=61, dropout=0.0)
@@ -103,3 +103,13 @@ def test_16_true_is_refused_as_it_does_not_learn() -> None:
 def test_short_names_and_auto_become_the_precision_that_is_meant() -> None:
     assert [resolve_precision(name, "cpu") for name in ("bf16", 32, "64-true")] == ["bf16-mixed", "32-true", "64-true"]
     assert resolve_precision("auto", "cpu") in ("bf16-mixed", "32-true")
+
+
+def test_deterministic_algorithms_are_off_by_default_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve_deterministic("auto", "cpu") == "warn"
+    assert resolve_deterministic(True, "gpu") is True
+    with pytest.raises(ConfigError, match=r"auto, warn, true or false, not 'yes'"):
+        resolve_deterministic("yes", "cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve_deterministic("auto", "gpu") is False
+    assert resolve_deterministic("auto", "cpu") == "warn"
