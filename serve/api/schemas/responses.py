@@ -294,7 +294,7 @@ class ModelCard(BaseModel):
     families: list[str] = Field(description="Families of tasks by score, best first.")
     run: RunPlace | None = Field(description="Null for a base model.")
     created_at: str | None
-    promotion: Promotion | None = Field(None, description="Null for a checkpoint that no alias names.")
+    promotion: Promotion | None = Field(default=None, description="Null for a checkpoint that no alias names.")
     sampling: SamplingDefaults
 
 
