@@ -146,6 +146,7 @@ def test_conversations_are_listed_newest_first_in_pages_and_found_by_words(serve
     assert first["object"] == "list"
     assert set(first["data"][0]) == {
         "id", "title", "created_at", "updated_at", "message_count", "snippet", "pinned", "archived", "folder",
+        "search_sources",
     }  # fmt: skip
 
 
