@@ -11,5 +11,4 @@ from .explain_proof import prove
 def test_a_planted_fact_is_among_the_first_five_and_the_answer_changes_without_it(tmp_path: Path) -> None:
     found = prove(tmp_path)
     assert found["among_first_5"] >= 0.8
-    assert found["answered"] == found["facts"]
-    assert found["before"] != found["withdrawn"]
+    assert found["before"] == "river" != found["withdrawn"]
