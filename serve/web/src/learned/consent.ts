@@ -26,6 +26,10 @@ export async function setConsent(given: boolean): Promise<void> {
   }
 }
 
+/** How long the question waits at most for other notes to go, in steps (ms). */
+const WAIT = 10_000;
+const STEP = 250;
+
 let asked = false;
 
 /** Asks a reader who has just judged something, once: who has answered is never asked again. */
@@ -38,6 +42,10 @@ export async function askConsent(): Promise<void> {
   } catch {
     asked = false; // with the next judgement
     return;
+  }
+  // It must not lie over the note that offers to undo a vote.
+  for (let waited = 0; waited < WAIT && toast.getToasts().length > 0; waited += STEP) {
+    await new Promise((resolve) => setTimeout(resolve, STEP));
   }
   const t = learnedWords();
   toast(t.ask, {
