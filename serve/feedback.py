@@ -1,4 +1,4 @@
-"""`resonance feedback`: what the conversations hold to learn from: show, export, forget, delete."""
+"""`resonance feedback`: what the conversations hold to learn from: show, export, evidence, forget, delete."""
 
 import json
 import os
@@ -13,9 +13,11 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from resonance.atomic_files import write_text_atomically
 from resonance.errors import ResonanceError
 from resonance.hydra_config import compose, nearest
 from serve.judgements.collect import collect
+from serve.judgements.evidence import MIN_VOTES, Evidence, count_votes, evidence_of, weights_of
 from serve.judgements.judgement import Judgement
 from serve.judgements.screening import Screening
 from serve.judgements.training_file import TrainingFile, make_training_file, write_training_file
@@ -28,7 +30,7 @@ from serve.storage.session_locks import SessionBusy
 from serve.storage.store import Store
 from serve.thread import NoSuchAnswer, read_thread
 
-ACTIONS = ("show", "export", "forget", "delete", "thread")
+ACTIONS = ("show", "export", "evidence", "forget", "delete", "thread")
 ORIGINS = ("approval", "rejection", "correction", "siblings", "compare")
 PIPED_WIDTH = 150  # columns of a table that is not printed on a terminal
 NOBODY = "(nobody)"  # the owner of what was written without keys
@@ -46,6 +48,9 @@ class Options:
     out: Path | None
     owner: str | None
     checkpoint: str | None
+    against: str
+    min_votes: int
+    root: Path | None
     since: datetime | None
     conversation: str | None
     message: str | None
@@ -85,6 +90,8 @@ def main(overrides: list[str]) -> None:
             _show(options)
         case "export":
             _export(options)
+        case "evidence":
+            _evidence(options)
         case "forget":
             _forget(options)
         case "thread":
@@ -124,8 +131,7 @@ def _show(options: Options) -> None:
 def _export(options: Options) -> None:
     if options.out is None:
         raise FeedbackError("Say where to: resonance feedback export out=FILE.")
-    if options.out.is_dir() or not options.out.parent.is_dir():
-        raise FeedbackError(f"{options.out} cannot be written; out= must be a file in a folder that is there.")
+    _check_out(options.out)
     screening = Screening() if options.screen else None
     owners, found = with_store(options.store_url, lambda store: _read(store, options))
     agreed = [one for one in found if one.owner in owners.agreed]
@@ -134,6 +140,38 @@ def _export(options: Options) -> None:
         made.left_out["their owners have not agreed to training"] += not_agreed
     write_training_file(options.out, made, owners.names)
     _report(options, made, owners)
+
+
+def _evidence(options: Options) -> None:
+    if options.checkpoint is None or options.out is None:
+        raise FeedbackError("Say of which run, and where to: resonance feedback evidence checkpoint=RUN out=FILE.")
+    if options.owner is not None or options.since is not None:
+        name = "since" if options.owner is None else "owner"
+        raise FeedbackError(f"{name} cannot choose among votes: evidence counts all of those who agreed; leave it out.")
+    _check_out(options.out)
+    candidate, against = weights_of(options.checkpoint, options.root), weights_of(options.against, options.root)
+    if candidate.crc32 == against.crc32:
+        raise FeedbackError(f"{candidate.run} has the weights of {against.run}; there is nothing to prefer.")
+
+    async def count(store: Store) -> Evidence:
+        owners = await _owners(store, options)
+        counted = await count_votes(store, owners.names, owners.agreed, candidate, against)
+        return evidence_of(counted, candidate, against, options.min_votes)
+
+    found = with_store(options.store_url, count)
+    write_text_atomically(options.out, json.dumps([found.as_json()], indent=2, ensure_ascii=False) + "\n")
+    if options.json:
+        print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+        return
+    print(found.sentence)
+    for reason, number in found.votes.left_out.most_common():
+        print(f"left out: {number:,} ({reason})")
+    print(options.out)
+
+
+def _check_out(out: Path) -> None:
+    if out.is_dir() or not out.parent.is_dir():
+        raise FeedbackError(f"{out} cannot be written; out= must be a file in a folder that is there.")
 
 
 def _report(options: Options, made: TrainingFile, owners: Owners) -> None:
@@ -256,11 +294,23 @@ def _options(values: dict[str, Any]) -> Options:
         raise FeedbackError("test and validation together must leave something to train on; make them less than 1.")
     if values["training_consent"] not in ("ask", "given", "never"):
         raise FeedbackError(f"training_consent must be ask, given or never, not {values['training_consent']!r}.")
+    if (
+        isinstance(values["min_votes"], bool)
+        or not isinstance(values["min_votes"], int)
+        or values["min_votes"] < MIN_VOTES
+    ):
+        raise FeedbackError(
+            f"min_votes must be a whole number from {MIN_VOTES} on, not {values['min_votes']!r}: fewer show nothing, "
+            "whatever they say."
+        )
     return Options(
         action=values["action"],
         out=None if values["out"] is None else Path(str(values["out"])).expanduser(),
         owner=None if values["owner"] is None else str(values["owner"]),
         checkpoint=None if values["checkpoint"] is None else str(values["checkpoint"]),
+        against=str(values["against"]),
+        min_votes=values["min_votes"],
+        root=None if values["root"] is None else Path(str(values["root"])).expanduser(),
         since=_since(values["since"]),
         conversation=None if values["conversation"] is None else str(values["conversation"]),
         message=None if values["message"] is None else str(values["message"]),

@@ -1,31 +1,25 @@
 """The gate: all checks must pass before a candidate is promoted. Every check says what it found, in one sentence."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from scipy.stats import binomtest
 
-from resonance.errors import ResonanceError
 from resonance.improve.power import POWER, detectable, level, pairs_needed
 from resonance.improve.scores import Compared
 from resonance.improve.settings import GateSettings
 
 
-class EvidenceError(ResonanceError):
-    """A file of evidence that cannot be read."""
-
-
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One piece of evidence for or against a candidate."""
+    """One piece of evidence for or against a candidate; one that is not `counted` is neither, and passes."""
 
     name: str
     passed: bool
     sentence: str
+    counted: bool = True
 
     def as_json(self) -> dict[str, object]:
         """The check, for the journal and as further evidence."""
@@ -135,19 +129,3 @@ def no_worse(standing: Sequence[Compared]) -> Check:
         for each in worse
     )
     return Check(name, False, f"{len(worse)} of {len(standing)} scores are worse beyond their intervals: {found}.")
-
-
-def further_evidence(files: Sequence[Path]) -> list[Check]:
-    """The checks in files of evidence, of a canary or a reader for example. Raises EvidenceError."""
-    checks: list[Check] = []
-    for path in files:
-        try:
-            for each in json.loads(path.read_text(encoding="utf-8")):
-                if not isinstance(each["passed"], bool):
-                    raise TypeError("passed must be true or false")
-                checks.append(Check(str(each["name"]), each["passed"], str(each["sentence"])))
-        except (OSError, ValueError, TypeError, LookupError) as error:
-            raise EvidenceError(
-                f'{path} is no evidence ({error}); it must be a JSON list of {{"name", "passed", "sentence"}}.'
-            ) from error
-    return checks

@@ -12,6 +12,7 @@ from rich.console import Console
 from resonance.aliases import AliasError, read_aliases
 from resonance.checkpoint import METADATA_FILE, Checkpoint
 from resonance.improve.children import OutOfTime, end_leftover
+from resonance.improve.evidence import waiting_attempt
 from resonance.improve.journal import Attempt, attempts, begin
 from resonance.improve.lock import Busy, only_one
 from resonance.improve.progress import Progress
@@ -112,10 +113,14 @@ def _production(settings: Settings) -> Checkpoint:
 
 
 def _attempt(settings: Settings, production: Checkpoint) -> Attempt:
-    """The attempt that was interrupted on this checkpoint, or a new one."""
+    """The attempt that was interrupted on this checkpoint, the one that evidence is on, or a new one."""
     crc32 = str(production.crc32)
     if settings.dry:  # which leaves nothing behind
         return begin(settings.root, settings.alias, production.name, crc32)
+    if (waiting := waiting_attempt(settings, production)) is not None:
+        end_leftover(waiting.folder)
+        waiting.values["outcome"] = None
+        return waiting
     found: Attempt | None = None
     for attempt in attempts(settings.root, settings.alias):
         if attempt.outcome is not None:

@@ -13,8 +13,9 @@ from resonance.aliases import AliasError, read_aliases
 from resonance.checkpoint import STATE_FILE, TRAIN_FILE, Checkpoint
 from resonance.cli.promote import promote_run
 from resonance.improve.children import run_command
+from resonance.improve.evidence import read_evidence
 from resonance.improve.feedback_file import FeedbackFile, write_lines
-from resonance.improve.gate import Check, better, enough, further_evidence, no_worse, trustworthy
+from resonance.improve.gate import Check, better, enough, no_worse, trustworthy
 from resonance.improve.journal import EXPORT_FILE, HELD_OUT_EVAL, Attempt, attempts
 from resonance.improve.progress import Progress
 from resonance.improve.scores import Compared, read_comparison
@@ -225,7 +226,8 @@ class Stages:
         self._done("evaluate", f"{gathered['held_out']} held-out answers, {len(standing)} standing scores", **figures)
 
     def gate(self) -> None:
-        """Decide. Raises Refused with the reasons."""
+        """Decide; what was decided is decided again with further evidence. Raises Refused with the reasons."""
+        further = [each.check for each in read_evidence(self.settings.gate.evidence)]
         if (done := self._attempt.figures("gate")) is None:
             settings, evaluated = self.settings.gate, self._figures("evaluate")
             checked = self._figures("check")
@@ -235,19 +237,27 @@ class Stages:
             if not self._learns_examples:  # of two answers, the likelier one is the one that people prefer
                 metric = pairs[0] if pairs else None
             standing = [*_compared(evaluated["standing"]), *_compared(evaluated.get(EARLIER_EVAL, [])), *pairs]
-            checks = [
+            own = [
                 *(Check(**each) for each in checked["checks"]),
                 better(metric, settings, int(checked["attempt"])),
                 no_worse(standing),
-                *further_evidence(settings.evidence),
             ]
-            failed = [each for each in checks if not each.passed]
-            text = "open" if not failed else "; ".join(f"not {each.name}" for each in failed)
-            done = self._record("gate", text, not failed, checks=[each.as_json() for each in checks])
+            done = self._decide(own, further)
+        elif further:  # gathered since the decision; it takes the place of earlier evidence of its name
+            checks = [Check(**each) for each in done["checks"]]
+            number, names = int(done.get("own", len(checks))), {each.name for each in further}
+            earlier = [each for each in checks[number:] if each.name not in names]
+            done = self._decide(checks[:number], [*earlier, *further])
         failed = [Check(**each) for each in done["checks"] if not each["passed"]]
         if failed:
             reasons = " ".join(f"Not {each.name}: {each.sentence}" for each in failed)
             raise Refused(f"{self._attempt.name} was not promoted and is kept. {reasons}")
+
+    def _decide(self, own: Sequence[Check], further: Sequence[Check]) -> Json:
+        checks = [*own, *further]
+        failed = [each for each in checks if not each.passed]
+        text = "open" if not failed else "; ".join(f"not {each.name}" for each in failed)
+        return self._record("gate", text, not failed, own=len(own), checks=[each.as_json() for each in checks])
 
     def promote(self) -> None:
         """Verify the candidate and move the alias. Raises Refused when it does not hold what it claims."""
@@ -264,7 +274,7 @@ class Stages:
             "attempt": self._figures("check")["attempt"],
             "feedback_until": gathered["until"],
             "learned_from": self._attempt.learned_from,
-            **{each.name: each.sentence for each in checks},
+            **{each.name: each.sentence for each in checks if each.counted},
         }
         try:
             promote_run(self.settings.root, alias, self._attempt.name, verify=self.settings.verify, evidence=evidence)

@@ -110,7 +110,7 @@ class Shadow:
             return "load"
         if text.split() == shown.text.split():
             return "same"
-        sides = [_voted(shown.model, shown.params, shown.text), _voted(self.model, shown.params, text)]
+        sides = [voted_answer(shown.model, shown.params, shown.text), voted_answer(self.model, shown.params, text)]
         self._random.shuffle(sides)
         pair = ShadowPairRow(
             owner=shown.owner,
@@ -171,12 +171,14 @@ async def _read(handle: RequestHandle) -> str | None:
     return "".join(parts)
 
 
-def _voted(model: ServedModel, params: Mapping[str, Any], text: str) -> dict[str, Any]:
+def voted_answer(model: ServedModel, params: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """One side of a pair, as it is stored: an answer, and the weights that gave it."""
     metadata = model.metadata
     note = CheckpointNote(created_at=metadata.created_at, steps=metadata.steps, base=metadata.base, data=metadata.data)
     names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
     settings = Settings(max_tokens=params["max_new_tokens"], **{name: params[name] for name in names})
-    return VotedAnswer(model=model.checkpoint, checkpoint=note, settings=settings, content=text).model_dump(mode="json")
+    answer = VotedAnswer(model=model.checkpoint, checkpoint=note, settings=settings, content=text)
+    return {**answer.model_dump(mode="json"), "crc32": model.crc32}  # a name may have other weights tomorrow
 
 
 def _chars(shown: Shown) -> int:

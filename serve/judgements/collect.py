@@ -11,7 +11,7 @@ from serve.judgements.judgement import Judgement, normalised
 from serve.storage import votes
 from serve.storage.import_export import export_batches
 from serve.storage.store import Store
-from serve.storage.tables import MessageRow
+from serve.storage.tables import MessageRow, VoteRow
 
 VOTES_PAGE = 100
 
@@ -22,13 +22,19 @@ async def collect(store: Store, owner: str) -> AsyncIterator[Judgement]:
         for _, messages in batch:
             for judgement in judgements_of(messages):
                 yield judgement
+    async for row in vote_rows(store, owner):
+        if row.choice != "tie":
+            yield _compared(owner, row.conversation_id, as_vote(row))
+
+
+async def vote_rows(store: Store, owner: str) -> AsyncIterator[VoteRow]:
+    """Yield all votes of an owner, ties included, newest first. Raises StoreUnavailable."""
     after, more = None, True
     while more:
         rows, more = await votes.votes(store, owner, limit=VOTES_PAGE, after=after)
         for row in rows:
             after = row.id
-            if row.choice != "tie":
-                yield _compared(owner, row.conversation_id, as_vote(row))
+            yield row
 
 
 def judgements_of(messages: Sequence[MessageRow]) -> Iterator[Judgement]:

@@ -32,6 +32,7 @@ class ServedModel:
     folder: str
     config: GPT2Config
     metadata: Metadata
+    crc32: str | None  # of the weights, as their file carries it
     tokenizer: Tokenizer
     template: ChatTemplate
     window: Window
@@ -56,6 +57,7 @@ class ServedModel:
             folder=folder,
             config=checkpoint.config,
             metadata=checkpoint.metadata,
+            crc32=checkpoint.crc32,
             tokenizer=template.tokenizer,
             template=template,
             window=checkpoint.window if context_length is None else Window(context_length),

@@ -171,7 +171,8 @@ class VoteRow(Base):
 class ShadowPairRow(Base):
     """Two answers to a conversation's question, of the served model and of the shadow, until its owner has voted.
 
-    `a` and `b` are in random order, each with model, checkpoint, settings and content, as in a vote.
+    `a` and `b` are in random order, each with model, checkpoint, settings and content, as in a vote, and the checksum
+    of the weights as `crc32`, which the vote keeps.
     """
 
     __tablename__ = "shadow_pairs"

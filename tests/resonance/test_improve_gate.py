@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 
 from resonance.hydra_config import ConfigError, compose
+from resonance.improve.evidence import EvidenceError, read_evidence
 from resonance.improve.gate import (
     Check,
-    EvidenceError,
     Feedback,
     better,
     enough,
-    further_evidence,
     no_worse,
     trustworthy,
 )
@@ -104,10 +103,15 @@ def test_people_who_contradict_each_other_are_not_learned_from() -> None:
 def test_further_evidence_comes_from_files(tmp_path: Path) -> None:
     path = tmp_path / "canary.json"
     path.write_text(json.dumps([{"name": "canary", "passed": False, "sentence": "More thumbs down."}]))
-    assert further_evidence([path]) == [Check("canary", False, "More thumbs down.")]
+    assert [each.check for each in read_evidence([path])] == [Check("canary", False, "More thumbs down.")]
+    path.write_text('[{"name": "canary", "passed": null, "sentence": "Too few."}]')
+    assert [each.check for each in read_evidence([path])] == [Check("canary", True, "Too few.", counted=False)]
     path.write_text('[{"name": "canary", "passed": "yes", "sentence": ""}]')
-    with pytest.raises(EvidenceError, match="passed must be true or false"):
-        further_evidence([path])
+    with pytest.raises(EvidenceError, match="passed must be true, false or null"):
+        read_evidence([path])
+    path.write_text('[{"name": "canary", "passed": true, "sentence": "", "candidate": {"run": "a", "crc32": "1"}}]')
+    with pytest.raises(EvidenceError, match="candidate and against must both be there"):
+        read_evidence([path])
 
 
 @pytest.mark.parametrize(
