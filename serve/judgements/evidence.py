@@ -66,7 +66,15 @@ class Evidence:
 
     def as_json(self) -> dict[str, Any]:
         """The entry."""
-        return {"name": NAME, **asdict(self)}
+        votes = {key: getattr(self.votes, key) for key in ("won", "lost", "ties", "owners")}
+        return {
+            "name": NAME,
+            "passed": self.passed,
+            "sentence": self.sentence,
+            "candidate": asdict(self.candidate),
+            "against": asdict(self.against),
+            "votes": {**votes, "left_out": dict(self.votes.left_out)},
+        }
 
 
 def weights_of(name: str, root: Path | None) -> Weights:

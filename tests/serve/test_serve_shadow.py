@@ -12,6 +12,7 @@ from resonance.aliases import AliasError
 from resonance.checkpoint import CheckpointError
 from resonance.hydra_config import ConfigError
 from serve.judgements.collect import collect
+from serve.judgements.evidence import Votes, Weights, count_votes, weights_of
 from serve.judgements.judgement import Judgement
 from serve.settings import read_settings
 from serve.storage.store import Store
@@ -49,7 +50,9 @@ def agree(server: Running, given: bool = True) -> None:
     assert server.client.put("/v1/training-consent", json={"given": given}).status_code == 200
 
 
-def test_nothing_is_kept_without_consent_and_a_pair_with_it_which_is_voted_on_blind(shadowed: Running) -> None:
+def test_nothing_is_kept_without_consent_and_a_pair_with_it_which_is_voted_on_blind(
+    shadowed: Running, runs: Path
+) -> None:
     assert [model["id"] for model in shadowed.client.get("/v1/models").json()["data"]] == ["tiny"]
     seen = ask(shadowed, "first")
     assert shadowed.until(lambda: outcome(shadowed, "no_consent") == 1)
@@ -74,6 +77,10 @@ def test_nothing_is_kept_without_consent_and_a_pair_with_it_which_is_voted_on_bl
     # A vote belongs to its conversation: it is split, and forgotten, with that.
     url = f"sqlite:///{shadowed.log.parent / 'conversations.sqlite'}"
     assert [one.conversation for one in asyncio.run(judgements(url))] == ["second"]
+    # It is evidence on the weights that have answered, whatever their names say later.
+    candidate, served = weights_of("other", runs), weights_of("tiny", runs)
+    counted = asyncio.run(evidence(url, candidate, served))
+    assert (counted.won, counted.lost, counted.left_out) == (1, 0, {})
     assert shadowed.client.delete("/v1/conversations/second").status_code == 200
     assert shadowed.client.get("/v1/votes").json()["data"] == []
 
@@ -82,6 +89,14 @@ async def judgements(url: str) -> list[Judgement]:
     store = Store(url)
     try:
         return [one async for one in collect(store, "")]
+    finally:
+        await store.close()
+
+
+async def evidence(url: str, candidate: Weights, served: Weights) -> Votes:
+    store = Store(url)
+    try:
+        return await count_votes(store, [""], [""], candidate, served)
     finally:
         await store.close()
 
