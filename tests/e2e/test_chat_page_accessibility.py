@@ -171,6 +171,7 @@ def test_axe_finds_nothing_serious_in_the_token_and_prompt_views(open_page: Open
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_nothing_serious_in_any_menu_panel_or_dialog(open_page: Open, scheme: str) -> None:
     page = open_page(color_scheme=scheme, reduced_motion="reduce")
+    page.request.put("/v1/training-consent", data={"given": False})  # or a judgement would ask for it
 
     def look(screen: str) -> None:
         check_accessibility(page, screen)
@@ -181,8 +182,11 @@ def test_axe_finds_nothing_serious_in_any_menu_panel_or_dialog(open_page: Open, 
     ask(page, BRAKK)
     check_accessibility(page, "sources")
     for name in ("Search: Auto", "Model: tiny", "Actions for all conversations", "Bad answer", "Settings"):
-        page.get_by_role("button", name=name).click()
+        button = page.get_by_role("button", name=name)
+        button.click()
+        expect(page.get_by_role("dialog").or_(page.get_by_role("menu"))).to_be_visible()
         look(name)
+        expect(button).to_be_focused()
     page.get_by_role("button", name=re.compile("^Search for something else")).click()
     look("query")
     choose(page, "Actions for all conversations", "Delete all")

@@ -1,6 +1,7 @@
 import { Popover as Primitive } from "radix-ui";
 import type { ComponentProps } from "react";
 import { cn } from "@/lib/utils";
+import { useReturnFocus } from "./return-focus";
 
 export const Popover = Primitive.Root;
 export const PopoverTrigger = Primitive.Trigger;
@@ -9,8 +10,11 @@ export const PopoverAnchor = Primitive.Anchor;
 export function PopoverContent({
   className,
   sideOffset = 6,
+  onOpenAutoFocus,
+  onCloseAutoFocus,
   ...props
 }: ComponentProps<typeof Primitive.Content>) {
+  const focus = useReturnFocus({ onOpenAutoFocus, onCloseAutoFocus });
   return (
     <Primitive.Portal>
       <Primitive.Content
@@ -22,6 +26,7 @@ export function PopoverContent({
           className,
         )}
         {...props}
+        {...focus}
       />
     </Primitive.Portal>
   );
