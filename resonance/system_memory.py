@@ -1,4 +1,4 @@
-"""The memory that a process can still allocate: the machine's available memory, or less under control groups.
+"""The memory that a process has, and that it can still allocate: the machine's, or less under control groups.
 
 Control groups limit containers and services, and /proc/meminfo does not show them. Source: the kernel's
 Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst, and proc_pid_mountinfo(5).
@@ -6,6 +6,8 @@ Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst, and proc_pid_m
 
 import math
 import re
+import resource
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -40,6 +42,15 @@ def available_bytes(root: Path = Path("/")) -> float:
     groups leave, of either version. `root` is the folder of `proc` and `sys`.
     """
     return min([_machine_bytes(root), *_group_bytes(root)])
+
+
+def resident_bytes(*, peak: bool = False) -> int:
+    """The memory that this process has resident, or the most that it ever had; outside Linux always the latter."""
+    found = re.search(rf"^{'VmHWM' if peak else 'VmRSS'}:\s+(\d+) kB$", _read(Path("/proc/self/status")), re.MULTILINE)
+    if found:
+        return int(found[1]) * 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def _machine_bytes(root: Path) -> float:

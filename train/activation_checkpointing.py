@@ -23,6 +23,12 @@ def checkpoint_activations(model: GPT2) -> None:
         block.forward = _checkpointed(block.forward)
 
 
+def keep_activations(model: GPT2) -> None:
+    """Undo `checkpoint_activations`."""
+    for block in model.blocks:
+        vars(block).pop("forward", None)
+
+
 def _checkpointed(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def checkpointed(*args: object) -> Tensor:
         if not torch.is_grad_enabled():

@@ -159,6 +159,8 @@ def check_keys(config: DictConfig) -> None:
             "logger",
             "loss",
             "objective",
+            "plan",
+            "plan_memory",
             "report_only",
         ),
     )

@@ -30,6 +30,12 @@ def pack_linears(model: nn.Module) -> None:
             module.forward = _Packed(module)  # pyright: ignore[reportAttributeAccessIssue]  # it is a callable
 
 
+def packed_bytes(model: nn.Module) -> int:
+    """The bytes of the copies that the model's packed layers hold under CPU autocast to bfloat16."""
+    packed = (module.weight for module in model.modules() if isinstance(vars(module).get("forward"), _Packed))
+    return sum(2 * torch.bfloat16.itemsize * weight.numel() for weight in packed)  # pyright: ignore[reportCallIssue]
+
+
 @cache
 def _steps() -> list[int]:
     """The number of steps that optimisers of this process have taken, in a list."""

@@ -92,7 +92,7 @@ class PreferenceModule(SFTModule):
         super().on_load_checkpoint(checkpoint)
         self._reference = checkpoint["reference_log_probs"].clone()
 
-    def _training_loss(self, batch: StepBatch) -> Tensor:
+    def training_loss(self, batch: StepBatch) -> Tensor:
         return self._loss_of(batch)
 
     def _validation_loss(self, batch: StepBatch) -> Tensor:

@@ -14,17 +14,11 @@ from rich import get_console, reconfigure
 
 from data.module import SFTDataModule
 from data.preference_module import PreferenceDataModule
-from data.streaming_module import StreamingDataModule
 from resonance import lora
-from resonance.chat_template import ChatTemplate
 from resonance.checkpoint import Checkpoint
-from resonance.hydra_config import make
 from resonance.metadata import Metadata
 from resonance.model import GPT2
-from resonance.model_config import GPT2Config
-from resonance.paths import home
 from resonance.provenance import git_commit, sha256_of_text
-from train.activation_checkpointing import checkpoint_activations
 from train.allocator import keep_freed_memory
 from train.callbacks.early_stopping import EarlyStopping
 from train.callbacks.graceful_stop import GracefulStop, StoppedBySignal, explain_stop
@@ -32,17 +26,15 @@ from train.callbacks.metrics_csv import MetricsCSV
 from train.callbacks.run_folder import RunFolder
 from train.callbacks.scores import VALIDATION_LOSS, check_measured, known_scores
 from train.callbacks.source_losses import SourceLosses
-from train.checkpointing import SavedState, read_state
-from train.config_checks import check_streaming
-from train.cpu_kernels import describe_attention, use_kernels
-from train.flash_attention import use_flash_attention
+from train.checkpointing import read_state
+from train.cpu_kernels import describe_attention
 from train.folder_lock import disk_errors, locked_folder
-from train.losses import SampledSoftmax
-from train.model_init import InitialModel, init_model
-from train.objectives import DPO, KTO, SFT, Objective, balance, objective_of
+from train.model_init import InitialModel
+from train.objectives import KTO, balance
 from train.offload import check_offload
 from train.optimizers import muon_warning
-from train.preference_module import PreferenceModule
+from train.parts import make_parts, packed_row_length
+from train.plan import choose_batch, plan, with_changes
 from train.provenance import (
     nothing_to_do,
     recorded_settings,
@@ -53,7 +45,6 @@ from train.provenance import (
 )
 from train.report.command import report_only
 from train.run_config import RunSpec, is_rank_zero, resolve_run
-from train.sft_module import SFTModule
 from train.sweep import sweep
 from train.trainer import complete, make_callbacks, make_loggers
 
@@ -106,33 +97,28 @@ def train(spec: RunSpec) -> float | None:
     A finished run is left unchanged. The score is None where it was never measured, and on ranks other than 0.
     Raises StoppedBySignal when a signal stops the run, after the state is saved.
     """
-    config, folder = spec.config, spec.folder
     reconfigure(soft_wrap=True, quiet=not is_rank_zero())  # only rank 0 prints
     console = get_console()
     keep_freed_memory()
     _quiet_libraries()
+    if spec.plan:
+        plan(spec, console, lambda changes: resolve_run([*with_changes(spec.overrides, changes), "plan=true"]).config)
+        return None
+    if spec.auto_batch:
+        spec, choice = choose_batch(spec)
+        console.print(choice, highlight=False)
+    config, folder = spec.config, spec.folder
     seed_everything(config.seed, workers=True, verbose=False)
     saved = None if spec.state is None else read_state(spec.state)
-    template = ChatTemplate.named(config.template.name)
-    initial = init_model(
-        config.model.weights,
-        _sizes(config.model),
-        template,
-        seed=config.seed,
-        n_head=config.model.n_head_of_weights,
-        adapter=make(config.adapter) if config.get("adapter") else None,
-        induction_heads=config.model.get("induction_heads") or 0,  # older runs have no such key
-    )
-    _set_computation(config, initial.model)
-    objective = objective_of(config)
-    data = _prepared_data(config, template, initial.model.config, objective, saved)
+    parts = make_parts(config, saved)
+    initial, objective, data = parts.initial, parts.objective, parts.data
     train_yaml = OmegaConf.to_yaml(config)
     metadata = with_history(_metadata(config, initial, data, train_yaml), spec)
     # Older runs have no such keys.
     monitor, mode = str(config.save.get("monitor", VALIDATION_LOSS)), str(config.save.get("mode", "min"))
     writer = RunFolder(
         folder,
-        template.tokenizer,
+        parts.template.tokenizer,
         metadata,
         train_yaml,
         every_n_steps=config.save.every_n_steps,
@@ -149,29 +135,19 @@ def train(spec: RunSpec) -> float | None:
         writer,
         GracefulStop(writer.interrupt),
     ]
-    module_type = SFTModule if isinstance(objective, SFT) else PreferenceModule
-    _check_monitors(monitor, mode, callbacks, known_scores(callbacks, module_type.validation_modes))
+    _check_monitors(monitor, mode, callbacks, known_scores(callbacks, parts.module_type.validation_modes))
     settings = recorded_settings(spec)
     trainer: Trainer = complete(config, "trainer", folder=folder, callbacks=callbacks, data=data, **settings)
     check_offload(config, trainer)
     if saved is not None and (reason := nothing_to_do(spec, saved.step, trainer.max_steps)) is not None:
         console.print(reason, highlight=False, markup=False)
         return _served_score(folder, monitor)
-    row_length = _row_length(config, initial.model.config) if config.batch.packing else None
+    row_length = packed_row_length(config, initial.model.config) if config.batch.packing else None
     training = training_record(trainer, command=spec.command, row_length=row_length, objective=objective)
     writer.describe(training, resume_entry(spec) if spec.resumed else None)
     # Refuses invalid settings before anything is written.
     complete(config, "scheduler", complete(config, "optimizer", initial.model), 1)
-    module = module_type(
-        initial.model,
-        make(config.optimizer),
-        make(config.scheduler),
-        config.seed,
-        _softmax(config, data, initial.model),
-        trained_length=metadata.trained_length,
-        objective=objective,
-        by_document=use_flash_attention(initial.model, trainer.strategy.root_device, str(trainer.precision)),
-    )
+    module = parts.module(config, metadata.trained_length, trainer)
     with locked_folder(spec):
         trainer.loggers = make_loggers(config, folder, str(config.run))
         for logger in trainer.loggers:
@@ -226,18 +202,6 @@ def _source_losses(data: SFTDataModule) -> list[SourceLosses]:
     return [SourceLosses([name if count else None for name, count in sources.items()])] if sources else []
 
 
-def _set_computation(config: DictConfig, model: GPT2) -> None:
-    """Choose how the model computes what stays the same: with the CPU's kernels, and its activations once or twice."""
-    use_kernels(model)
-    if config.get("activation_checkpointing"):
-        checkpoint_activations(model)
-
-
-def _softmax(config: DictConfig, data: SFTDataModule, model: GPT2) -> SampledSoftmax | None:
-    count = OmegaConf.select(config, "loss.sampled_tokens")  # older runs have no such key
-    return None if count is None else SampledSoftmax(data.used_tokens, model.config.vocab_size, count)
-
-
 def _served_weights(metadata: Metadata) -> str:
     """A sentence on which weights the run's folder serves, and which are in `last/`."""
     name = VALIDATION_LOSS if metadata.monitor is None else metadata.monitor.name
@@ -284,73 +248,6 @@ def _where(trainer: Trainer) -> str:
     """The precision, device and processes of a run."""
     processes = f" in {trainer.world_size} processes" if trainer.world_size > 1 else ""
     return f"{trainer.precision} on {trainer.strategy.root_device.type}{processes}"
-
-
-def _sizes(model: DictConfig) -> GPT2Config:
-    return GPT2Config(
-        n_layer=model.n_layer,
-        n_head=model.n_head,
-        n_embd=model.n_embd,
-        context_length=model.context_length,
-        tie_weights=model.tie_weights,
-        dropout=model.dropout,
-        initializer_range=model.initializer_range,
-    )
-
-
-def _prepared_data(
-    config: DictConfig, template: ChatTemplate, model: GPT2Config, objective: Objective, saved: SavedState | None
-) -> SFTDataModule:
-    data = _data(config, template, model, objective)
-    data.setup()
-    if saved is not None and saved.rows is not None:
-        data.go_on_with(saved.rows)
-    return data
-
-
-def _data(config: DictConfig, template: ChatTemplate, model: GPT2Config, objective: Objective) -> SFTDataModule:
-    batch, row_length, source = config.batch, _row_length(config, model), make(config.data)
-    if source.streaming is not None:
-        check_streaming(config, objective.name)
-        return StreamingDataModule(
-            source,
-            source.stream(),
-            template,
-            context_length=min(batch.max_length or row_length, row_length),
-            batch_size=batch.size,
-            packing=batch.packing,
-            row_length=row_length if batch.packing else None,
-            seed=config.seed,
-        )
-    if not isinstance(objective, SFT):
-        return PreferenceDataModule(
-            source,
-            template,
-            "pairs" if isinstance(objective, DPO) else "votes",
-            context_length=min(batch.max_length or row_length, row_length),
-            batch_size=batch.size,
-            seed=config.seed,
-        )
-    return SFTDataModule(
-        source,
-        template,
-        context_length=min(batch.max_length or row_length, row_length),
-        batch_size=batch.size,
-        packing=batch.packing,
-        row_length=row_length if batch.packing else None,
-        seed=config.seed,
-        cache=_data_cache(config.get("data_cache", "auto")),  # older runs have no such key
-    )
-
-
-def _data_cache(value: str | bool) -> Path | None:
-    if value is False:
-        return None
-    return home() / "cache" / "data" if value in (True, "auto") else Path(value).expanduser()
-
-
-def _row_length(config: DictConfig, model: GPT2Config) -> int:
-    return min(config.batch.row_length or model.context_length, model.context_length)
 
 
 def _metadata(config: DictConfig, initial: InitialModel, data: SFTDataModule, train_yaml: str) -> Metadata:

@@ -21,7 +21,8 @@ from train.config_checks import check_keys, check_ranges
 from train.objectives import objective_of
 from train.trainer import check_nodes
 
-RUN_KEYS = ("resume", "from_checkpoint", "checkpoints_dir", "run", "overwrite")
+RUN_KEYS = ("resume", "from_checkpoint", "checkpoints_dir", "run", "overwrite", "plan", "plan_memory")
+AUTO = "batch.size=auto"
 REPLACEABLE_GROUPS = ("callbacks", "logger")  # groups that a stored config can replace
 RUN_NAME = "RESONANCE_RUN_NAME"  # passes the run's name to the other processes of a distributed run
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # launchers' variables for the rank of a process
@@ -59,6 +60,10 @@ class RunSpec:
     recorded: Metadata | None = None  # of the run that is resumed or reproduced
     reproduces: str | None = None  # the reproduced run's name
     overwrite: bool = False
+    plan: bool = False  # print what the run needs, and train nothing
+    memory: float | None = None  # bytes that plan and `batch.size=auto` count on; None: all that there are
+    auto_batch: bool = False  # choose the micro-batch; the config has the one whose step's rows to keep
+    overrides: tuple[str, ...] = ()  # of the command line
 
 
 def resolve_run(overrides: list[str]) -> RunSpec:
@@ -66,26 +71,38 @@ def resolve_run(overrides: list[str]) -> RunSpec:
     run_overrides = [override for override in overrides if override.split("=")[0] in RUN_KEYS]
     selection = compose("train", run_overrides)
     root = Path(selection.checkpoints_dir).expanduser().resolve() if selection.checkpoints_dir else paths.CHECKPOINTS
+    if not isinstance(selection.plan, bool):
+        raise ConfigError(f"plan must be true or false, not {selection.plan!r}.")
+    memory: object = selection.plan_memory
+    if memory is not None and (isinstance(memory, bool) or not isinstance(memory, int | float) or not memory > 0):
+        raise ConfigError(f"plan_memory must be a number of gigabytes, or null, not {memory!r}.")
+    auto = AUTO in overrides
+    if memory is not None and not (auto or selection.plan):
+        raise ConfigError(f"plan_memory is for plan=true and {AUTO}; leave it out.")
     if selection.resume is not None:
+        if auto:
+            raise ConfigError(f"{AUTO} chooses for a new run; leave it out, as a resumed run keeps its size.")
         return _resume(overrides, selection, root)
     source = (
         None if selection.from_checkpoint is None else find_run(str(selection.from_checkpoint), root, "to make again")
     )
     changes: Changes = {}
+    # Of `auto` the config has the size without it, whose rows a step keeps.
+    remaining = [override for override in overrides if override != AUTO]
     if source is None:
-        config = compose("train", overrides)
+        config = compose("train", remaining)
     else:
-        remaining = [override for override in overrides if override not in run_overrides]
+        remaining = [override for override in remaining if override not in run_overrides]
         config, changes = _override(_load_config(source), remaining)
         config.run, config.checkpoints_dir = selection.run, selection.checkpoints_dir
     _check(config)
     reproduces = None if source is None else _run_name(source)
     name = _new_run_name(config, overrides, reproduces)
     folder = root / name
-    if is_rank_zero():
+    if is_rank_zero() and not selection.plan:
         check_unused(folder, overwrite=bool(selection.overwrite))
     os.environ[RUN_NAME] = name
-    config.from_checkpoint, config.overwrite = None, False
+    config.from_checkpoint, config.overwrite, config.plan, config.plan_memory = None, False, False, None
     OmegaConf.resolve(config)
     config.run = name
     weights = config.model.weights
@@ -103,6 +120,10 @@ def resolve_run(overrides: list[str]) -> RunSpec:
         recorded=None if source is None else Checkpoint.open(source).metadata,
         reproduces=reproduces,
         overwrite=bool(selection.overwrite),
+        plan=selection.plan,
+        memory=memory and memory * 1e9,
+        auto_batch=auto,
+        overrides=tuple(overrides),
     )
 
 
@@ -139,6 +160,8 @@ def format_value(value: object) -> str:
 
 
 def _resume(overrides: list[str], selection: DictConfig, root: Path) -> RunSpec:
+    if selection.plan:
+        raise ConfigError("plan=true plans a new run; leave out resume=, or plan=.")
     for key in ("from_checkpoint", "overwrite"):
         if selection[key]:
             raise ConfigError(f"resume= goes on with a run as it is; leave out {key}=.")

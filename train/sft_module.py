@@ -102,10 +102,14 @@ class SFTModule(LightningModule):
         # The seed depends on the position in training only, so that a resumed run draws the same dropout.
         done, parts = self.trainer.fit_loop.total_batch_idx, self._parts
         torch.manual_seed(self._seed_of(done // parts))
-        if self._softmax is not None:  # the same tokens in all batches that processes train on at once
-            self._candidates = self._softmax.sample(self.device, len(lora.head_rows(self.model)[0]))
+        self.sample_softmax()  # the same tokens in all batches that processes train on at once
         if self.global_rank or parts > 1:
             torch.manual_seed(self._seed_of(done) + self.global_rank)
+
+    def sample_softmax(self) -> None:
+        """Draw the tokens of the next micro-batch's softmax, by torch's generator, where it is sampled."""
+        if self._softmax is not None:
+            self._candidates = self._softmax.sample(self.device, len(lora.head_rows(self.model)[0]))
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> StepBatch:
         return self.prepare(batch, training=self.trainer.training)
@@ -118,7 +122,7 @@ class SFTModule(LightningModule):
         return prepare(batch, self._objective if training else None)
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> Tensor:
-        loss = self._training_loss(batch)
+        loss = self.training_loss(batch)
         self._micro_batches.append(MicroBatch(batch_idx, loss.detach(), batch["document_ids"]))
         self._supervised += batch.units
         self._tokens += batch.tokens
@@ -293,7 +297,7 @@ class SFTModule(LightningModule):
         plugin = self.trainer.precision_plugin
         return plugin.scaler if isinstance(plugin, MixedPrecision) else None
 
-    def _training_loss(self, batch: StepBatch) -> Tensor:
+    def training_loss(self, batch: StepBatch) -> Tensor:
         """The sum of a micro-batch's losses, () float32."""
         objective = self._objective
         assert isinstance(objective, SFT)

@@ -145,6 +145,8 @@ def _checked(own: list[str], task: list[str]) -> str:
             values[f"{key}={value}"] = single_values(f"{key}={value}")
     first = [choices[0] for choices in values.values()]
     spec = resolve_run(first)
+    if spec.plan:
+        raise ConfigError("plan=true plans one run; leave out --multirun.")
     for place, choices in enumerate(values.values()):
         for choice in choices[1:]:
             _check_processes(resolve_run([*first[:place], choice, *first[place + 1 :], f"run={spec.folder.name}"]))
