@@ -163,7 +163,8 @@ def test_two_processes_train_on_disjoint_rows_what_one_trains(tmp_path: Path, da
             capture_output=True,
             text=True,
             timeout=500,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            # A port below those that the system hands out: Lightning's own may be taken before it listens.
+            env={**os.environ, "OMP_NUM_THREADS": "1", "MASTER_PORT": str(20_000 + os.getpid() % 10_000)},
             cwd=Path(__file__).parents[2],
         )
         assert done.returncode == 0, done.stderr
