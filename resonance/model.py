@@ -61,21 +61,26 @@ class MultiHeadAttention(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor | None, cache: Cache | None, layer: int, documents: Documents | None
     ) -> Tensor:
-        B, T, C = x.shape
-        qkv = self.qkv(x).view(B, T, 3, self.n_head, C // self.n_head)  # (B, T, 3, H, D)
+        y = self.attend(self.qkv(x), mask, cache, layer, documents)  # (B, T, C)
+        return self.residual_dropout(self.proj(y))  # (B, T, C)
+
+    def attend(
+        self, qkv: Tensor, mask: Tensor | None, cache: Cache | None, layer: int, documents: Documents | None
+    ) -> Tensor:
+        """Gather the values of queries, keys and values side by side, (B, T, 3C) -> (B, T, C)."""
+        B, T, C = *qkv.shape[:2], qkv.shape[2] // 3
+        qkv = qkv.view(B, T, 3, self.n_head, C // self.n_head)  # (B, T, 3, H, D)
         dropout = self.dropout if self.training else 0.0
         if documents is not None:
-            y = self.attend_documents(qkv.flatten(0, 1), documents, dropout).reshape(B, T, C)
+            return self.attend_documents(qkv.flatten(0, 1), documents, dropout).reshape(B, T, C)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, H, T, D) each
+        if cache is not None:
+            y = cache.attend(layer, query, key, value)  # (B, H, T, D)
         else:
-            query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, H, T, D) each
-            if cache is not None:
-                y = cache.attend(layer, query, key, value)  # (B, H, T, D)
-            else:
-                y = F.scaled_dot_product_attention(
-                    query, key, value, attn_mask=mask, is_causal=mask is None, dropout_p=dropout
-                )  # (B, H, T, D)
-            y = y.transpose(1, 2).reshape(B, T, C)
-        return self.residual_dropout(self.proj(y))  # (B, T, C)
+            y = F.scaled_dot_product_attention(
+                query, key, value, attn_mask=mask, is_causal=mask is None, dropout_p=dropout
+            )  # (B, H, T, D)
+        return y.transpose(1, 2).reshape(B, T, C)
 
 
 class FeedForward(nn.Module):

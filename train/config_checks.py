@@ -89,6 +89,9 @@ def check_ranges(config: DictConfig) -> None:
     checkpointing = config.get("activation_checkpointing", False)
     if not isinstance(checkpointing, bool):
         raise ConfigError(f"activation_checkpointing must be true or false, not {checkpointing!r}.")
+    compile_ = config.get("compile", False)
+    if compile_ != "auto" and not isinstance(compile_, bool):
+        raise ConfigError(f"compile must be auto, true or false, not {'null' if compile_ is None else repr(compile_)}.")
     _check_base_dtype(config)
     cache = config.get("data_cache", "auto")
     if not isinstance(cache, bool) and (not isinstance(cache, str) or not cache.strip()):
@@ -155,6 +158,7 @@ def check_keys(config: DictConfig) -> None:
             "activation_checkpointing",
             "adapter",
             "callbacks",
+            "compile",
             "data_cache",
             "logger",
             "loss",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from resonance.engine.kernels import training as kernels
 from resonance.engine.kernels.build import KernelsUnavailable, library
-from resonance.model import GPT2, Documents, TransformerBlock, attend_documents
+from resonance.model import GPT2, Documents, FeedForward, TransformerBlock, attend_documents
 from train.flash_attention import why_not_flash
 from train.packed_linear import pack_linears
 
@@ -26,6 +26,15 @@ def use_kernels(model: GPT2) -> None:
         assert isinstance(block, TransformerBlock)
         block.feed_forward.gelu = GELU(approximate="tanh")
         block.attention.attend_documents = attend_documents_with_kernel
+
+
+def leave_to_compiler(blocks: nn.Module) -> None:
+    """Undo `use_kernels` in blocks but for attention: torch.compile cannot see into the kernels, and has its own."""
+    for module in blocks.modules():
+        if type(module) is nn.Linear:
+            vars(module).pop("forward", None)
+        elif isinstance(module, FeedForward):
+            module.gelu = nn.GELU(approximate="tanh")
 
 
 def describe_attention(model: GPT2, device: torch.device, precision: str) -> str:

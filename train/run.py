@@ -27,6 +27,7 @@ from train.callbacks.run_folder import RunFolder
 from train.callbacks.scores import VALIDATION_LOSS, check_measured, known_scores
 from train.callbacks.source_losses import SourceLosses
 from train.checkpointing import read_state
+from train.compilation import compile_blocks
 from train.cpu_kernels import describe_attention
 from train.folder_lock import disk_errors, locked_folder
 from train.model_init import InitialModel
@@ -143,7 +144,9 @@ def train(spec: RunSpec) -> float | None:
         console.print(reason, highlight=False, markup=False)
         return _served_score(folder, monitor)
     row_length = packed_row_length(config, initial.model.config) if config.batch.packing else None
+    compilation = compile_blocks(config, initial.model, trainer, spec.recorded)
     training = training_record(trainer, command=spec.command, row_length=row_length, objective=objective)
+    training["compiled"] = compilation.compiled
     writer.describe(training, resume_entry(spec) if spec.resumed else None)
     # Refuses invalid settings before anything is written.
     complete(config, "scheduler", complete(config, "optimizer", initial.model), 1)
@@ -156,7 +159,7 @@ def train(spec: RunSpec) -> float | None:
             f"[bold]{config.run}[/]  {_size(initial.model)}, from {initial.base or 'scratch'}; {_where(trainer)}",
             highlight=False,
         )
-        for line in _notes(config, initial, trainer):
+        for line in (*_notes(config, initial, trainer), *compilation.notes):
             console.print(line, highlight=False, markup=False)
         console.print(str(data.report), highlight=False, markup=False)
         if isinstance(objective, KTO) and isinstance(data, PreferenceDataModule):
