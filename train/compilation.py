@@ -2,8 +2,7 @@
 
 A block is compiled in two parts, before and after its attention, which stays with the kernels that compute it document
 by document. What the compiler sees then has one shape for each number of rows, (rows, time, width): neither a batch's
-documents nor the number of the layer make it compile anew, and all blocks share what it made of the first. nanochat,
-LitGPT and torchtitan compile the whole model or whole blocks, whose attention their compiler sees.
+documents nor the number of the layer make it compile anew, and all blocks share what it made of the first.
 """
 
 import time

@@ -146,8 +146,7 @@ def train(spec: RunSpec) -> float | None:
     row_length = packed_row_length(config, initial.model.config) if config.batch.packing else None
     compilation = compile_blocks(config, initial.model, trainer, spec.recorded)
     training = training_record(trainer, command=spec.command, row_length=row_length, objective=objective)
-    training["compiled"] = compilation.compiled
-    writer.describe(training, resume_entry(spec) if spec.resumed else None)
+    writer.describe(training | {"compiled": compilation.compiled}, resume_entry(spec) if spec.resumed else None)
     # Refuses invalid settings before anything is written.
     complete(config, "scheduler", complete(config, "optimizer", initial.model), 1)
     module = parts.module(config, metadata.trained_length, trainer)
