@@ -20,8 +20,10 @@ from serve.api.schemas.responses import (
     StoppedAnswer,
 )
 from serve.api.service import Service, ServiceDep
+from serve.generation.choice import Choice
 from serve.generation.event_stream import EventStream
-from serve.generation.generation import Choice, Format, Generation, replay
+from serve.generation.format import Format
+from serve.generation.generation import Generation, replay
 from serve.generation.logprobs import token_logprob, write_on_thread
 from serve.generation.prompt import measure_chat, prepare_chat, render_chat, validate_chat
 from serve.generation.responses import STREAMED, LastEventId

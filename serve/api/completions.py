@@ -12,7 +12,8 @@ from serve.api.schemas.requests import CompletionRequest
 from serve.api.schemas.responses import Completion
 from serve.api.service import ServiceDep
 from serve.generation.event_stream import EventStream
-from serve.generation.generation import Format, Generation, replay
+from serve.generation.format import Format
+from serve.generation.generation import Generation, replay
 from serve.generation.logprobs import COLUMNS, Echo, ParallelLists, to_json, write_echo, write_on_thread
 from serve.generation.prompt import prepare_completion, validate_completion
 from serve.generation.responses import STREAMED, LastEventId

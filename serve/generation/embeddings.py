@@ -10,7 +10,8 @@ from serve.api.errors import ApiError
 from serve.api.schemas.requests import EmbeddingRequest
 from serve.api.service import Service
 from serve.generation.event_stream import EventStream
-from serve.generation.generation import Format, Generation
+from serve.generation.format import Format
+from serve.generation.generation import Generation
 from serve.generation.logprobs import write_on_thread
 from serve.generation.prompt import LONG_CHARS, Prepared, tokenize
 from serve.models.served_model import ServedModel

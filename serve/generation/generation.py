@@ -7,126 +7,35 @@ prepared is up to `prompt.py`; how the answer is written down is up to a Format.
 import asyncio
 import secrets
 import time
-from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 from fastapi import Request
 
 from resonance.retrieval.citations import CitationFilter
-from resonance.tool_calling import CallPiece, ToolCallParser
+from resonance.tool_calling import ToolCallParser
 from serve.api.auth import Caller
-from serve.api.errors import ApiError, quota_exceeded, server_full, session_busy, store_unavailable
-from serve.api.schemas.responses import FunctionCall, Sources, Timing, ToolCallMessage, Usage
+from serve.api.errors import ApiError, quota_exceeded, session_busy, store_unavailable
+from serve.api.schemas.responses import Sources, Timing, Usage
 from serve.api.service import Service
+from serve.generation.choice import Choice
 from serve.generation.event_stream import EventStream
+from serve.generation.format import Format
 from serve.generation.prompt import Prepared
 from serve.generation.responses import EventStreamResponse, WholeResponse, while_connected
 from serve.generation.shadow import Shadow, Shown
+from serve.generation.slots import reserve_slot
 from serve.models.served_model import ServedModel
 from serve.storage.errors import StoreUnavailable
 from serve.storage.quota import QuotaExceeded
 from serve.storage.session_locks import SessionBusy, SessionLock
 from serve.storage.store import NewMessage
 from serve.telemetry.tracing import CURRENT_TRACE, AnswerRecord
-from serve.workers.client import NoFreeSlot, RequestHandle
+from serve.workers.client import RequestHandle
 from serve.workers.messages import Embedded, Failure, Finished, Idle, Scored, Token
 
 BUSY = "An answer in this conversation is still under way."
-
-
-@dataclass(slots=True)
-class Choice:
-    """One answer so far; `citations` removes citations of unknown sources, `prefix` is the beginning that was given.
-
-    With `calls`, its text is split into content and calls of functions, whose pieces are kept until they are taken.
-    """
-
-    citations: CitationFilter
-    prefix: str
-    keeps_text: bool
-    keeps_tokens: bool  # with their log-probabilities
-    calls: ToolCallParser | None = None
-    call_ids: list[str] = field(default_factory=list[str])
-    pieces: list[CallPiece] = field(default_factory=list[CallPiece])
-    text: list[str] = field(default_factory=list[str])
-    tokens: list[Token] = field(default_factory=list[Token])
-    token_count: int = 0
-    finish_reason: str | None = None
-
-    def add(self, token: Token) -> Token:
-        """Add the next token; return it with the text that can be shown now."""
-        text = self._content(token)
-        token = token if text == token.text else replace(token, text=text)
-        called = self.call_ids and token.finish_reason == "stop"
-        self.finish_reason = "tool_calls" if called else token.finish_reason
-        if self.keeps_text:
-            self.text.append(text)
-        if token.token_id is not None:
-            self.token_count += 1
-            if self.keeps_tokens:
-                self.tokens.append(token)
-        return token
-
-    def _content(self, token: Token) -> str:
-        """Return the content that can be shown now; keep the pieces of calls."""
-        text, ends = token.text, token.finish_reason is not None
-        if self.calls is not None:
-            text, pieces = self.calls.feed(text)
-            text += self.calls.finish() if ends else ""
-            self.call_ids += [f"call_{secrets.token_hex(12)}" for piece in pieces if piece.name is not None]
-            self.pieces += pieces
-        return self.citations.feed(text) + (self.citations.flush() if ends else "")
-
-    def take_pieces(self) -> list[CallPiece]:
-        """Return the pieces of calls since the last time."""
-        pieces, self.pieces = self.pieces, []
-        return pieces
-
-    def tool_calls(self) -> list[ToolCallMessage] | None:
-        """Return the calls so far; None where there is none."""
-        if self.calls is None or not self.call_ids:
-            return None
-        return [
-            ToolCallMessage(id=id, function=FunctionCall(name=call.name, arguments=call.arguments))
-            for id, call in zip(self.call_ids, self.calls.calls, strict=True)
-        ]
-
-    def generated_text(self) -> str:
-        """Return what the model has generated so far."""
-        return "".join(self.text)
-
-    def answer_text(self) -> str:
-        """Return the answer so far, with the given beginning."""
-        return self.prefix + self.generated_text()
-
-
-class Format(ABC):
-    """The way a generation is written down: as one JSON body, or as the events of a stream."""
-
-    @abstractmethod
-    async def add_scores(self, scored: Scored) -> None:
-        """Add log-probabilities of a prompt's tokens."""
-
-    async def add_embedding(self, embedded: Embedded) -> None:  # noqa: B027  # not abstract
-        """Add the embedding of a prompt; most formats have none."""
-
-    @abstractmethod
-    async def body(self) -> bytes:
-        """Return the finished answer as JSON."""
-
-    @abstractmethod
-    def write_start(self, stream: EventStream) -> None:
-        """Write what comes before the first token."""
-
-    @abstractmethod
-    async def write_token(self, stream: EventStream, token: Token) -> None:
-        """Write one token."""
-
-    @abstractmethod
-    async def write_end(self, stream: EventStream) -> None:
-        """Write what comes after the last token; the answer is stored by then."""
 
 
 @dataclass(slots=True)
@@ -169,7 +78,7 @@ class Generation:
                 with _session_errors():
                     session.enter_context(service.locks.reserved(caller.owner, session_id))
             # Before any await, so that a full server refuses at once.
-            handle = _reserve(service, caller, model)
+            handle = reserve_slot(service, caller, model)
             slot.callback(handle.close)
             lock = None
             if session_id is not None:
@@ -423,34 +332,6 @@ def replay(service: Service, caller: Caller, last_event_id: str) -> EventStreamR
 def delivery_seconds(service: Service) -> float:
     """Return the time limit of a response, from its first byte on."""
     return service.settings.timeout_s + service.settings.limits.write_s
-
-
-def _reserve(service: Service, caller: Caller, model: ServedModel) -> RequestHandle:
-    """Reserve a slot. Raises ApiError 503 while no worker is ready, 429 when all slots are in use."""
-    if not service.state.ready_workers():
-        service.metrics.rejected.labels("not_ready").inc()
-        raise ApiError(503, "The model is being loaded.", code="not_ready", retry_after=2)
-    try:
-        handle = _free_slot(service, model)
-    except NoFreeSlot:
-        service.metrics.rejected.labels("full").inc()
-        raise server_full() from None
-    handle.key = caller.key
-    return handle
-
-
-def _free_slot(service: Service, model: ServedModel) -> RequestHandle:
-    """Reserve a slot, before the shadow's answer. Raises NoFreeSlot."""
-    shadow = service.shadow
-    try:
-        handle = service.client.reserve(model.key, service.settings.timeout_s)
-    except NoFreeSlot:
-        if shadow is None or not shadow.give_way():
-            raise
-        return service.client.reserve(model.key, service.settings.timeout_s)
-    if shadow is not None:
-        shadow.pause()
-    return handle
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from serve.api.schemas.responses_api import (
     ResponseUsage,
 )
 from serve.generation.event_stream import EventStream
-from serve.generation.generation import Format, Generation
+from serve.generation.format import Format
+from serve.generation.generation import Generation
 from serve.storage.tables import MessageRow
 from serve.workers.messages import Scored, Token
 

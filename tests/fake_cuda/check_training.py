@@ -109,8 +109,8 @@ class Run:
             module.on_before_optimizer_step(self.optimizer)
             module.configure_gradient_clipping(self.optimizer, 1.0)
             self.optimizer.step()
-            if module._average is not None:  # pyright: ignore[reportPrivateUsage]
-                module._average.update()  # pyright: ignore[reportPrivateUsage]
+            if module._average is not None:  # pyright: ignore[reportPrivateUsage]  # Lightning's loop would update it
+                module._average.update()  # pyright: ignore[reportPrivateUsage]  # as above
             self.optimizer.zero_grad()
         trainer.global_step += 1
 
@@ -207,7 +207,7 @@ def test_a_tensor_on_the_wrong_device_fails(mode: FakeTensorMode) -> None:
 
 def test_a_wait_in_a_micro_batch_is_noticed(mode: FakeTensorMode, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(mode, "bf16-mixed", SFT())
-    hidden = SFTModule._hidden_states  # pyright: ignore[reportPrivateUsage]
+    hidden = SFTModule._hidden_states  # pyright: ignore[reportPrivateUsage]  # the mistake is planted inside a step
     monkeypatch.setattr(SFTModule, "_hidden_states", lambda self, b: (float(b["labels"].sum()), hidden(self, b))[1])
     with Transfers() as transfers:
         run.step(batch(PACKED))

@@ -1,11 +1,9 @@
 """Blind votes on a shadow's answers become evidence on the candidate, for the gate of `resonance improve`."""
 
-import asyncio
 import io
 import json
 import os
 import shutil
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,6 +31,7 @@ from serve.storage.shadow_pairs import add_pair, vote_on
 from serve.storage.store import NewMessage, Store, new_message_id
 from serve.storage.tables import ShadowPairRow, VoteRow
 from serve.storage.votes import add_vote
+from tests.serve.stores import on_store
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 PARAMS = {"max_new_tokens": 9, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0,
@@ -109,18 +108,6 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'conversations.sqlite'}"
 
 
-def on(url: str, use: Callable[[Store], Awaitable[object]]) -> None:
-    async def main() -> None:
-        store = Store(url)
-        await store.open()
-        try:
-            await use(store)
-        finally:
-            await store.close()
-
-    asyncio.run(main())
-
-
 class Ballot:
     """Writes pairs as a shadow does, and votes on them as their owners do."""
 
@@ -189,7 +176,7 @@ def test_votes_count_of_those_who_agree_on_pairs_of_these_two_once_each(
         }
         await Ballot(store, trained_again).cast("ada", LOST, LOST, LOST)
 
-    on(url, fill)
+    on_store(url, fill)
     capsys.readouterr()
     entry = evidence(url, root)
     votes = entry["votes"]
@@ -225,7 +212,7 @@ def test_a_candidate_that_people_clearly_prefer_less_is_not_promoted(
         await set_consent(store, "ada", given=True)
         await Ballot(store, models).cast("ada", *[LOST] * 10, WON)
 
-    on(url, fill)
+    on_store(url, fill)
     assert evidence(url, root)["passed"] is False
     capsys.readouterr()
     assert judge(root) == 4
@@ -244,7 +231,7 @@ def test_votes_without_a_clear_preference_are_in_the_promotions_log(
         await set_consent(store, "ada", given=True)
         await Ballot(store, models).cast("ada", *[LOST] * 4, *[WON] * 8, TIE)
 
-    on(url, fill)
+    on_store(url, fill)
     assert evidence(url, root)["passed"] is True
     assert judge(root) == 0
     move = read_aliases(root)["production"].current

@@ -1,9 +1,7 @@
 """What readers judged becomes training data: settled, screened, split by conversation, of those alone who agreed."""
 
-import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from serve.storage.consent import set_consent
 from serve.storage.store import NewMessage, Store, new_message_id
 from serve.storage.tables import VoteRow
 from serve.storage.votes import add_vote
+from tests.serve.stores import on_store
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -113,18 +112,6 @@ def test_ordinary_sentences_hold_no_secret() -> None:
 # The command, on a real database.
 
 
-def on(url: str, use: Callable[[Store], Awaitable[None]]) -> None:
-    async def main() -> None:
-        store = Store(url)
-        await store.open()
-        try:
-            await use(store)
-        finally:
-            await store.close()
-
-    asyncio.run(main())
-
-
 async def talk(
     store: Store, owner: str, conversation: str, question: str, answer: str, rating: int, correction: str | None = None
 ) -> str:
@@ -156,7 +143,7 @@ def filled(url: str, owner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         await add_vote(store, row)
         await set_consent(store, owner, given=True)
 
-    on(url, fill)
+    on_store(url, fill)
     return url
 
 

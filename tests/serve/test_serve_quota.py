@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,20 +13,9 @@ from serve.storage.quota import QuotaExceeded
 from serve.storage.retention import delete_older_than
 from serve.storage.store import NewMessage, Store, new_message_id
 from serve.storage.tables import VoteRow
+from tests.serve.stores import on_store
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def run(url: str, use: Callable[[Store], Awaitable[None]]) -> None:
-    async def main() -> None:
-        store = Store(url)
-        await store.open()
-        try:
-            await use(store)
-        finally:
-            await store.close()
-
-    asyncio.run(main())
 
 
 def ballot(owner: str, name: str, minute: int) -> VoteRow:
@@ -91,7 +79,7 @@ def test_the_count_is_what_is_there_whatever_is_done(url, owner):
         await delete_older_than(store, days=0)
         assert await counted(store, owner) == 0
 
-    run(url, use)
+    on_store(url, use)
 
 
 def test_what_goes_over_the_limit_is_refused_whole_and_deleting_makes_room(url, owner):
@@ -115,7 +103,7 @@ def test_what_goes_over_the_limit_is_refused_whole_and_deleting_makes_room(url, 
         await store.append(owner, "d", [message("z")], None)
         await store.close()
 
-    run(url, use)
+    on_store(url, use)
 
 
 def test_those_that_store_at_the_same_time_are_all_counted(url, owner):
@@ -123,7 +111,7 @@ def test_those_that_store_at_the_same_time_are_all_counted(url, owner):
         await asyncio.gather(*(store.append(owner, f"c{n}", [message("x" * n)], None) for n in range(12)))
         assert await counted(store, owner) == await recounted(store, owner) > 12 * 512
 
-    run(url, use)
+    on_store(url, use)
 
 
 def test_who_is_given_another_owners_conversations_has_them_counted(url, owner):
@@ -135,4 +123,4 @@ def test_who_is_given_another_owners_conversations_has_them_counted(url, owner):
         await move(store, owner, owner + "2")
         assert (await counted(store, owner), await counted(store, owner + "2")) == (0, both)
 
-    run(url, use)
+    on_store(url, use)

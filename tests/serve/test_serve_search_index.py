@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -14,21 +13,10 @@ from sqlalchemy import Connection
 
 from serve.storage import quota
 from serve.storage.store import NewMessage, Store, new_message_id
+from tests.serve.stores import on_store
 
 LETTERS = st.sampled_from("aAbBcß ẞäÄöİıIiſσςΣЖж漢字🙂\"'%_\\/*\x00\ufffe\u0301\n")
 TEXTS = st.text(LETTERS, max_size=12)
-
-
-def run(url: str, use: Callable[[Store], Awaitable[None]]) -> None:
-    async def main() -> None:
-        store = Store(url)
-        await store.open()
-        try:
-            await use(store)
-        finally:
-            await store.close()
-
-    asyncio.run(main())
 
 
 def message(text: str, role: str = "user") -> NewMessage:
@@ -100,7 +88,7 @@ def test_what_is_deleted_or_renamed_is_not_found_by_its_words(url, owner):
         await store.change(owner, "c", {"title": "The lighthouse"})
         assert await ids(store, owner, "LIGHTHOUSE") == ["c"]
 
-    run(url, use)
+    on_store(url, use)
 
 
 async def ids(store: Store, owner: str, query: str) -> list[str]:
@@ -156,7 +144,7 @@ def test_what_was_stored_by_an_earlier_version_is_found_and_counted(tmp_path):
                 await quota.recount(session, owner)
                 assert counted == await quota.stored_bytes(session, owner) > 0
 
-    run(f"sqlite:///{path}", use)
+    on_store(f"sqlite:///{path}", use)
 
 
 def test_an_index_survives_what_numbers_rows_anew(tmp_path):
@@ -172,11 +160,11 @@ def test_an_index_survives_what_numbers_rows_anew(tmp_path):
         for number in range(20):
             assert await ids(store, "", f"Word{number:02}") == ([f"c{number}"] if number >= 10 else [])
 
-    run(f"sqlite:///{path}", write)
+    on_store(f"sqlite:///{path}", write)
     database = sqlite3.connect(path)
     database.execute("VACUUM")
     database.close()
-    run(f"sqlite:///{path}", find)
+    on_store(f"sqlite:///{path}", find)
 
 
 @pytest.mark.slow
@@ -194,4 +182,4 @@ def test_a_rare_word_among_20000_messages_is_found_in_a_fraction_of_reading_them
         assert sum("987 19 some" in text.lower() for text in everything) == 1
         assert indexed < (time.perf_counter() - began) / 10
 
-    run(f"sqlite:///{tmp_path / 'conversations.sqlite'}", use)
+    on_store(f"sqlite:///{tmp_path / 'conversations.sqlite'}", use)
