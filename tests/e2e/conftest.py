@@ -25,6 +25,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 expect = sync_api.expect
 
 WEB = Path(__file__).resolve().parents[2] / "serve" / "web"
+CONTEXT = 16_384  # tokens: an answer of so many takes longer than what a test does meanwhile
 PATIENCE = 60_000  # ms; the machine may be busy
 SHORT = {"temperature": 0, "top_p": 1, "top_k": 0, "max_tokens": 24, "seed": 1}
 DOCUMENT = "# Lighthouses\n\nThe lighthouse of Brakk was built in 1871 by Ada Holm and has ninety-one steps.\n"
@@ -46,6 +47,7 @@ class Server:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "resonance.cli", "serve", f"root={self.folder / 'runs'}", f"port={self.port}"]
+        command += [f"limits.answer_bytes={1 << 24}"]  # an answer of CONTEXT tokens can be followed from its first on
         command += [f"checkpoint={self.checkpoints}", "search=documents", f"search.path={self.folder / 'documents'}"]
         env = os.environ | {"RESONANCE_HOME": str(self.folder / "home"), "OMP_NUM_THREADS": "1"} | self.environment
         with (self.folder / "server.log").open("ab") as log:
@@ -98,7 +100,7 @@ def _serving(
     folder = tmp_path_factory.mktemp("page")
     for seed, name in enumerate(("tiny", "other")):
         torch.manual_seed(seed)
-        model = GPT2(GPT2Config(context_length=2048, n_layer=2, n_head=2, n_embd=32))
+        model = GPT2(GPT2Config(context_length=CONTEXT, n_layer=2, n_head=2, n_embd=32))
         Checkpoint.save(folder / "runs" / name, model, Tokenizer.gpt2(), Metadata(steps=7, data="basics"))
     for name in ("documents", "home"):
         (folder / name).mkdir()

@@ -164,7 +164,7 @@ def test_axe_finds_nothing_serious_in_the_token_and_prompt_views(open_page: Open
     answers(page).hover()
     answers(page).get_by_role("button", name="More").click()
     page.get_by_role("menuitem", name="Show the prompt").click()
-    expect(page.get_by_role("dialog", name="Prompt").get_by_text("of 2048")).to_be_visible()
+    expect(page.get_by_role("dialog", name="Prompt").get_by_text("of 16384")).to_be_visible()
     check_accessibility(page, "prompt")
 
 

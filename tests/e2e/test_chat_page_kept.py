@@ -10,7 +10,7 @@ from .page import Open, Page, answers, ask, conversations, expect, send, wait_fo
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
-ENDLESS = {"max_tokens": 2000}
+ENDLESS = {"max_tokens": 16_000}
 
 
 def text_of(page: Page) -> str:
@@ -28,10 +28,10 @@ def test_a_draft_and_a_refused_message_are_there_after_a_reload_in_their_convers
     box.fill("Only begun")
     page.reload()
     expect(box).to_have_value("Only begun")
-    box.fill("Far too long " + "word " * 4000)
+    box.fill("Far too long " + "a " * 18_000)
     page.keyboard.press("Enter")
     expect(page.get_by_role("log").get_by_role("alert")).to_be_visible()
-    expect(page.get_by_text(re.compile(r"has 4,\d{3} tokens, and 2,0\d\d fit beside the 24 kept"))).to_have_count(1)
+    expect(page.get_by_text(re.compile(r"has 18,\d{3} tokens, and 16,3\d\d fit beside the 24 kept"))).to_have_count(1)
     address = page.url
     page.reload()
     expect(page.get_by_role("log")).to_contain_text("Far too long")

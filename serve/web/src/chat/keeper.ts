@@ -9,13 +9,18 @@ const PAUSE = 500;
 const changed = new Map<string, Set<string>>();
 let timer: ReturnType<typeof setTimeout> | undefined;
 
-function note(conversation: string, before: Thread, after: Thread): void {
+/** Notes what has changed; returns whether it is more than the text: a message's status or its name. */
+function note(conversation: string, before: Thread, after: Thread): boolean {
   const ids = changed.get(conversation) ?? new Set();
+  let moved = false;
   for (const id of new Set([...before.order, ...after.order])) {
     const [old, now] = [before.byId[id], after.byId[id]];
-    if (old !== now && ((old && isUnstored(old)) || (now && isUnstored(now)))) ids.add(id);
+    if (old === now || !((old && isUnstored(old)) || (now && isUnstored(now)))) continue;
+    ids.add(id);
+    moved ||= now?.status !== old?.status || now?.serverId !== old?.serverId;
   }
   if (ids.size > 0) changed.set(conversation, ids);
+  return moved;
 }
 
 /** Keeps at once what has changed. */
@@ -54,13 +59,16 @@ export function startKeeping(): () => void {
   noteKept();
   const unsubscribe = useChat.subscribe((state, before) => {
     if (state.threads === before.threads) return;
+    let moved = false;
     for (const [conversation, thread] of Object.entries(state.threads)) {
       const old = before.threads[conversation];
       // A temporary conversation is kept nowhere.
       if (old !== thread && !isTemporary(conversation))
-        note(conversation, old ?? emptyThread, thread);
+        moved = note(conversation, old ?? emptyThread, thread) || moved;
     }
-    if (changed.size > 0) timer ??= setTimeout(keepNow, PAUSE);
+    // Another tab would take what is still kept here for an answer that was cut off.
+    if (moved) keepNow();
+    else if (changed.size > 0) timer ??= setTimeout(keepNow, PAUSE);
   });
   window.addEventListener("pagehide", keepNow);
   window.addEventListener("storage", noteKept);

@@ -142,3 +142,18 @@ test("the chosen branch is shown after a reload", () => {
   keepBranches("c", choose(loaded, "new"));
   expect(pathOf(showBranches("c", loaded))).toEqual(["s0", "new"]);
 });
+
+test("an answer whose id was not heard before the page was opened again is not shown twice", () => {
+  let here = append(emptyThread, message({ id: "q" }));
+  here = append(
+    here,
+    message({ id: "a", parentId: "q", role: "assistant", status: "streaming", content: "" }),
+  );
+  for (const id of here.order) keep("c", here, here.byId[id] as Message);
+  const whole = mergeThread(emptyThread, stored({}, {}));
+  expect(contents(restoreKept(whole, keptOf("c")))).toEqual(["text 0", "text 1"]);
+  expect(restoreKept(whole, keptOf("c")).order).toHaveLength(2);
+  const asked = mergeThread(emptyThread, stored({}));
+  expect(restoreKept(asked, keptOf("c"), true).order).toHaveLength(1);
+  expect(restoreKept(asked, keptOf("c")).order).toHaveLength(2);
+});

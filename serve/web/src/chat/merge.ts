@@ -66,8 +66,11 @@ function chosenIn(thread: Thread, before: Thread): Thread["chosen"] {
   return chosen;
 }
 
-/** Adds to a thread what this browser has kept of it; what was being written has been cut off. */
-export function restoreKept(thread: Thread, kept: Message[]): Thread {
+/**
+ * Adds to a thread what this browser has kept of it; what was being written has been cut off. `answering`
+ * says that the server is writing an answer in it: it is the kept one whose id nobody had heard.
+ */
+export function restoreKept(thread: Thread, kept: Message[], answering = false): Thread {
   let restored: Thread = { ...thread };
   const localOf = new Map<string, string>();
   for (let left = kept; left.length > 0; ) {
@@ -77,6 +80,8 @@ export function restoreKept(thread: Thread, kept: Message[]): Thread {
       if (place === undefined) return true;
       const local = shownAs(restored, message.id) ?? sameAs(restored, message, place);
       if (local) localOf.set(message.id, local);
+      else if (isUnnamed(message) && (answering || childrenOf(restored, place).length > 0))
+        return false; // the server has it, under its own id
       else restored = hang(restored, message, place);
       return false;
     });
@@ -85,6 +90,9 @@ export function restoreKept(thread: Thread, kept: Message[]): Thread {
   }
   return restored;
 }
+
+/** Whether nothing had come of an answer yet, not even its id. */
+const isUnnamed = ({ status, serverId }: Message) => status === "streaming" && !serverId;
 
 function sameAs(thread: Thread, message: Message, place: string | null): string | undefined {
   if (message.role !== "user") return undefined;

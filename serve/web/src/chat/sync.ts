@@ -43,7 +43,7 @@ export function showConversation(conversation: Conversation): void {
     if (shown !== emptyThread && shown.order.length > 0)
       return mergeThread(shown, conversation, hiddenMessages);
     const stored = mergeThread(emptyThread, conversation, hiddenMessages);
-    return showBranches(id, restoreKept(stored, keptOf(id)));
+    return showBranches(id, restoreKept(stored, keptOf(id), Boolean(answering)));
   });
   if (answering) {
     void follow(id, answering).then((followed) => (followed ? syncConversation(id) : undefined));
