@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from serve.api.errors import ApiError
 from serve.api.schemas.conversations import Feedback
-from serve.api.schemas.requests import SessionId, SourceChoice
+from serve.api.schemas.fields import SessionId, SourceChoice
 from serve.api.schemas.responses import Sources, Timing, ToolCallMessage, Usage
 from serve.storage.import_export import NewConversation
 from serve.storage.store import title_of

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query
 
 from serve.api.auth import Caller, CallerDep
 from serve.api.errors import not_found, session_busy, store_errors
+from serve.api.schemas.conversation_requests import ConversationChange
 from serve.api.schemas.conversations import (
     Conversation,
     ConversationPage,
@@ -23,7 +24,7 @@ from serve.api.schemas.conversations import (
     Snippet,
     StoredMessage,
 )
-from serve.api.schemas.requests import ConversationChange, SourceChoice
+from serve.api.schemas.fields import SourceChoice
 from serve.api.service import Service, ServiceDep
 from serve.generation.source_selection import check_sources
 from serve.middleware.cors import TypedRoute

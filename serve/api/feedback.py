@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query
 
 from serve.api.auth import CallerDep
 from serve.api.errors import not_found, store_errors
+from serve.api.schemas.conversation_requests import FeedbackRequest
 from serve.api.schemas.conversations import Feedback
 from serve.api.schemas.feedback import (
     Candidate,
@@ -19,7 +20,6 @@ from serve.api.schemas.feedback import (
     VotePage,
     VoteRequest,
 )
-from serve.api.schemas.requests import FeedbackRequest
 from serve.api.service import Service, ServiceDep
 from serve.middleware.cors import TypedRoute
 from serve.storage import votes

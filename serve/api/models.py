@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path
 
 from resonance.aliases import AliasError
 from serve.api.auth import AdminDep, CallerDep
-from serve.api.schemas.requests import LoadRequest
+from serve.api.schemas.conversation_requests import LoadRequest
 from serve.api.schemas.responses import DeletedModel, Model, ModelList
 from serve.api.service import Service, ServiceDep
 from serve.middleware.cors import TypedRoute

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Path, Request, Response
 
 from serve.api.auth import Caller, CallerDep
 from serve.api.errors import ApiError, not_found, session_busy, store_errors
-from serve.api.schemas.requests import ChatMessage, ChatRequest, JsonSchemaFormat, ResponseFormat
+from serve.api.schemas.messages import ChatMessage
+from serve.api.schemas.requests import ChatRequest, JsonSchemaFormat, ResponseFormat
 from serve.api.schemas.responses_api import DeletedResponse, ResponseObject, ResponseRequest
 from serve.api.service import Service, ServiceDep
 from serve.generation import response_events

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Response
 
 from serve.api.auth import CallerDep
 from serve.api.errors import ApiError, not_found, store_errors
-from serve.api.schemas.requests import ShareRequest
+from serve.api.schemas.conversation_requests import ShareRequest
 from serve.api.schemas.shares import DeletedShare, Share, SharedConversation, SharedMessage, ShareList
 from serve.api.service import ServiceDep
 from serve.middleware.cors import TypedRoute

@@ -8,7 +8,8 @@ from typing import Any
 from resonance.chat_template import Fitted, Message
 from serve.api.auth import Caller
 from serve.api.errors import ApiError, store_unavailable
-from serve.api.schemas.requests import ChatMessage, ChatRequest, CompletionRequest, SearchQuery
+from serve.api.schemas.messages import ChatMessage
+from serve.api.schemas.requests import ChatRequest, CompletionRequest, SearchQuery
 from serve.api.schemas.responses import PromptSize
 from serve.api.service import Service
 from serve.generation.grounding import Grounding, Unsearched, ground

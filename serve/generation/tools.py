@@ -10,7 +10,8 @@ from resonance.chat_template import Message
 from resonance.engine.sampling_params import EngineError, SamplingParams
 from resonance.tool_calling import CALL_START, ToolCall, call_grammar, tool_json
 from serve.api.errors import ApiError
-from serve.api.schemas.requests import ChatMessage, ChatRequest, NamedTool
+from serve.api.schemas.messages import ChatMessage, NamedTool
+from serve.api.schemas.requests import ChatRequest
 from serve.generation.sampling import MAX_SCHEMA_CHARS
 from serve.models.served_model import ServedModel
 from serve.storage.tables import MessageRow

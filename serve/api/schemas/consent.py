@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from serve.api.schemas.requests import Strict
+from serve.api.schemas.fields import Strict
 from serve.api.schemas.responses import Time
 
 Policy = Literal["ask", "given", "never"]

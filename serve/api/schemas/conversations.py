@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from serve.api.schemas.requests import SourceChoice
+from serve.api.schemas.fields import SourceChoice
 from serve.api.schemas.responses import Sources, Time, Timing, ToolCallMessage, Usage
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from serve.api.schemas.requests import WHOLE, NewTokens, Seed, Share, Strict, Temperature
+from serve.api.schemas.fields import WHOLE, NewTokens, Seed, Share, Strict, Temperature
 from serve.api.schemas.responses import Time
 
 Text = Annotated[str, Field(max_length=65536)]

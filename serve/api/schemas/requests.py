@@ -1,137 +1,32 @@
-"""Schemas of requests: OpenAI's fields, our own, and those of OpenAI's that are refused by name.
-
-Types are strict and ranges are checked, so that the rest of the server receives valid values only.
-"""
+"""Schemas of requests for an answer: OpenAI's fields, our own, and those of OpenAI's that are refused by name."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-
-class Strict(BaseModel):
-    """An object of a request: no unknown fields, no conversion of types, no NaN."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
-
-
-def _refuse(value: Any) -> None:
-    if value is not None:
-        raise PydanticCustomError("unsupported", "is not supported")
-
-
-Unsupported = Annotated[None, BeforeValidator(_refuse), WithJsonSchema({"type": "null"})]
-"""A field of OpenAI's that GPT-2 cannot support: only null is accepted."""
-
-
-def _refuse_some(value: Any) -> None:
-    if value not in (None, []):
-        raise PydanticCustomError("unsupported", "is not supported")
-
-
-NoneOf = Annotated[None, BeforeValidator(_refuse_some), WithJsonSchema({"type": ["null", "array"], "maxItems": 0})]
-"""A list of OpenAI's that GPT-2 cannot support: only null and the empty list are accepted, which ask for nothing."""
-
-
-def _whole(value: Any) -> Any:
-    """Accept 1.0 as 1: JSON has one kind of number."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-WHOLE = BeforeValidator(_whole)  # comes after the bounds, so that the JSON schema has them
-
-Text = Annotated[str, Field(min_length=0)]  # any bound lets pydantic refuse lone surrogates, which JSON can express
-SessionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
-Temperature = Annotated[float, Field(ge=0, le=2)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Penalty = Annotated[float, Field(ge=-2, le=2)]
-Bias = Annotated[float, Field(ge=-100, le=100)]
-TokenKey = Annotated[str, Field(pattern=r"^[0-9]{1,6}$")]
-Stop = Annotated[str, Field(min_length=1, max_length=256)]
-NewTokens = Annotated[int, Field(ge=1, le=1_000_000), WHOLE]
-Seed = Annotated[int, Field(ge=-(2**63), le=2**63), WHOLE]  # bounds that a double can express
-TokenId = Annotated[int, Field(ge=0, lt=2**31), WHOLE]
-
-
-class TextPart(Strict):
-    """A part of a message's content; GPT-2 reads text only."""
-
-    type: Literal["text"]
-    text: Text
-
-
-FunctionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-
-
-class CalledFunction(BaseModel):
-    """The function of a call; `arguments` is JSON as a text."""
-
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
-
-    name: FunctionName
-    arguments: Text
-
-
-class MessageToolCall(BaseModel):
-    """A call in an assistant's message of the history; fields that are not listed here are ignored."""
-
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
-
-    id: Annotated[str, Field(min_length=1, max_length=64)]
-    type: Literal["function"] = "function"
-    function: CalledFunction
-
-
-class ChatMessage(BaseModel):
-    """One message. `developer` is the same as `system`; fields that are not listed here are ignored."""
-
-    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False, frozen=True)
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | Annotated[list[TextPart], Field(min_length=1)] | None = Field(
-        None, description="May be null in an assistant's message only.", validate_default=True
-    )
-    name: str | None = Field(None, max_length=64, description="Ignored: the model does not see names.")
-    refusal: Unsupported = None
-    audio: Unsupported = None
-    function_call: Unsupported = None
-    tool_calls: Annotated[list[MessageToolCall], Field(max_length=128)] | None = Field(
-        None, description="The functions that an assistant's message called."
-    )
-    tool_call_id: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
-        None, description="The call whose result a message of the role tool is."
-    )
-    annotations: list[Any] | None = Field(None, max_length=0)
-
-    @field_validator("content")
-    @classmethod
-    def _check_content(cls, content: Any, info: ValidationInfo) -> Any:
-        if content is None and info.data.get("role") not in (None, "assistant"):
-            raise PydanticCustomError("missing", "is missing")
-        return content
-
-    @model_validator(mode="after")
-    def _check_tools(self) -> "ChatMessage":
-        if (self.tool_call_id is not None) != (self.role == "tool"):
-            raise PydanticCustomError("tool", "tool_call_id belongs to the role tool, which needs it")
-        if self.tool_calls and self.role != "assistant":
-            raise PydanticCustomError("tool", "tool_calls belong to the role assistant")
-        return self
-
-    def text(self) -> str:
-        """The content as one string."""
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(part.text for part in self.content or ())
+from serve.api.schemas.fields import (
+    WHOLE,
+    Bias,
+    NewTokens,
+    NoneOf,
+    Penalty,
+    Seed,
+    SessionId,
+    Share,
+    SourceChoice,
+    Stop,
+    Strict,
+    Temperature,
+    Text,
+    TokenId,
+    TokenKey,
+    Unsupported,
+)
+from serve.api.schemas.messages import ChatMessage, NamedTool, Tool
 
 
 class StreamOptions(Strict):
@@ -164,39 +59,6 @@ class ResponseFormat(Strict):
         return self
 
 
-class FunctionTool(Strict):
-    """A function that the model may call. Its arguments are always held to all of the schema, `strict` or not."""
-
-    name: FunctionName
-    description: Annotated[str, Field(max_length=4000)] | None = None
-    parameters: dict[str, Any] | None = Field(None, description="A JSON schema of an object; absent: no parameters.")
-    strict: bool | None = None
-
-    def described(self) -> dict[str, Any]:
-        """What the prompt says of the function."""
-        return self.model_dump(include={"name", "description", "parameters"}, exclude_none=True)
-
-
-class Tool(Strict):
-    """A tool: a function."""
-
-    type: Literal["function"]
-    function: FunctionTool
-
-
-class NamedFunction(Strict):
-    """A function by its name."""
-
-    name: FunctionName
-
-
-class NamedTool(Strict):
-    """The function that the answer must call."""
-
-    type: Literal["function"]
-    function: NamedFunction
-
-
 class SearchQuery(Strict):
     """A search query that replaces the one made from the conversation, and where to search."""
 
@@ -213,10 +75,6 @@ class SearchQuery(Strict):
         if self.query is None and self.sources is None:
             raise PydanticCustomError("search", "search needs a query or sources; true searches everywhere")
         return self
-
-
-SourceChoice = Literal["web", "documents", "both", "off"]
-"""Where an answer's sources may come from: `documents` are the server's and the caller's own."""
 
 
 class SamplingFields(Strict):
@@ -350,59 +208,3 @@ class EmbeddingRequest(Strict):
     )
     dimensions: Unsupported = None
     user: str | None = Field(None, max_length=512, description="Ignored.")
-
-
-class ConversationChange(Strict):
-    """What changes of a conversation; what is absent stays."""
-
-    title: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    pinned: bool | None = None
-    archived: bool | None = None
-    folder: Annotated[str, Field(max_length=60)] | None = Field(
-        None, description="Null or empty takes it out of its folder."
-    )
-    search_sources: SourceChoice | None = Field(
-        None, description="Where sources of later answers may come from; null: as the server is configured."
-    )
-
-    @model_validator(mode="after")
-    def _check_change(self) -> "ConversationChange":
-        if not self.model_fields_set:
-            raise PydanticCustomError(
-                "change", "nothing is to be changed: give title, pinned, archived, folder or search_sources"
-            )
-        return self
-
-    def values(self) -> dict[str, Any]:
-        """The columns that change."""
-        given = {name: getattr(self, name) for name in self.model_fields_set}
-        nullable = ("folder", "search_sources")
-        changed = {name: value for name, value in given.items() if value is not None or name in nullable}
-        if "folder" in changed:
-            changed["folder"] = " ".join((changed["folder"] or "").split()) or None
-        return changed
-
-
-class ShareRequest(Strict):
-    """How to share a conversation."""
-
-    message_id: Annotated[str, Field(max_length=64)] | None = Field(
-        None, description="The last message that is shown, with those that it follows; absent: the newest."
-    )
-    expires_in_days: Annotated[int, Field(ge=1, le=3650), WHOLE] = 30
-
-
-class LoadRequest(Strict):
-    """The checkpoint to load."""
-
-    checkpoint: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")] = Field(
-        description="latest, best, a run's name or a base model's name."
-    )
-
-
-class FeedbackRequest(Strict):
-    """A rating of an answer; `correction` is the answer that the reader expected."""
-
-    rating: Literal[1, -1]
-    comment: Annotated[str, Field(max_length=4000)] | None = None
-    correction: Annotated[str, Field(max_length=65536)] | None = None

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from serve.api.schemas.requests import NewTokens, NoneOf, Share, Strict, Temperature, Text, Unsupported
+from serve.api.schemas.fields import NewTokens, NoneOf, Share, Strict, Temperature, Text, Unsupported
 
 FormatName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
