@@ -1,8 +1,8 @@
 """Evaluates the present weights during training; Hydra composes it with `callbacks=evaluate`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
@@ -69,19 +69,18 @@ class EvaluateDuringTraining(Callback):
     ) -> None:
         step = trainer.global_step
         if step > self.score_step and (step % self._every == 0 or step >= trainer.max_steps):
-            scores = self._scores(trainer, pl_module) if trainer.is_global_zero else {}
+            with _served_model(pl_module) as model:
+                scores = self._scores(trainer, pl_module, model) if trainer.is_global_zero else {}
             self.score_step, self.scores = step, trainer.strategy.broadcast(scores)  # the other ranks wait here
             trainer.callback_metrics.update({name: torch.tensor(value) for name, value in self.scores.items()})
 
-    def _scores(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
-        """The scores of the present weights; those of tasks that cannot run are absent, and the console says why."""
+    def _scores(self, trainer: Trainer, pl_module: LightningModule, trained: object) -> dict[str, float]:
+        """The scores of the `trained` model; those of tasks that cannot run are absent, and the console says why."""
         console, step = get_console(), trainer.global_step
         modes = {module: module.training for module in pl_module.modules()}
         with isolate_rng():  # which restores nothing after an exception
             try:
-                averages = getattr(pl_module, "served_weights", nullcontext)  # of a run that serves averaged weights
-                with cast(AbstractContextManager[None], averages()):
-                    evaluation = self._evaluation(trainer, pl_module)
+                evaluation = self._evaluation(trainer, pl_module, trained)
             except Exception as error:  # whatever it is: a failed evaluation must not cost the run
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 console.print(f"step {step}  evaluation failed: {reason}", highlight=False, markup=False)
@@ -101,9 +100,8 @@ class EvaluateDuringTraining(Callback):
         console.print(f"step {step}  {line}", highlight=False, markup=False)
         return scores
 
-    def _evaluation(self, trainer: Trainer, pl_module: LightningModule) -> Evaluation:
+    def _evaluation(self, trainer: Trainer, pl_module: LightningModule, trained: object) -> Evaluation:
         data: object = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]  # Lightning sets it in fit
-        trained = pl_module.model
         if not isinstance(trained, GPT2) or not isinstance(data, SFTDataModule):
             raise EvalError("Only runs of `resonance train` can be evaluated during training.")
         length = pl_module.trained_length
@@ -125,3 +123,9 @@ class EvaluateDuringTraining(Callback):
         if not examples and any(task.needs_examples for task in self._tasks.values()):
             raise EvalError("The data has no validation split to evaluate on.")
         return evaluate(model, self._tasks, examples)
+
+
+def _served_model(pl_module: LightningModule) -> AbstractContextManager[object]:
+    """The model that a run of `resonance train` serves: with averaged weights, gathered where they are sharded."""
+    served: Callable[[], AbstractContextManager[object]] | None = getattr(pl_module, "served_model", None)
+    return nullcontext(pl_module.model) if served is None else served()

@@ -19,6 +19,7 @@ from torch._dynamo import config as dynamo
 from resonance.hydra_config import ConfigError
 from resonance.metadata import Metadata
 from resonance.model import GPT2, Cache, Documents, TransformerBlock
+from train import fsdp
 from train.activation_checkpointing import checkpoint_activations
 from train.cpu_kernels import leave_to_compiler
 
@@ -80,6 +81,8 @@ def why_not(config: DictConfig, device: torch.device) -> str | None:
     base_dtype = config.adapter.get("base_dtype", "fp32") if config.get("adapter") else "fp32"
     if base_dtype != "fp32":
         return f"adapter.base_dtype={base_dtype} converts its weights in a way that is not compiled"
+    if config.trainer.get("strategy") == fsdp.NAME:
+        return f"trainer.strategy={fsdp.NAME} gathers the weights of whole blocks, and parts of them are compiled"
     if device.type == "cuda" and config.trainer.deterministic is True:
         return "the compiler chooses GPU kernels by timing them, so that trainer.deterministic=true would not hold"
     return None

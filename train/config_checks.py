@@ -110,16 +110,11 @@ def _check_base_dtype(config: DictConfig) -> None:
         raise ConfigError(f"adapter.base_dtype must be one of {', '.join(BASE_DTYPES)}, not {base_dtype!r}.")
     if base_dtype == "fp32":
         return
-    precision, strategy = (str(config.trainer.get(key)) for key in ("precision", "strategy"))
+    precision = str(config.trainer.get("precision"))
     if "true" in precision and not precision.startswith("32"):
         raise ConfigError(
             f"adapter.base_dtype={base_dtype} keeps the adapter in float32, which trainer.precision={precision} does "
             "not; use bf16-mixed, 16-mixed or 32-true."
-        )
-    if any(name in strategy.lower() for name in ("fsdp", "modelparallel", "model_parallel", "deepspeed")):
-        raise ConfigError(
-            f"adapter.base_dtype={base_dtype} cannot be sharded by trainer.strategy={strategy}; use ddp, or "
-            "adapter.base_dtype=fp32."
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from lightning import Trainer
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from data.example import SHOWN_ROWS, Example
 from data.module import SFTDataModule
@@ -82,10 +83,13 @@ def check_validation(trainer: Trainer, loss: float) -> None:
 
 
 def check_weights(trainer: Trainer, model: nn.Module) -> None:
-    """Raise NonFiniteError if a weight is not finite; called before weights are written."""
+    """Raise NonFiniteError if a weight is not finite; called on all ranks before weights are written."""
     names, parameters = zip(*model.named_parameters(), strict=True)
-    finite = torch.stack([torch.isfinite(weight).all() for weight in parameters]).tolist()  # one wait for all
-    broken = [name for name, is_finite in zip(names, finite, strict=True) if not is_finite]
+    shares = [weight.to_local() if isinstance(weight, DTensor) else weight for weight in parameters]
+    finite = torch.stack([torch.isfinite(share).all() for share in shares]).float()
+    if trainer.world_size > 1:  # of a share that another rank holds, too
+        finite = trainer.strategy.reduce(finite, reduce_op="min")
+    broken = [name for name, is_finite in zip(names, finite.tolist(), strict=True) if not is_finite]  # one wait for all
     if broken:
         raise NonFiniteError(
             f"{len(broken)} weights, the first being {broken[0]}, are not finite after step {trainer.global_step}; "

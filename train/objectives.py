@@ -99,11 +99,6 @@ def objective_of(config: DictConfig) -> Objective:
         cache = config.get("data_cache", "auto")
         if cache not in ("auto", True, False):
             raise ConfigError(f"objective={objective.name} keeps its data in memory; leave out data_cache={cache}.")
-    strategy = str(OmegaConf.select(config, "trainer.strategy"))
-    if objective.ema_decay is not None and ("fsdp" in strategy or "deepspeed" in strategy):
-        raise ConfigError(
-            f"objective.ema_decay averages whole weights, which trainer.strategy={strategy} does not have; use ddp."
-        )
     return objective
 
 

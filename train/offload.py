@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from lightning import Trainer
-from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -95,7 +94,7 @@ class OffloadedAdamW(AdamW):
 
 
 def check_offload(config: DictConfig, trainer: Trainer) -> None:
-    """Raise ConfigError for `optimizer.cpu_offload` where there is nothing to offload from, or sharded parameters."""
+    """Raise ConfigError for `optimizer.cpu_offload` where there is nothing to offload from."""
     if not OmegaConf.select(config, "optimizer.cpu_offload"):
         return
     device = trainer.strategy.root_device.type
@@ -103,11 +102,6 @@ def check_offload(config: DictConfig, trainer: Trainer) -> None:
         raise ConfigError(
             f"optimizer.cpu_offload=true needs a CUDA GPU, and this run is on {device}, whose memory holds the "
             "moments already; leave it out."
-        )
-    if isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy):
-        raise ConfigError(
-            f"optimizer.cpu_offload=true moves whole moments, and trainer.strategy={config.trainer.strategy} shards "
-            "them; leave it out, or use ddp."
         )
 
 

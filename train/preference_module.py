@@ -100,9 +100,11 @@ class PreferenceModule(SFTModule):
 
     def _loss_of(self, batch: StepBatch) -> Tensor:
         """The sum of the losses of a micro-batch's units, () float32."""
-        if not batch.units:
-            if isinstance(self._objective, KTO):
-                self._mean_divergence(None, 0)  # the other ranks wait for it
+        if not batch.units:  # the other ranks wait for what this one computes
+            if batch.halves is not None:
+                with torch.no_grad():
+                    self._log_probs(batch.halves[1])
+                self._mean_divergence(None, 0)
             return self._log_probs(batch).sum() * 0
         return (self._dpo(batch) if isinstance(self._objective, DPO) else self._kto(batch)).sum()
 
@@ -156,8 +158,8 @@ class PreferenceModule(SFTModule):
         with self.trainer.precision_plugin.forward_context():
             for batch in data.reference_batches():
                 prepared = self.prepare(batch, training=False)
+                log_probs = self._log_probs(prepared.to_device(self.device))  # ranks wait for one another
                 if prepared.units:
-                    log_probs = self._log_probs(prepared.to_device(self.device))
                     result[batch["sequence_ids"]] = log_probs.cpu().double()
         self.model.train()
         if self.trainer.world_size > 1:  # each rank has computed its share

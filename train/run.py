@@ -30,6 +30,7 @@ from train.checkpointing import read_state
 from train.compilation import compile_blocks
 from train.cpu_kernels import describe_attention
 from train.folder_lock import disk_errors, locked_folder
+from train.fsdp import FSDP2Strategy
 from train.model_init import InitialModel
 from train.objectives import KTO, balance
 from train.offload import check_offload
@@ -249,7 +250,8 @@ def _size(model: GPT2) -> str:
 def _where(trainer: Trainer) -> str:
     """The precision, device and processes of a run."""
     processes = f" in {trainer.world_size} processes" if trainer.world_size > 1 else ""
-    return f"{trainer.precision} on {trainer.strategy.root_device.type}{processes}"
+    shares = ", weights sharded (FSDP2)" if isinstance(trainer.strategy, FSDP2Strategy) else ""
+    return f"{trainer.precision} on {trainer.strategy.root_device.type}{processes}{shares}"
 
 
 def _metadata(config: DictConfig, initial: InitialModel, data: SFTDataModule, train_yaml: str) -> Metadata:

@@ -18,6 +18,7 @@ from resonance.hydra_config import ConfigError, compose, config_folders, overrid
 from resonance.metadata import KEPT_FOLDER, LAST_FOLDER, Metadata
 from resonance.weights import NAMES
 from train.config_checks import check_keys, check_ranges
+from train.fsdp import check_strategy
 from train.objectives import objective_of
 from train.trainer import check_nodes
 
@@ -198,6 +199,7 @@ def _check(config: DictConfig) -> None:
     check_keys(config)
     check_ranges(config)
     check_nodes(config)
+    check_strategy(config)
     objective_of(config)
 
 

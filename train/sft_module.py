@@ -2,8 +2,8 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +11,7 @@ from lightning import LightningModule
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
@@ -19,6 +20,7 @@ from resonance import lora
 from resonance.model import GPT2
 from train.checkpointing import check_same_adapter
 from train.ema import WeightAverage
+from train.fsdp import whole_model
 from train.losses import Candidates, SampledSoftmax, supervised_loss
 from train.neftune import noisy_embeddings
 from train.non_finite import MicroBatch, check_step, check_validation, check_weights
@@ -160,9 +162,15 @@ class SFTModule(LightningModule):
         if self._average is not None:
             self._average.update()
 
-    def served_weights(self) -> AbstractContextManager[None]:
+    def _served_weights(self) -> AbstractContextManager[None]:
         """A block in which the model has the weights that are validated and served: the averages if there are any."""
         return nullcontext() if self._average is None else self._average.applied()
+
+    @contextmanager
+    def served_model(self) -> Generator[GPT2]:
+        """A block with the model as it is served; all ranks enter it, and rank 0 has the whole weights there."""
+        with self._served_weights():
+            yield whole_model(self.model)
 
     def configure_gradient_clipping(
         self,
@@ -173,6 +181,8 @@ class SFTModule(LightningModule):
         # Lightning's own clipping refuses fused optimisers, whose gradients would still be scaled with fp16.
         limit = float("inf") if gradient_clip_val is None else gradient_clip_val
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        if isinstance(norm, DTensor):  # of gradients that ranks share
+            norm = norm.full_tensor()
         if self._defers:
             self._records.append(
                 StepRecord(self.trainer.global_step + 1, self.step_lr, self._step_supervised, norm, self._micro_batches)
@@ -234,7 +244,7 @@ class SFTModule(LightningModule):
 
     def on_validation_start(self) -> None:
         self.settle()
-        self._validated_weights.enter_context(self.served_weights())
+        self._validated_weights.enter_context(self._served_weights())
 
     def on_validation_end(self) -> None:
         self._validated_weights.close()
@@ -301,9 +311,9 @@ class SFTModule(LightningModule):
         """The sum of a micro-batch's losses, () float32."""
         objective = self._objective
         assert isinstance(objective, SFT)
-        head, new_rows = lora.head_rows(self.model)
         with noisy_embeddings(self.model, batch.get("document_sizes"), objective.neftune_alpha):
             hidden = self._hidden_states(batch)
+        head, new_rows = lora.head_rows(self.model)  # after the model, which gathers it where weights are sharded
         loss, _ = supervised_loss(
             hidden,
             head,
@@ -318,8 +328,8 @@ class SFTModule(LightningModule):
 
     def _validation_loss(self, batch: StepBatch) -> Tensor:
         """The sum of a batch's losses, () float32."""
-        head, new_rows = lora.head_rows(self.model)
         hidden, at = self._hidden_states(batch), batch["supervised_at"]
+        head, new_rows = lora.head_rows(self.model)
         return supervised_loss(hidden, head, batch["labels"], new_rows=new_rows, supervised_at=at)[0]
 
     def _hidden_states(self, batch: StepBatch) -> Tensor:

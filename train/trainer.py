@@ -11,11 +11,13 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
+from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 
 from data.module import SFTDataModule
 from resonance.hydra_config import ConfigError, make, nearest
+from train import fsdp
 from train.callbacks.validation import ValidationSchedule, total_steps
 from train.checkpointing import AtomicCheckpointIO
 from train.precision import resolve_deterministic, resolve_precision
@@ -58,11 +60,11 @@ def make_trainer(
     precision: str,
     deterministic: bool | str,
     profiler: str | Profiler | None,
+    strategy: str | Strategy = "auto",  # older runs may lack it
     **lightning: object,
 ) -> Trainer:
     """The Trainer of a run on `data` that writes into `folder`. Raises ConfigError for arguments Lightning rejects."""
     _check_arguments(lightning)
-    _check_strategy(lightning.get("strategy"))
     deterministic = resolve_deterministic(deterministic, accelerator)
     torch.backends.mkldnn.deterministic = bool(deterministic)  # Lightning's flag does not reach oneDNN
     # Deterministic algorithms would also write NaN into every new buffer, logits included, to help debugging.
@@ -73,6 +75,7 @@ def make_trainer(
         "val_check_interval": sys.maxsize,  # ValidationSchedule decides
         "check_val_every_n_epoch": None,
         "accelerator": accelerator,
+        "strategy": fsdp.FSDP2Strategy() if strategy == fsdp.NAME else strategy,
         "precision": (name := resolve_precision(precision, accelerator)),
         "deterministic": deterministic,
         "profiler": _profiler(profiler, folder),
@@ -80,6 +83,7 @@ def make_trainer(
         "callbacks": list(callbacks),
         "plugins": [AtomicCheckpointIO()],
         "num_sanity_val_steps": 0,
+        "inference_mode": strategy != fsdp.NAME,  # weights that are gathered in it could not be trained after it
         "enable_progress_bar": False,
         "enable_checkpointing": False,
         "enable_model_summary": False,
@@ -102,16 +106,6 @@ def make_trainer(
     )
     trainer.callbacks = [ValidationSchedule(val_every_n_steps, data.epoch_length), *trainer.callbacks]  # pyright: ignore[reportAttributeAccessIssue]  # as Lightning itself sets them
     return trainer
-
-
-def _check_strategy(strategy: object) -> None:
-    """Raise ConfigError for a strategy that shards weights: clipping and checkpoints here need them whole."""
-    name = strategy if isinstance(strategy, str) else type(strategy).__name__
-    if any(sharding in name.lower().replace("_", "") for sharding in ("fsdp", "modelparallel", "deepspeed")):
-        raise ConfigError(
-            f"trainer.strategy={name} is refused: it shards the weights, and gradients are clipped, and checkpoints "
-            "written, of whole ones; use ddp."
-        )
 
 
 def make_callbacks(config: DictConfig) -> list[Callback]:

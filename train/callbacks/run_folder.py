@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from resonance.atomic_files import replace_folder, write_text_atomically
 from resonance.checkpoint import METADATA_FILE, MODEL_FILE, STATE_FILE, TRAIN_FILE, Checkpoint
 from resonance.metadata import KEPT_FOLDER, LAST_FOLDER, LastWeights, Metadata, Monitor
+from resonance.model import GPT2
 from resonance.tokenizer import Tokenizer
 from train.callbacks.kept_weights import KeptWeights
 from train.callbacks.samples import data_of
@@ -61,7 +62,7 @@ class RunFolder(Callback):
         self._train_yaml = train_yaml
         self._every, self._best = every_n_steps, best
         self._monitor, self._mode = monitor, mode
-        self.kept = KeptWeights(folder, keep_best)
+        self.kept, self._keep_best = KeptWeights(folder, keep_best), keep_best
         self._resume: Mapping[str, object] | None = None
         self._started = time.perf_counter()
         self._saved_step = 0
@@ -154,30 +155,39 @@ class RunFolder(Callback):
         if not self._best or Monitor(self._monitor, value, self._mode).better_than(best):
             self._served = self._measured
             self._save_weights(trainer, pl_module)
-        if trainer.is_global_zero:
-            self.kept.add(
-                trainer.global_step,
-                Monitor(self._monitor, value, self._mode),
-                lambda folder: self._save_into(folder, f"{KEPT_FOLDER}/step-{trainer.global_step}", trainer, pl_module),
-            )
+        if not self._keep_best:
+            return
+        assert isinstance(pl_module, SFTModule)
+        name, score = f"{KEPT_FOLDER}/step-{trainer.global_step}", Monitor(self._monitor, value, self._mode)
+        with pl_module.served_model() as model:
+            if trainer.is_global_zero:
+                self.kept.add(
+                    trainer.global_step, score, lambda folder: self._save_into(folder, name, trainer, pl_module, model)
+                )
 
     def _save_last(self, trainer: Trainer, pl_module: LightningModule, ended: str) -> None:
         """Write the newest weights into `last/`, and record them beside the served weights."""
         assert isinstance(pl_module, SFTModule)
         check_weights(trainer, pl_module.model)
-        if not trainer.is_global_zero:
-            return
-        with replace_folder(self._folder / LAST_FOLDER) as new:
-            self._save_into(new, LAST_FOLDER, trainer, pl_module, ended)
+        with pl_module.served_model() as model:
+            if not trainer.is_global_zero:
+                return
+            with replace_folder(self._folder / LAST_FOLDER) as new:
+                self._save_into(new, LAST_FOLDER, trainer, pl_module, model, ended)
         value = self._present_score(trainer)
         self._last = LastWeights(trainer.global_step, pl_module.tokens_seen, value)
         Checkpoint.open(self._folder).record(last=self._last, training=self._training(ended))
 
     def _save_into(
-        self, folder: Path, name: str, trainer: Trainer, pl_module: LightningModule, ended: str = "unfinished"
+        self,
+        folder: Path,
+        name: str,
+        trainer: Trainer,
+        pl_module: SFTModule,
+        model: GPT2,
+        ended: str = "unfinished",
     ) -> None:
-        """Write the present weights into a folder inside the run's; linked where those served are the same."""
-        assert isinstance(pl_module, SFTModule)
+        """Write the weights of a model into a folder inside the run's; linked where those served are the same."""
         value = self._present_score(trainer)
         metadata = replace(
             self._metadata,
@@ -187,16 +197,15 @@ class RunFolder(Callback):
             weights=name.partition("/")[0],  # `last` or `kept`
             training=self._training(ended),
         )
-        with pl_module.served_weights():
-            Checkpoint.save(
-                folder,
-                pl_module.model,
-                self._tokenizer,
-                metadata,
-                train_yaml=self._train_yaml,
-                same_as=self._folder / MODEL_FILE if self._served_step == trainer.global_step else None,
-                name=f"{self._folder.name}/{name}",
-            )
+        Checkpoint.save(
+            folder,
+            model,
+            self._tokenizer,
+            metadata,
+            train_yaml=self._train_yaml,
+            same_as=self._folder / MODEL_FILE if self._served_step == trainer.global_step else None,
+            name=f"{self._folder.name}/{name}",
+        )
 
     def _training(self, ended: str) -> dict[str, object]:
         """The training record; its duration sums over the original run and all resumes."""
@@ -214,16 +223,16 @@ class RunFolder(Callback):
         assert isinstance(pl_module, SFTModule)
         check_weights(trainer, pl_module.model)
         self._served_step = trainer.global_step
-        if trainer.is_global_zero:
-            value = self._present_score(trainer)
-            metadata = replace(
-                self._metadata,
-                steps=trainer.global_step,
-                tokens_seen=pl_module.tokens_seen,
-                monitor=None if value is None else Monitor(self._monitor, value, self._mode),
-                weights="best" if self._best and value is not None else "last",
-                last=self._last,
-                training=self._training("unfinished"),
-            )
-            with pl_module.served_weights():
-                Checkpoint.save(self._folder, pl_module.model, self._tokenizer, metadata)
+        value = self._present_score(trainer)
+        metadata = replace(
+            self._metadata,
+            steps=trainer.global_step,
+            tokens_seen=pl_module.tokens_seen,
+            monitor=None if value is None else Monitor(self._monitor, value, self._mode),
+            weights="best" if self._best and value is not None else "last",
+            last=self._last,
+            training=self._training("unfinished"),
+        )
+        with pl_module.served_model() as model:
+            if trainer.is_global_zero:
+                Checkpoint.save(self._folder, model, self._tokenizer, metadata)

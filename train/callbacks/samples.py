@@ -17,6 +17,7 @@ from resonance import lora
 from resonance.atomic_files import write_text_atomically
 from resonance.chat_template import ChatTemplate
 from resonance.engine import Engine, SamplingParams
+from resonance.model import GPT2
 from train.sft_module import Batch, SFTModule
 
 SAMPLES_FILE = "samples.jsonl"
@@ -54,11 +55,13 @@ class Samples(Callback):
             self._show(trainer, pl_module)
 
     def _show(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero or not self._examples:
+        if not self._examples:
             return
         assert isinstance(pl_module, SFTModule)
-        with pl_module.served_weights():
-            answers = self._answers(pl_module, data_of(trainer).template)
+        with pl_module.served_model() as model:
+            if not trainer.is_global_zero:
+                return
+            answers = self._answers(model, data_of(trainer).template)
         console = get_console()
         step = trainer.global_step
         rows = [
@@ -78,8 +81,7 @@ class Samples(Callback):
             elif isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_text("samples", _markdown(list(rows[0]), table), step)
 
-    def _answers(self, pl_module: SFTModule, template: ChatTemplate) -> list[str]:
-        model = pl_module.model
+    def _answers(self, model: GPT2, template: ChatTemplate) -> list[str]:
         budget = model.config.context_length - self._max_new_tokens
         prompts = [template.fit(example.prompt, budget=budget).prompt_ids for example in self._examples]
         engine = Engine(lora.plain(model), template.tokenizer, max_batch_size=len(prompts), eos_id=template.end_id)
