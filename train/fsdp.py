@@ -52,7 +52,7 @@ class FSDP2Strategy(DDPStrategy):
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """The optimiser's state as one process would have it, on rank 0."""
-        state = super().optimizer_state(optimizer)
+        state: dict[str, Any] = super().optimizer_state(optimizer)
         moments = {number: self._gather(of_parameter) for number, of_parameter in state["state"].items()}
         return {**state, "state": moments}
 

@@ -60,7 +60,7 @@ def make_trainer(
     precision: str,
     deterministic: bool | str,
     profiler: str | Profiler | None,
-    strategy: str | Strategy = "auto",  # older runs may lack it
+    strategy: str | Strategy,
     **lightning: object,
 ) -> Trainer:
     """The Trainer of a run on `data` that writes into `folder`. Raises ConfigError for arguments Lightning rejects."""

@@ -82,7 +82,6 @@ def test_a_run_over_an_int8_base_resumes_on_the_same_curve_and_exports_what_it_t
     [
         (["adapter.base_dtype=int4"], "adapter.base_dtype must be one of fp32, bf16, int8, not 'int4'"),
         (["trainer.precision=bf16-true"], "keeps the adapter in float32, which trainer.precision=bf16-true does not"),
-        (["trainer.strategy=fsdp"], "cannot be sharded by trainer.strategy=fsdp; use ddp"),
         (["adapter.dora=2"], "adapter.dora must be true or false, not '2'"),
         (["scheduler=wsd", "scheduler.decay=1.5"], "scheduler.decay must be more than 0 and at most 1, not 1.5"),
         (["scheduler=cosine_restarts", "scheduler.cycles=0"], "scheduler.cycles must be at least 1, not 0"),

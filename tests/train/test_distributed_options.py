@@ -87,7 +87,10 @@ def assert_same(folder: Path, other: Path) -> None:
 def root(tmp_path_factory: pytest.TempPathFactory, pairs: Path) -> Path:  # noqa: F811
     """Runs by one process, and by two."""
     root = tmp_path_factory.mktemp("runs")
-    preferences = ["data=json", f"data.path={pairs}", "data.train=0.75", "data.validation=0.25", "data.test=0"]
+    preferences = {  # with one pair for validation, of which one of two processes has none
+        "dpo": ["data=json", f"data.path={pairs}", "data.train=0.977", "data.validation=0.023", "data.test=0"],
+        "kto": ["data=json", f"data.path={pairs}", "data.train=0.75", "data.validation=0.25", "data.test=0"],
+    }
 
     def line(run: str, *overrides: str) -> list[str]:
         return [f"checkpoints_dir={root}", f"run={run}", *TINY, *overrides]
@@ -100,13 +103,19 @@ def root(tmp_path_factory: pytest.TempPathFactory, pairs: Path) -> Path:  # noqa
     main(line("smoothed", *SMOOTHED, *ONE, *FURTHER))
     main(line("smoothed-one-then-sharded", *SMOOTHED, *ONE))
     for objective in ("dpo", "kto"):
-        main(line(f"{objective}-one", *preferences, f"objective={objective}", "optimizer.lr=1e-2", *ONE))
+        main(line(f"{objective}-one", *preferences[objective], f"objective={objective}", "optimizer.lr=1e-2", *ONE))
     shutil.copytree(root / "kto-one", root / "kto-four")
     runs = [
         line("smoothed-two", *SMOOTHED, *TWO),
         line("smoothed-sharded", *SMOOTHED, *SHARDED, *WRITTEN),
         *(
-            line(f"{objective}-{name}", *preferences, f"objective={objective}", "optimizer.lr=1e-2", *processes)
+            line(
+                f"{objective}-{name}",
+                *preferences[objective],
+                f"objective={objective}",
+                "optimizer.lr=1e-2",
+                *processes,
+            )
             for objective in ("dpo", "kto")
             for name, processes in (("two", TWO), ("sharded", SHARDED))
         ),

@@ -173,7 +173,6 @@ def test_a_loss_of_each_source_is_neither_a_column_nor_a_monitor(tmp_path: Path,
         (["objective.loss_on=all", "objective.weight=turn"], "choose weight=example or weight=token"),
         (["objective.label_smoothing=0.1", "loss.sampled_tokens=10"], "or loss.sampled_tokens=null"),
         (["objective.ema_decay=1"], "objective.ema_decay must be more than 0 and less than 1, not 1"),
-        (["objective.ema_decay=0.9", "trainer.strategy=fsdp"], "which trainer.strategy=fsdp does not have"),
         (["objective=dpo", "+objective.gamma=1"], "gamma"),
     ],
 )

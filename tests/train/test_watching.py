@@ -91,8 +91,8 @@ def test_the_peak_of_a_machine_is_the_most_that_was_ever_measured(
 
 
 @pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_stage_2", "MODEL_PARALLEL"])
-def test_a_strategy_that_shards_the_weights_is_refused(tmp_path: Path, strategy: str) -> None:
-    with pytest.raises(ConfigError, match=f"trainer.strategy={strategy} is refused: it shards the weights"):
+def test_another_strategy_that_shards_the_weights_is_refused(tmp_path: Path, strategy: str) -> None:
+    with pytest.raises(ConfigError, match=f"trainer.strategy={strategy} is refused: .* use fsdp2 or ddp"):
         train(tmp_path, "run=run", "trainer.max_steps=1", f"trainer.strategy={strategy}", "logger=none")
     assert not (tmp_path / "run").exists()
 
