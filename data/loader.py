@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from data import DataError
-from data.packing import BatchPlan
+from data.packing import GROUPED_BATCHES, BatchPlan
 from data.tokenize import IGNORE, Tokenized
 
 Batch: TypeAlias = dict[str, Tensor]
@@ -70,7 +70,8 @@ class TrainLoader:
 
     An optimiser step can span two epochs. `plan` returns an epoch's batches, as a function of the epoch alone;
     `epoch_length` is their number. `settings` are what the order of batches depends on: they are saved, and a state
-    with other settings is refused. With `rows` among them, the rows that all processes train on at once, the number of
+    with other settings is refused. `sorted_together` is the number of unpacked rows that are sorted by length
+    together. With `rows` among them, the rows that all processes train on at once, the number of
     processes may differ. Each process trains on them in `parts` batches. `trained` returns the number of trained
     batches; without it, all yielded batches count.
     """
@@ -117,6 +118,8 @@ class TrainLoader:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a saved state. Raises DataError when the batches would differ."""
         saved: dict[str, Any] = dict(state_dict["settings"])
+        # Older states do not have it: each process's own batches were counted.
+        saved = {"sorted_together": saved["batch_size"] * GROUPED_BATCHES, **saved}
         if "rows" in self._settings:
             saved = {"rows": saved["batch_size"] * saved["processes"], **saved}  # older states do not have them
             saved["processes"] = self._settings["processes"]

@@ -21,7 +21,7 @@ from data import DataError
 from data.cache import PreparedData, prepare
 from data.example import Splits, UnusableRows, shown_rows
 from data.loader import Batch, FixedLoader, TrainLoader, collate
-from data.packing import Batches, Rows, Shares, count_batches, group_by_length, pack, share
+from data.packing import GROUPED_BATCHES, Batches, Rows, Shares, count_batches, group_by_length, pack, share
 from data.sources import Source
 from data.tokenize import Report
 from resonance.chat_template import ChatTemplate
@@ -201,6 +201,8 @@ class SFTDataModule(lightning.LightningDataModule):
         }
         if self._row_length is not None:  # older states were packed otherwise and do not have this setting
             settings["packing"] = PACKING
+        else:
+            settings["sorted_together"] = shares.rows * GROUPED_BATCHES
         if held_out := self._data().held_out:  # older states do not have this setting
             settings["held_out"] = held_out
         return TrainLoader(
@@ -254,7 +256,7 @@ class SFTDataModule(lightning.LightningDataModule):
 
     def _rows(self, lengths: NDArray[np.int64], epoch: int) -> Rows:
         if self._row_length is None:
-            return group_by_length(lengths, self.batch_size, f"{self.seed}/{epoch}")
+            return group_by_length(lengths, self.shares.rows, f"{self.seed}/{epoch}")
         return pack(lengths, self._row_length, f"{self.seed}/{epoch}")
 
     def _process(self) -> tuple[int, int]:

@@ -20,7 +20,7 @@ RowPlan: TypeAlias = tuple[int, ...]  # indices of the examples in a row
 BatchPlan: TypeAlias = tuple[RowPlan, ...]
 
 # Batches of examples that are sorted by length together: enough for little padding, few enough for a well-mixed epoch.
-_GROUPED_BATCHES = 32
+GROUPED_BATCHES = 32
 _MORE_ROWS = 0.01  # than the fewest possible, at most, so that examples of different lengths share rows
 
 
@@ -179,13 +179,16 @@ class _Placed:
 
 
 def group_by_length(lengths: ArrayLike, batch_size: int, seed: str) -> Rows:
-    """One example per row, shuffled such that neighbours have similar lengths and need little padding."""
+    """One example per row, shuffled such that neighbours have similar lengths and need little padding.
+
+    `batch_size` counts the rows of a batch of all processes, so that the order does not depend on their number.
+    """
     tokens = np.asarray(lengths, np.int64)
     rng = random.Random(seed)
     shuffled = list(range(len(tokens)))
     rng.shuffle(shuffled)
     order = np.array(shuffled, np.int64)
-    window = batch_size * _GROUPED_BATCHES
+    window = batch_size * GROUPED_BATCHES
     for start in range(0, len(order), window):
         group = order[start : start + window]
         order[start : start + window] = group[np.argsort(tokens[group], kind="stable")]

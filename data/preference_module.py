@@ -18,7 +18,7 @@ from data.duplicates import Duplicates, describe, find_duplicates
 from data.example import Splits
 from data.loader import Batch, FixedLoader, TrainLoader
 from data.module import DataReport, SFTDataModule
-from data.packing import Batches, BatchPlan, Rows, count_batches, group_by_length
+from data.packing import GROUPED_BATCHES, Batches, BatchPlan, Rows, count_batches, group_by_length
 from data.preferences import Kind, Sequences, tokenize_preferences
 from data.sources import Source
 from data.tokenize import IGNORE
@@ -145,6 +145,7 @@ class PreferenceDataModule(SFTDataModule):
             "batch_size": self.batch_size,
             "processes": shares.world_size,
             "rows": shares.rows,
+            "sorted_together": shares.rows * GROUPED_BATCHES,
             "seed": self.seed,
         }
         trained = self._trained_batches if self.trainer is not None else None
@@ -156,7 +157,7 @@ class PreferenceDataModule(SFTDataModule):
         """The process's validation batches, the same at every validation; none without validation examples."""
         train, validation = self._both()
         rank, world_size = self._process()
-        rows = _grouped(validation, self.batch_size, f"{self.seed}/0")
+        rows = _grouped(validation, self.shares.rows, f"{self.seed}/0")
         batches = Batches(rows, self.shares.batch_size, "", rank=rank, world_size=world_size)
         return FixedLoader([collate_units(validation, batch, 2 * len(train)) for batch in batches])
 
@@ -165,7 +166,7 @@ class PreferenceDataModule(SFTDataModule):
         first = 0
         rank, world_size = self._process()
         for units in self._both():
-            rows = _grouped(units, self.batch_size, "reference")
+            rows = _grouped(units, self.shares.rows, "reference")
             for batch in Batches(rows, self.batch_size, "", rank=rank, world_size=world_size):
                 yield collate_units(units, batch, first)
             first += 2 * len(units)
@@ -177,7 +178,7 @@ class PreferenceDataModule(SFTDataModule):
 
     def _train_rows(self, epoch: int) -> Rows:
         if self._order is None or self._order[0] != epoch:
-            self._order = epoch, _grouped(self._both()[0], self.batch_size, f"{self.seed}/{epoch}")
+            self._order = epoch, _grouped(self._both()[0], self.shares.rows, f"{self.seed}/{epoch}")
         return self._order[1]
 
     @property

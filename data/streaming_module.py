@@ -20,7 +20,7 @@ from data.cache import PreparedData
 from data.example import Splits
 from data.loader import Batch, TrainLoader, collate
 from data.module import PACKING, DataReport, SFTDataModule
-from data.packing import Batches, group_by_length, pack
+from data.packing import GROUPED_BATCHES, Batches, group_by_length, pack
 from data.sources import Source
 from data.streaming import Block, Blocks, BlockStart, ExampleStream, as_state
 from data.tokenize import Tokenized, tokenize
@@ -140,6 +140,8 @@ class StreamingDataModule(SFTDataModule):
             "buffer": stream.buffer,
             "packing": PACKING if self._row_length is not None else "none",
         }
+        if self._row_length is None:
+            settings["sorted_together"] = self.batch_size * world_size * GROUPED_BATCHES
         self._loader = StreamingLoader(
             self._blocks,
             lambda block: self._plan(block, rank=rank, world_size=world_size),
@@ -153,7 +155,7 @@ class StreamingDataModule(SFTDataModule):
         seed = f"{self.seed}/{block.start.seed}"
         lengths = block.tokens.lengths
         rows = (
-            group_by_length(lengths, self.batch_size, seed)
+            group_by_length(lengths, self.batch_size * world_size, seed)
             if self._row_length is None
             else pack(lengths, self._row_length, seed)
         )
