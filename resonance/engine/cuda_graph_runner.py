@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.attention.varlen import varlen_attn
 
 from resonance.engine.kv_cache import KVCache
 from resonance.engine.model_runner import TorchRunner
@@ -40,6 +39,9 @@ Attention = Callable[[Tensor, Tensor, Tensor, Lengths], Tensor]
 
 def flash_attention(query: Tensor, keys: Tensor, values: Tensor, lengths: Lengths) -> Tensor:
     """FlashAttention of torch, in bf16 or fp16 on NVIDIA's Ampere and later; see Attention."""
+    # It loads torch's compiler, which takes as long as all else that an engine loads, and a CPU never needs it.
+    from torch.nn.attention.varlen import varlen_attn
+
     output = varlen_attn(
         query,
         keys,

@@ -104,6 +104,8 @@ def test_a_draft_checkpoint_writes_ahead(checkpoint: Checkpoint, tmp_path: Path)
         Engine.from_checkpoint(checkpoint, dtype="fp32", draft=save(tmp_path / "other", "chatml"))
 
 
-def test_the_library_behind_grammars_is_loaded_when_one_is_asked_for() -> None:
-    program = "import sys, resonance.engine; raise SystemExit('llguidance' in sys.modules)"
+def test_the_library_behind_grammars_and_torchs_compiler_are_loaded_when_they_are_needed() -> None:
+    program = (
+        "import sys, resonance.engine; raise SystemExit(not {'llguidance', 'torch._dynamo'}.isdisjoint(sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
