@@ -31,6 +31,10 @@ class EvalJson:
         self._checkpoint = checkpoint
         self._weights_sha256 = weights_sha256
 
+    def of(self, folder: Path) -> "EvalJson":
+        """The one in another folder, for the same weights."""
+        return EvalJson(folder, self._checkpoint, self._weights_sha256)
+
     def read(self) -> Json:
         """The document: `checkpoint`, `weights_sha256`, `created_at`, and what `_SECTIONS` names."""
         found = self._found()

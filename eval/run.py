@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from eval import EvalError
 from eval.contamination import check_ngram
 from eval.dataset import TestSplit, load_test_split, subsample
-from eval.eval_json import EvalJson
+from eval.eval_json import EVAL_FILE, EvalJson
 from eval.evaluate import AddProgress, Advance, Evaluation, ScoreRow, compare, comparisons_of
 from eval.evaluated_model import UNTRAINED
 from eval.harness.task import harness_tasks
@@ -79,9 +79,9 @@ def _evaluate(console: Console, config: DictConfig, command: str) -> None:
     if requirements:
         check_requirements(requirements, tasks, families_of(tasks, split.examples))
     _check_files(tasks, split)
-    folder = _folder(config, checkpoint)
+    folder, reuse = _folder(config, checkpoint), _evaluated_folders(config)
     with _progress(console) as add_progress, _said_how_to_go_on(folder):
-        session = Session(config, command, tasks, split, console, add_progress)
+        session = Session(config, command, tasks, split, console, add_progress, reuse)
         first, store = session.evaluate(checkpoint.name, checkpoint, folder)
         evaluations = [first]
         for other in others:
@@ -179,6 +179,15 @@ def _folder(config: DictConfig, checkpoint: Checkpoint) -> Path | None:
     if config.out is not None:
         return Path(str(config.out))
     return checkpoint.folder if (checkpoint.folder / METADATA_FILE).is_file() else None
+
+
+def _evaluated_folders(config: DictConfig) -> list[Path]:
+    """The folders of `reuse=`. Raises EvalError for one without an evaluation."""
+    folders = [Path(name).expanduser() for name in _names(config.reuse)]
+    for folder in folders:
+        if not (folder / EVAL_FILE).is_file():
+            raise EvalError(f"reuse={folder} holds no evaluation: it has no {EVAL_FILE}.")
+    return folders
 
 
 @contextmanager

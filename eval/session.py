@@ -1,6 +1,6 @@
 """The evaluations of one command: the same tasks, items and settings for one checkpoint after another."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from resonance.errors import ResonanceError
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What the evaluations of one command have in common."""
+    """What the evaluations of one command have in common; `reuse` are folders of earlier evaluations."""
 
     config: DictConfig
     command: str
@@ -31,6 +31,7 @@ class Session:
     split: TestSplit
     console: Console
     add_progress: AddProgress
+    reuse: Sequence[Path] = ()
 
     def evaluate(self, label: str, checkpoint: Checkpoint, folder: Path | None) -> tuple[Evaluation, Store | None]:
         """Evaluate one checkpoint, and keep its records and scores in `folder`."""
@@ -80,6 +81,7 @@ class Session:
             label,
             provenance,
             self._settings,
+            reuse=self.reuse,
             fresh=config.fresh,
             say=lambda sentence: self.console.print(f"{label}: {sentence}", style="dim", markup=False),
         )

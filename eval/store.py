@@ -33,6 +33,7 @@ class Store:
         checkpoint: the model's name in `eval.json`.
         provenance: what all tasks have in common.
         settings: returns a task's settings.
+        reuse: folders of further evaluations, to take records over from.
         fresh: evaluate again what was evaluated already.
         say: called with a sentence about records that are taken over or dropped.
     """
@@ -44,6 +45,7 @@ class Store:
         provenance: Provenance,
         settings: Callable[[str, Task[Any]], Mapping[str, object]],
         *,
+        reuse: Sequence[Path] = (),
         fresh: bool = False,
         say: Callable[[str], None] = lambda _sentence: None,
     ) -> None:
@@ -51,6 +53,7 @@ class Store:
         self._folder = folder
         self._provenance = provenance
         self._settings = settings
+        self._reuse = reuse
         self._fresh = fresh
         self._say = say
 
@@ -65,11 +68,10 @@ class Store:
             "items": len(items),
             "items_sha256": hashlib.sha256("\n".join(item.id for item in items).encode()).hexdigest(),
         }
-        finished = None if self._fresh else self._finished(name, identity)
-        if finished is not None:
-            self._say(f"{name}: taken over from an earlier evaluation with the same settings; fresh=true runs it again")
-            yield OpenTask(name, identity, {record.item: record for record in finished}, None, 0.0)
-            return
+        for folder in () if self._fresh else (self._folder, *self._reuse):
+            if (finished := self._finished(folder, name, identity)) is not None:
+                yield finished
+                return
         path = _partial(self._folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file, _lock(file, f"{name} is being evaluated by another process; wait for it."):
@@ -84,16 +86,15 @@ class Store:
 
     def finish(self, opened: "OpenTask", result: Result) -> None:
         """Replace the task's records and its entry in `eval.json`, unless they were taken over."""
-        if opened.finished:
+        if opened.finished and opened.reused is None:
             return
         name, path = opened.name, records_path(self._folder, opened.name)
         write_records(path, result.records)
-        entry: Json = {
+        measured: Json = opened.reused or {
             **opened.identity,
             **self._provenance.circumstances,
             "created_at": now(),
             "duration_s": round(opened.seconds, 3),
-            "records_sha256": records_sha256(path),
             "metrics": _metrics(result),
             "notes": [*result.notes],
             **result.provenance,
@@ -101,7 +102,7 @@ class Store:
         with self.document.change() as document:
             if scores := scores_of(result, seed=self._provenance.seed):
                 document["tasks"][name] = scores
-            document["provenance"][name] = entry
+            document["provenance"][name] = {**measured, "records_sha256": records_sha256(path)}
             document["not_run"].pop(name, None)
             document["contamination"].pop(name, None)
             for by_task in document["comparisons"].values():
@@ -130,16 +131,20 @@ class Store:
         with self.document.change() as document:
             document["not_run"][name] = reason
 
-    def _finished(self, name: str, identity: Json) -> list[Record] | None:
-        """The records of a finished evaluation with the same identity, if they are whole."""
-        entry = self.document.read()["provenance"].get(name)
-        path = records_path(self._folder, name)
+    def _finished(self, folder: Path, name: str, identity: Json) -> "OpenTask | None":
+        """The task with the records of a finished evaluation in `folder` of the same identity, if they are whole."""
+        entry = self.document.of(folder).read()["provenance"].get(name)
+        path = records_path(folder, name)
         if entry is None or not path.is_file() or not _same(entry, identity):
             return None
         if records_sha256(path) != entry.get("records_sha256"):
             self._say(f"{name}: {path.name} has changed since it was written, so the task runs again")
             return None
-        return read_records(path)
+        here = folder == self._folder
+        source = "an earlier evaluation" if here else str(folder)
+        self._say(f"{name}: taken over from {source} with the same settings; fresh=true runs it again")
+        records = {record.item: record for record in read_records(path)}
+        return OpenTask(name, identity, records, None, 0.0, None if here else {"reused_from": str(folder), **entry})
 
     def _unfinished(self, name: str, file: IO[bytes], identity: Json) -> tuple[list[Record], float]:
         """The records of an interrupted evaluation and its seconds; the file is left ready for the next record.
@@ -174,14 +179,24 @@ class Store:
 
 
 class OpenTask:
-    """A task's records by item; `append` adds one, and keeps it on disk."""
+    """A task's records by item; `append` adds one, and keeps it on disk.
+
+    `reused` is the entry in `eval.json` of records that are taken over from another folder.
+    """
 
     def __init__(
-        self, name: str, identity: Json, records: dict[str, Record], file: IO[bytes] | None, elapsed: float
+        self,
+        name: str,
+        identity: Json,
+        records: dict[str, Record],
+        file: IO[bytes] | None,
+        elapsed: float,
+        reused: Json | None = None,
     ) -> None:
         self.name = name
         self.identity = identity
         self.records = records
+        self.reused = reused
         self.finished = file is None  # taken over as a whole
         self._file = file
         self._started = time.monotonic() - elapsed

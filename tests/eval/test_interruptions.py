@@ -67,10 +67,24 @@ class World:
     model: EvaluatedModel
     said: list[str] = field(default_factory=list[str])
 
-    def run(self, task: Counting, *, weights: str = "w", settings: object = 1, fresh: bool = False) -> Evaluation:
+    def run(
+        self,
+        task: Counting,
+        *,
+        weights: str = "w",
+        settings: object = 1,
+        fresh: bool = False,
+        reuse: Sequence[Path] = (),
+    ) -> Evaluation:
         provenance = Provenance({"weights_sha256": weights, "seed": 0}, {"command": "resonance eval"}, {})
         store = Store(
-            self.folder, "model", provenance, lambda *_: {"setting": settings}, fresh=fresh, say=self.said.append
+            self.folder,
+            "model",
+            provenance,
+            lambda *_: {"setting": settings},
+            reuse=reuse,
+            fresh=fresh,
+            say=self.said.append,
         )
         return evaluate(self.model, {"counting": task}, [], store=store)
 
@@ -107,6 +121,33 @@ def test_a_killed_task_goes_on_where_it_stopped(world: World) -> None:
         "ci95": pytest.approx([0.24, 0.76], abs=0.01),
     }
     assert not world.partial.exists()
+
+
+def test_records_in_another_folder_are_reused_with_their_own_entry(world: World, tmp_path: Path) -> None:
+    world.run(Counting())
+    measured = world.document["provenance"]["counting"]
+    copy, further = (World(tmp_path / name, world.model) for name in ("copy", "further"))
+    task = Counting()
+    evaluation = copy.run(task, reuse=[world.folder])
+    assert task.asked == []
+    assert evaluation.results["counting"].metrics()[None, "even"].value() == 0.5
+    assert copy.document["provenance"]["counting"] == measured | {"reused_from": str(world.folder)}
+    assert copy.document["tasks"] == world.document["tasks"]
+    assert (copy.folder / "eval" / "counting.jsonl").read_bytes() == (
+        world.folder / "eval" / "counting.jsonl"
+    ).read_bytes()
+    further.run(task, reuse=[copy.folder])  # which says where they were made
+    assert further.document["provenance"]["counting"]["reused_from"] == str(world.folder)
+    assert task.asked == []
+
+
+@pytest.mark.parametrize("change", [{"weights": "others"}, {"settings": 2}, {"fresh": True}])
+def test_other_weights_or_settings_are_not_reused(world: World, tmp_path: Path, change: dict[str, object]) -> None:
+    world.run(Counting())
+    task, other = Counting(), World(tmp_path / "other", world.model)
+    other.run(task, reuse=[world.folder], **change)  # pyright: ignore[reportArgumentType]
+    assert task.asked == list(range(10))
+    assert "reused_from" not in other.document["provenance"]["counting"]
 
 
 @pytest.mark.parametrize("cut", [1, 20, 60])
