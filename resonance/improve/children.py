@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -74,6 +75,12 @@ def run_command(
         failed.exit_code = 2 if process.returncode == 2 else 1
         raise failed
     return log.read_text(encoding="utf-8", errors="replace")
+
+
+def processor_seconds() -> float:
+    """The time that the processor has worked for this process and its ended children, theirs included."""
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def end_leftover(folder: Path) -> None:

@@ -156,12 +156,20 @@ def _figures(candidate: Path) -> list[dict[str, object]]:
 
 
 def _cost(stages: Mapping[str, Any]) -> list[tuple[str, str]]:
-    rows = [(_STAGES[name], f"{values['seconds']:,.1f} s") for name, values in stages.items()]
-    rows.append(("All stages", f"{sum(values['seconds'] for values in stages.values()):,.1f} s"))
+    rows = [(_STAGES[name], _seconds([values])) for name, values in stages.items()]
+    rows.append(("All stages", _seconds([*stages.values()])))
     if trained := stages.get("train"):
         rows.append(("Trained on", f"{trained['tokens']:,} tokens in {trained['steps']:,} steps, by "
                      f"{' and '.join(trained['objectives'])}"))  # fmt: skip
+    for task, source in stages.get("evaluate", {}).get("reused", {}).items():
+        rows.append((f"{task} before", f"reused: measured at {source['measured_at']}, in {source['from']}"))
     return rows
+
+
+def _seconds(stages: Sequence[Mapping[str, Any]]) -> str:
+    """How long stages took, and the processor worked, where that is known."""
+    used = sum(stage.get("processor_seconds", 0) for stage in stages)
+    return f"{sum(stage['seconds'] for stage in stages):,.1f} s" + (f", {used:,.1f} s of processor" if used else "")
 
 
 @cache

@@ -1,7 +1,7 @@
 """Reads what `resonance eval` wrote: the paired differences of two checkpoints, and the answers of both."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,22 @@ def read_comparison(folder: Path, other: str) -> list[Compared]:
                 )
             )
     return found
+
+
+def reused_scores(folder: Path, other: str) -> dict[str, dict[str, str]]:
+    """The tasks whose scores of the checkpoint `other` come from an earlier evaluation: from which folder, and when."""
+    document = json.loads((_of_other(folder, other) / EVAL_FILE).read_text(encoding="utf-8"))
+    return {
+        task: {"from": str(entry["reused_from"]), "measured_at": str(entry["created_at"])}
+        for task, entry in document["provenance"].items()
+        if "reused_from" in entry
+    }
+
+
+def evaluations_of(run: Path, others: Sequence[Path]) -> list[Path]:
+    """Folders with scores of `run`: its own, and those of the runs `others` that were compared with it."""
+    folders = [run, *(_of_other(other, run.name) for other in others)]
+    return [folder for folder in folders if (folder / EVAL_FILE).is_file()]
 
 
 def read_answers(folder: Path, other: str, task: str) -> list[Answers]:

@@ -12,13 +12,13 @@ from typing import Any
 from resonance.aliases import AliasError, read_aliases
 from resonance.checkpoint import STATE_FILE, TRAIN_FILE, Checkpoint
 from resonance.cli.promote import promote_run
-from resonance.improve.children import run_command
+from resonance.improve.children import processor_seconds, run_command
 from resonance.improve.evidence import read_evidence
 from resonance.improve.feedback_file import FeedbackFile, write_lines
 from resonance.improve.gate import Check, better, enough, no_worse, trustworthy
 from resonance.improve.journal import EXPORT_FILE, HELD_OUT_EVAL, Attempt, attempts
 from resonance.improve.progress import Progress
-from resonance.improve.scores import Compared, read_comparison
+from resonance.improve.scores import Compared, evaluations_of, read_comparison, reused_scores
 from resonance.improve.settings import Settings
 from resonance.improve.training import (
     OWN_DATA,
@@ -63,7 +63,7 @@ class Stages:
         self._progress, self._deadline = progress, deadline
         self._folder = attempt.folder
         self.candidate = settings.root / attempt.name
-        self._started = 0.0
+        self._started = self._used = 0.0
 
     @property
     def trained(self) -> bool:
@@ -218,12 +218,16 @@ class Stages:
         limit = "null" if self.settings.limit is None else str(self.settings.limit)
         words = [
             *common, f"--config-dir={self._folder / 'configs'}", f"data={OWN_DATA}",
-            f"tasks=[{','.join(self.settings.suite)}]", f"limit={limit}",
+            f"tasks=[{','.join(self.settings.suite)}]", f"limit={limit}", f"reuse=[{self._earlier_scores()}]",
         ]  # fmt: skip
         self._run("evaluate", words, log="evaluate-standing")
         standing = read_comparison(self.candidate, self._production.name)
         figures["standing"] = [each.as_json() for each in standing if each.task in self.settings.suite]
-        self._done("evaluate", f"{gathered['held_out']} held-out answers, {len(standing)} standing scores", **figures)
+        figures["reused"] = reused_scores(self.candidate, self._production.name)
+        text = f"{gathered['held_out']} held-out answers, {len(standing)} standing scores"
+        if figures["reused"]:
+            text += f", those of {self._production.name} measured before"
+        self._done("evaluate", text, **figures)
 
     def gate(self) -> None:
         """Decide; what was decided is decided again with further evidence. Raises Refused with the reasons."""
@@ -283,6 +287,15 @@ class Stages:
             raise Refused(str(error)) from error
         self._done("promote", f"{alias} is {self._attempt.name}")
 
+    def _earlier_scores(self) -> str:
+        """The folders with earlier scores of the checkpoint in service."""
+        others = [
+            self.settings.root / each.name
+            for each in attempts(self.settings.root, None)
+            if each.production == self._attempt.production and each.name != self._attempt.name
+        ]
+        return ",".join(str(folder) for folder in evaluations_of(self._production.folder, others[::-1]))
+
     def _train(self, objective: str, folder: Path, words: Sequence[str]) -> None:
         """Train a run, from its last save on if it was interrupted."""
         if (folder / STATE_FILE).is_file():
@@ -316,7 +329,7 @@ class Stages:
         quiet = self.settings.quiet_hours
         if quiet is not None and quiet.holds(datetime.now()):
             raise Quiet(f"Quiet hours ({quiet}) have begun.")
-        self._started = time.monotonic()
+        self._started, self._used = time.monotonic(), processor_seconds()
         self._progress.start(stage)
 
     def _skip(self, stage: str, text: Any) -> bool:
@@ -330,7 +343,8 @@ class Stages:
         return True
 
     def _done(self, stage: str, text: str, **figures: object) -> None:
-        self._attempt.record(stage, time.monotonic() - self._started, **figures)
+        used = processor_seconds() - self._used
+        self._attempt.record(stage, time.monotonic() - self._started, processor_seconds=round(used, 2), **figures)
         self._progress.end(stage, text)
 
     def _record(self, stage: str, text: str, passed: bool, **figures: object) -> Json:

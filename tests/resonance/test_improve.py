@@ -4,9 +4,14 @@ import asyncio
 import contextlib
 import io
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +24,7 @@ from resonance.cli import promote
 from resonance.cli.improve import main
 from resonance.hydra_config import compose
 from resonance.improve import stages
+from resonance.improve.children import StageFailed, run_command
 from resonance.improve.journal import attempts
 from resonance.improve.lock import only_one
 from resonance.improve.run import Outcome, improve
@@ -33,9 +39,11 @@ TINY = [
     "data.train_size=60", "data.validation_size=26", "data.test_size=26", "trainer.max_steps=2", "logger=none",
     "callbacks.samples.every_n_steps=0", "callbacks.progress=false", "callbacks.report=false", "data_cache=false",
 ]  # fmt: skip
+OVERRIDES = ["callbacks.progress=false", "callbacks.report=false", "data_cache=false"]
+SHORT_STEPS = ["batch.size=2", "save.every_n_steps=20", "save.best=false"]
 QUICK = [
     "screen=false", "verify=false", "suite.tasks=[instruct]", "train.passes=1", "limits.free_gb=0",
-    "train.overrides=[callbacks.progress=false,callbacks.report=false,data_cache=false]",
+    f"train.overrides=[{','.join(OVERRIDES)}]",
 ]  # fmt: skip
 
 
@@ -59,8 +67,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(trained: Path, tmp_path: Path) -> Path:
-    import shutil
-
     return Path(shutil.copytree(trained, tmp_path / "runs"))
 
 
@@ -184,6 +190,7 @@ def test_an_attempt_is_killed_twice_goes_on_and_ends_at_the_gate(
     assert "Not better on held-out feedback" in outcome.sentence
     (attempt,) = attempts(root, "production")
     assert (root / attempt.name / "model.safetensors").is_file()
+    assert attempt.values["stages"]["train"]["processor_seconds"] > 0
     assert read_aliases(root)["production"].current.run == "first"
     assert outcome.report is not None
     page = outcome.report.read_text()
@@ -195,6 +202,23 @@ def test_an_attempt_is_killed_twice_goes_on_and_ends_at_the_gate(
     again = once(root, store, loose)
     assert again.result == "nothing"
     assert "Nobody has judged anything since" in again.sentence
+    figures = attempt.figures("evaluate")
+    assert figures is not None
+    assert figures["reused"] == {}
+    fill(store, 200, 60)
+    second = once(root, store, loose)
+    assert "the level of attempt 2" in second.sentence
+    latest = attempts(root, "production")[-1].figures("evaluate")
+    assert latest is not None
+    # The checkpoint in service, the suite and its data are the same, so its scores are those of the first attempt.
+    (reused,) = latest["reused"].items()
+    measured = json.loads((root / attempt.name / "eval" / "compare" / "first" / "eval.json").read_text())
+    source = {"from": str(root / attempt.name / "eval" / "compare" / "first")}
+    assert reused == ("instruct", source | {"measured_at": measured["provenance"]["instruct"]["created_at"]})
+    before = {each["metric"]: each["before"] for each in figures["standing"]}
+    assert {each["metric"]: each["before"] for each in latest["standing"]} == before
+    assert second.report is not None
+    assert "reused: measured at" in second.report.read_text()
 
 
 @pytest.mark.slow
@@ -259,6 +283,53 @@ def test_votes_train_by_dpo_after_corrections_by_sft_and_a_kill_in_that_stage_is
     # Votes alone are judged by held-out votes: how often the better answer is the likelier one.
     assert ("exact_match " if corrections else "acc ") in outcome.sentence
     assert Checkpoint.open(root / attempt.name).metadata.steps > 0
+
+
+@pytest.mark.slow
+def test_dpo_that_is_killed_between_two_steps_ends_with_the_weights_of_one_that_was_left_alone(
+    root: Path, tmp_path: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = f"sqlite:///{tmp_path / 'votes.sqlite'}"
+    fill_votes(store, 60)
+    steps = ["gate.effect=0.9", "train.passes=10", f"train.overrides=[{','.join([*OVERRIDES, *SHORT_STEPS])}]"]
+    alone = Path(shutil.copytree(root, tmp_path / "alone"))
+    undisturbed = once(alone, store, *steps)
+    in_process = stages.run_command
+
+    def killed_at_its_first_save(folder: Path, log: str, words: Sequence[str], **more: Any) -> str:
+        if log != "train-dpo":
+            return in_process(folder, log, words, **more)
+
+        def kill() -> None:
+            while not (root / folder.name / "last.ckpt").is_file():
+                time.sleep(0.002)
+            os.kill(json.loads((folder / "child.json").read_text())["pid"], signal.SIGKILL)
+
+        with ThreadPoolExecutor(1) as pool:
+            killed = pool.submit(kill)
+            try:
+                return run_command(folder, log, words, **more)
+            finally:
+                killed.result()
+
+    monkeypatch.setattr(stages, "run_command", killed_at_its_first_save)
+    with pytest.raises(StageFailed, match="exit code -9"):
+        once(root, store, *steps)
+    (attempt,) = attempts(root, "production")
+    (before,) = attempts(alone, "production")
+    whole = Checkpoint.open(alone / before.name)
+    assert attempt.figures("train") is None
+    assert 0 < Checkpoint.open(root / attempt.name).metadata.steps < whole.metadata.steps
+    monkeypatch.setattr(stages, "run_command", in_process)
+    resumed = once(root, store, *steps)
+    assert Checkpoint.open(root / attempt.name).crc32 == whole.crc32
+    assert resumed.result == undisturbed.result == "refused"
+    assert resumed.sentence.replace(attempt.name, "") == undisturbed.sentence.replace(before.name, "")
+    compared = [each.figures("evaluate") for each in attempts(root, "production")]
+    assert compared[0] is not None
+    expected = before.figures("evaluate")
+    assert expected is not None
+    assert compared[0]["standing"] == expected["standing"]
 
 
 def test_too_little_feedback_trains_nothing(root: Path, store: str, ran: list[str]) -> None:
