@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resonance.engine.kernels import cross_entropy
-from train.transfer import to_device
+from resonance.pinned_memory import to_device
 
 IGNORE = -100  # the label of unsupervised positions
 CHUNK = 1024  # positions whose logits exist at once: 100 MB of bfloat16 with GPT-2's vocabulary

@@ -17,6 +17,7 @@ from torch.optim import AdamW
 from torch.optim.adamw import adamw
 
 from resonance.hydra_config import ConfigError
+from resonance.pinned_memory import pinned
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -46,7 +47,7 @@ class OffloadedAdamW(AdamW):
     def _update(self, parameter: nn.Parameter, group: Mapping[str, Any]) -> None:
         state = self._state.get(parameter)
         if state is None:
-            state = {name: _pinned(parameter, torch.zeros_like(parameter, device="cpu")) for name in _MOMENTS}
+            state = {name: pinned(torch.zeros_like(parameter, device="cpu"), parameter.device) for name in _MOMENTS}
             state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
             self._state[parameter] = state
         # In the order of the current stream, which the next step's copies and `state_dict` wait for.
@@ -88,7 +89,7 @@ class OffloadedAdamW(AdamW):
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         for index, saved in state_dict["state"].items():
             parameter = parameters[index]
-            state = {name: _pinned(parameter, saved[name].to("cpu", copy=True)) for name in _MOMENTS}
+            state = {name: pinned(saved[name].to("cpu", copy=True), parameter.device) for name in _MOMENTS}
             state["step"] = saved["step"].to(parameter.device, copy=True)
             self._state[parameter] = state
 
@@ -103,8 +104,3 @@ def check_offload(config: DictConfig, trainer: Trainer) -> None:
             f"optimizer.cpu_offload=true needs a CUDA GPU, and this run is on {device}, whose memory holds the "
             "moments already; leave it out."
         )
-
-
-def _pinned(parameter: nn.Parameter, tensor: Tensor) -> Tensor:
-    """The tensor in memory that the parameter's GPU copies from and to without waiting."""
-    return tensor.pin_memory() if parameter.is_cuda else tensor

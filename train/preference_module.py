@@ -9,11 +9,11 @@ from rich import get_console
 from torch import Tensor
 
 from data.preference_module import PreferenceDataModule
+from resonance.pinned_memory import to_device
 from train.objectives import DPO, KTO
 from train.preference_losses import dpo_losses, kto_losses, sequence_log_probs
 from train.sft_module import Batch, SFTModule
 from train.step_batch import StepBatch
-from train.transfer import to_device
 
 _REWARDS = ("reward_chosen", "reward_rejected", "reward_margin", "reward_accuracy")
 _MODES = {"reward_chosen": "max", "reward_rejected": "min", "reward_margin": "max", "reward_accuracy": "max"}

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from resonance.model import Documents, document_lengths
+from resonance.pinned_memory import to_device
 from train.losses import IGNORE, labels_of_all_tokens, position_weights
 from train.objectives import SFT, Objective
-from train.transfer import to_device
 
 Batch = Mapping[str, Tensor]  # input_ids, labels, position_ids, document_ids: (B, T) int64 each
 _NUMBERS = ("source", "sequence_ids")  # entries that the CPU reads, and that stay there

@@ -18,6 +18,7 @@ from resonance.engine.kv_cache import KVCache
 from resonance.engine.model_runner import TorchRunner
 from resonance.engine.sequence import Chunk
 from resonance.model import GPT2
+from resonance.pinned_memory import pinned, to_device
 
 WARMUP_STEPS = 3  # before the capture, in which libraries choose algorithms and allocate workspaces
 ENDLESS, NONE_AFTER = -1, 0  # keys before and after a token that it attends to
@@ -94,7 +95,7 @@ class CudaGraphRunner(TorchRunner):
         positions = [position for chunk, n in zip(chunks, lengths, strict=True) for position in _range(chunk.start, n)]
         first_rows = [chunk.sequence.slot * context for chunk in chunks]
         keys = [chunk.start + n for chunk, n in zip(chunks, lengths, strict=True)]
-        tokens, positions, rows, query_starts, key_starts, keys_written, requested = to_device(
+        tokens, positions, rows, query_starts, key_starts, keys_written, requested = _tensors(
             [
                 [token for chunk in chunks for token in chunk.token_ids],
                 positions,
@@ -186,15 +187,10 @@ def batch_sizes(largest: int) -> list[int]:
     return sorted({min(1 << power, largest) for power in range(largest.bit_length() + 1)})
 
 
-def to_device(lists: Sequence[Sequence[int]], device: torch.device) -> Sequence[Tensor]:
-    """Lists of integers as int64 tensors on the device, by one transfer that the host does not wait for."""
+def _tensors(lists: Sequence[Sequence[int]], device: torch.device) -> Sequence[Tensor]:
+    """Lists of integers as int64 tensors on the device, by one transfer."""
     joined = torch.from_numpy(np.concatenate([np.asarray(numbers, dtype=np.int64) for numbers in lists]))
-    return pinned(joined, device).to(device, non_blocking=True).split([len(numbers) for numbers in lists])
-
-
-def pinned(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor in memory that this device reads by itself."""
-    return tensor.pin_memory() if device.type == "cuda" and torch.cuda.is_available() else tensor
+    return to_device(joined, device).split([len(numbers) for numbers in lists])
 
 
 def _range(start: int, count: int) -> range:

@@ -206,7 +206,7 @@ class Engine:
         Raises EngineError when the request cannot be served.
         """
         sequence = self._sequences(token_ids, None, request_id, owner, priority)[0]
-        self._embedder.add(sequence, self.config.n_embd)
+        self._embedder.add(sequence)
         self._requests.add([sequence])
         return sequence.request_id
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from resonance.engine.memory import Arena
 from resonance.model_config import GPT2Config
+from resonance.pinned_memory import tensor_on
 
 BUCKET = 64  # attention reads a multiple of this many positions, so that few different shapes occur
 
@@ -60,11 +61,11 @@ class CacheView:
     def __init__(self, cache: KVCache, slots: list[int], starts: list[int], time: int) -> None:
         device = cache.keys.device
         self._cache = cache
-        self._slots = torch.tensor(slots, device=device)
+        self._slots = tensor_on(device, slots)
         first, count = slots[0], len(slots)
         # Adjacent slots are not copied.
         self._adjacent = slice(first, first + count) if slots == list(range(first, first + count)) else None
-        self.positions = torch.tensor(starts, device=device)[:, None] + torch.arange(time, device=device)  # (B, T)
+        self.positions = tensor_on(device, starts)[:, None] + torch.arange(time, device=device)  # (B, T)
         if count == 1 and starts[0] == 0:  # a prompt, with nothing before it
             self._total, self._mask = time, None
         else:

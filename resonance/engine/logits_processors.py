@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from resonance.engine.sampling_params import EngineError, SamplingMetadata
+from resonance.pinned_memory import tensor_on, to_device
 
 EXCLUDED = float("-inf")
 
@@ -21,18 +22,19 @@ def process_logits(logits: Tensor, rows: Sequence[SamplingMetadata]) -> None:
 
 def _process_row(logits: Tensor, row: SamplingMetadata) -> None:
     # (vocab,) in position
-    params, position = row.params, row.position
+    params, position, device = row.params, row.position, logits.device
     if params.logit_bias:
-        biases = torch.tensor(list(params.logit_bias.values()), dtype=torch.float32, device=logits.device)
-        logits[list(params.logit_bias)] += biases
+        logits[tensor_on(device, list(params.logit_bias))] += tensor_on(
+            device, list(params.logit_bias.values()), torch.float32
+        )
     for process in params.logits_processors:
         logits.copy_(process(row.new_ids, logits))
     if row.allowed is not None:
-        logits.masked_fill_(~row.allowed.to(logits.device), EXCLUDED)
+        logits.masked_fill_(~to_device(row.allowed, device), EXCLUDED)
     if params.banned_token_ids:
-        logits[list(params.banned_token_ids)] = EXCLUDED
+        logits.index_fill_(0, tensor_on(device, params.banned_token_ids), EXCLUDED)
     if position < params.min_new_tokens and row.end_ids:
-        logits[list(row.end_ids)] = EXCLUDED
+        logits.index_fill_(0, tensor_on(device, list(row.end_ids)), EXCLUDED)
     if row.may_exclude_all and logits.max() == EXCLUDED:
         _allow_end(logits, row)
     if position < len(params.forced_token_ids):
@@ -46,7 +48,7 @@ def _allow_end(logits: Tensor, row: SamplingMetadata) -> None:
         raise EngineError(
             f"Bans or logits processors leave no token after {len(row.token_ids)}, and none that ends the text."
         )
-    logits[list(row.end_ids)] = 0.0
+    logits.index_fill_(0, tensor_on(logits.device, list(row.end_ids)), 0.0)
 
 
 def _penalise(logits: Tensor, rows: Sequence[SamplingMetadata]) -> None:
@@ -70,8 +72,8 @@ def _penalise(logits: Tensor, rows: Sequence[SamplingMetadata]) -> None:
         ]
     if not ids:
         return
-    indices = (torch.tensor(row_indices, device=logits.device), torch.tensor(ids, device=logits.device))
-    factors = torch.tensor(repetition, device=logits.device)
+    device = logits.device
+    indices, factors = (tensor_on(device, row_indices), tensor_on(device, ids)), tensor_on(device, repetition)
     values = logits[indices]  # (occurred,)
     values = torch.where(values > 0, values / factors, values * factors)
-    logits[indices] = values - torch.tensor(subtrahends, device=logits.device)
+    logits[indices] = values - tensor_on(device, subtrahends)

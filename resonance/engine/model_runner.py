@@ -16,6 +16,7 @@ from resonance.engine.sampling_params import SamplingParams
 from resonance.engine.sequence import Chunk, Sequence
 from resonance.model import GPT2
 from resonance.model_config import GPT2Config
+from resonance.pinned_memory import to_device
 
 MEASURED_STEPS = 20
 BF16_SPEEDUP = 0.8  # bf16 must take less than this share of fp32's time to be worth its rounding
@@ -98,7 +99,7 @@ class TorchRunner:
         by_slot: dict[int, Tensor] = {}
         for length, group in by_length.items():
             view = self.cache.view([c.sequence.slot for c in group], [c.start for c in group], length)
-            input_ids = torch.tensor([chunk.token_ids for chunk in group], device=view.positions.device)  # (B, T)
+            input_ids = to_device(torch.tensor([chunk.token_ids for chunk in group]), view.positions.device)  # (B, T)
             hidden = self._model(
                 input_ids, position_ids=view.positions, cache=view, return_hidden_states=True
             )  # (B, T, C)

@@ -22,6 +22,7 @@ from resonance.engine.logits_processors import process_logits
 from resonance.engine.outputs import Piece, TokenLogprob
 from resonance.engine.sampling_params import SamplingMetadata
 from resonance.engine.sequence import Chunk, SampledToken
+from resonance.pinned_memory import tensor_on, to_device
 
 BLOCK = 128  # weights are summed by blocks first, which saves the running sum over the whole vocabulary
 MIN_TEMPERATURE = 1e-6  # below, every draw takes the likeliest token
@@ -52,7 +53,8 @@ class Sampler:
 def sample_with_logprobs(logits: Tensor, rows: Rows) -> list[SampledToken]:
     """Sample one token for each row of `logits`, with log-probabilities where the row's parameters request them."""
     requested = [i for i, row in enumerate(rows) if row.params.logprobs is not None]
-    original = logits[requested] if requested else None  # a copy: the model's own logits, before penalties and biases
+    # A copy: the model's own logits, before penalties and biases.
+    original = logits[tensor_on(logits.device, requested)] if requested else None
     sampled: list[SampledToken] = [(token_id, None) for token_id in sample(logits, rows)]
     if original is not None:
         token_ids = [sampled[i][0] for i in requested]
@@ -74,7 +76,7 @@ def sample(logits: Tensor, rows: Rows) -> list[int]:
     with single_thread():
         process_logits(logits, rows)
         for (method, _), indices in groups.items():
-            own = logits if len(indices) == len(rows) else logits[indices]
+            own = logits if len(indices) == len(rows) else logits[tensor_on(logits.device, indices)]
             drawn.append(method(own, [rows[i] for i in indices]))
         token_ids = torch.cat(drawn).tolist()  # the one transfer of a step from a GPU
     sampled = [0] * len(rows)
@@ -86,7 +88,7 @@ def sample(logits: Tensor, rows: Rows) -> list[int]:
 def logprobs(logits: Tensor, token_ids: Sequence[int], top: int) -> list[tuple[float, tuple[tuple[int, float], ...]]]:
     """Log-probabilities under `logits` (rows, vocab): of each row's `token_ids[row]`, and of its `top` likeliest."""
     normaliser = logits.logsumexp(-1)  # (rows,)
-    ids = torch.tensor(token_ids, device=logits.device)
+    ids = tensor_on(logits.device, token_ids)
     values = (logits.gather(1, ids[:, None])[:, 0] - normaliser).tolist()
     if not top:
         return [(value, ()) for value in values]
@@ -169,7 +171,7 @@ def _waiting_times(ids: Tensor, rows: Rows) -> Tensor:
     # (rows, k): an exponential random number for each token id, from the row's seed and position.
     keys = np.array([[_mix(_mix(row.seed & MASK64) + row.position)] for row in rows], dtype=np.uint64)
     if ids.device.type != "cpu":
-        return _waiting_times_on_device(torch.from_numpy(keys.view(np.int64)).to(ids.device), ids)
+        return _waiting_times_on_device(to_device(torch.from_numpy(keys.view(np.int64)), ids.device), ids)
     x = keys + (ids.numpy().astype(np.uint64) + np.uint64(1)) * np.uint64(GOLDEN)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(MIX1)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(MIX2)
@@ -210,9 +212,10 @@ def _filter(weights: Tensor, rows: Rows) -> None:
     smallest = _column(weights, [row.params.min_p for row in rows])  # kept; relative to the likeliest token's
     nucleus = [i for i, row in enumerate(rows) if row.params.top_p < 1]
     if nucleus:
-        ascending = _ascending(weights if len(nucleus) == len(rows) else weights[nucleus])
+        at = tensor_on(weights.device, nucleus)
+        ascending = _ascending(weights if len(nucleus) == len(rows) else weights[at])
         edge = _quantiles(ascending, [1 - rows[i].params.top_p for i in nucleus])  # of the nucleus
-        smallest[nucleus] = torch.maximum(smallest[nucleus], ascending.gather(1, edge))
+        smallest[at] = torch.maximum(smallest[at], ascending.gather(1, edge))
     if weights.device.type != "cpu":
         weights.masked_fill_(weights < smallest, 0.0)
     else:
@@ -222,7 +225,8 @@ def _filter(weights: Tensor, rows: Rows) -> None:
                 torch.threshold_(weights[i], below, 0.0)  # removes weights up to `below`; faster than a mask
     typical = [i for i, row in enumerate(rows) if row.params.typical_p < 1]
     if typical:
-        weights[typical] = _typical(weights[typical], [rows[i].params.typical_p for i in typical])
+        at = tensor_on(weights.device, typical)
+        weights[at] = _typical(weights[at], [rows[i].params.typical_p for i in typical])
 
 
 def _typical(weights: Tensor, shares: Sequence[float]) -> Tensor:
@@ -266,4 +270,4 @@ def _ascending_order(values: Tensor) -> Tensor:
 
 
 def _column(like: Tensor, values: Sequence[float]) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None]  # (rows, 1)
+    return tensor_on(like.device, values, like.dtype)[:, None]  # (rows, 1)

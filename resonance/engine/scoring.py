@@ -95,12 +95,11 @@ class Embedder:
     """Computes the mean of a sequence's hidden states; the scheduler runs it in the background."""
 
     def __init__(self) -> None:
-        self._sums: WeakKeyDictionary[Sequence, Tensor] = WeakKeyDictionary()
+        self._sums: WeakKeyDictionary[Sequence, Tensor] = WeakKeyDictionary()  # (n_embd,) each, of the chunks so far
 
-    def add(self, sequence: Sequence, n_embd: int) -> None:
-        """Embed a sequence of a model of this width."""
+    def add(self, sequence: Sequence) -> None:
+        """Embed a sequence."""
         sequence.consumer, sequence.background, sequence.hidden_from = self, True, 0
-        self._sums[sequence] = torch.zeros(n_embd)
 
     def consume(self, chunks: abc.Sequence[Chunk], hidden: abc.Sequence[Tensor]) -> Iterator[tuple[Chunk, list[Piece]]]:
         """See HiddenStatesConsumer. The last chunk's piece has the embedding."""
@@ -108,7 +107,8 @@ class Embedder:
             sequence = chunk.sequence
             if sequence.finish_reason is not None:
                 continue
-            self._sums[sequence] += states.float().sum(0).cpu()
+            own, others = states.float().sum(0), self._sums.get(sequence)
+            self._sums[sequence] = own if others is None else others + own
             sequence.advance(chunk)
             pieces: list[Piece] = []
             if sequence.finish_reason is not None:

@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from resonance.engine import Engine, SamplingParams
 from resonance.engine.quantization import Precision
 from resonance.model import GPT2, GPT2Config
-from tests.fake_cuda.transfers import Transfers
+from tests.fake_cuda.transfers import Transfers, pin_memory
 
 CONFIG = GPT2Config(vocab_size=320, context_length=64, n_layer=1, n_head=2, n_embd=64)
 PROMPTS = [[1, 2, 3, 4, 5], [6], [7, 8, 9] * 8]
@@ -20,11 +20,13 @@ SAMPLE = "resonance/engine/sampler.py: sample"  # the sampled tokens, once a ste
 LOGPROBS = "resonance/engine/sampler.py: logprobs"  # what the request asked to be told
 ALL_EXCLUDED = "resonance/engine/logits_processors.py: _process_row"  # whether a grammar or bans leave any token
 EMBED = "resonance/engine/engine.py: embed"  # the result
+EMBEDDED = "resonance/engine/scoring.py: consume"  # the result, once a text
 
 
 @pytest.fixture(autouse=True)
 def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (8, 0))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield
 
@@ -89,9 +91,13 @@ def test_scores_embeddings_and_second_turns() -> None:
     with Transfers() as transfers:
         engine.score([(prompt, [5, 6]) for prompt in PROMPTS])
         engine.embed(PROMPTS)
+        engine.submit_embed(PROMPTS[2])
+        while engine.has_work:
+            engine.step()
         engine.generate([[*PROMPTS[2], 5], [*PROMPTS[2], 6]], SamplingParams(max_new_tokens=2))  # by copied prefixes
         assert engine.stats().cached_tokens > 0
-    assert set(transfers.places) <= {SAMPLE, LOGPROBS, EMBED}
+    assert set(transfers.places) <= {SAMPLE, LOGPROBS, EMBED, EMBEDDED}
+    assert transfers.places[EMBEDDED] == 1
 
 
 def test_drafts_are_verified() -> None:

@@ -14,7 +14,7 @@ import resonance.model
 from resonance import lora
 from resonance.lora_layers import LoraConfig
 from resonance.model import GPT2, GPT2Config
-from tests.fake_cuda.transfers import Transfers
+from tests.fake_cuda.transfers import Transfers, pin_memory
 from train import flash_attention
 from train.activation_checkpointing import checkpoint_activations
 from train.flash_attention import use_flash_attention
@@ -36,6 +36,7 @@ PACKED, PADDED = ((20, 30, 14), (60,), (5, 7)), ((40,), (12,), (64,))
 @pytest.fixture(autouse=True)
 def ampere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (8, 0))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)  # autocast asks it
     monkeypatch.setattr(lora, "describe", lambda model: None)  # it reads the base's numbers, on the CPU
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
