@@ -19,7 +19,7 @@ IGNORE = -100  # the label of unsupervised positions
 CHUNK = 1024  # positions whose logits exist at once: 100 MB of bfloat16 with GPT-2's vocabulary
 MOST_OF_GPU = 1 / 32  # of its memory, for the logits, their float32 probabilities and the gradient
 MOST_POSITIONS = 8192  # more make products no faster
-BYTES = 8  # of each logit: bfloat16, float32, bfloat16
+BYTES = 10  # of each logit: bfloat16, and float32 before and after the softmax
 MULTIPLE = 64  # of the rows of the head's matrix in products
 
 
@@ -183,6 +183,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 log_weights = F.pad(log_weights, (0, len(matrix) - len(log_weights)))  # (P,)
             buffer = hidden.new_empty(min(chunk, len(targets)), len(matrix), dtype=dtype)
             for start in range(0, len(targets), chunk):
+                grad = part = None  # frees those of the chunk before
                 rows = hidden[start : start + chunk].to(dtype)
                 logits = torch.mm(rows, matrix.T, out=buffer[: len(rows)])  # (n, P)
                 losses, grad = _losses_and_gradient(

@@ -2,7 +2,7 @@
 
 Parameters, gradients and optimiser state follow from the parameters. Activations grow with the tokens of a micro-batch:
 `count_activations` counts what autograd keeps of real micro-batches of one row and of two, so that it holds for every
-model, adapter and option of the objective. `cuda_activations` is a formula for a GPU.
+model, adapter and option of the objective. `cuda_memory.py` has formulas for a GPU.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,6 @@ from train.muon import MuonAdamW
 from train.offload import OffloadedAdamW
 
 FULL, HALF = 4, 2  # bytes of a number in float32 and in bf16
-CUDA_CONTEXT = 600e6  # bytes that CUDA, cuBLAS and torch's allocator take besides tensors
 _BITSANDBYTES_BLOCK, _BITSANDBYTES_SMALLEST = 256, 4096  # elements of a scale, and of the smallest quantised tensor
 
 
@@ -41,8 +40,9 @@ class Estimate:
     """The memory of a training process, in bytes.
 
     `process` is what it holds without the model: libraries and data. `accumulates` says whether several micro-batches
-    make a step, so that gradients are there while activations are. `between` is the need of what comes between steps:
-    sampling answers, and writing the weights.
+    make a step, so that gradients are there while activations are. `backward` is what the end of the backward pass
+    needs beside the gradients. `between` is the need of what comes between steps: sampling answers, and writing the
+    weights.
     """
 
     process: float
@@ -52,12 +52,13 @@ class Estimate:
     activations: Activations
     loss: Callable[[int], float]  # the buffers of the head's loss, for a micro-batch's tokens
     accumulates: bool
+    backward: float = 0.0
     between: float = 0.0
 
     def peak(self, tokens: int) -> float:
         """The most memory at once, with so many tokens in a micro-batch."""
         step = self.activations.of(tokens) + self.loss(tokens) + (self.gradients if self.accumulates else 0)
-        return self.process + self.weights + self.optimizer + max(step, self.gradients, self.between)
+        return self.process + self.weights + self.optimizer + max(step, self.gradients + self.backward, self.between)
 
 
 def gradient_bytes(model: nn.Module) -> int:
@@ -154,24 +155,3 @@ def sampling_bytes(model: GPT2, prompts: int) -> float:
     cache = prompts * config.context_length * 2 * config.n_layer * config.n_embd * FULL
     adapted = [module for module in model.modules() if isinstance(module, lora.LowRankLinear)]
     return cache + sum(module.frozen.weight.nbytes for module in adapted) if prompts else 0.0
-
-
-def cuda_activations(model: GPT2, *, checkpointing: bool) -> Activations:
-    """What the blocks keep on a CUDA GPU in bf16-mixed with fused attention, by formula: nothing has measured it.
-
-    Per token, a block of width C keeps 38 C bytes, after Korthikanti et al. 2022, "Reducing Activation Recomputation in
-    Large Transformer Models": the float32 inputs of two LayerNorms (8 C), and in bf16 the inputs of four matrices (2,
-    2, 2 and 8 C), query, key and value (6 C), the attention's output (2 C) and the input of GELU (8 C). Dropout keeps
-    3 bytes an element. With checkpointing each block keeps its float32 input, 4 C.
-    """
-    config, width = model.config, model.config.n_embd
-    dropout = 3 * 2 * width if config.dropout else 0
-    adapted = [module for module in model.modules() if isinstance(module, lora.LowRankLinear)]
-    inputs = sum(module.frozen.in_features for module in adapted if module.config.dropout) / config.n_layer
-    block = 38 * width + dropout + 3 * inputs
-    casts = HALF * sum(p.numel() for p in model.blocks.parameters() if p.dim() >= 2) / config.n_layer
-    head = FULL * width * config.vocab_size if model.head_weight.requires_grad else 0
-    last = 2 * FULL * width  # the last hidden states and their gradient
-    if checkpointing:
-        return Activations(casts + head, config.n_layer * FULL * width + block + last)
-    return Activations(config.n_layer * casts + head, config.n_layer * block + last)

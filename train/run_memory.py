@@ -21,12 +21,13 @@ from resonance.hydra_config import ConfigError
 from resonance.model import GPT2
 from resonance.system_memory import available_bytes, resident_bytes
 from train.activation_checkpointing import checkpoint_activations, keep_activations
+from train.cuda_memory import CUDA_CONTEXT, backward_bytes, cuda_activations, cuda_loss_bytes
+from train.flash_attention import why_not_flash
+from train.losses import chunk_size
 from train.memory_estimate import (
-    CUDA_CONTEXT,
     Activations,
     Estimate,
     count_activations,
-    cuda_activations,
     gradient_bytes,
     loss_bytes,
     optimizer_bytes,
@@ -144,8 +145,9 @@ def measure(config: DictConfig, *, memory: float | None = None, process: float |
     moments = optimizer_bytes(optimizer)
     if moments is None:  # of somebody else's optimiser: as much as AdamW's, the usual most
         moments = 2 * gradient_bytes(model)
-    half = "bf16" in str(trainer.precision)
+    half = "16" in str(trainer.precision)
     copies = packed_bytes(model) if half and not on_cuda else 0
+    supervised = float((batch["labels"] >= 0).double().mean())
     averages = gradient_bytes(model) if getattr(parts.objective, "ema_decay", None) is not None else 0
     estimate = Estimate(
         process=process,
@@ -153,17 +155,28 @@ def measure(config: DictConfig, *, memory: float | None = None, process: float |
         gradients=gradient_bytes(model),
         optimizer=moments,
         activations=Activations(0, 0),
-        loss=loss_bytes(
+        loss=cuda_loss_bytes(
+            model,
+            half=half,
+            supervised=supervised,
+            head_size=module.head_size,
+            chunk=chunk_size(trainer.strategy.root_device, module.head_size),
+        )
+        if on_cuda
+        else loss_bytes(
             model,
             torch.bfloat16 if half else torch.float32,
-            supervised=float((batch["labels"] >= 0).double().mean()),
+            supervised=supervised,
             head_size=module.head_size,
         ),
         accumulates=config.trainer.accumulate_grad_batches > 1,
+        backward=backward_bytes(model) if on_cuda else 0.0,
         between=max(sampling_bytes(model, _sampled_prompts(config)), 0 if on_cuda else _COPIES * weights),
     )
+    flash = why_not_flash(model, trainer.strategy.root_device, str(trainer.precision)) is None
+    masked = 0 if flash or not config.batch.packing else int(batch["input_ids"].shape[1])
     kept, checkpointed = (
-        tuple(cuda_activations(model, checkpointing=setting) for setting in (False, True))
+        tuple(cuda_activations(model, half=half, checkpointing=setting, masked=masked) for setting in (False, True))
         if on_cuda
         else _count(module, batch, trainer.precision_plugin.forward_context, config)
     )

@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from resonance.engine import Engine, SamplingParams
 from resonance.engine.quantization import Precision
 from resonance.model import GPT2, GPT2Config
-from tests.fake_cuda.transfers import Transfers, pin_memory
+from tests.fake_cuda.transfers import Transfers
 
 CONFIG = GPT2Config(vocab_size=320, context_length=64, n_layer=1, n_head=2, n_embd=64)
 PROMPTS = [[1, 2, 3, 4, 5], [6], [7, 8, 9] * 8]
@@ -24,9 +24,7 @@ EMBEDDED = "resonance/engine/scoring.py: consume"  # the result, once a text
 
 
 @pytest.fixture(autouse=True)
-def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (8, 0))
-    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+def fake_cuda() -> Iterator[None]:
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield
 

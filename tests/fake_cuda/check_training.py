@@ -1,6 +1,7 @@
 """Training steps on fake CUDA tensors: every device and type is checked, and every wait for the device is listed."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ import resonance.model
 from resonance import lora
 from resonance.lora_layers import LoraConfig
 from resonance.model import GPT2, GPT2Config
-from tests.fake_cuda.transfers import Transfers, pin_memory
+from tests.fake_cuda.transfers import Transfers
 from train import flash_attention
 from train.activation_checkpointing import checkpoint_activations
 from train.flash_attention import use_flash_attention
@@ -31,15 +32,6 @@ STEPS = 2
 # The rows of a batch by the lengths of their documents; the rest is padding.
 Rows = tuple[tuple[int, ...], ...]
 PACKED, PADDED = ((20, 30, 14), (60,), (5, 7)), ((40,), (12,), (64,))
-
-
-@pytest.fixture(autouse=True)
-def ampere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (8, 0))
-    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
-    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)  # autocast asks it
-    monkeypatch.setattr(lora, "describe", lambda model: None)  # it reads the base's numbers, on the CPU
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
 
 
 @pytest.fixture
@@ -71,7 +63,7 @@ class Run:
 
     def __init__(self, mode: FakeTensorMode, precision: str, objective: Objective, **options: Any) -> None:
         self.mode, self.dtype = mode, torch.bfloat16 if precision.startswith("bf16") else None
-        config = GPT2Config(**{**_sizes(), "dropout": options.get("dropout", 0.0)})
+        config: GPT2Config = options.get("config") or replace(CONFIG, dropout=options.get("dropout", 0.0))
         with mode, CUDA:
             model = GPT2(config)
             if options.get("adapter"):
@@ -102,7 +94,7 @@ class Run:
             prepared = module.on_before_batch_transfer(raw, 0)
             with self.mode:
                 moved = module.transfer_batch_to_device(prepared, CUDA, 0)
-                with torch.autocast("cuda", self.dtype, enabled=self.dtype is not None):
+                with torch.autocast("cuda", self.dtype, self.dtype is not None, cache_enabled=False):  # as Lightning
                     loss = module.training_step(moved, number)
                 assert loss.device == CUDA and loss.dtype == torch.float32
                 (loss / trainer.accumulate_grad_batches).backward()
@@ -116,12 +108,12 @@ class Run:
         trainer.global_step += 1
 
 
-def _sizes() -> dict[str, Any]:
-    return {name: getattr(CONFIG, name) for name in ("vocab_size", "context_length", "n_layer", "n_head", "n_embd")}
-
-
 def _adamw(model: GPT2) -> Any:
     return adamw(model, lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
+
+
+def _offloaded(model: GPT2) -> Any:
+    return adamw(model, lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, cpu_offload=True)
 
 
 def _muon(model: GPT2) -> Any:
@@ -138,6 +130,7 @@ CASES: dict[str, tuple[str, Objective, dict[str, Tensor], dict[str, Any]]] = {
     "options": ("bf16-mixed", OPTIONS, batch(PACKED), {}),
     "turns": ("bf16-mixed", SFT(weight="turn"), batch(PACKED), {}),
     "checkpointing": ("bf16-mixed", SFT(), batch(PACKED), {"checkpointing": True, "dropout": 0.1}),
+    "offloaded": ("bf16-mixed", SFT(), batch(PACKED), {"optimizer": _offloaded}),
     "lora": ("bf16-mixed", SFT(), batch(PACKED), {"adapter": {"base_dtype": "bf16"}}),
     "lora over int8": ("bf16-mixed", SFT(), batch(PACKED), {"adapter": {"base_dtype": "int8"}}),
     "dora": ("bf16-mixed", SFT(), batch(PACKED), {"adapter": {"dora": True}}),

@@ -8,14 +8,13 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from resonance.pinned_memory import tensor_on, to_device
-from tests.fake_cuda.transfers import Transfers, pin_memory
+from tests.fake_cuda.transfers import Transfers
 
 CUDA = torch.device("cuda", 0)
 
 
 @pytest.fixture(autouse=True)
-def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(Tensor, "pin_memory", pin_memory)
+def fake_cuda() -> Iterator[None]:
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield
 

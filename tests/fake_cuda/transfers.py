@@ -121,8 +121,11 @@ def _is_asynchronous(on_cpu: Tensor, non_blocking: object = False) -> bool:
 
 def _caller() -> str:
     frame = sys._getframe()  # pyright: ignore[reportPrivateUsage]  # a whole stack of inspect's takes milliseconds
+    place = "tests"
     while not (name := frame.f_code.co_filename).startswith(str(ROOT)) or "/tests/" in name or "/.venv/" in name:
+        if place == "tests" and "/lightning/" in name:
+            place = f"lightning/{name.rpartition('/lightning/')[2]}: {frame.f_code.co_name}"
         if frame.f_back is None:
-            return "tests"
+            return place
         frame = frame.f_back
     return f"{Path(name).relative_to(ROOT)}: {frame.f_code.co_name}"

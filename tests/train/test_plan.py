@@ -3,13 +3,16 @@
 import csv
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from resonance.errors import ResonanceError
 from resonance.system_memory import resident_bytes
 from tests.processes import resonance
+from train import run_memory
 from train.run import main
 
 SMALL = [
@@ -70,6 +73,31 @@ def test_what_does_not_fit_is_answered_by_commands_that_would(
     assert "plan=" not in command and "batch.size=2048" not in command
     rows, accumulate = (int(re.search(rf"{key}=(\d+)", command)[1]) for key in ("batch.size", "grad_batches"))  # pyright: ignore[reportOptionalSubscript]
     assert rows * accumulate == 2048 and rows < 2048
+
+
+def test_a_plan_for_a_gpu_is_made_of_formulas_and_without_a_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete = run_memory.complete
+
+    def on_a_gpu(config: Any, name: str, *arguments: Any, **more: Any) -> Any:
+        made = complete(config, name, *arguments, **more)
+        if name == "trainer":
+            made.strategy._root_device = torch.device("cuda", 0)
+        return made
+
+    monkeypatch.setattr(run_memory, "complete", on_a_gpu)
+    monkeypatch.setattr(run_memory, "make_step", None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (8_000_000_000, 8_000_000_000))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    peaks: list[float] = []
+    for precision in ("bf16-mixed", "32-true"):
+        larger = [f"trainer.precision={precision}", "model.n_embd=256", "model.n_head=4"]
+        main([f"checkpoints_dir={tmp_path}", "plan=true", *SMALL, *larger])
+        text = capsys.readouterr().out
+        assert "of 8.00 GB that this GPU has: it fits" in text and "no step is made on this device" in text, text
+        peaks.append(gigabytes(r"activations +([\d.]+) GB", text))
+    assert peaks[0] <= peaks[1]
 
 
 def test_auto_keeps_the_rows_of_a_step_and_records_its_choice(
