@@ -1,9 +1,8 @@
 """Resolves `trainer.precision`: what `auto` means on this machine, and which values are refused."""
 
-from pathlib import Path
-
 import torch
 
+from resonance.cpu import cpu_has_bf16
 from resonance.hydra_config import ConfigError
 
 # Lightning's short names, and its full ones.
@@ -45,16 +44,9 @@ def resolve_deterministic(deterministic: bool | str, accelerator: str) -> bool |
 def best_precision(accelerator: str) -> str:
     """`bf16-mixed` if the hardware multiplies in bf16, else `32-true`."""
     on_cuda = _on_cuda(accelerator)
-    fast = torch.cuda.is_bf16_supported(including_emulation=False) if on_cuda else _cpu_has_bf16()
+    fast = torch.cuda.is_bf16_supported(including_emulation=False) if on_cuda else cpu_has_bf16()
     return "bf16-mixed" if fast else "32-true"
 
 
 def _on_cuda(accelerator: str) -> bool:
     return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-
-
-def _cpu_has_bf16() -> bool:
-    """Whether the CPU has AVX-512 BF16, AMX or Arm's BF16; without them bf16 is emulated, and slower than fp32."""
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.is_file() else ""
-    return any(flag in flags.split() for flag in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -13,12 +13,12 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from eval import EvalError
-from eval.explain.influence import Explanation, Influence, explain
+from eval.explain.influence import Explanation, explain
 from resonance.atomic_files import write_text_atomically
 from resonance.chat_template import Message
 from resonance.checkpoint import METADATA_FILE, Checkpoint
@@ -50,7 +50,8 @@ def main(overrides: list[str]) -> None:
         raise EvalError(f"{checkpoint.name} is not a run of ours, and does not say what it was trained on.")
     messages = _messages(config)
     console = Console(stderr=True)
-    columns = (TextColumn("gradients of the examples"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    examples = None if config.examples is None else _whole(config, "examples", 1, 10_000_000)
+    columns = (TextColumn("gradients of the examples"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("")
         found = explain(
@@ -58,6 +59,7 @@ def main(overrides: list[str]) -> None:
             messages,
             count=count,
             side=projection,
+            examples=examples,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     text = json.dumps(as_json(found, messages), indent=2, ensure_ascii=False)
@@ -78,31 +80,12 @@ def as_json(found: Explanation, messages: tuple[Message, ...]) -> dict[str, Any]
     return {
         "checkpoint": found.checkpoint,
         "checkpoints_used": [found.checkpoint],
-        "parameters": found.parameters,
-        "training_examples": found.examples,
+        "parameters": found.record.parameters,
+        "training_examples": found.record.training_examples,
+        "examples_compared": found.record.examples,
         "prompt": messages[-2].content,
         "answer": messages[-1].content,
-        "influences": [
-            {"rank": rank, **_as_json(influence)} for rank, influence in enumerate(found.influences, 1)
-        ],
-    }  # fmt: skip
-
-
-def _as_json(influence: Influence) -> dict[str, Any]:
-    source = influence.source
-    example = source.example
-    return {
-        "score": influence.score,
-        "index": influence.index,
-        "kind": source.kind,
-        "times": source.times,
-        "prompt": example.prompt[-1].content if example.prompt else "",
-        "answer": example.answer,
-        **({} if example.rejected is None else {"rejected": example.rejected}),
-        **({} if example.desirable is None else {"desirable": example.desirable}),
-        **({} if example.family is None else {"family": example.family}),
-        "row": example.row,
-        "provenance": dict(source.provenance) or None,
+        "influences": [{"rank": rank, **one} for rank, one in enumerate(found.influences, 1)],
     }
 
 
@@ -116,24 +99,27 @@ def _print(found: Explanation, messages: tuple[Message, ...]) -> None:
     table.add_column("score", justify="right")
     for heading in ("kind", "prompt", "answer", "where from"):
         table.add_column(heading, overflow="fold")
-    for rank, influence in enumerate(found.influences, 1):
-        one = _as_json(influence)
+    for rank, one in enumerate(found.influences, 1):
         answer = Text(_short(one["answer"]))
         if "rejected" in one:
             answer.append(f"  instead of  {_short(one['rejected'])}", style="dim")
         kind = one["kind"] + (f" ×{one['times']}" if one["times"] > 1 else "")
         table.add_row(str(rank), f"{one['score']:.3f}", kind, Text(_short(one["prompt"])), answer, _where_from(one))
     console.print(table)
+    record = found.record
+    drawn = "" if record.examples == record.training_examples else (
+        f", drawn at random from {record.training_examples:,}: what taught the answer may be among the others"
+    )  # fmt: skip
     console.print(
-        f"Cosine of gradients of {found.parameters} at the weights of {found.checkpoint} alone, among "
-        f"{found.examples:,} training examples.",
+        f"Cosine of gradients of {record.parameters} at the weights of {found.checkpoint} alone, among "
+        f"{record.examples:,} training examples{drawn}.",
         style="dim", highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
 
 
 def _where_from(one: dict[str, Any]) -> Text:
     if one["provenance"]:
-        return Text("  ".join(f"{name} {value}" for name, value in one["provenance"].items()))
+        return Text("  ".join(f"{name} {value}" for name, value in one["provenance"].items() if name != "owner_id"))
     parts = [str(one["family"])] if "family" in one else []
     parts += [] if one["row"] is None else [f"row {one['row']:,}"]
     return Text(", ".join(parts) or f"example {one['index'] + 1:,}")

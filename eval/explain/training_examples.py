@@ -14,7 +14,7 @@ from data.feedback import FeedbackSource
 from eval.dataset import load_training_examples
 from resonance.checkpoint import Checkpoint
 
-PROVENANCE = ("conversation", "id", "owner", "at", "answered_by")
+PROVENANCE = ("conversation", "id", "owner", "owner_id", "at", "answered_by")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from torch.nn.functional import cross_entropy
 
 from data.example import Example
 from data.tokenize import IGNORE
-from eval.explain.gradient_cache import tokens_of
-from eval.explain.gradients import padded
+from eval.explain.build_index import tokens_of
 from eval.explain.influence import explain
 from resonance.chat_template import ChatTemplate, Message
 from resonance.checkpoint import Checkpoint
+from resonance.influence.gradients import padded
 from resonance.metadata import Metadata
 from resonance.model import GPT2, GPT2Config
 from resonance.tokenizer import Tokenizer
@@ -127,7 +127,7 @@ def prove(folder: Path, *, ordinaries: int = 300) -> Proof:
         said = answer(run, fact.prompt[-1].content)
         right += said == fact.answer
         found = explain(run, (*fact.prompt, Message("assistant", said)), count=len(facts) + len(others))
-        ranks.append(1 + [one.source.example.prompt for one in found.influences].index(fact.prompt))
+        ranks.append(1 + [one["prompt"] for one in found.influences].index(fact.prompt[-1].content))
     first = facts[0]
     without = train([*others, *facts[1:]], folder / "without")
     question = first.prompt[-1].content
