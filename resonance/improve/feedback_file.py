@@ -9,6 +9,7 @@ from typing import Any
 
 from resonance.atomic_files import write_text_atomically
 from resonance.improve.gate import Feedback
+from resonance.improve.objectives import Objective
 
 TEST, TRAIN = "test", "train"
 PAIR_ORIGINS = ("siblings", "compare")  # a correction's pair is learned as an example
@@ -57,6 +58,30 @@ class FeedbackFile:
         return sum(line["split"] == TRAIN and line["kind"] == "example" for line in self.lines)
 
     @property
+    def corrections(self) -> int:
+        """The examples to train on that somebody wrote; the others are answers that people approved of."""
+        return sum(
+            line["split"] == TRAIN and line["kind"] == "example" and line["origin"] == "correction"
+            for line in self.lines
+        )
+
+    @property
+    def thumbs(self) -> Sequence[Json]:
+        """The ratings of answers that nobody corrected, all splits."""
+        corrected = {(line["owner"], line["id"]) for line in self.lines if line["origin"] == "correction"}
+        return [line for line in self.lines if line["kind"] == "vote" and (line["owner"], line["id"]) not in corrected]
+
+    @property
+    def held_out_rejections(self) -> Sequence[Json]:
+        """The held-out answers since the last promotion that got a thumb down alone, as examples of what was said."""
+        new = {id(line) for line in self.new}
+        return [
+            {**line, "kind": "example", "messages": [*line["prompt"], *line["completion"]]}
+            for line in self.thumbs
+            if line["split"] == TEST and not line["label"] and id(line) in new
+        ]
+
+    @property
     def pairs(self) -> Sequence[Json]:
         """The pairs of rated siblings and comparisons, all splits."""
         return [line for line in self.lines if line["kind"] == "pair" and line["origin"] in PAIR_ORIGINS]
@@ -80,10 +105,11 @@ class FeedbackFile:
             if line["split"] == TEST and id(line) in new and len(line["prompt"]) == 1
         ]
 
-    def bounds(self, production: str, *, pairs: bool = False) -> Feedback:
-        """What the held-out examples (or pairs) can show of a candidate that replaces the run `production`."""
-        if pairs:
-            return Feedback(len(self.held_out_pairs), len(self.held_out_pairs))
+    def bounds(self, production: str, objective: Objective) -> Feedback:
+        """What is held out of `objective` can show of a candidate that replaces the run `production`."""
+        if objective != "sft":
+            held_out = self.held_out_pairs if objective == "dpo" else self.held_out_rejections
+            return Feedback(len(held_out), len(held_out))
         held_out = self.held_out
         known_right = sum(line["origin"] == "approval" and line["answered_by"] == production for line in held_out)
         return Feedback(len(held_out), len(held_out) - known_right)

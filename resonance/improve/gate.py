@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from scipy.stats import binomtest
@@ -10,6 +10,8 @@ from scipy.stats import binomtest
 from resonance.improve.power import POWER, detectable, level, pairs_needed
 from resonance.improve.scores import Compared
 from resonance.improve.settings import GateSettings
+
+REJECTED = "rejected"  # in place of a task's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +108,24 @@ def better(held_out: Compared | None, settings: GateSettings, attempt: int) -> C
     if held_out is None:
         return Check(name, False, "The held-out feedback could not be compared.")
     passed = held_out.gain > 0 and held_out.p <= alpha
-    before = "?" if held_out.before is None else f"{held_out.before:.1%}"
+    is_share = held_out.task != REJECTED
+    form = "{:.1%}" if is_share else "{:.3f}"
+    before = "?" if held_out.before is None else form.format(held_out.before)
+    gain = f"{100 * held_out.gain:+.1f} points" if is_share else f"{held_out.gain:+.3f}"
     sign = "≤" if held_out.p <= alpha else ">"
     return Check(
         name,
         passed,
-        f"{held_out.metric} {before} before and {held_out.after:.1%} after on {held_out.n} held-out answers: "
-        f"{100 * held_out.gain:+.1f} points, p = {held_out.p:.3g} {sign} {alpha:.3g}, the level of attempt {attempt}.",
+        f"{held_out.metric} {before} before and {form.format(held_out.after)} after on {held_out.n} held-out "
+        f"answers: {gain}, p = {held_out.p:.3g} {sign} {alpha:.3g}, the level of attempt {attempt}.",
+    )
+
+
+def rejected_answers(scores: Sequence[Compared]) -> Compared | None:
+    """How unlikely held-out answers with a thumb down are, in bits per byte: the more the better."""
+    found = next((each for each in scores if each.metric == "bits_per_byte"), None)
+    return found and replace(
+        found, task=REJECTED, metric="bits per byte of answers that people rejected", higher_is_better=True
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from resonance.atomic_files import write_text_atomically
 from resonance.errors import ResonanceError
+from resonance.improve.objectives import LEARNS
 from resonance.provenance import now
 
 FOLDER = ".improve"  # in the folder of the runs: one folder an attempt
@@ -16,7 +17,6 @@ JOURNAL_FILE = "journal.json"
 EXPORT_FILE = "feedback.jsonl"  # all judgements that the attempt gathered
 HELD_OUT_EVAL = "held_out"  # the folder of the evaluation on held-out feedback
 STAGES = ("gather", "check", "train", "evaluate", "gate", "promote")
-LEARNS = {"sft": "examples", "dpo": "pairs"}  # what an objective learns from, as the stage `gather` counts it
 
 Json = dict[str, Any]
 
@@ -54,7 +54,7 @@ class Attempt:
 
     @property
     def learned_from(self) -> int:
-        """How many judgements the candidate was trained on: examples of SFT, pairs of DPO; 0 before it is trained."""
+        """How many judgements the candidate was trained on: examples, pairs or thumbs; 0 before it is trained."""
         stages: Mapping[str, Json] = self.values["stages"]
         objectives = stages.get("train", {}).get("objectives", [])
         return sum(int(stages["gather"][kind]) for name, kind in LEARNS.items() if name in objectives)

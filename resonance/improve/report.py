@@ -67,6 +67,7 @@ def report_page(attempt: Attempt, candidate: Path | None) -> str:
             verdict=outcome["outcome"],
             tiles=_tiles(stages, answers),
             checks=checks,
+            learns=stages.get("check", {}).get("learns", ""),
             counts=_counts(gathered),
             left_out=sorted(gathered.get("left_out", {}).items(), key=lambda pair: -pair[1]),
             groups=_groups(answers),
@@ -84,7 +85,11 @@ def _tiles(stages: Mapping[str, Any], answers: Sequence[Answers]) -> list[tuple[
     gathered = stages.get("gather", {})
     tiles = [
         ("Newly judged answers", f"{gathered.get('new', 0):,}", f"{gathered.get('judgements', 0):,} judgements"),
-        ("To learn from", f"{gathered.get('examples', 0):,}", f"examples, and {gathered.get('pairs', 0):,} pairs"),
+        (
+            "To learn from",
+            f"{gathered.get('examples', 0):,}",
+            f"examples, {gathered.get('pairs', 0):,} pairs, {gathered.get('thumbs', 0):,} thumbs without a correction",
+        ),
         ("Held out", f"{gathered.get('held_out', 0):,}", "answers that training never saw"),
     ]
     held_out = [Compared.from_json(each) for each in stages.get("evaluate", {}).get("held_out", [])]

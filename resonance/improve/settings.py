@@ -43,6 +43,7 @@ class TrainSettings:
     batch_size: int | None
     min_examples: int
     min_pairs: int
+    min_thumbs: int
     overrides: tuple[str, ...]
 
 
@@ -120,6 +121,7 @@ def settings_of(config: DictConfig) -> Settings:
             batch_size=None if train["batch_size"] is None else _whole("train.batch_size", train["batch_size"], 1),
             min_examples=_whole("train.min_examples", train["min_examples"], 1),
             min_pairs=_whole("train.min_pairs", train["min_pairs"], 1),
+            min_thumbs=_whole("train.min_thumbs", train["min_thumbs"], 1),
             overrides=_words(train["overrides"]),
         ),
         suite=tuple(str(task) for task in tasks),

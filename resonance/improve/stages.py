@@ -15,26 +15,29 @@ from resonance.cli.promote import promote_run
 from resonance.improve.children import processor_seconds, run_command
 from resonance.improve.evidence import read_evidence
 from resonance.improve.feedback_file import FeedbackFile, write_lines
-from resonance.improve.gate import Check, better, enough, no_worse, trustworthy
+from resonance.improve.gate import Check, better, enough, no_worse, rejected_answers, trustworthy
 from resonance.improve.journal import EXPORT_FILE, HELD_OUT_EVAL, Attempt, attempts
+from resonance.improve.objectives import Choice, choose
 from resonance.improve.progress import Progress
 from resonance.improve.scores import Compared, evaluations_of, read_comparison, reused_scores
 from resonance.improve.settings import Settings
 from resonance.improve.training import (
     OWN_DATA,
     RECORD_FILE,
+    balance_of,
     disk_needed,
     dpo_words,
+    kto_words,
     origin_of,
     sft_words,
     write_configs,
     write_record,
 )
 
-HELD_OUT_FILE, EARLIER_FILE, PAIRS_FILE, CHOICES_FILE = (
-    "held_out.jsonl", "earlier.jsonl", "pairs.jsonl", "choices.jsonl",
+HELD_OUT_FILE, EARLIER_FILE, PAIRS_FILE, CHOICES_FILE, THUMBS_FILE, REJECTED_FILE = (
+    "held_out.jsonl", "earlier.jsonl", "pairs.jsonl", "choices.jsonl", "thumbs.jsonl", "rejected.jsonl",
 )  # fmt: skip
-EARLIER_EVAL, PAIRS_EVAL = "earlier", "pairs"  # folders in an attempt's
+EARLIER_EVAL, PAIRS_EVAL, REJECTED_EVAL = "earlier", "pairs", "rejected"  # folders in an attempt's
 _STEP = re.compile(r"step ([\d,]+)/([\d,]+)\s+loss (\S+)")
 
 Json = dict[str, Any]
@@ -87,11 +90,14 @@ class Stages:
         write_lines(self._folder / EARLIER_FILE, found.earlier_held_out)
         write_lines(self._folder / PAIRS_FILE, found.pairs)
         write_lines(self._folder / CHOICES_FILE, found.held_out_pairs)
-        bounds = found.bounds(self._production.name)
+        write_lines(self._folder / THUMBS_FILE, found.thumbs)
+        write_lines(self._folder / REJECTED_FILE, found.held_out_rejections)
+        thumbs = [bool(line["label"]) for line in found.thumbs if line["split"] == "train"]
+        bounds = found.bounds(self._production.name, "sft")
         self._done(
             "gather",
-            f"{found.new_judged} newly judged answers, {found.examples} examples and {found.training_pairs} pairs "
-            f"to learn from, {bounds.held_out} answers held out",
+            f"{found.new_judged} newly judged answers, {found.examples} examples, {found.training_pairs} pairs and "
+            f"{len(thumbs)} thumbs to learn from, {bounds.held_out} answers held out",
             until=found.until,
             since=found.since,
             judgements=len(found.lines),
@@ -100,7 +106,11 @@ class Stages:
             could_gain=bounds.could_gain,
             held_out_pairs=len(found.held_out_pairs),
             earlier_held_out=len(found.earlier_held_out),
+            held_out_rejections=len(found.held_out_rejections),
             examples=found.examples,
+            corrections=found.corrections,
+            thumbs=len(thumbs),
+            rejections=thumbs.count(False),
             pairs=found.training_pairs,
             counts=found.counts(),
             left_out=summary["left_out"],
@@ -127,12 +137,9 @@ class Stages:
             )
         elif not gathered["new"]:
             reason = "There is no new feedback since the last promotion."
-        elif gathered["examples"] < settings.train.min_examples and gathered["pairs"] < settings.train.min_pairs:
-            reason = (
-                f"There are {gathered['examples']} examples and {gathered['pairs']} pairs to learn from, and training "
-                f"takes {settings.train.min_examples} examples or {settings.train.min_pairs} pairs."
-            )
-        bounds = found.bounds(self._production.name, pairs=not self._learns_examples)
+        elif not self._choice.objectives:
+            reason = self._choice.sentence
+        bounds = found.bounds(self._production.name, self._choice.judged_by)
         checks = [enough(bounds, settings.gate, number, settings.held_out)]
         if reason is None and not checks[0].passed:
             reason = checks[0].sentence
@@ -150,10 +157,17 @@ class Stages:
             self._progress.end("check", checks[-1].sentence, passed=False)
             raise Refused(f"Not promoted, and nothing was trained: {checks[-1].sentence}")
         sentence = checks[0].sentence
-        self._done("check", sentence, sentence=sentence, attempt=number, checks=[each.as_json() for each in checks])
+        self._done(
+            "check",
+            f"{self._choice.sentence} {sentence}",
+            sentence=sentence,
+            learns=self._choice.sentence,
+            attempt=number,
+            checks=[each.as_json() for each in checks],
+        )
 
     def train(self) -> None:
-        """Train the candidate: SFT on examples and own data, DPO on pairs, or one after the other."""
+        """Train the candidate: SFT on examples and own data, DPO on pairs, or one after the other; or KTO on thumbs."""
         if self._skip("train", lambda done: f"{done['run']}, trained before"):
             return
         settings, gathered, configs = self.settings.train, self._figures("gather"), self._folder / "configs"
@@ -161,10 +175,7 @@ class Stages:
         write_configs(
             configs, origin, self._production.folder, self._folder / EXPORT_FILE, gathered["examples"], settings
         )
-        objectives = [
-            *(["sft"] if self._learns_examples else []),
-            *(["dpo"] if gathered["pairs"] >= settings.min_pairs else []),
-        ]
+        objectives = self._choice.objectives
         weights, steps, tokens, seconds = self._production.folder, 0, 0, 0.0
         for objective in objectives:
             last = objective == objectives[-1]
@@ -172,6 +183,10 @@ class Stages:
             root = self.settings.root
             if objective == "sft":
                 words = sft_words(configs, origin, root, run, settings)
+            elif objective == "kto":
+                up = gathered["thumbs"] - gathered["rejections"]
+                balance = balance_of(up, gathered["rejections"])
+                words = kto_words(configs, origin, root, run, self._folder / THUMBS_FILE, balance, settings)
             else:
                 words = dpo_words(configs, origin, root, run, weights, self._folder / PAIRS_FILE, settings)
             self._train(objective, root / run, words)
@@ -198,13 +213,14 @@ class Stages:
         candidate, production = f"checkpoint={self.candidate}", f"compare=[{self._production.folder}]"
         common = ["eval", candidate, production, "contamination=null", "wandb=false"]
         figures: Json = {}
-        parts = [(HELD_OUT_EVAL, HELD_OUT_FILE)] if gathered["held_out"] else []
-        parts += [(EARLIER_EVAL, EARLIER_FILE)] if gathered["earlier_held_out"] else []
-        for name, file in parts:
+        parts = [(HELD_OUT_EVAL, HELD_OUT_FILE, "instruct")] if gathered["held_out"] else []
+        parts += [(EARLIER_EVAL, EARLIER_FILE, "instruct")] if gathered["earlier_held_out"] else []
+        parts += [(REJECTED_EVAL, REJECTED_FILE, "perplexity")] if self._choice.judged_by == "kto" else []
+        for name, file, task in parts:
             data = ["data=feedback", f"data.path={self._folder / file}", "data.learn=examples"]
             out = self._folder / name
             self._progress.detail("evaluate", f"{name.replace('_', ' ')} feedback")
-            words = [*common, *data, "tasks=[instruct]", "limit=null", f"out={out}"]
+            words = [*common, *data, f"tasks=[{task}]", "limit=null", f"out={out}"]
             self._run("evaluate", words, log=f"evaluate-{name}")
             figures[name] = [each.as_json() for each in read_comparison(out, self._production.name)]
         if "dpo" in self._figures("train")["objectives"] and gathered["held_out_pairs"]:
@@ -238,9 +254,12 @@ class Stages:
             held_out = _compared(evaluated.get(HELD_OUT_EVAL, []))
             pairs = _compared(evaluated.get(PAIRS_EVAL, []))
             metric = next((each for each in held_out if each.metric == settings.metric), None)
-            if not self._learns_examples:  # of two answers, the likelier one is the one that people prefer
-                metric = pairs[0] if pairs else None
             standing = [*_compared(evaluated["standing"]), *_compared(evaluated.get(EARLIER_EVAL, [])), *pairs]
+            if self._choice.judged_by == "dpo":  # of two answers, the likelier one is the one that people prefer
+                metric = pairs[0] if pairs else None
+            elif self._choice.judged_by == "kto":
+                metric = rejected_answers(_compared(evaluated.get(REJECTED_EVAL, [])))
+                standing += held_out  # the approved answers
             own = [
                 *(Check(**each) for each in checked["checks"]),
                 better(metric, settings, int(checked["attempt"])),
@@ -310,8 +329,8 @@ class Stages:
         self._run("train", words, log=f"train-{objective}", watch=watch)
 
     @property
-    def _learns_examples(self) -> bool:
-        return self._figures("gather")["examples"] >= self.settings.train.min_examples
+    def _choice(self) -> Choice:
+        return choose(self._figures("gather"), self.settings.train)
 
     def _since(self) -> str | None:
         """The newest judgement that the checkpoint in service has learned from."""

@@ -138,6 +138,23 @@ def dpo_words(
     ]  # fmt: skip
 
 
+def kto_words(
+    configs: Path, origin: Origin, root: Path, run: str, thumbs: Path, balance: str, settings: TrainSettings
+) -> list[str]:
+    """The words of `resonance train` for training on thumbs, which holds to the weights that it starts from."""
+    return [
+        "train", f"--config-dir={configs}", "objective=kto", "data=feedback", f"data.path={thumbs}", f"model={CONFIG}",
+        balance, f"trainer.max_epochs={settings.passes}", *_common(origin, root, run), *settings.overrides,
+    ]  # fmt: skip
+
+
+def balance_of(up: int, down: int) -> str:
+    """The weight that lets thumbs up and down count the same (Ethayarajh et al. 2024, section 4.2)."""
+    if up < down:
+        return f"objective.desirable_weight={down / max(1, up):.3f}"
+    return f"objective.undesirable_weight={up / down:.3f}"
+
+
 def write_record(folder: Path, origin: Origin, attempt: str, feedback_until: str | None) -> None:
     """Write into the candidate's folder what the next attempt has to know."""
     record = {

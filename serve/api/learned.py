@@ -27,7 +27,12 @@ from serve.storage.tables import VoteRow
 
 log = logging.getLogger("resonance.serve")
 router = APIRouter(prefix="/v1/learned", tags=["conversations"], route_class=TypedRoute)
-_KINDS: dict[str, Kind] = {"correction": "correction", "approval": "approval", "siblings": "approval"}
+_KINDS: dict[str, Kind] = {
+    "correction": "correction",
+    "approval": "approval",
+    "siblings": "approval",
+    "rejection": "rejection",
+}
 
 
 @router.get("")

@@ -16,6 +16,7 @@ SHOWN_CHECKPOINTS = 20
 SHOWN_ANSWERS = 30
 RESOLUTION = timedelta(milliseconds=1)  # of the times in an export
 TURN_BREAK = "\n→ "  # between the turns of a conversation in the records of `resonance eval`
+_OBJECTIVES = {"example": "sft", "pair": "dpo", "vote": "kto"}  # that learn from a line of this kind
 Use = Literal["trained", "measured", "inherited"]
 State = Literal["in_service", "replaced", "not_promoted"]
 Json = dict[str, Any]
@@ -42,10 +43,12 @@ class Trained:
     def used_lines(self) -> Iterator[tuple[Json, Use]]:
         """The lines that its training learned from, or that measured it."""
         objectives = (self.attempt.figures("train") or {}).get("objectives", [])
+        # A correction is learned as an example; its pair and its thumb down are not.
+        corrected = {line["id"] for line in self.lines if line["origin"] == "correction"}
         for line in self.lines:
-            is_pair = line["kind"] == "pair" and line["origin"] != "correction"  # a correction is learned as an example
-            objective = "sft" if line["kind"] == "example" else "dpo" if is_pair else None
-            if objective in objectives:
+            kind = line["kind"]
+            is_learned = kind == "example" or line["id"] not in corrected
+            if is_learned and _OBJECTIVES[kind] in objectives:
                 yield line, "trained" if line["split"] == "train" else "measured"
 
     def changed_answers(self) -> list[Answers]:
@@ -115,10 +118,10 @@ def uses_of(checkpoints: Sequence[Trained], stored: Mapping[str, datetime]) -> t
 
 
 def question_and_answer(line: Mapping[str, Any]) -> tuple[str, str]:
-    """What was asked last, and the answer that is learned or preferred."""
-    is_pair = line["kind"] == "pair"
-    prompt = line["prompt"] if is_pair else line["messages"][:-1]
-    answer = line["chosen"][-1] if is_pair else line["messages"][-1]
+    """What was asked last, and the answer that is learned, preferred or rated."""
+    is_example = line["kind"] == "example"
+    prompt = line["messages"][:-1] if is_example else line["prompt"]
+    answer = (line["messages"] if is_example else line["chosen" if line["kind"] == "pair" else "completion"])[-1]
     asked = next((turn["content"] for turn in reversed(prompt) if turn["role"] == "user"), "")
     return str(asked), str(answer["content"])
 

@@ -97,6 +97,26 @@ def fill(url: str, first: int, count: int) -> None:
     asyncio.run(work())
 
 
+def fill_thumbs(url: str, count: int) -> None:
+    """Thumbs up and down in turn, and nothing else."""
+
+    async def work() -> None:
+        store = Store(url)
+        await store.open()
+        try:
+            await set_consent(store, "", given=True)
+            for number in range(count):
+                asked = NewMessage("user", f"What is {number} plus one?", new_message_id())
+                text = str(number + 1 + number % 2)
+                said = NewMessage("assistant", text, new_message_id(), model="first", finish_reason="stop")
+                await store.append("", f"c{number}", [asked, said], None)
+                assert await store.rate("", f"c{number}", said.id, -1 if number % 2 else 1, None, None)
+        finally:
+            await store.close()
+
+    asyncio.run(work())
+
+
 def fill_votes(url: str, count: int) -> None:
     """Votes in blind comparisons: another question each, and the better answer now left, now right."""
 
@@ -283,6 +303,31 @@ def test_votes_train_by_dpo_after_corrections_by_sft_and_a_kill_in_that_stage_is
     # Votes alone are judged by held-out votes: how often the better answer is the likelier one.
     assert ("exact_match " if corrections else "acc ") in outcome.sentence
     assert Checkpoint.open(root / attempt.name).metadata.steps > 0
+
+
+@pytest.mark.slow
+def test_thumbs_alone_train_by_kto_and_are_judged_by_held_out_thumbs_down(
+    root: Path, tmp_path: Path, ran: list[str]
+) -> None:
+    store = f"sqlite:///{tmp_path / 'thumbs.sqlite'}"
+    fill_thumbs(store, 120)
+    outcome = once(root, store, "gate.effect=0.9")
+    assert ran == [
+        "gather", "train-kto", "evaluate-held_out", "evaluate-rejected", "evaluate-standing",
+    ]  # fmt: skip
+    assert "bits per byte of answers that people rejected" in outcome.sentence
+    (attempt,) = attempts(root, "production")
+    gathered, trained, checked = (attempt.figures(name) for name in ("gather", "train", "check"))
+    assert gathered is not None
+    assert trained is not None
+    assert checked is not None
+    assert trained["objectives"] == ["kto"]
+    down = gathered["rejections"]
+    assert f"Thumbs alone ({gathered['thumbs'] - down} up and {down} down; 0 corrections and 0" in checked["learns"]
+    assert attempt.learned_from == gathered["thumbs"]
+    assert "train.objectives.KTO" in (root / attempt.name / "train.yaml").read_text()
+    assert outcome.report is not None
+    assert checked["learns"] in outcome.report.read_text()
 
 
 @pytest.mark.slow

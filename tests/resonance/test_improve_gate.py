@@ -14,11 +14,14 @@ from resonance.improve.gate import (
     better,
     enough,
     no_worse,
+    rejected_answers,
     trustworthy,
 )
+from resonance.improve.objectives import choose
 from resonance.improve.power import detectable, level, pairs_needed
 from resonance.improve.scores import Compared
 from resonance.improve.settings import GateSettings, duration, quiet_hours, settings_of
+from resonance.improve.training import balance_of
 
 GATE = GateSettings("exact_match", 0.05, 0.25, 0.05, 0.1, ())
 
@@ -140,3 +143,44 @@ def test_quiet_hours_may_lie_over_midnight() -> None:
         False, True, True, True, False,
     ]  # fmt: skip
     assert duration("every", "1.5h") == 5400
+
+
+@pytest.mark.parametrize(
+    ("examples", "corrections", "pairs", "thumbs", "rejections", "objectives"),
+    [
+        (60, 50, 0, 80, 30, ["sft"]),  # corrections say more than thumbs
+        (60, 50, 30, 80, 30, ["sft", "dpo"]),
+        (5, 5, 30, 80, 30, ["dpo"]),
+        (60, 5, 5, 80, 30, ["kto"]),  # the examples are answers with a thumb up
+        (60, 5, 5, 60, 5, ["sft"]),
+        (5, 5, 5, 10, 5, []),
+    ],
+)
+def test_the_feedback_decides_by_what_is_trained(
+    examples: int, corrections: int, pairs: int, thumbs: int, rejections: int, objectives: list[str]
+) -> None:
+    gathered = {
+        "examples": examples, "corrections": corrections, "pairs": pairs, "thumbs": thumbs, "rejections": rejections,
+    }  # fmt: skip
+    choice = choose(gathered, settings_of(compose("improve", [])).train)
+    assert choice.objectives == objectives
+    assert all(name.upper() in choice.sentence for name in objectives)
+    assert choice.judged_by == (objectives[0] if objectives else "sft")
+
+
+def test_thumbs_up_and_down_weigh_the_same() -> None:
+    assert balance_of(30, 60) == "objective.desirable_weight=2.000"
+    assert balance_of(60, 30) == "objective.undesirable_weight=2.000"
+    assert balance_of(0, 30) == "objective.desirable_weight=30.000"
+
+
+def test_a_candidate_to_which_rejected_answers_are_less_likely_is_better() -> None:
+    bits = [
+        Compared("perplexity", "bits_per_byte", 0.4, 0.4 + change, change, (change / 2, change), 0.001, 40, False)
+        for change in (0.3, -0.3)
+    ]
+    less_likely, likelier = (better(rejected_answers([each]), GATE, 1) for each in bits)
+    assert less_likely.passed
+    assert "bits per byte of answers that people rejected 0.400 before and 0.700 after" in less_likely.sentence
+    assert "+0.300, p = 0.001" in less_likely.sentence
+    assert not likelier.passed
