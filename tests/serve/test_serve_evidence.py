@@ -104,7 +104,10 @@ def root(waiting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new database: votes of all owners count. A test that is parametrised has it in PostgreSQL too."""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        return request.getfixturevalue("empty_postgres")
     return f"sqlite:///{tmp_path / 'conversations.sqlite'}"
 
 
@@ -152,6 +155,7 @@ def judge(root: Path, *words: str) -> int:
     return 0
 
 
+@pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
 def test_votes_count_of_those_who_agree_on_pairs_of_these_two_once_each(
     root: Path, models: dict[str, ServedModel], url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,8 @@ from serve.judgements.judgement import Judgement, Kind, Origin, split_of
 from serve.judgements.screening import Screening
 from serve.judgements.settle import OUTVOTED, REPEATED, SUPERSEDED, UNSETTLED, settle
 from serve.storage.consent import set_consent
+from serve.storage.judged import judged as judged_rows
+from serve.storage.judged import still_judged
 from serve.storage.store import NewMessage, Store, new_message_id
 from serve.storage.tables import VoteRow
 from serve.storage.votes import add_vote
@@ -145,6 +147,30 @@ def filled(url: str, owner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     on_store(url, fill)
     return url
+
+
+def test_answers_and_votes_are_listed_together_newest_first_and_page_by_page(filled: str, owner: str) -> None:
+    async def read(store: Store) -> None:
+        whole, more = await judged_rows(store, owner, limit=100, after=None)
+        assert (len(whole), more) == (43, False)  # 42 answers, and a vote
+        assert [one.at for one in whole] == sorted((one.at for one in whole), reverse=True)
+        questions = {one.id: one.question for one in whole}
+        assert questions["vote-1"] == "Warm or cold?"
+        assert {"The capital of France?", "What is 7 plus 1?"} < set(questions.values())
+        pages: list[str] = []
+        more = True
+        while more:
+            page, more = await judged_rows(store, owner, limit=10, after=pages[-1] if pages else None)
+            pages += [one.id for one in page]
+        assert pages == [one.id for one in whole]
+        assert await judged_rows(store, owner, limit=10, after="unknown") == ([], False)
+        withdrawn = next(one.id for one in whole if one.question == "The capital of France?")
+        assert await store.rate(owner, "good", withdrawn, None, None, None)
+        stored = await still_judged(store, owner, [*questions, "unknown"])
+        assert stored == {one.id: one.at for one in whole if one.id != withdrawn}
+        assert await still_judged(store, f"{owner}-silent", questions) == {}
+
+    on_store(filled, read)
 
 
 def command(url: str, *words: str) -> None:
