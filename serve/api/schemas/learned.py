@@ -37,7 +37,7 @@ class LearnedCheckpoint(BaseModel):
     state: Literal["in_service", "replaced", "not_promoted"] = Field(
         description="Whether an alias names it, named it before, or never did."
     )
-    judgements: int = Field(description="The examples and pairs of all owners that it was trained on.")
+    judgements: int = Field(description="The examples, pairs and thumbs of all owners that it was trained on.")
     yours: int = Field(description="How many of the caller's judgements it was trained on.")
     checks: list[GateCheck]
     answers: list[ChangedAnswer] = Field(description="The caller's held-out questions, those that changed first.")

@@ -1383,7 +1383,7 @@ export interface components {
       checks: components["schemas"]["GateCheck"][];
       /**
        * Judgements
-       * @description The examples and pairs of all owners that it was trained on.
+       * @description The examples, pairs and thumbs of all owners that it was trained on.
        */
       judgements: number;
       /**
