@@ -224,6 +224,21 @@ class Streams:
                 self.broken.append(last)
 
 
+def learned(found: World, name: str) -> tuple[dict[str, Any], Counter[str]]:
+    """A person's newest checkpoint in /v1/learned, and how many of the person's judgements it was used for, by use."""
+    uses: Counter[str] = Counter()
+    page: dict[str, Any] = {"has_more": True}
+    newest: dict[str, Any] = {}
+    query: dict[str, Any] = {"limit": 100}
+    while page["has_more"]:
+        page = found.client(name).get("/v1/learned", params=query).json()
+        newest = newest or next(iter(page["checkpoints"]), {})
+        for judgement in page["data"]:
+            uses.update(each["use"] for each in judgement["checkpoints"] if each["checkpoint"] == newest["checkpoint"])
+            query["after"] = judgement["id"]
+    return newest, uses
+
+
 def improve(found: World, *words: str) -> tuple[int, str, float, Streams]:
     """Run `resonance improve`; eight streams run from the gate on until the server has followed."""
     streams = Streams(found)
@@ -267,6 +282,7 @@ def prove(case: str, checkpoint: Path, folder: Path, store: str | None, words: S
             "stages": [json.loads(path.read_text()) for path in sorted(found.root.glob(".improve/*/journal.json"))],
             "load": os.getloadavg()[0],
         }  # fmt: skip
+        figures["learned"] = {name: learned(found, name) for name in (*PEOPLE, SILENT)}
         if code == 0:
             back = found.command("promote", "--back", f"root={found.root}")
             assert back.returncode == 0, back.stderr
