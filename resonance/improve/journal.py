@@ -1,6 +1,7 @@
 """The journal of an attempt: which stages are done, with their figures. A kill at any moment leaves it whole."""
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -81,9 +82,15 @@ class Attempt:
 
 
 def begin(root: Path, alias: str, run: str, crc32: str) -> Attempt:
-    """Begin an attempt on the run in service."""
-    folder = root / FOLDER / f"improve-{datetime.now():%Y%m%d-%H%M%S}"
-    folder.mkdir(parents=True, mode=0o700)
+    """Begin an attempt on the run in service; its name is the time, to the second, that no attempt has yet."""
+    (root / FOLDER).mkdir(parents=True, exist_ok=True)
+    while True:
+        folder = root / FOLDER / f"improve-{datetime.now():%Y%m%d-%H%M%S}"
+        try:
+            folder.mkdir(mode=0o700)
+            break
+        except FileExistsError:
+            time.sleep(0.05)
     production = {"run": run, "crc32": crc32}
     values: Json = {"alias": alias, "started_at": now(), "production": production, "stages": {}, "outcome": None}
     attempt = Attempt(folder, values)

@@ -25,7 +25,7 @@ from resonance.cli.improve import main
 from resonance.hydra_config import compose
 from resonance.improve import stages
 from resonance.improve.children import StageFailed, run_command
-from resonance.improve.journal import attempts
+from resonance.improve.journal import attempts, begin
 from resonance.improve.lock import only_one
 from resonance.improve.run import Outcome, improve
 from resonance.improve.settings import settings_of
@@ -336,7 +336,7 @@ def test_dpo_that_is_killed_between_two_steps_ends_with_the_weights_of_one_that_
 ) -> None:
     store = f"sqlite:///{tmp_path / 'votes.sqlite'}"
     fill_votes(store, 60)
-    steps = ["gate.effect=0.9", "train.passes=10", f"train.overrides=[{','.join([*OVERRIDES, *SHORT_STEPS])}]"]
+    steps = ["gate.effect=0.9", "train.passes=4", f"train.overrides=[{','.join([*OVERRIDES, *SHORT_STEPS])}]"]
     alone = Path(shutil.copytree(root, tmp_path / "alone"))
     undisturbed = once(alone, store, *steps)
     in_process = stages.run_command
@@ -382,6 +382,11 @@ def test_too_little_feedback_trains_nothing(root: Path, store: str, ran: list[st
     assert outcome.result == "nothing"
     assert "more judged answers" in outcome.sentence
     assert ran == ["gather"]
+
+
+def test_attempts_that_begin_within_a_second_have_names_of_their_own(tmp_path: Path) -> None:
+    begun = [begin(tmp_path, "production", "first", "1") for _ in range(2)]
+    assert [each.name for each in attempts(tmp_path, "production")] == [each.name for each in begun]
 
 
 def test_two_are_never_at_work(root: Path) -> None:
