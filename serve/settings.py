@@ -177,6 +177,7 @@ class Settings(_Section):
     port: int = Field(ge=1024, le=65535)
     device: Literal["auto", "cpu", "cuda"]
     auth: Literal["auto", "none"]
+    explain: Literal["auto", "always", "never"]
     requires_keys: bool  # at the start; keys that are added later close an open server
     api_keys: tuple[EnvironmentKey, ...]  # of RESONANCE_API_KEYS alone
     cors_origins: tuple[Annotated[str, AfterValidator(_check_origin)], ...] = Field(strict=False)

@@ -15,6 +15,7 @@ from serve.api import (
     datasets,
     embeddings,
     errors,
+    explain,
     feedback,
     files,
     learned,
@@ -97,6 +98,7 @@ def add_routers(app: FastAPI) -> None:
     stored = (datasets.router, *arranged, feedback.router, shadow_pairs.router, consent.router, learned.router)
     for router in (models.admin_router, *stored):
         app.include_router(router, responses={code: ERRORS[code] for code in documented})
+    app.include_router(explain.router, responses=ERRORS)
     app.include_router(shares.public_router, responses={code: ERRORS[code] for code in (400, 403, 404, 503)})
 
 

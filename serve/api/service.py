@@ -51,6 +51,7 @@ class Service:
     export_limiter: ExportLimiter
     locks: SessionLocks = field(init=False)
     library: Library = field(init=False)
+    explaining: asyncio.Lock = field(default_factory=asyncio.Lock)
     shadow: Shadow | None = None
     tracing: Tracing | None = None
     started: float = field(default_factory=time.monotonic)
