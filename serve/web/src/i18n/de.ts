@@ -132,6 +132,7 @@ export const de: Dictionary = {
     count === 1 ? "Nachricht gelöscht" : `${count} Nachrichten gelöscht`,
   messageDeleteFailed: "Die Nachrichten konnten nicht gelöscht werden; hier sind sie wieder.",
   showPrompt: "Prompt zeigen",
+  showOrigin: "Woher kommt das?",
   prompt: "Prompt",
   promptNote: "Genau das, was das Modell für diese Antwort liest, in seiner Vorlage.",
   promptTokens: (used: number, of: number) => `${used} von ${of} Token`,

@@ -132,6 +132,7 @@ export const en = {
     count === 1 ? "Message deleted" : `${count} messages deleted`,
   messageDeleteFailed: "The messages could not be deleted; here they are again.",
   showPrompt: "Show the prompt",
+  showOrigin: "Where did this come from?",
   prompt: "Prompt",
   promptNote: "Exactly what the model reads for this answer, in its template.",
   promptTokens: (used: number, of: number) => `${used} of ${of} tokens`,

@@ -7,11 +7,12 @@ export type Panel =
   | "key"
   | "sidebar"
   | "prompt"
+  | "origin"
   | "share"
   | "documents"
   | "learned";
 
-/** Whose prompt is looked at: an answer's of a conversation, the newest when none is named. */
+/** Whose prompt or origin is looked at: an answer's of a conversation, the newest when none is named. */
 export interface PromptTarget {
   conversation: string;
   answer?: string;
@@ -57,7 +58,7 @@ export function openDocuments(target: DocumentTarget | null = null): void {
   useUi.setState({ panel: "documents", document: target });
 }
 
-/** Shows what the model reads for an answer. */
-export function openPromptView(target: PromptTarget): void {
-  useUi.setState({ panel: "prompt", prompt: target });
+/** Shows what the model reads for an answer, or where the answer came from. */
+export function openPromptView(target: PromptTarget, panel: "prompt" | "origin" = "prompt"): void {
+  useUi.setState({ panel, prompt: target });
 }

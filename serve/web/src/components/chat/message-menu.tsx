@@ -66,6 +66,14 @@ export function MessageMenu({ conversation, message, busy, newest }: MessageMenu
           {t.showPrompt}
         </DropdownMenuItem>
       )}
+      {message.role === "assistant" && message.serverId && (
+        <DropdownMenuItem
+          onSelect={() => openPromptView({ conversation, answer: message.serverId }, "origin")}
+        >
+          <ScanText />
+          {t.showOrigin}
+        </DropdownMenuItem>
+      )}
       <DropdownMenuItem
         variant="destructive"
         disabled={busy}

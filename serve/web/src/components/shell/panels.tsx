@@ -7,6 +7,7 @@ const loaders: Partial<Record<Panel, () => Promise<{ default: ComponentType }>>>
   key: () => import("@/components/settings/api-key-dialog"),
   palette: () => import("@/components/palette/command-palette"),
   prompt: () => import("@/components/instrument/prompt-sheet"),
+  origin: () => import("@/components/instrument/origin-sheet"),
   share: () => import("@/components/share/share-dialog"),
   documents: () => import("@/components/documents/documents-sheet"),
   learned: () => import("@/components/learned/learned-sheet"),
