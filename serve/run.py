@@ -79,7 +79,7 @@ def make_server(settings: Settings) -> Server:
         build_retriever(**settings.search, retention_days=settings.store.retention_days) if settings.search else None
     )
     slots = settings.engine.max_batch_size * len(models) + settings.max_queue
-    device, workers = _devices(settings.device)
+    device, workers = devices(settings.device)
     state = SharedState(slots, workers)
     checkpoints = CheckpointList(settings.engine.checkpoints, workers)
     client = WorkerClient(state)
@@ -107,7 +107,7 @@ def make_server(settings: Settings) -> Server:
     return server
 
 
-def _devices(device: str) -> tuple[str, int]:
+def devices(device: str) -> tuple[str, int]:
     """Return the device's type and the number of workers, one per GPU. Raises ServeError for a missing GPU."""
     found = 0 if device == "cpu" else torch.cuda.device_count()
     if device == "cuda" and not found:

@@ -1,4 +1,4 @@
-"""Resolves `trainer.precision`: what `auto` means on this machine, and which values are refused."""
+"""Resolves `trainer.accelerator` and `precision`: what `auto` means on this machine, and what is refused."""
 
 import torch
 
@@ -7,6 +7,22 @@ from resonance.hydra_config import ConfigError
 
 # Lightning's short names, and its full ones.
 _FULL_NAMES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
+
+
+def resolve_accelerator(accelerator: str) -> str:
+    """Lightning's value: `auto` is a CUDA GPU (or ROCm's) if there is one, else the CPU.
+
+    Raises ConfigError for Apple's GPU, which Lightning would take for `auto` and `gpu` as well.
+    """
+    on_apple = not torch.cuda.is_available() and torch.backends.mps.is_available()
+    if accelerator == "mps" or (accelerator == "gpu" and on_apple):
+        raise ConfigError(
+            f"trainer.accelerator={accelerator} is refused: losses are added up in float64, which Apple's GPUs do not "
+            "have; use trainer.accelerator=cpu."
+        )
+    if accelerator == "auto":
+        return "gpu" if torch.cuda.is_available() else "cpu"
+    return accelerator
 
 
 def resolve_precision(precision: str | int, accelerator: str) -> str:

@@ -20,7 +20,7 @@ from resonance.hydra_config import ConfigError, make, nearest
 from train import fsdp
 from train.callbacks.validation import ValidationSchedule, total_steps
 from train.checkpointing import AtomicCheckpointIO
-from train.precision import resolve_deterministic, resolve_precision
+from train.precision import resolve_accelerator, resolve_deterministic, resolve_precision
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 
@@ -65,6 +65,7 @@ def make_trainer(
 ) -> Trainer:
     """The Trainer of a run on `data` that writes into `folder`. Raises ConfigError for arguments Lightning rejects."""
     _check_arguments(lightning)
+    accelerator = resolve_accelerator(accelerator)
     deterministic = resolve_deterministic(deterministic, accelerator)
     torch.backends.mkldnn.deterministic = bool(deterministic)  # Lightning's flag does not reach oneDNN
     # Deterministic algorithms would also write NaN into every new buffer, logits included, to help debugging.

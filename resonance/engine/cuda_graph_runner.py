@@ -149,15 +149,16 @@ class DecodeStep:
 
     def capture(self, pool: Any) -> None:
         """Capture the graph, whose memory is `pool`'s; other threads may use the GPU meanwhile."""
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.no_grad(), torch.cuda.stream(stream):
-            for _ in range(WARMUP_STEPS):
-                self._forward()
-        torch.cuda.current_stream().wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.no_grad(), torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
-            self._hidden = self._forward()
+        with torch.no_grad(), torch.cuda.device(self._inputs.device):  # a thread's current one is the first
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(WARMUP_STEPS):
+                    self._forward()
+            torch.cuda.current_stream().wait_stream(stream)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
+                self._hidden = self._forward()
 
     def _packed(self, chunks: Sequence[Chunk]) -> Tensor:
         # (5, size): tokens, positions, rows of the cache, the sequences' first rows, and how many keys they have

@@ -21,11 +21,20 @@ def find_checkpoint(checkpoint: Checkpoint | str) -> Checkpoint:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device with this name; "auto" is a GPU if there is one. Raises EngineError for a missing device."""
+    """The device with this name; "auto" is a GPU if there is one.
+
+    Raises EngineError for a missing device, and for one that is no CPU and no CUDA or ROCm GPU.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(name)
+        if chosen.type == "mps":
+            raise EngineError(
+                "device=mps is refused: sampling needs float64, which Apple's GPUs do not have; use device=cpu."
+            )
+        if chosen.type not in ("cpu", "cuda"):
+            raise EngineError(f"device={name} is refused: the engine computes on cpu and cuda; use device=cpu.")
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
@@ -71,5 +80,15 @@ def cache_and_runner(
         cache = KVCache(model.config, slots + 1, dtype, device)  # and a spare slot
         return cache, CudaGraphRunner(model, cache), ()
     cache = KVCache(model.config, slots, dtype, device)
-    why = f"they need an NVIDIA card of the Ampere generation or later and bf16, not {device.type} in {precision}"
-    return cache, TorchRunner(model, cache), (f"Computed without FlashAttention and CUDA graphs: {why}.",)
+    why = f"bf16, and heads of a multiple of 8 up to 256 wide, not {_obstacle(device, dtype, model.config.head_dim)}"
+    return cache, TorchRunner(model, cache), (
+        f"Computed without FlashAttention and CUDA graphs: they need an NVIDIA card of Ampere or later, {why}.",
+    )  # fmt: skip
+
+
+def _obstacle(device: torch.device, dtype: torch.dtype, head_dim: int) -> str:
+    if torch.version.hip:
+        return "ROCm"
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return "an older one"
+    return "fp32" if dtype == torch.float32 else f"heads of {head_dim}"

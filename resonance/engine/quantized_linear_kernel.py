@@ -72,21 +72,22 @@ def launch(x: Tensor, levels: Tensor, scale: Tensor, bias: Tensor | None) -> Ten
     y = torch.empty(rows, outputs, dtype=x.dtype, device=x.device)
     grid = (triton.cdiv(outputs, BLOCK_OUTPUTS), triton.cdiv(rows, BLOCK_ROWS))
     kernel: Any = _kernel
-    kernel[grid](
-        x,
-        levels,
-        scale,
-        scale if bias is None else bias,
-        y,
-        rows,
-        inputs,
-        outputs,
-        levels.stride(0),
-        scale.stride(0),
-        IS_INT4=levels.dtype == torch.uint8,
-        HAS_BIAS=bias is not None,
-        ROWS=BLOCK_ROWS,
-        OUTPUTS=BLOCK_OUTPUTS,
-        INPUTS=BLOCK_INPUTS,
-    )
+    with torch.cuda.device_of(x):  # Triton launches on the thread's current GPU
+        kernel[grid](
+            x,
+            levels,
+            scale,
+            scale if bias is None else bias,
+            y,
+            rows,
+            inputs,
+            outputs,
+            levels.stride(0),
+            scale.stride(0),
+            IS_INT4=levels.dtype == torch.uint8,
+            HAS_BIAS=bias is not None,
+            ROWS=BLOCK_ROWS,
+            OUTPUTS=BLOCK_OUTPUTS,
+            INPUTS=BLOCK_INPUTS,
+        )
     return y

@@ -40,6 +40,7 @@ def vars_of(config: GPT2Config) -> dict[str, Any]:
     return {name: getattr(config, name) for name in ("vocab_size", "context_length", "n_layer", "n_head", "n_embd")}
 
 
+PRECISIONS: tuple[Precision, ...] = ("bf16", "int8", "int4")
 GREEDY = SamplingParams(max_new_tokens=3, temperature=0)
 
 
@@ -116,6 +117,26 @@ def test_fp32_runs_without_flash_attention() -> None:
     with Transfers() as transfers:
         engine.generate(PROMPTS, GREEDY)
     assert transfers.places == {SAMPLE: engine.stats().steps}
+
+
+@pytest.mark.parametrize("card", ["ROCm", "an older one"])
+def test_cards_without_flash_attention_wait_no_more(card: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if card == "ROCm":
+        monkeypatch.setattr(torch.version, "hip", "6.4")
+    else:
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
+    engine = Engine(model(), max_batch_size=4, precision="bf16")
+    assert engine.stats().path == "torch"
+    assert engine.stats().notes[0].endswith(f" wide, not {card}.")
+    with Transfers() as transfers:
+        engine.generate(PROMPTS, GREEDY)
+    assert transfers.places == {SAMPLE: engine.stats().steps}
+
+
+def test_few_bits_take_less_memory() -> None:
+    sizes = {name: Engine(model(n_embd=128), precision=name).stats().weight_bytes for name in PRECISIONS}
+    assert sizes["int8"] < 0.6 * sizes["bf16"]
+    assert sizes["int4"] < 0.4 * sizes["bf16"]
 
 
 def test_a_tensor_on_the_wrong_device_fails() -> None:

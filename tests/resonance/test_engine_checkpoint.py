@@ -64,6 +64,8 @@ def test_the_templates_end_token_ends_a_text(tmp_path: Path, name: str) -> None:
         ({"quantize": "int3"}, "quantize must be one of None, int8, int4, not 'int3'"),
         ({"max_batch_size": 0}, "max_batch_size must be at least 1, not 0"),
         ({"device": "abacus"}, "There is no device 'abacus'"),
+        ({"device": "mps"}, "device=mps is refused: sampling needs float64"),
+        ({"device": "meta"}, "device=meta is refused: the engine computes on cpu and cuda"),
     ],
 )
 def test_what_the_engine_does_not_know_is_refused_in_a_sentence(

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from dotenv import dotenv_values
 
 from resonance.errors import ResonanceError
+from serve.run import devices
 from serve.settings import ENVIRONMENT, read_settings
 
 
@@ -80,6 +82,7 @@ def test_the_number_of_results_says_nothing_while_there_is_no_search(read):
         (["checkpoint=tiny", "allowed_hosts=['chat.lan:80']"], {}, "not 'chat.lan:80'"),
         (["checkpoint=tiny", "max_batch_size=0"], {}, "max_batch_size must be"),
         (["checkpoint=tiny", "device=tpu"], {}, "auto, cpu or cuda"),
+        (["checkpoint=tiny"], {"DEVICE": "mps"}, "device must be auto, cpu or cuda, not 'mps'"),
         (["checkpoint=tiny", "dtype=fp16"], {}, "auto, fp32 or bf16"),
         (["checkpoint=tiny", "quantize=int2"], {}, "null, int8 or int4"),
         (["checkpoint=tiny", "temperature=-1"], {}, "from 0 to 2"),
@@ -227,3 +230,12 @@ def test_every_variable_of_the_example_is_commented_out_and_read(tmp_path):
     assert set(ENVIRONMENT) < set(values)
     assert values["CORS_ORIGINS"] == "https://chat.example.org,https://other.example.org"
     assert (values["PORT"], values["SEARCH_ENABLED"], values["DEVICE"]) == ("8000", "false", "auto")
+
+
+def test_each_gpu_has_a_worker_and_a_missing_one_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [devices(name) for name in ("auto", "cuda", "cpu")] == [("cuda", 2), ("cuda", 2), ("cpu", 1)]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert devices("auto") == ("cpu", 1)
+    with pytest.raises(ResonanceError, match="there is no GPU here"):
+        devices("cuda")

@@ -2,18 +2,22 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from lightning import Trainer
 from lightning.pytorch.plugins import MixedPrecision
+from omegaconf import OmegaConf
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from resonance.hydra_config import ConfigError
 from resonance.model import GPT2, GPT2Config
-from train.precision import resolve_deterministic, resolve_precision
+from train import run
+from train.precision import resolve_accelerator, resolve_deterministic, resolve_precision
 from train.sft_module import SFTModule
 
 TINY = GPT2Config(n_layer=1, n_head=2, n_embd=8, context_length=8, vocab_size=61, dropout=0.0)
@@ -105,6 +109,17 @@ def test_short_names_and_auto_become_the_precision_that_is_meant() -> None:
     assert resolve_precision("auto", "cpu") in ("bf16-mixed", "32-true")
 
 
+def test_apples_gpu_is_never_taken_and_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert resolve_accelerator("auto") == resolve_accelerator("cpu") == "cpu"
+    for accelerator in ("mps", "gpu"):
+        with pytest.raises(ConfigError, match=rf"trainer\.accelerator={accelerator} is refused: .* use .*=cpu\.$"):
+            resolve_accelerator(accelerator)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve_accelerator("auto") == resolve_accelerator("gpu") == "gpu"
+
+
 def test_deterministic_algorithms_are_off_by_default_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_deterministic("auto", "cpu") == "warn"
     assert resolve_deterministic(True, "gpu") is True
@@ -113,3 +128,13 @@ def test_deterministic_algorithms_are_off_by_default_on_a_gpu_alone(monkeypatch:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert resolve_deterministic("auto", "gpu") is False
     assert resolve_deterministic("auto", "cpu") == "warn"
+
+
+@pytest.mark.parametrize(("value", "said"), [("auto", True), (True, False)])
+def test_a_run_on_a_gpu_says_that_two_runs_differ_unless_deterministic(value: object, said: bool) -> None:
+    config = OmegaConf.create({"trainer": {"deterministic": value}, "optimizer": {"_target_": "adamw"}})
+    strategy = SimpleNamespace(root_device=torch.device("cuda", 0))
+    initial: Any = SimpleNamespace(model=GPT2(TINY), base=None)
+    trainer: Any = SimpleNamespace(strategy=strategy, precision="32-true")
+    notes = run._notes(config, initial, trainer)
+    assert any("trainer.deterministic=true makes them equal" in note for note in notes) is said
