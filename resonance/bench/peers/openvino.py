@@ -41,7 +41,11 @@ def prepare(folder: Path, precision: "Precision") -> None:
     if not exported.exists():
         command = [Path(sys.executable).with_name("optimum-cli"), "export", "openvino", "--model", folder]
         command += ["--task", "text-generation-with-past", "--weight-format", FORMATS[precision], exported]
-        subprocess.run([str(word) for word in command], check=True, stdin=subprocess.DEVNULL)
+        words = [str(word) for word in command]
+        done = subprocess.run(words, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["no reason"])[-1]
+            raise RuntimeError(f"optimum-cli ended with code {done.returncode}: {reason[-300:]}")
 
 
 def load(folder: Path, precision: "Precision", batch: int, threads: int) -> OpenVINO:
