@@ -42,20 +42,19 @@ def compose(name: str, overrides: Sequence[str] = (), configs: Path = CONFIGS) -
 
 
 def checked_overrides(name: str, overrides: Sequence[str], configs: Path = CONFIGS) -> tuple[str, ...]:
-    """The overrides in a form that Hydra reads; raises ConfigError as `compose` does."""
+    """The overrides in a form that Hydra reads, in their order; raises ConfigError as `compose` does."""
     parsed = [_parse(override) for override in overrides]
     groups = [override for override in parsed if group_options(override.key_or_group, configs)]
     values = [override for override in parsed if override not in groups]
     for override in groups:
         _check_group(override, configs)
-    lines = [str(override.input_line) for override in groups]
-    base = _composed(configs, name, tuple(lines)).copy()
+    base = _composed(configs, name, tuple(str(override.input_line) for override in groups)).copy()
     known = _keys(OmegaConf.to_container(base, resolve=False))
     for override in values:
         if override.is_add() and override.key_or_group in known:  # `+key` of a key that exists changes it
             override.type, override.input_line = OverrideType.CHANGE, str(override.input_line).lstrip("+")
         _check_value(override, base, configs)
-    return (*lines, *(str(override.input_line) for override in values))
+    return tuple(str(override.input_line) for override in parsed)
 
 
 def single_values(text: str, configs: Path = CONFIGS) -> list[str]:

@@ -172,11 +172,14 @@ def _check_processes(spec: RunSpec) -> None:
 
 
 def _readable(task: list[str]) -> list[str]:
-    """The overrides in a form that Hydra reads; those with several values unchanged."""
-    return [
-        override if single_values(override) != [override] else checked_overrides("train", [override])[0]
-        for override in task
-    ]
+    """The overrides in a form that Hydra reads; those with several values keep them."""
+    first = [single_values(override)[0] for override in task]
+    lines = checked_overrides("train", first)  # together: a key may be one of a group that another override chooses
+    readable = list[str]()
+    for override, one, line in zip(task, first, lines, strict=True):
+        changes = not line.startswith("+")  # so does `+key` of a key that exists
+        readable.append(line if override == one else override.lstrip("+") if changes else override)
+    return readable
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from resonance.checkpoint import Checkpoint
 from resonance.cli.main import run
@@ -102,6 +103,15 @@ def test_a_failed_job_does_not_lose_the_others(sweep, tmp_path: Path) -> None:
     assert code == 1
     assert "1 of 2 runs failed: u-0: out of luck" in errors and "Traceback" not in errors
     assert "best: u-1" in output
+
+
+def test_a_sweep_takes_the_keys_of_the_groups_that_it_chooses(sweep, tmp_path: Path) -> None:
+    chosen = ["optimizer.adamw_lr=0.01", "optimizer=muon", "+optimizer.momentum=0.8,0.9"]
+    code, _, errors = sweep("-m", "run=g", *chosen, "debug=fdr")
+    assert code == 0, errors
+    settings = [yaml.safe_load((tmp_path / "runs" / run / "train.yaml").read_text()) for run in ("g-0", "g-1")]
+    assert [setting["optimizer"]["momentum"] for setting in settings] == [0.8, 0.9]
+    assert settings[0]["optimizer"]["adamw_lr"] == 0.01
 
 
 @pytest.mark.parametrize(
