@@ -1,10 +1,12 @@
 """Hydra at the edge: composes `configs/<command>.yaml` with overrides, and explains mistakes in one sentence."""
 
 import inspect
+import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -110,11 +112,13 @@ def is_hydra_override(text: str) -> bool:
 def use_config_folders(first: Sequence[str], last: Sequence[str]) -> None:
     """Search further folders for configs from now on: `first` before the command's own configs, `last` after them.
 
-    A folder is a path, `file://PATH` or `pkg://package.module`. Raises ConfigError for a path that is no folder.
+    A folder is a path, `file://PATH` or `pkg://package.module`. Raises ConfigError for one that does not exist.
     """
     for folder in (*first, *last):
-        path = Path(folder.removeprefix("file://"))
-        if not folder.startswith("pkg://") and not path.is_dir():
+        path, package = Path(folder.removeprefix("file://")), folder.removeprefix("pkg://")
+        if package != folder and not _is_package(package):
+            raise ConfigError(f"There is no package {package} to search for configs.")
+        if package == folder and not path.is_dir():
             raise ConfigError(f"There is no folder {path} to search for configs.")
     folders = ([_source(folder) for folder in first], [_source(folder) for folder in last])
     if folders == config_folders():
@@ -123,6 +127,13 @@ def use_config_folders(first: Sequence[str], last: Sequence[str]) -> None:
     Plugins.instance().register(_ConfigFolders)
     _composed.cache_clear()
     _loader.cache_clear()
+
+
+def _is_package(name: str) -> bool:
+    try:
+        return find_spec(name.replace("/", ".")) is not None
+    except (ImportError, ValueError):  # of a package that it would be in
+        return False
 
 
 def config_folders() -> tuple[list[str], list[str]]:
@@ -234,7 +245,8 @@ def _parse(text: str, *, sweep: bool = False, configs: Path = CONFIGS) -> Overri
     quoted = value.replace("'", "\\'")
     for form in (text, f"{key}='{quoted}'"):  # a value outside Hydra's grammar is a plain string
         try:
-            override = OverridesParser.create(_loader(configs) if sweep else None).parse_override(form)
+            # The plural passes the loader on, in which glob() looks for choices.
+            override = OverridesParser.create(_loader(configs) if sweep else None).parse_overrides([form])[0]
         except HydraException:
             continue
         if override.is_sweep_override() and not sweep:
@@ -288,7 +300,12 @@ def _composed(configs: Path, name: str, overrides: tuple[str, ...], *, with_hydr
         with loader_of(configs):
             return hydra_compose(name, list(overrides), return_hydra_config=with_hydra)
     except (ConfigCompositionException, OmegaConfBaseException) as error:
-        raise ConfigError(_first_sentence(error)) from error
+        sentence = _first_sentence(error)
+        if missing := re.match(r"In '(.+)': Could not find '(.+)/(.+)'", sentence):
+            place, group, choice = missing.groups()
+            options = group_options(group, configs)
+            sentence = f"In {place}: there is no {group} {choice!r}; {nearest(choice, options)}"
+        raise ConfigError(sentence) from error
 
 
 @cache

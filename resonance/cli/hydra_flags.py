@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import cast
 
 from resonance.errors import ResonanceError
@@ -63,8 +64,11 @@ def take_flags(arguments: list[str]) -> tuple[HydraFlags, list[str]]:
             setattr(flags, flag.removeprefix("--"), True)
         elif flag == "--info" and not has_value:
             following = next(words, None)
-            flags.info = following if following in choices else "all"
-            waiting += [following] if following is not None and following not in choices else []
+            if following is not None and get_close_matches(following, choices):
+                _set(flags, flag, following, choices)
+            else:
+                flags.info = "all"
+                waiting += [] if following is None else [following]
         else:
             _set(flags, flag, value if has_value else _value(flag, words), choices)
     if (flags.resolve or flags.package) and flags.cfg is None:

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from resonance.cli.hydra_flags import HydraFlags
-from resonance.hydra_config import ConfigError, checked_overrides, hydra_settings, is_hydra_override, loader_of
+from resonance.hydra_config import ConfigError, checked_overrides, hydra_settings, is_hydra_override, loader_of, nearest
 
 
 def show_config(flags: HydraFlags, name: str, overrides: list[str], configs: Path) -> None:
@@ -33,7 +33,8 @@ def show_config(flags: HydraFlags, name: str, overrides: list[str], configs: Pat
         if flags.package not in (None, "_global_"):
             config = hydra.compose_config(name, lines, run_mode=RunMode.RUN)
             if OmegaConf.select(config, flags.package) is None:
-                raise ConfigError(f"There is no node {flags.package!r} in the config of {name}.")
+                nodes = [str(node) for node in config if node != "hydra"]
+                raise ConfigError(f"There is no node {flags.package!r}; {nearest(flags.package, nodes)}")
         try:
             hydra.show_cfg(name, lines, flags.cfg, flags.package, flags.resolve)
         except OmegaConfBaseException as error:

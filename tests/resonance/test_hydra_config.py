@@ -2,7 +2,7 @@
 
 import pytest
 
-from resonance.hydra_config import ConfigError, compose, group_options, override_values
+from resonance.hydra_config import ConfigError, compose, group_options, override_values, single_values
 
 
 def test_overrides_and_groups_compose() -> None:
@@ -34,6 +34,13 @@ def test_a_mistake_is_named_with_the_nearest_right_one(override: str, sentence: 
 
 def test_text_that_is_not_hydras_grammar_is_text() -> None:
     assert compose("train", ["data=json", "data.path=/tmp/a (1), it's=b.json"]).data.path == "/tmp/a (1), it's=b.json"
+
+
+def test_several_values_stand_for_one_override_each() -> None:
+    assert single_values("optimizer=glob(adam*)") == ["optimizer=adamw", "optimizer=adamw_8bit"]
+    assert single_values("seed=range(1,3)") == ["seed=1", "seed=2"]
+    assert single_values("optimizer.lr=interval(1,2)") == ["optimizer.lr=1.0", "optimizer.lr=2.0"]
+    assert single_values("run=a, b") == ["run=a", "run=b"]
 
 
 def test_a_stored_config_takes_values_but_no_groups() -> None:
