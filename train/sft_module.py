@@ -1,7 +1,6 @@
 """The Lightning module of supervised fine-tuning: model, objective and gradient averaging."""
 
 import math
-from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, ClassVar
@@ -26,10 +25,9 @@ from train.neftune import noisy_embeddings
 from train.non_finite import MicroBatch, check_step, check_validation, check_weights
 from train.objectives import SFT, Objective
 from train.step_batch import Batch, StepBatch, prepare, without_padding
-from train.step_record import StepRecord, floats
+from train.step_record import StepRecord, StepRecords, floats
 
 __all__ = ["Batch", "SFTModule"]
-_MOST_SETTLED = 4096  # steps that are kept for a callback
 
 
 class SFTModule(LightningModule):
@@ -79,14 +77,12 @@ class SFTModule(LightningModule):
         self.tokens_seen = 0  # on all ranks, without padding
         self.supervised_seen = 0  # of them those that the head was computed for, since this process began
         self._step_supervised = 0  # of the present step, on all ranks
-        # Of the last settled step: mean loss, gradient norm before clipping; `step_lr` of the last finished one.
-        self._loss = self._grad_norm = self.step_lr = float("nan")
+        self._step_loss: float | None = None  # its mean loss; None: still on the device
+        self.step_lr = float("nan")  # of the last finished step
+        self._steps = StepRecords(self._check)
         self._by_document = by_document
         self._compiled = compiled
         self._micro_batches: list[MicroBatch] = []  # since the last step
-        self._records: list[StepRecord] = []  # of steps whose numbers are still on the device
-        # Step, loss and norm, not yet taken by `settled_steps`.
-        self._settled: deque[tuple[int, float, float]] = deque(maxlen=_MOST_SETTLED)
         self._supervised = self._tokens = 0  # in the micro-batches, on this rank
         self._val_losses: list[Tensor] = []
         self._val_supervised = 0
@@ -151,7 +147,7 @@ class SFTModule(LightningModule):
         else:
             for gradient in gradients:
                 gradient.mul_(scale)
-        self._loss = float("nan") if self._defers else loss_sum / max(1, supervised)
+        self._step_loss = None if self._defers else loss_sum / max(1, supervised)
         self.step_lr = optimizer.param_groups[0]["lr"]
         self.tokens_seen += int(tokens)
         self.supervised_seen += int(supervised)
@@ -189,22 +185,17 @@ class SFTModule(LightningModule):
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         if isinstance(norm, DTensor):  # of gradients that ranks share
             norm = norm.full_tensor()
-        if self._defers:
-            self._records.append(
-                StepRecord(self.trainer.global_step + 1, self.step_lr, self._step_supervised, norm, self._micro_batches)
-            )
-        else:
-            self._grad_norm = float(norm)
-            self._check(self.trainer.global_step + 1, self.step_lr, self._micro_batches)
-        self._micro_batches = []
+        step, batches, self._micro_batches = self.trainer.global_step + 1, self._micro_batches, []
+        self._steps.add(StepRecord(step, self.step_lr, self._step_supervised, norm, batches, self._step_loss))
+        if not self._defers:
+            self.settle()
 
-    def _check(self, step: int, lr: float, batches: Sequence[MicroBatch]) -> None:
+    def _check(self, record: StepRecord, loss: float, grad_norm: float) -> None:
         scaler = self._grad_scaler
-        overflowed = not math.isfinite(self._grad_norm) and math.isfinite(self._loss)
+        overflowed = not math.isfinite(grad_norm) and math.isfinite(loss)
         # fp16's scaler skips a step whose gradient overflows, and halves its scale; below 1 that no longer helps.
         if not (overflowed and scaler is not None and scaler.get_scale() >= 1):
-            check_step(self.trainer, step, self._loss, self._grad_norm, lr, batches)
-        self._settled.append((step, self._loss, self._grad_norm))
+            check_step(self.trainer, record.step, loss, grad_norm, record.lr, record.micro_batches)
 
     @property
     def _defers(self) -> bool:
@@ -221,32 +212,23 @@ class SFTModule(LightningModule):
 
         Raises NonFiniteError for the first step with a loss or gradient that is not finite.
         """
-        records, self._records = self._records, []
-        if not records:
-            return
-        numbers = iter(floats([number for record in records for number in record.numbers]))
-        for record in records:
-            self._grad_norm = next(numbers)
-            self._loss = sum(next(numbers) for _ in record.micro_batches) / max(1, record.supervised)
-            self._check(record.step, record.lr, record.micro_batches)
+        self._steps.settle()
 
     def settled_steps(self) -> list[tuple[int, float, float]]:
         """The steps with their loss and gradient norm that were settled since the last call; waits for nothing."""
-        settled = list(self._settled)
-        self._settled.clear()
-        return settled
+        return self._steps.take_settled()
 
     @property
     def step_loss(self) -> float:
         """The last finished step's mean loss over supervised tokens."""
         self.settle()
-        return self._loss
+        return self._steps.loss
 
     @property
     def step_grad_norm(self) -> float:
         """The last finished step's gradient norm before clipping."""
         self.settle()
-        return self._grad_norm
+        return self._steps.grad_norm
 
     def on_validation_start(self) -> None:
         self.settle()

@@ -88,7 +88,10 @@ def test_the_config_path_comes_before_our_own_configs(own_configs: Path, capfd: 
         ("train --info=al", "There is no --info 'al'; did you mean 'all'?"),
         ("train --config-dir /nowhere", "There is no folder /nowhere to search for configs."),
         ("train hydra.searchpath=here", "hydra.searchpath is a list"),
-        ("train hydra.searchpath=[pkg://nowhere.configs]", "There is no package nowhere.configs to search for configs."),
+        (
+            "train hydra.searchpath=[pkg://nowhere.configs]",
+            "There is no package nowhere.configs to search for configs.",
+        ),
         ("train --confg-dir /tmp", "There is no option '--confg-dir'"),
         ("chat --multirun", "resonance chat has no --multirun; resonance train has."),
         ("train hydra/launcher=basic", "add --multirun"),

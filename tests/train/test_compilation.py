@@ -17,29 +17,22 @@ from resonance.errors import ResonanceError
 from resonance.hydra_config import ConfigError
 from resonance.metadata import Metadata
 from resonance.model import GPT2, GPT2Config
+from tests.train.tiny_runs import CONSTANT_RATE, TINY_RUN
 from train import compilation
 from train.compilation import Compilation, compile_blocks
 from train.run import main
 
 TINY = [
+    *TINY_RUN,
+    *CONSTANT_RATE,
     "model.n_layer=3",
     "model.n_head=2",
     "model.n_embd=32",
-    "model.context_length=64",
-    "batch.size=2",
-    "data.train_size=24",
-    "data.validation_size=4",
-    "data.test_size=8",
     "data_cache=false",
-    "trainer.accelerator=cpu",
     "trainer.max_steps=4",
     "trainer.val_every_n_steps=2",
-    "trainer.log_every_n_steps=1",
-    "scheduler=constant",
-    "scheduler.warmup_steps=0",
     "callbacks.samples.every_n_steps=2",
     "callbacks.samples.max_new_tokens=8",
-    "callbacks.progress=false",
     "logger=none",
 ]
 

@@ -9,25 +9,17 @@ import wandb
 
 from resonance.checkpoint import Checkpoint
 from resonance.errors import ResonanceError
+from tests.train.tiny_runs import TINY_RUN
 from train.run import main
 
 TINY = [
-    "model.n_layer=1",
-    "model.n_head=1",
-    "model.n_embd=8",
-    "model.context_length=64",
+    *TINY_RUN,
     "model.dropout=0.2",
-    "batch.size=2",
-    "data.train_size=24",
     "data.validation_size=8",
-    "data.test_size=8",
-    "trainer.accelerator=cpu",
     "trainer.max_steps=6",
     "trainer.val_every_n_steps=4",
-    "trainer.log_every_n_steps=1",
     "save.every_n_steps=2",
     "callbacks.samples=false",
-    "callbacks.progress=false",
 ]
 EVALUATE = [
     "callbacks=evaluate",

@@ -10,25 +10,16 @@ import pytest
 import yaml
 
 from resonance.errors import ResonanceError
+from tests.train.tiny_runs import TINY_RUN
 from train.run import main
 
 TINY = [
-    "model.n_layer=1",
-    "model.n_head=1",
-    "model.n_embd=8",
-    "model.context_length=64",
-    "batch.size=2",
-    "data.train_size=24",
-    "data.validation_size=4",
-    "data.test_size=8",
-    "trainer.accelerator=cpu",
+    *TINY_RUN,
     "trainer.max_steps=6",
     "trainer.val_every_n_steps=3",
-    "trainer.log_every_n_steps=1",
     "save.every_n_steps=4",
     "callbacks.samples.every_n_steps=2",
     "callbacks.samples.max_new_tokens=4",
-    "callbacks.progress=false",
     "callbacks.utilization=false",
     "callbacks.report=false",
 ]

@@ -13,31 +13,23 @@ from torch.autograd.graph import saved_tensors_hooks
 from resonance import lora
 from resonance.errors import ResonanceError
 from resonance.model import GPT2, GPT2Config
+from tests.train.tiny_runs import CONSTANT_RATE, TINY_RUN, WIDER
 from train.activation_checkpointing import checkpoint_activations
 from train.offload import OffloadedAdamW
 from train.optimizers import adamw, adamw_8bit
 from train.run import main
 
 TINY = [
+    *TINY_RUN,
+    *WIDER,
+    *CONSTANT_RATE,
     "model.n_layer=2",
-    "model.n_head=2",
-    "model.n_embd=16",
-    "model.context_length=64",
     "model.dropout=0.2",
-    "batch.size=2",
-    "data.train_size=24",
-    "data.validation_size=4",
-    "data.test_size=8",
     "data_cache=false",
-    "trainer.accelerator=cpu",
     "trainer.max_steps=4",
     "trainer.val_every_n_steps=2",
-    "trainer.log_every_n_steps=1",
-    "scheduler=constant",
-    "scheduler.warmup_steps=0",
     "optimizer.lr=1e-2",
     "callbacks.samples.every_n_steps=0",
-    "callbacks.progress=false",
     "logger=none",
 ]
 

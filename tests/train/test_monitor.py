@@ -8,24 +8,16 @@ import pytest
 
 from resonance.checkpoint import Checkpoint
 from resonance.errors import ResonanceError
+from tests.train.tiny_runs import TINY_RUN
 from train.run import main
 
 TINY = [
-    "model.n_layer=1",
-    "model.n_head=1",
-    "model.n_embd=8",
-    "model.context_length=64",
-    "batch.size=2",
-    "data.train_size=24",
-    "data.validation_size=4",
-    "data.test_size=8",
-    "trainer.accelerator=cpu",
+    *TINY_RUN,
     "trainer.max_steps=6",
     "trainer.val_every_n_steps=3",
     "trainer.log_every_n_steps=4",
     "save.every_n_steps=2",
     "callbacks.samples.every_n_steps=0",
-    "callbacks.progress=false",
     "logger=none",
 ]
 SOURCE = ["+callbacks.mine._target_=my_scores.Mine", "+callbacks.mine.every=2"]

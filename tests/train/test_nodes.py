@@ -7,20 +7,12 @@ import pytest
 import yaml
 
 from resonance.errors import ResonanceError
+from tests.train.tiny_runs import TINY_RUN
 from train.run import main
 
 TINY = [
-    "model.n_layer=1",
-    "model.n_head=1",
-    "model.n_embd=8",
-    "model.context_length=64",
-    "batch.size=2",
-    "data.train_size=24",
-    "data.validation_size=4",
-    "data.test_size=8",
+    *TINY_RUN,
     "trainer.max_steps=2",
-    "trainer.log_every_n_steps=1",
-    "trainer.accelerator=cpu",
     "callbacks.samples.every_n_steps=0",
     "logger=none",
 ]

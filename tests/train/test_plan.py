@@ -12,25 +12,22 @@ import yaml
 from resonance.errors import ResonanceError
 from resonance.system_memory import resident_bytes
 from tests.processes import resonance
+from tests.train.tiny_runs import TINY_RUN
 from train import run_memory
 from train.run import main
 
 SMALL = [
+    *TINY_RUN,
     "model.n_layer=2",
     "model.n_head=2",
     "model.n_embd=64",
-    "model.context_length=64",
     "batch.size=4",
     "data.train_size=60",
-    "data.validation_size=4",
     "data.test_size=4",
     "data_cache=false",
-    "trainer.accelerator=cpu",
     "trainer.max_steps=3",
-    "trainer.log_every_n_steps=1",
     "callbacks.samples.every_n_steps=0",
     "callbacks.utilization=false",
-    "callbacks.progress=false",
     "logger=none",
 ]
 AUTO = [override for override in SMALL if not override.startswith("batch.size")]

@@ -10,29 +10,25 @@ import torch
 
 from resonance.checkpoint import Checkpoint
 from resonance.errors import ResonanceError
+from tests.train.tiny_runs import CONSTANT_RATE, ON_CPU, SIZES, WIDER
 from train.preference_module import PreferenceModule
 from train.run import main
 
 TINY = [
+    *SIZES,
+    *WIDER,
+    *ON_CPU,
+    *CONSTANT_RATE,
     "data=json",
     "data.validation=0.25",
     "data.train=0.75",
     "data.test=0",
-    "model.n_layer=1",
-    "model.n_head=2",
-    "model.n_embd=16",
-    "model.context_length=64",
     "batch.size=4",
     "optimizer.lr=3e-3",
-    "trainer.accelerator=cpu",
     "trainer.precision=32-true",
     "trainer.max_steps=8",
     "trainer.val_every_n_steps=4",
-    "trainer.log_every_n_steps=1",
-    "scheduler=constant",
-    "scheduler.warmup_steps=0",
     "callbacks.samples.every_n_steps=0",
-    "callbacks.progress=false",
     "logger=none",
 ]
 SAME = ("step", "train/loss", "val/loss", "grad_norm", "train/reward_margin", "val/reward_margin", "tokens_seen")

@@ -16,27 +16,17 @@ import yaml
 
 from resonance.checkpoint import Checkpoint
 from resonance.errors import ResonanceError
+from tests.train.tiny_runs import CONSTANT_RATE, TINY_RUN
 from train.folder_lock import locked_folder
 from train.run import main
 from train.run_config import resolve_run
 
 TINY = [
-    "model.n_layer=1",
-    "model.n_head=1",
-    "model.n_embd=8",
-    "model.context_length=64",
-    "batch.size=2",
-    "data.train_size=24",
-    "data.validation_size=4",
-    "data.test_size=8",
-    "trainer.accelerator=cpu",
+    *TINY_RUN,
+    *CONSTANT_RATE,
     "trainer.max_steps=4",
     "trainer.val_every_n_steps=2",
-    "trainer.log_every_n_steps=1",
-    "scheduler=constant",
-    "scheduler.warmup_steps=0",
     "callbacks.samples.every_n_steps=0",
-    "callbacks.progress=false",
     "logger=none",
 ]
 

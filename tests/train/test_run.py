@@ -15,19 +15,17 @@ import yaml
 
 from resonance.checkpoint import Checkpoint
 from tests.processes import Running, resonance
+from tests.train.tiny_runs import ON_CPU, SIZES, WIDER
 
 SMALL = [
-    "model.n_layer=1",
-    "model.n_head=2",
-    "model.n_embd=16",
-    "model.context_length=64",
+    *SIZES,
+    *WIDER,
+    *ON_CPU,
     "model.dropout=0.1",
-    "batch.size=2",
     "data.train_size=60",
     "data.validation_size=8",
     "data.test_size=8",
     "trainer.max_steps=24",
-    "trainer.log_every_n_steps=1",
     "trainer.val_every_n_steps=6",
     "save.every_n_steps=4",
     "callbacks.samples.every_n_steps=12",

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from resonance.checkpoint import Checkpoint
 from resonance.model import GPT2, GPT2Config
+from tests.train.tiny_runs import CONSTANT_RATE, TINY_RUN
 from train.ema import WeightAverage
 from train.losses import IGNORE, labels_of_all_tokens, position_weights, supervised_loss
 from train.neftune import noisy_embeddings
@@ -20,23 +21,12 @@ from train.sft_module import SFTModule
 from train.step_batch import prepare, without_padding
 
 TINY = [
-    "model.n_layer=1",
-    "model.n_head=1",
-    "model.n_embd=8",
-    "model.context_length=64",
-    "batch.size=2",
-    "data.train_size=24",
-    "data.validation_size=4",
-    "data.test_size=8",
+    *TINY_RUN,
+    *CONSTANT_RATE,
     "optimizer.lr=1e-2",
-    "trainer.accelerator=cpu",
     "trainer.max_steps=4",
     "trainer.val_every_n_steps=2",
-    "trainer.log_every_n_steps=1",
-    "scheduler=constant",
-    "scheduler.warmup_steps=0",
     "callbacks.samples.every_n_steps=0",
-    "callbacks.progress=false",
     "logger=none",
 ]
 # Two rows: two documents of 4 tokens and padding; one document of 7 with two turns.

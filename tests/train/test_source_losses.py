@@ -13,26 +13,22 @@ from data.tokenize import tokenize
 from resonance.chat_template import ChatTemplate
 from resonance.checkpoint import Checkpoint
 from resonance.errors import ResonanceError
+from tests.train.tiny_runs import ON_CPU, SIZES
 from train.losses import supervised_loss
 from train.run import main
 
 SETTINGS = [
-    "model.n_layer=1",
-    "model.n_head=1",
-    "model.n_embd=8",
-    "model.context_length=64",
-    "batch.size=2",
+    *SIZES,
+    *ON_CPU,
     "data=mixture",
     "data.sources.basics.train_size=24",
     "data.sources.basics.validation_size=4",
     "data.sources.basics.test_size=4",
     "data.sources.basics.max_turns=2",
-    "trainer.accelerator=cpu",
     "trainer.precision=32-true",
     "trainer.max_steps=4",
     "trainer.val_every_n_steps=2",
     "callbacks.samples.every_n_steps=0",
-    "callbacks.progress=false",
     "logger=none",
     "run=run",
 ]

@@ -8,22 +8,14 @@ import pytest
 import torch
 
 from resonance.checkpoint import Checkpoint, run_folders
+from tests.train.tiny_runs import TINY_RUN
 from train.run import main
 
 TINY = [
-    "model.n_layer=1",
-    "model.n_head=1",
-    "model.n_embd=8",
-    "model.context_length=64",
-    "batch.size=2",
+    *TINY_RUN,
     "data.train_size=24",  # 13 rows of 64 tokens: 7 micro-batches
-    "data.validation_size=4",
-    "data.test_size=8",
-    "trainer.accelerator=cpu",
     "trainer.precision=32-true",
-    "trainer.log_every_n_steps=1",
     "callbacks.samples.every_n_steps=0",
-    "callbacks.progress=false",
     "logger=none",
 ]
 EPOCH = 7

@@ -9,19 +9,16 @@ import torch
 
 from resonance.checkpoint import Checkpoint
 from resonance.cli.main import run
+from tests.train.tiny_runs import ON_CPU, SIZES, WIDER
 
 SMALL = [
-    "model.n_layer=1",
-    "model.n_head=2",
-    "model.n_embd=16",
-    "model.context_length=64",
-    "batch.size=2",
+    *SIZES,
+    *WIDER,
+    *ON_CPU,
     "data.train_size=60",
     "data.validation_size=8",
     "data.test_size=8",
     "trainer.max_steps=12",
-    "trainer.accelerator=cpu",
-    "trainer.log_every_n_steps=1",
     "trainer.val_every_n_steps=4",
     "save.every_n_steps=4",
     "callbacks.samples=false",

@@ -17,26 +17,22 @@ from lightning.pytorch.callbacks import Callback
 from resonance.chat_template import ChatTemplate
 from resonance.checkpoint import Checkpoint
 from resonance.errors import ResonanceError
+from tests.train.tiny_runs import ON_CPU, SIZES
 from train.run import main
 from train.sft_module import Batch
 
 SMALL = [
+    *SIZES,
+    *ON_CPU,
     "data=json",
     "data.streaming=true",
     "data.stream.buffer=12",
     "data.stream.validation_size=4",
     "data.train=0.7",
     "data.validation=0.2",
-    "model.n_layer=1",
-    "model.n_head=1",
-    "model.n_embd=8",
-    "model.context_length=64",
     "model.dropout=0.1",
-    "batch.size=2",
-    "trainer.accelerator=cpu",
     "trainer.max_steps=12",
     "trainer.val_every_n_steps=6",
-    "trainer.log_every_n_steps=1",
     "save.every_n_steps=4",
     "optimizer.lr=1e-2",
     "callbacks.samples.every_n_steps=0",

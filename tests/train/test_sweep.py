@@ -9,22 +9,17 @@ import yaml
 from resonance.checkpoint import Checkpoint
 from resonance.cli.main import run
 from resonance.hydra_config import compose, group_options
+from tests.train.tiny_runs import TINY_RUN
 from train.run import main
 from train.sweep_results import JobResult, print_results
 
 SMALL = [
-    "model.n_layer=1",
+    *TINY_RUN,
     "model.n_head=2",
-    "model.n_embd=8",
-    "model.context_length=64",
-    "batch.size=2",
     "data.train_size=40",
     "data.validation_size=8",
-    "data.test_size=8",
     "trainer.max_steps=2",
-    "trainer.accelerator=cpu",
     "callbacks.samples=false",
-    "callbacks.progress=false",
     "logger=none",
 ]
 

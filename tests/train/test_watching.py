@@ -14,6 +14,7 @@ import torch
 from resonance.bench.machine import matmul_gflop_per_s
 from resonance.hydra_config import ConfigError
 from resonance.report.curves import Curve
+from tests.train.tiny_runs import TINY_RUN
 from train.callbacks.samples import read_samples
 from train.callbacks.throughput import Throughput
 from train.callbacks.utilization import Utilization, measured_peak
@@ -23,23 +24,14 @@ from train.report.run_record import read_run
 from train.run import main
 
 SETTINGS = [
-    "model.n_layer=1",
-    "model.n_head=1",
-    "model.n_embd=8",
-    "model.context_length=64",
-    "batch.size=2",
-    "data.train_size=24",
-    "data.validation_size=4",
+    *TINY_RUN,
     "data.test_size=4",
     "data.max_turns=2",
-    "trainer.accelerator=cpu",
     "trainer.precision=32-true",
-    "trainer.log_every_n_steps=1",
     "trainer.val_every_n_steps=2",
     "callbacks.samples.every_n_steps=2",
     "callbacks.samples.count=2",
     "callbacks.samples.max_new_tokens=4",
-    "callbacks.progress=false",
 ]
 
 
