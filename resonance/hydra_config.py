@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
@@ -273,7 +273,9 @@ def _check_value(override: Override, base: DictConfig, configs: Path = CONFIGS) 
     known = _keys(OmegaConf.to_container(base, resolve=False))
     if key not in known:
         groups = [group for group in _loader(configs).list_groups("") if group != "hydra"]
-        raise ConfigError(f"There is no key {key!r}; {nearest(key, [*known, *groups])}")
+        owners = _choices_with(key, configs)
+        hint = f"{' and '.join(owners)} would have it." if owners else nearest(key, [*known, *groups])
+        raise ConfigError(f"There is no key {key!r}; {hint}")
     default, value = OmegaConf.select(base, key, throw_on_missing=False), override.value()
     if default is None or value is None:
         return
@@ -283,6 +285,16 @@ def _check_value(override: Override, base: DictConfig, configs: Path = CONFIGS) 
             if not fits or (isinstance(value, bool) and kind is not bool):
                 raise ConfigError(f"{key} must be {description}, not {str(value)!r}.")
             return
+
+
+def _choices_with(key: str, configs: Path) -> list[str]:
+    """The choices of the group that a key is in which have such a key, as `group=choice`."""
+    group, choices = key.partition(".")[0], list[str]()
+    for choice in group_options(group, configs):
+        with suppress(ConfigError):  # a file in a folder of the user's own
+            node = OmegaConf.to_container(_composed(configs, f"{group}/{choice}", ()), resolve=False)
+            choices += [f"{group}={choice}"] if key in _keys(node) else []
+    return choices
 
 
 def _keys(node: object, prefix: str = "") -> list[str]:

@@ -138,9 +138,12 @@ def _is_muon(target: str) -> bool:
     return target == f"{muon.__module__}.{muon.__name__}"
 
 
-def _check_betas(betas: tuple[float, float], name: str = "betas") -> None:
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        raise ConfigError(f"optimizer.{name} must be two numbers of at least 0 and less than 1, not {list(betas)}.")
+def _check_betas(betas: object, name: str = "betas") -> None:
+    match betas:
+        case [int() | float() as first, int() | float() as second] if 0 <= first < 1 and 0 <= second < 1:
+            return
+        case _:
+            raise ConfigError(f"optimizer.{name} must be two numbers of at least 0 and less than 1, not {betas}.")
 
 
 def _by_decay(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

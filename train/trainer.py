@@ -94,7 +94,7 @@ def make_trainer(
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = "mixed" in name
     try:
         trainer = Trainer(**{**lightning, **arguments})  # pyright: ignore[reportArgumentType]  # Lightning checks them
-    except (MisconfigurationException, ValueError, TypeError) as error:
+    except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"Lightning cannot do what trainer.* asks for: {reason}") from error
     data.trainer = trainer  # has the number of processes that share an epoch

@@ -16,6 +16,9 @@ def test_overrides_and_groups_compose() -> None:
     ("override", "sentence"),
     [
         ("trainr.max_steps=3", "no key 'trainr.max_steps'; did you mean 'trainer.max_steps'?"),
+        ("scheduler.cycles=2", "no key 'scheduler.cycles'; scheduler=cosine_restarts would have it."),
+        ("adapter.rank=4", "no key 'adapter.rank'; adapter=dora and adapter=lora would have it."),
+        ("callbacks.evaluate.limit=4", "no key 'callbacks.evaluate.limit'; callbacks=evaluate would have it."),
         ("seeed=3", "no key 'seeed'; did you mean 'seed'?"),
         ("model=gpt2-larg", "no model 'gpt2-larg'; did you mean 'gpt2-large'?"),
         ("experiment=demoo", "no experiment 'demoo'; did you mean 'demo'?"),

@@ -35,6 +35,8 @@ TINY = [
         ("+save.induction_heads=3", "There is no key 'save.induction_heads'"),
         ("+sede=3", "There is no key 'sede'; did you mean 'seed'?"),
         ("optimizer.betas=[0.9]", "optimizer.betas must be two numbers of at least 0 and less than 1, not [0.9]."),
+        ("optimizer.betas=0.9", "optimizer.betas must be two numbers of at least 0 and less than 1, not 0.9."),
+        ("trainer.accelerator=tpu", "Lightning cannot do what trainer.* asks for: Requirement 'torch_xla"),
     ],
 )
 def test_what_nothing_reads_is_refused_by_name_before_anything_is_written(
