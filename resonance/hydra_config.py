@@ -1,6 +1,7 @@
 """Hydra at the edge: composes `configs/<command>.yaml` with overrides, and explains mistakes in one sentence."""
 
 import inspect
+import logging
 import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from resonance.errors import ResonanceError
 from resonance.paths import CONFIGS
 
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs the errors that it raises, and we print those
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 

@@ -169,7 +169,7 @@ def check_keys(config: DictConfig) -> None:
 
 
 def _check_known(node: DictConfig, known: DictConfig, prefix: str, *, optional: tuple[str, ...]) -> None:
-    names = [f"{prefix}{name}" for name in (*known, *optional)]
+    names = list(dict.fromkeys(f"{prefix}{name}" for name in (*known, *optional)))
     for name in node:
         if f"{prefix}{name}" not in names:
             raise ConfigError(f"There is no key '{prefix}{name}'; {nearest(f'{prefix}{name}', names)}")

@@ -32,6 +32,7 @@ TINY = [
         ("+logger.foo=1", "logger.foo must be a logger, a node with a _target_, or false, not 1"),
         ("+optimizer.momentum=0.9", "There is no key 'optimizer.momentum'"),
         ("+batch.sise=3", "There is no key 'batch.sise'; did you mean 'batch.size'?"),
+        ("+foo=1", "There is no key 'foo'; there are activation_checkpointing, adapter, batch, "),
         ("+save.induction_heads=3", "There is no key 'save.induction_heads'"),
         ("+sede=3", "There is no key 'sede'; did you mean 'seed'?"),
         ("optimizer.betas=[0.9]", "optimizer.betas must be two numbers of at least 0 and less than 1, not [0.9]."),
@@ -40,11 +41,12 @@ TINY = [
     ],
 )
 def test_what_nothing_reads_is_refused_by_name_before_anything_is_written(
-    tmp_path: Path, override: str, sentence: str
+    tmp_path: Path, override: str, sentence: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(ResonanceError) as refused:
         main([f"checkpoints_dir={tmp_path}", "run=refused", *TINY, override])
     assert sentence in str(refused.value)
+    assert not caplog.records
     assert not list(tmp_path.iterdir())
 
 
