@@ -10,6 +10,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
+from warnings import catch_warnings, simplefilter
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -275,6 +276,11 @@ def _check_value(override: Override, base: DictConfig, configs: Path = CONFIGS) 
     known = _keys(OmegaConf.to_container(base, resolve=False))
     if key not in known:
         groups = [group for group in _loader(configs).list_groups("") if group != "hydra"]
+        node = key.rpartition(".")[0]
+        if node in known and not OmegaConf.is_dict(value := OmegaConf.select(base, node)):
+            raise ConfigError(
+                f"There is no key {key!r}, as {node} is {'null' if value is None else str(value).lower()}."
+            )
         owners = _choices_with(key, configs)
         hint = f"{' and '.join(owners)} would have it." if owners else nearest(key, [*known, *groups])
         raise ConfigError(f"There is no key {key!r}; {hint}")
@@ -293,7 +299,9 @@ def _choices_with(key: str, configs: Path) -> list[str]:
     """The choices of the group that a key is in which have such a key, as `group=choice`."""
     group, choices = key.partition(".")[0], list[str]()
     for choice in group_options(group, configs):
-        with suppress(ConfigError):  # a file in a folder of the user's own
+        # Errors: a file in a folder of the user's own. Warnings: it was not made to be composed alone.
+        with suppress(ConfigError), catch_warnings():
+            simplefilter("ignore")
             node = OmegaConf.to_container(_composed(configs, f"{group}/{choice}", ()), resolve=False)
             choices += [f"{group}={choice}"] if key in _keys(node) else []
     return choices
@@ -319,6 +327,8 @@ def _composed(configs: Path, name: str, overrides: tuple[str, ...], *, with_hydr
             place, group, choice = missing.groups()
             options = group_options(group, configs)
             sentence = f"In {place}: there is no {group} {choice!r}; {nearest(choice, options)}"
+        elif refused := re.match(r"Could not override '((.+)\..+)'", str(error)):  # checked, so another override is why
+            sentence = f"{refused[1]} cannot be set beside another value of {refused[2]}."
         raise ConfigError(sentence) from error
 
 

@@ -13,12 +13,17 @@ def test_overrides_and_groups_compose() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "sentence"),
+    ("overrides", "sentence"),
     [
         ("trainr.max_steps=3", "no key 'trainr.max_steps'; did you mean 'trainer.max_steps'?"),
         ("scheduler.cycles=2", "no key 'scheduler.cycles'; scheduler=cosine_restarts would have it."),
         ("adapter.rank=4", "no key 'adapter.rank'; adapter=dora and adapter=lora would have it."),
         ("callbacks.evaluate.limit=4", "no key 'callbacks.evaluate.limit'; callbacks=evaluate would have it."),
+        ("debug=fdr callbacks.samples.count=1", "no key 'callbacks.samples.count', as callbacks.samples is false."),
+        (
+            "callbacks.samples=false callbacks.samples.count=1",
+            "callbacks.samples.count cannot be set beside another value of callbacks.samples.",
+        ),
         ("seeed=3", "no key 'seeed'; did you mean 'seed'?"),
         ("model=gpt2-larg", "no model 'gpt2-larg'; did you mean 'gpt2-large'?"),
         ("experiment=demoo", "no experiment 'demoo'; did you mean 'demo'?"),
@@ -29,9 +34,9 @@ def test_overrides_and_groups_compose() -> None:
         ("batch.size=true", "batch.size must be a whole number, not 'True'."),
     ],
 )
-def test_a_mistake_is_named_with_the_nearest_right_one(override: str, sentence: str) -> None:
+def test_a_mistake_is_named_with_the_nearest_right_one(overrides: str, sentence: str) -> None:
     with pytest.raises(ConfigError) as error:
-        compose("train", [override])
+        compose("train", overrides.split())
     assert sentence in str(error.value)
 
 
