@@ -35,7 +35,9 @@ UNSCOPED = {
 @pytest.fixture(scope="module")
 def server(launch):
     """A server that runs without keys at first."""
-    return launch("checkpoint=tiny", "max_batch_size=4", "max_queue=8", "resume_s=60", "limits.streams=2")
+    return launch(
+        "checkpoint=tiny", "max_batch_size=4", "max_queue=8", "resume_s=60", "limits.streams=2", "explain=always"
+    )
 
 
 def command(server, *words: str) -> subprocess.CompletedProcess[str]:
@@ -248,6 +250,9 @@ def test_no_endpoint_shows_or_changes_another_owners_data(server, alice, bob):
         "POST /v1/conversations/{conversation_id}/shares": lambda: call.fails(
             404, bob, "POST", "/v1/conversations/secret/shares", {}
         ),
+        # Of her own conversation alice would hear that its checkpoint has no index.
+        "POST /v1/explain": lambda: "no such conversation"
+        in server.client.post("/v1/explain", json={"conversation": "secret"}, headers=bob).json()["error"]["message"],
         "GET /v1/folders": lambda: "Alice's folder" not in call.text(bob, "/v1/folders"),
         "GET /v1/shares": lambda: call(bob, "GET", "/v1/shares")["data"] == [],
         "DELETE /v1/shares/{share_id}": lambda: call.fails(404, bob, "DELETE", f"/v1/shares/{share_id}"),
