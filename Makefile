@@ -74,9 +74,10 @@ bench-gpu: build/gpu-packages ## the engine and training on one CUDA GPU, as a M
 gpu-wheels: setup ## what test-gpu and bench-gpu need beside torch, into build/gpu-wheels
 	$(BIN)/python tests/gpu/wheels.py build/gpu-wheels
 
-build/gpu-packages: $(wildcard build/gpu-wheels/*.whl)
+build/gpu-packages: $(wildcard build/gpu-wheels/*.whl) pyproject.toml tests/gpu/commands.py
 	@mkdir -p $@
-	@if [ -n "$^" ]; then $(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target $@ $^; fi
+	if [ -n "$(filter %.whl,$^)" ]; then $(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target $@ $(filter %.whl,$^); fi
+	$(GPU_PYTHON) tests/gpu/commands.py $@
 	@touch $@
 
 check: setup web-deps ## formatting, lint, types, import rules, and the page's checks

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import distribution, distributions
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,12 @@ def test_the_tests_skip_and_say_why(python: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "there is no CUDA GPU on this machine" in done.stdout
     assert "passed" not in done.stdout and "failed" not in done.stdout
+
+
+def test_a_checkout_that_is_not_installed_has_the_commands(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, ROOT / "tests" / "gpu" / "commands.py", tmp_path], check=True)
+    [package] = distributions(path=[str(tmp_path)])
+    assert set(package.entry_points) == set(distribution("resonance").entry_points.select(group="resonance.commands"))
 
 
 def test_the_benchmark_says_in_a_sentence_that_there_is_none(python: Path) -> None:
