@@ -32,7 +32,7 @@ export default defineConfig({
           groups: [
             {
               name: "panels",
-              test: /components\/(share\/share-dialog|documents\/documents-sheet|learned\/learned-sheet|instrument\/(prompt|origin)-sheet|settings\/api-key-dialog|palette\/help-dialog|palette\/command-palette|share\/shared-view)/,
+              test: /components\/(share\/share-dialog|documents\/documents-sheet|learned\/learned-sheet|instrument\/(prompt|origin)-sheet|settings\/api-key-dialog|palette\/help-dialog|palette\/command-palette|panel-sheet|share\/shared-view)/,
             },
           ],
         },

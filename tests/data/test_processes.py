@@ -4,6 +4,7 @@ import json
 from copy import deepcopy
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,21 +16,21 @@ from data.streaming_module import StreamingDataModule
 from resonance.chat_template import ChatTemplate
 
 TEMPLATE = ChatTemplate.named("chatml")
-STREAM = {"buffer": 80, "validation": "first", "validation_size": 5}
+STREAM: dict[str, Any] = {"buffer": 80, "validation": "first", "validation_size": 5}
 KINDS = ("sft", "streamed", "pairs", "votes")
 
 
 def made(path: Path, kind: str, rank: int, processes: int, batch_size: int) -> SFTDataModule:
     """The data of one of the processes, one example in each row."""
-    settings = {"context_length": 64, "batch_size": batch_size, "seed": 5}
-    source = FileSource(str(path), train=0.9, validation=0.1, test=0, streaming=kind == "streamed", stream=STREAM)  # pyright: ignore[reportArgumentType]  # of any type
+    settings: dict[str, Any] = {"context_length": 64, "batch_size": batch_size, "seed": 5}
+    source = FileSource(str(path), train=0.9, validation=0.1, test=0, streaming=kind == "streamed", stream=STREAM)
     if kind == "streamed":
-        data = StreamingDataModule(source, source.stream(), TEMPLATE, packing=False, row_length=None, **settings)  # pyright: ignore[reportArgumentType]
+        data = StreamingDataModule(source, source.stream(), TEMPLATE, packing=False, row_length=None, **settings)
     elif kind == "sft":
-        data = SFTDataModule(source, TEMPLATE, packing=False, **settings)  # pyright: ignore[reportArgumentType]
+        data = SFTDataModule(source, TEMPLATE, packing=False, **settings)
     else:
-        data = PreferenceDataModule(source, TEMPLATE, kind, **settings)  # pyright: ignore[reportArgumentType]
-    data._process = lambda: (rank, processes)  # pyright: ignore[reportPrivateUsage]
+        data = PreferenceDataModule(source, TEMPLATE, kind, **settings)
+    data._process = lambda: (rank, processes)  # pyright: ignore[reportPrivateUsage]  # as torch.distributed tells it
     return data
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -142,10 +142,10 @@ def test_records_in_another_folder_are_reused_with_their_own_entry(world: World,
 
 
 @pytest.mark.parametrize("change", [{"weights": "others"}, {"settings": 2}, {"fresh": True}])
-def test_other_weights_or_settings_are_not_reused(world: World, tmp_path: Path, change: dict[str, object]) -> None:
+def test_other_weights_or_settings_are_not_reused(world: World, tmp_path: Path, change: dict[str, Any]) -> None:
     world.run(Counting())
     task, other = Counting(), World(tmp_path / "other", world.model)
-    other.run(task, reuse=[world.folder], **change)  # pyright: ignore[reportArgumentType]
+    other.run(task, reuse=[world.folder], **change)
     assert task.asked == list(range(10))
     assert "reused_from" not in other.document["provenance"]["counting"]
 
@@ -164,7 +164,7 @@ def test_half_a_line_is_asked_again(world: World, cut: int) -> None:
 def test_records_of_other_weights_or_settings_are_not_taken_over(world: World, change: dict[str, object]) -> None:
     world.killed_at(6)
     again = Counting()
-    world.run(again, **change)  # pyright: ignore[reportArgumentType]
+    world.run(again, **change)
     assert again.asked == list(range(10))
     if "fresh" not in change:
         assert "starts anew, because an unfinished evaluation had other weights" in world.said[0]

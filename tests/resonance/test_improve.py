@@ -1,6 +1,5 @@
 """`resonance improve`, with the real commands in this process: stages, kills between them, the lock, the report."""
 
-import asyncio
 import contextlib
 import io
 import json
@@ -29,10 +28,7 @@ from resonance.improve.journal import attempts, begin
 from resonance.improve.lock import only_one
 from resonance.improve.run import Outcome, improve
 from resonance.improve.settings import settings_of
-from serve.storage.consent import set_consent
-from serve.storage.store import NewMessage, Store, new_message_id
-from serve.storage.tables import VoteRow
-from serve.storage.votes import add_vote
+from tests.resonance.feedback_stores import fill, fill_thumbs, fill_votes
 
 TINY = [
     "model.n_layer=1", "model.n_head=2", "model.n_embd=16", "model.context_length=64", "batch.size=2",
@@ -78,68 +74,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     url = f"sqlite:///{tmp_path / 'conversations.sqlite'}"
     fill(url, 0, 90)
     return url
-
-
-def fill(url: str, first: int, count: int) -> None:
-    async def work() -> None:
-        store = Store(url)
-        await store.open()
-        try:
-            await set_consent(store, "", given=True)
-            for number in range(first, first + count):
-                asked = NewMessage("user", f"What is {number} plus one?", new_message_id())
-                said = NewMessage("assistant", "5", new_message_id(), model="first", finish_reason="stop")
-                await store.append("", f"c{number}", [asked, said], None)
-                assert await store.rate("", f"c{number}", said.id, -1, None, str(number + 1))
-        finally:
-            await store.close()
-
-    asyncio.run(work())
-
-
-def fill_thumbs(url: str, count: int) -> None:
-    """Thumbs up and down in turn, and nothing else."""
-
-    async def work() -> None:
-        store = Store(url)
-        await store.open()
-        try:
-            await set_consent(store, "", given=True)
-            for number in range(count):
-                asked = NewMessage("user", f"What is {number} plus one?", new_message_id())
-                text = str(number + 1 + number % 2)
-                said = NewMessage("assistant", text, new_message_id(), model="first", finish_reason="stop")
-                await store.append("", f"c{number}", [asked, said], None)
-                assert await store.rate("", f"c{number}", said.id, -1 if number % 2 else 1, None, None)
-        finally:
-            await store.close()
-
-    asyncio.run(work())
-
-
-def fill_votes(url: str, count: int) -> None:
-    """Votes in blind comparisons: another question each, and the better answer now left, now right."""
-
-    async def work() -> None:
-        store = Store(url)
-        await store.open()
-        try:
-            await set_consent(store, "", given=True)
-            for number in range(count):
-                answers = [{"model": "first", "content": str(number + add), "settings": {}} for add in (1, 2)]
-                better = number % 2
-                await add_vote(
-                    store,
-                    VoteRow(
-                        owner="", id=f"vote-{number}", created_at=datetime.now(UTC), a=answers[better],
-                        prompt=[{"role": "user", "content": f"What follows {number}?"}], b=answers[1 - better],
-                        choice="b" if better else "a",
-                    ),
-                )  # fmt: skip
-        finally:
-            await store.close()
-
-    asyncio.run(work())
 
 
 @pytest.fixture

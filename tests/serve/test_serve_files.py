@@ -3,7 +3,6 @@
 import asyncio
 import io
 import uuid
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pypdf
@@ -17,6 +16,7 @@ from serve.storage.documents import TooManyDocuments
 from serve.storage.ownership import holdings, move
 from serve.storage.store import NewMessage, Store, new_message_id
 from serve.storage.tables import DocumentRow
+from tests.serve.stores import on_store
 
 TOWER = b"# The tower of Ulm\n\nThe tower of Ulm was finished in 1890 and is 161 metres high.\n"
 
@@ -142,18 +142,6 @@ def test_a_file_that_takes_too_long_or_too_much_is_given_up(monkeypatch):
         asyncio.run(extract_passages("a.txt", b"Some text."))
 
 
-def run(url: str, use: Callable, **options) -> None:
-    async def main() -> None:
-        store = Store(url, **options)
-        await store.open()
-        try:
-            await use(store)
-        finally:
-            await store.close()
-
-    asyncio.run(main())
-
-
 def row(owner: str, id: str, conversation: str | None = None) -> DocumentRow:
     return DocumentRow(
         owner=owner,
@@ -198,4 +186,4 @@ def test_documents_count_against_the_quota_and_move_with_their_owner(url, owner)
         assert not await documents.delete_document(store, other, f"{owner}-2")
         assert await stored(other) == 0
 
-    run(url, use)
+    on_store(url, use)

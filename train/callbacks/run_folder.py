@@ -188,15 +188,7 @@ class RunFolder(Callback):
         ended: str = "unfinished",
     ) -> None:
         """Write the weights of a model into a folder inside the run's; linked where those served are the same."""
-        value = self._present_score(trainer)
-        metadata = replace(
-            self._metadata,
-            steps=trainer.global_step,
-            tokens_seen=pl_module.tokens_seen,
-            monitor=None if value is None else Monitor(self._monitor, value, self._mode),
-            weights=name.partition("/")[0],  # `last` or `kept`
-            training=self._training(ended),
-        )
+        metadata = replace(self._present(trainer, pl_module, ended), weights=name.partition("/")[0])  # `last` or `kept`
         Checkpoint.save(
             folder,
             model,
@@ -205,6 +197,17 @@ class RunFolder(Callback):
             train_yaml=self._train_yaml,
             same_as=self._folder / MODEL_FILE if self._served_step == trainer.global_step else None,
             name=f"{self._folder.name}/{name}",
+        )
+
+    def _present(self, trainer: Trainer, pl_module: SFTModule, ended: str = "unfinished") -> Metadata:
+        """The run's metadata at the present step."""
+        value = self._present_score(trainer)
+        return replace(
+            self._metadata,
+            steps=trainer.global_step,
+            tokens_seen=pl_module.tokens_seen,
+            monitor=None if value is None else Monitor(self._monitor, value, self._mode),
+            training=self._training(ended),
         )
 
     def _training(self, ended: str) -> dict[str, object]:
@@ -223,16 +226,9 @@ class RunFolder(Callback):
         assert isinstance(pl_module, SFTModule)
         check_weights(trainer, pl_module.model)
         self._served_step = trainer.global_step
-        value = self._present_score(trainer)
-        metadata = replace(
-            self._metadata,
-            steps=trainer.global_step,
-            tokens_seen=pl_module.tokens_seen,
-            monitor=None if value is None else Monitor(self._monitor, value, self._mode),
-            weights="best" if self._best and value is not None else "last",
-            last=self._last,
-            training=self._training("unfinished"),
-        )
+        present = self._present(trainer, pl_module)
+        weights = "best" if self._best and present.monitor is not None else "last"
+        metadata = replace(present, weights=weights, last=self._last)
         with pl_module.served_model() as model:
             if trainer.is_global_zero:
                 Checkpoint.save(self._folder, model, self._tokenizer, metadata)

@@ -2,8 +2,7 @@ import { useQuery } from "@tanstack/react-query";
 import { requestJson } from "@/api/client";
 import type { components } from "@/api/schema";
 import { sentenceOf } from "@/chat/errors";
-import { DialogClose, DialogDescription, DialogTitle } from "@/components/ui/dialog";
-import { Sheet, SheetContent } from "@/components/ui/sheet";
+import { PanelSheet } from "@/components/panel-sheet";
 import { useLanguage, useWords } from "@/i18n";
 import { type PromptTarget, useUi } from "@/lib/ui-store";
 
@@ -30,24 +29,9 @@ export default function OriginSheet() {
   const open = useUi((state) => state.panel === "origin");
   const target = useUi((state) => state.prompt);
   return (
-    <Sheet open={open} onOpenChange={(next) => !next && useUi.getState().close()}>
-      <SheetContent className="max-w-xl">
-        <div className="flex items-start justify-between gap-3 p-5 pb-3">
-          <div>
-            <DialogTitle>{title}</DialogTitle>
-            <DialogDescription>{t.note}</DialogDescription>
-          </div>
-          <DialogClose />
-        </div>
-        <div
-          className="scroll-quiet flex grow flex-col gap-6 overflow-y-auto px-5 pb-8 text-sm"
-          // biome-ignore lint/a11y/noNoninteractiveTabindex: a long list is scrolled by keyboard too
-          tabIndex={0}
-        >
-          {open && target && <Origin target={target} t={t} />}
-        </div>
-      </SheetContent>
-    </Sheet>
+    <PanelSheet panel="origin" title={title} note={t.note}>
+      {open && target && <Origin target={target} t={t} />}
+    </PanelSheet>
   );
 }
 

@@ -5,9 +5,8 @@ import { request, requestJson } from "@/api/client";
 import { conversationPath, queryClient } from "@/api/queries";
 import type { components } from "@/api/schema";
 import { sentenceOf } from "@/chat/errors";
+import { PanelSheet } from "@/components/panel-sheet";
 import { Button } from "@/components/ui/button";
-import { DialogClose, DialogDescription, DialogTitle } from "@/components/ui/dialog";
-import { Sheet, SheetContent } from "@/components/ui/sheet";
 import { useWords } from "@/i18n";
 import { useLearnedWords } from "@/learned/words";
 import { useUi } from "@/lib/ui-store";
@@ -53,39 +52,24 @@ export default function LearnedSheet() {
   const first = data?.pages[0];
   const judgements = data?.pages.flatMap((page) => page.data) ?? [];
   return (
-    <Sheet open={open} onOpenChange={(next) => !next && useUi.getState().close()}>
-      <SheetContent className="max-w-xl">
-        <div className="flex items-start justify-between gap-3 p-5 pb-3">
-          <div>
-            <DialogTitle>{title}</DialogTitle>
-            <DialogDescription>{t.note}</DialogDescription>
-          </div>
-          <DialogClose />
-        </div>
-        <div
-          className="scroll-quiet flex grow flex-col gap-6 overflow-y-auto px-5 pb-8 text-sm"
-          // biome-ignore lint/a11y/noNoninteractiveTabindex: a long list is scrolled by keyboard too
-          tabIndex={0}
-        >
-          {error && <p role="alert">{`${t.failed} ${sentenceOf(error)}`}</p>}
-          {first && judgements.length + first.withdrawn.length === 0 && <p>{t.nothing}</p>}
-          <Group title={t.models} items={first?.checkpoints ?? []} keyOf={(one) => one.checkpoint}>
-            {(one) => <Checkpoint checkpoint={one} />}
-          </Group>
-          <Group title={t.judgements} items={judgements} keyOf={(one) => one.id}>
-            {(one) => <Row judgement={one} />}
-          </Group>
-          {hasNextPage && (
-            <Button variant="secondary" size="sm" onClick={() => void fetchNextPage()}>
-              {t.more}
-            </Button>
-          )}
-          <Group title={t.former} items={first?.withdrawn ?? []} keyOf={(one) => one.id}>
-            {(one) => <Row judgement={one} />}
-          </Group>
-        </div>
-      </SheetContent>
-    </Sheet>
+    <PanelSheet panel="learned" title={title} note={t.note}>
+      {error && <p role="alert">{`${t.failed} ${sentenceOf(error)}`}</p>}
+      {first && judgements.length + first.withdrawn.length === 0 && <p>{t.nothing}</p>}
+      <Group title={t.models} items={first?.checkpoints ?? []} keyOf={(one) => one.checkpoint}>
+        {(one) => <Checkpoint checkpoint={one} />}
+      </Group>
+      <Group title={t.judgements} items={judgements} keyOf={(one) => one.id}>
+        {(one) => <Row judgement={one} />}
+      </Group>
+      {hasNextPage && (
+        <Button variant="secondary" size="sm" onClick={() => void fetchNextPage()}>
+          {t.more}
+        </Button>
+      )}
+      <Group title={t.former} items={first?.withdrawn ?? []} keyOf={(one) => one.id}>
+        {(one) => <Row judgement={one} />}
+      </Group>
+    </PanelSheet>
   );
 }
 
