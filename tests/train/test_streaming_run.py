@@ -49,8 +49,7 @@ class WriteQuestions(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         tokenizer = ChatTemplate.named("chatml").tokenizer
-        ids, documents = batch["input_ids"], batch["document_ids"]
-        texts = [tokenizer.decode(ids[documents == one].tolist()) for one in documents[documents >= 0].unique()]
+        texts = [tokenizer.decode([i for i in row.tolist() if i >= 0]) for row in batch["input_ids"]]
         with (self._folder / f"{trainer.global_rank}.txt").open("a") as file:
             file.write(json.dumps(texts) + "\n")
 
