@@ -40,13 +40,8 @@ class Parts:
         """The Lightning module of the objective."""
         return SFTModule if isinstance(self.objective, SFT) else PreferenceModule
 
-    def module(
-        self, config: DictConfig, trained_length: int | None, trainer: Trainer, *, compiled: bool = False
-    ) -> SFTModule:
-        """Make the Lightning module for a trainer; `trained_length` is the longest conversation in training.
-
-        With `compiled` blocks its batches keep their shape.
-        """
+    def module(self, config: DictConfig, trained_length: int | None, trainer: Trainer) -> SFTModule:
+        """Make the Lightning module for a trainer; `trained_length` is the longest conversation in training."""
         return self.module_type(
             self.initial.model,
             make(config.optimizer),
@@ -56,7 +51,6 @@ class Parts:
             trained_length=trained_length,
             objective=self.objective,
             by_document=use_flash_attention(self.initial.model, trainer.strategy.root_device, str(trainer.precision)),
-            compiled=compiled,
         )
 
 

@@ -150,7 +150,7 @@ def train(spec: RunSpec) -> float | None:
     writer.describe(training | {"compiled": compilation.compiled}, resume_entry(spec) if spec.resumed else None)
     # Refuses invalid settings before anything is written.
     complete(config, "scheduler", complete(config, "optimizer", initial.model), 1)
-    module = parts.module(config, metadata.trained_length, trainer, compiled=compilation.compiled)
+    module = parts.module(config, metadata.trained_length, trainer)
     with locked_folder(spec):
         trainer.loggers = make_loggers(config, folder, str(config.run))
         for logger in trainer.loggers:

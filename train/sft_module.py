@@ -24,7 +24,7 @@ from train.losses import Candidates, SampledSoftmax, supervised_loss
 from train.neftune import noisy_embeddings
 from train.non_finite import MicroBatch, check_step, check_validation, check_weights
 from train.objectives import SFT, Objective
-from train.step_batch import Batch, StepBatch, prepare, without_padding
+from train.step_batch import Batch, StepBatch, prepare
 from train.step_record import StepRecord, StepRecords, floats
 
 __all__ = ["Batch", "SFTModule"]
@@ -43,7 +43,6 @@ class SFTModule(LightningModule):
     On one GPU no step waits for the device: losses and norms stay there until `settle`, which reading `step_loss` or
     `step_grad_norm`, a validation and a save call. Elsewhere each step is settled before it is taken.
     `by_document` says that the model's attention takes documents on this device, too; otherwise a GPU gets a mask.
-    `compiled` blocks would be compiled anew for batches of another length: padding then stays on the CPU, too.
     """
 
     validation_modes: ClassVar[Mapping[str, str]] = {}  # further scores of validation: `max` where more is better
@@ -60,7 +59,6 @@ class SFTModule(LightningModule):
         trained_length: int | None = None,
         objective: Objective | None = None,
         by_document: bool = False,
-        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.model, self.trained_length = model, trained_length
@@ -81,7 +79,6 @@ class SFTModule(LightningModule):
         self.step_lr = float("nan")  # of the last finished step
         self._steps = StepRecords(self._check)
         self._by_document = by_document
-        self._compiled = compiled
         self._micro_batches: list[MicroBatch] = []  # since the last step
         self._supervised = self._tokens = 0  # in the micro-batches, on this rank
         self._val_losses: list[Tensor] = []
@@ -120,9 +117,6 @@ class SFTModule(LightningModule):
 
     def prepare(self, batch: Batch, *, training: bool) -> StepBatch:
         """Add the numbers that `training_step` or `validation_step` needs, on the CPU."""
-        # There attention is computed document by document, and every other layer token by token.
-        if self.device.type == "cpu" and isinstance(self._objective, SFT) and not self._compiled:
-            batch = without_padding(batch)
         return prepare(batch, self._objective if training else None)
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> Tensor:

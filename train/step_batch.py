@@ -45,17 +45,6 @@ class StepBatch(dict[str, Tensor]):
         return moved
 
 
-def without_padding(batch: Batch) -> Batch:
-    """Join a batch's rows to one, (1, N) each, without their padding, for what computes document by document.
-
-    A batch of nothing but padding stays as it is.
-    """
-    kept = batch["document_ids"] >= 0  # (B, T)
-    if kept.all() or not kept.any():
-        return batch
-    return {name: value[kept][None] if value.shape == kept.shape else value for name, value in batch.items()}
-
-
 def prepare(batch: Batch, objective: Objective | None = None) -> StepBatch:
     """Add what a step needs to a batch on the CPU; with an `objective`, what its options need in training."""
     prepared = StepBatch(batch)

@@ -2,12 +2,10 @@
 
 import csv
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import LambdaLR
 
 from resonance.checkpoint import Checkpoint
 from resonance.model import GPT2, GPT2Config
@@ -17,8 +15,7 @@ from train.losses import IGNORE, labels_of_all_tokens, position_weights, supervi
 from train.neftune import noisy_embeddings
 from train.objectives import SFT
 from train.run import main
-from train.sft_module import SFTModule
-from train.step_batch import prepare, without_padding
+from train.step_batch import prepare
 
 TINY = [
     *TINY_RUN,
@@ -160,46 +157,3 @@ def test_validation_measures_the_same_whatever_the_options_of_training(tmp_path:
         losses.append([(row[1], row[2]) for row in curve(tmp_path / run)])
     assert losses[0][-1][1] == losses[1][-1][1] != ""
     assert losses[0][0][0] != losses[1][0][0]
-
-
-@pytest.mark.parametrize("options", [{}, {"loss_on": "all"}, {"weight": "turn"}, {"label_smoothing": 0.1}])
-def test_on_the_cpu_padding_is_left_out_and_changes_neither_loss_nor_gradient(options: dict[str, Any]) -> None:
-    model = GPT2(GPT2Config(vocab_size=12, context_length=9, n_layer=2, n_head=1, n_embd=8, dropout=0.0))
-    batch = {
-        "input_ids": INPUT_IDS,
-        "labels": LABELS,
-        "position_ids": torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 0], [0, 1, 2, 3, 4, 5, 6, 0, 0]]),
-        "document_ids": DOCUMENT_IDS,
-        "source": torch.tensor(1),
-    }
-
-    def descent(model: GPT2) -> torch.optim.Optimizer:
-        return torch.optim.SGD(model.parameters())
-
-    def constant(optimizer: torch.optim.Optimizer, steps: int) -> LambdaLR:
-        return LambdaLR(optimizer, lambda step: 1.0)
-
-    def losses(compiled: bool) -> tuple[torch.Size, int, int, list[torch.Tensor]]:
-        module = SFTModule(model, descent, constant, 1, objective=SFT(**options), compiled=compiled)
-        module.zero_grad()
-        prepared = module.prepare(batch, training=True)
-        loss = module.training_loss(prepared)
-        loss.backward()
-        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        return (
-            prepared["input_ids"].shape,
-            prepared.tokens,
-            prepared.units,
-            [loss.detach(), *map(torch.clone, gradients)],
-        )
-
-    padded, dense = losses(True), losses(False)
-    assert (padded[0], dense[0]) == ((2, 9), (1, 15))
-    assert padded[1:3] == dense[1:3]
-    for one, other in zip(padded[3], dense[3], strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
-
-
-def test_a_batch_of_padding_alone_is_left_as_it_is() -> None:
-    batch = {"input_ids": torch.zeros(1, 4, dtype=torch.int64), "document_ids": torch.full((1, 4), -1)}
-    assert without_padding(batch) is batch
