@@ -71,7 +71,7 @@ def resolve_run(overrides: list[str]) -> RunSpec:
     """Compose a new run, or load an earlier one. Raises ConfigError or CheckpointError before anything is written."""
     run_overrides = [override for override in overrides if override.split("=")[0] in RUN_KEYS]
     selection = compose("train", run_overrides)
-    root = Path(selection.checkpoints_dir).expanduser().resolve() if selection.checkpoints_dir else paths.CHECKPOINTS
+    root = checkpoints_root(selection)
     if not isinstance(selection.plan, bool):
         raise ConfigError(f"plan must be true or false, not {selection.plan!r}.")
     memory: object = selection.plan_memory
@@ -126,6 +126,11 @@ def resolve_run(overrides: list[str]) -> RunSpec:
         auto_batch=auto,
         overrides=tuple(overrides),
     )
+
+
+def checkpoints_root(config: DictConfig) -> Path:
+    """The folder that holds the runs of a config."""
+    return Path(config.checkpoints_dir).expanduser().resolve() if config.checkpoints_dir else paths.CHECKPOINTS
 
 
 def check_unused(folder: Path, *, overwrite: bool) -> None:

@@ -1,10 +1,13 @@
 """`resonance train --multirun`: several runs by Hydra's sweeper and launcher, each in a folder of its own, and a table.
 
 A job's result is in `<hydra.sweep.dir>/<number>/job.json`. The same sweep started again trains only what is not done.
+A job that fails is recorded as failed and never ends the sweep: Hydra and its sweepers see only scores.
 """
 
+import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig
+from rich import get_console
 
 from resonance.checkpoint import TRAIN_FILE
 from resonance.errors import ResonanceError
@@ -29,24 +33,31 @@ from resonance.hydra_config import (
 )
 from resonance.paths import CONFIGS
 from train.callbacks.graceful_stop import StoppedBySignal
-from train.run_config import RunSpec, resolve_run
+from train.run_config import RunSpec, checkpoints_root, resolve_run
 from train.sweep_results import JobResult, print_results, read_results
 
+# It warns of each job without a score, and the table says so.
+logging.getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(logging.CRITICAL)
+ERROR_FILE = "error.log"  # the traceback of a job that failed
 EXTRA = "Optuna, joblib and submitit come with pip install 'resonance[sweep]'"
 Train = Callable[[RunSpec], float | None]
 
 
 class SweepError(ResonanceError):
-    """Some jobs of a sweep failed."""
+    """No job of a sweep ended with a score."""
 
     exit_code = 1
+
+
+class OtherSettings(BaseException):
+    """A job of an earlier sweep of the same name had other settings; ends the sweep, as Hydra lets it through."""
 
 
 def sweep(overrides: list[str], train: Train) -> None:
     """Run `train` for each combination that the sweeper chooses, and print the results, the best one first.
 
-    Raises ConfigError for a mistake, before the first job; SweepError where jobs failed, after the others; and
-    KeyboardInterrupt when a signal stopped a job.
+    Raises ConfigError for a mistake, before the first job; SweepError where all jobs failed; and KeyboardInterrupt
+    when a signal stopped a job.
     """
     own = [override for override in overrides if is_hydra_override(override)]
     task = [override for override in overrides if override not in own]
@@ -55,28 +66,31 @@ def sweep(overrides: list[str], train: Train) -> None:
     deleted = tuple(override for override in task if override.startswith("~"))  # Hydra's sweepers cannot pass these on
     lines = [*own, *_readable([override for override in task if override not in deleted]), f"run={name}"]
     job = SweepJob(train, name, deleted, config_folders())
+    sweeper_error: Exception | None = None
     with loader_of(CONFIGS):
         main = GlobalHydra.instance().hydra
         assert main is not None
         folder = Path(str(main.compose_config("train", lines, run_mode=RunMode.MULTIRUN).hydra.sweep.dir))
         try:
             main.multirun("train", job, lines, with_log_configuration=False)
+        except OtherSettings:
+            raise ConfigError(f"The sweep {name} was of other settings; choose another run=NAME.") from None
         except KeyboardInterrupt:
             results = print_results(read_results(folder))
             done = ", ".join(result.run for result in results if result.state == "done") or "none"
             raise KeyboardInterrupt(
                 f"The sweep {name} was stopped; done: {done}. The same command with run={name} goes on."
             ) from None
-        except Exception as error:
-            results = print_results(read_results(folder))
-            failed = [result for result in results if result.state == "failed"]
-            if not failed:
-                raise error if isinstance(error, ResonanceError) else SweepError(_first_line(error)) from error
-            raise SweepError(
-                f"{len(failed)} of {len(results)} runs failed: "
-                + "; ".join(f"{result.run}: {result.error}" for result in failed)
-            ) from error
-    print_results(read_results(folder))
+        except Exception as error:  # Optuna's, too, where no job has a score
+            sweeper_error = error
+    results = print_results(read_results(folder))
+    failed = [result for result in results if result.state == "failed"]
+    if failed and len(failed) == len(results):
+        raise SweepError(f"All {len(results)} runs of the sweep {name} failed; {failed[0].run}: {failed[0].error}")
+    if isinstance(sweeper_error, ResonanceError):
+        raise sweeper_error
+    if sweeper_error is not None:
+        raise SweepError(_first_line(sweeper_error)) from sweeper_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +111,19 @@ class SweepJob:
         overrides = [*(override for override in chosen if not override.startswith("run=")), f"run={run}"]
         earlier = JobResult.read(folder)
         if earlier is not None and earlier.overrides != overrides:
-            raise ConfigError(f"The sweep {self.sweep} was of other settings; choose another run=NAME.")
+            raise OtherSettings
         if earlier is not None and (Path(earlier.folder) / TRAIN_FILE).is_file():
             if earlier.state == "done":
                 return earlier.value
-            root = Path(earlier.folder).parent
-            spec = resolve_run([f"resume={run}", f"checkpoints_dir={root}"])
+            overrides_now = [f"resume={run}", f"checkpoints_dir={Path(earlier.folder).parent}"]
         else:
-            spec = resolve_run(overrides)
-        _check_processes(spec)
-        save = spec.config.save
-        result = JobResult(run, str(spec.folder), overrides, str(save.monitor), str(save.mode))
+            overrides_now = overrides
+        run_folder = checkpoints_root(config) / run
+        result = JobResult(run, str(run_folder), overrides, str(config.save.monitor), str(config.save.mode))
         result.write(folder)
         try:
+            spec = resolve_run(overrides_now)
+            _check_processes(spec)
             with _own_command(overrides):
                 result.value = self.train(spec)
             result.state = "done"
@@ -118,7 +132,8 @@ class SweepJob:
             raise KeyboardInterrupt from None
         except Exception as error:
             result.state, result.error = "failed", _first_line(error)
-            raise
+            (folder / ERROR_FILE).write_text(traceback.format_exc(), encoding="utf-8")
+            get_console().print(f"{run} failed: {result.error}", highlight=False, markup=False, soft_wrap=True)
         except BaseException:
             result.state = "stopped"
             raise
@@ -153,6 +168,8 @@ def _checked(own: list[str], task: list[str]) -> str:
     _check_processes(spec)
     if hydra.sweeper.get("storage") is not None:
         raise ConfigError("A sweep keeps its results in hydra.sweep.dir; leave out hydra.sweeper.storage.")
+    if hydra.sweeper.get("max_failure_rate"):
+        raise ConfigError("Failed runs do not end a sweep; leave out hydra.sweeper.max_failure_rate.")
     direction = hydra.sweeper.get("direction")
     if direction is not None and not isinstance(direction, ListConfig):
         expected = "maximize" if spec.config.save.mode == "max" else "minimize"

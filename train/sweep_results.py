@@ -52,7 +52,7 @@ def read_results(folder: Path) -> list[JobResult]:
 
 
 def print_results(results: Sequence[JobResult]) -> list[JobResult]:
-    """Print the jobs, the best score first, with what sets them apart; returns them in that order."""
+    """Print the jobs, the best score first, with what sets them apart or failed; returns them in that order."""
     ranked = list[JobResult]()
     for result in results:
         place = next((i for i, other in enumerate(ranked) if result.better_than(other)), len(ranked))
@@ -67,11 +67,13 @@ def print_results(results: Sequence[JobResult]) -> list[JobResult]:
         table.add_row(result.run, *(setting.get(key, "") for key in varied), value, result.state)
     console = get_console()
     console.print(table)
+    for result in ranked:
+        if result.error is not None:
+            console.print(f"{result.run} failed: {result.error}", highlight=False, markup=False, soft_wrap=True)
     best = ranked[0]
     if best.value is not None:
-        console.print(
-            f"best: {best.run}, {best.monitor} {best.value:.4f}, in {best.folder}", highlight=False, markup=False
-        )
+        sentence = f"best: {best.run}, {best.monitor} {best.value:.4f}, in {best.folder}"
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
     return ranked
 
 

@@ -1,6 +1,8 @@
 """Several runs by `--multirun`, their table, and what is kept of a sweep that ends early."""
 
 import json
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,9 @@ from resonance.cli.main import run
 from resonance.hydra_config import compose, group_options
 from tests.train.tiny_runs import TINY_RUN
 from train.run import main
+from train.run_config import RunSpec
+from train.sweep import SweepError
+from train.sweep import sweep as sweep_with
 from train.sweep_results import JobResult, print_results
 
 SMALL = [
@@ -95,9 +100,47 @@ def test_a_stopped_sweep_says_what_is_done_and_goes_on(sweep, tmp_path: Path) ->
 def test_a_failed_job_does_not_lose_the_others(sweep, tmp_path: Path) -> None:
     line = ["-m", "run=u", "seed=1,2", "+callbacks.befalls._target_=sweep_befalls.Befalls"]
     code, output, errors = sweep(*line, befalls="failure u-0")
-    assert code == 1
-    assert "1 of 2 runs failed: u-0: out of luck" in errors and "Traceback" not in errors
-    assert "best: u-1" in output
+    assert code == 0 and not errors
+    table = output[output.index("state") :]
+    assert "failed" in table and "u-0 failed: out of luck" in table and "best: u-1" in table
+    assert "RuntimeError" in (tmp_path / "multirun" / "u" / "0" / "error.log").read_text()
+
+
+def fail_at(*numbers: int) -> Callable[[RunSpec], float]:
+    """A training that ends at once, and fails in the jobs of these numbers."""
+
+    def train(spec: RunSpec) -> float:
+        number = int(spec.folder.name.rpartition("-")[2])
+        if number in numbers:
+            raise RuntimeError("out of luck")
+        return 1.0 / (number + 1)
+
+    return train
+
+
+def test_a_sweep_whose_jobs_all_fail_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SweepError, match=r"^All 2 runs of the sweep v failed; v-0: out of luck$") as failure:
+        sweep_with(["run=v", "seed=1,2"], fail_at(0, 1))
+    assert failure.value.exit_code == 1 and "Error executing" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("failing", [(0,), (1, 2), (0, 1, 2)])
+def test_optuna_goes_on_after_failed_trials(
+    failing: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    monkeypatch.chdir(tmp_path)
+    line = ["run=w", "hparams_search=optuna", "hydra.sweeper.n_trials=3"]
+    with pytest.raises(SweepError, match=r"^All 3 runs") if len(failing) == 3 else nullcontext():
+        sweep_with(line, fail_at(*failing))
+    states = [job["state"] for job in jobs(tmp_path / "multirun" / "w")]
+    assert states == ["failed" if number in failing else "done" for number in range(3)]
+    output, errors = capfd.readouterr()
+    assert "best: w-" in output or len(failing) == 3
+    assert "Error executing" not in errors and "Failed" not in errors
 
 
 def test_a_sweep_takes_the_keys_of_the_groups_that_it_chooses(sweep, tmp_path: Path) -> None:
