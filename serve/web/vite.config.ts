@@ -30,6 +30,8 @@ export default defineConfig({
           includeDependenciesRecursively: false,
           // Small views that are seldom opened are less in one file: each alone repeats what the others have.
           groups: [
+            // What every visit loads is less in one file than in ten that share no dictionary.
+            { name: "page", tags: ["$initial"] },
             {
               name: "panels",
               test: /components\/(share\/share-dialog|documents\/documents-sheet|learned\/learned-sheet|instrument\/(prompt|origin)-sheet|settings\/api-key-dialog|palette\/help-dialog|palette\/command-palette|panel-sheet|share\/shared-view)/,

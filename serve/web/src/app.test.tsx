@@ -359,9 +359,9 @@ test("the server's sampling is shown and not sent until the reader changes it", 
   useUi.getState().open("settings");
   const sheet = await screen.findByRole("dialog");
   const slider = await within(sheet).findByRole("slider", { name: "Temperature" });
-  await waitFor(() => expect(slider.getAttribute("aria-valuenow")).toBe("0.3"));
+  await waitFor(() => expect((slider as HTMLInputElement).value).toBe("0.3"));
   await user.click(within(sheet).getByRole("radio", { name: "Precise" }));
-  expect(slider.getAttribute("aria-valuenow")).toBe("0");
+  expect((slider as HTMLInputElement).value).toBe("0");
   within(sheet).getByText(/The server has 0.3/);
   await user.type(within(sheet).getByLabelText("System prompt of this chat"), "Be brief.");
   await user.keyboard("{Escape}");

@@ -66,8 +66,8 @@ export function SamplingSettings() {
         min={min}
         max={max}
         step={step}
-        value={[sampling[name]]}
-        onValueChange={([value]) => change({ [name]: value })}
+        value={sampling[name]}
+        onValueChange={(value) => change({ [name]: value })}
       />
     </Field>
   );

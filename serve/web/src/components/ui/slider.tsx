@@ -1,25 +1,27 @@
-import { Slider as Primitive } from "radix-ui";
-import type { ComponentProps } from "react";
+import type { ComponentProps, CSSProperties } from "react";
 import { cn } from "@/lib/utils";
 
-export function Slider({
-  className,
-  "aria-label": label,
-  ...props
-}: ComponentProps<typeof Primitive.Root>) {
+interface SliderProps extends Omit<ComponentProps<"input">, "type" | "value" | "onChange"> {
+  min: number;
+  max: number;
+  value: number;
+  onValueChange: (value: number) => void;
+}
+
+/** A browser's own slider; `--filled` tells its style how much of the track lies before the thumb. */
+export function Slider({ className, min, max, value, onValueChange, ...props }: SliderProps) {
+  const filled = { "--filled": (value - min) / (max - min) } as CSSProperties;
   return (
-    <Primitive.Root
+    <input
+      type="range"
       data-slot="slider"
-      className={cn("relative flex h-6 w-full touch-none select-none items-center", className)}
+      className={cn("slider h-6 w-full", className)}
+      style={filled}
+      min={min}
+      max={max}
+      value={value}
+      onChange={(event) => onValueChange(event.target.valueAsNumber)}
       {...props}
-    >
-      <Primitive.Track className="relative h-1.5 grow overflow-hidden rounded-full bg-foreground/12">
-        <Primitive.Range className="absolute h-full bg-primary" />
-      </Primitive.Track>
-      <Primitive.Thumb
-        aria-label={label}
-        className="block size-4.5 rounded-full border-2 border-primary bg-background shadow transition-transform hover:scale-110"
-      />
-    </Primitive.Root>
+    />
   );
 }

@@ -1,18 +1,26 @@
-import { Switch as Primitive } from "radix-ui";
 import type { ComponentProps } from "react";
 import { cn } from "@/lib/utils";
 
-export function Switch({ className, ...props }: ComponentProps<typeof Primitive.Root>) {
+interface SwitchProps extends ComponentProps<"button"> {
+  checked: boolean;
+  onCheckedChange: (next: boolean) => void;
+}
+
+export function Switch({ className, checked, onCheckedChange, ...props }: SwitchProps) {
   return (
-    <Primitive.Root
+    <button
+      type="button"
+      role="switch"
+      aria-checked={checked}
       data-slot="switch"
       className={cn(
-        "inline-flex h-6 w-10 shrink-0 items-center rounded-full border border-transparent bg-foreground/25 p-0.5 transition-colors disabled:opacity-45 data-[state=checked]:bg-primary",
+        "group inline-flex h-6 w-10 shrink-0 items-center rounded-full border border-transparent bg-foreground/25 p-0.5 transition-colors disabled:opacity-45 aria-checked:bg-primary",
         className,
       )}
+      onClick={() => onCheckedChange(!checked)}
       {...props}
     >
-      <Primitive.Thumb className="block size-4.5 rounded-full bg-white shadow transition-transform data-[state=checked]:translate-x-4 dark:data-[state=checked]:bg-background" />
-    </Primitive.Root>
+      <span className="block size-4.5 rounded-full bg-white shadow transition-transform group-aria-checked:translate-x-4 dark:group-aria-checked:bg-background" />
+    </button>
   );
 }
