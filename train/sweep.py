@@ -39,7 +39,7 @@ from train.sweep_results import JobResult, print_results, read_results
 # It warns of each job without a score, and the table says so.
 logging.getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(logging.CRITICAL)
 ERROR_FILE = "error.log"  # the traceback of a job that failed
-EXTRA = "Optuna, joblib and submitit come with pip install 'resonance[sweep]'"
+EXTRAS = "Optuna, joblib and submitit come with pip install 'resonance[sweep]', Ray with 'resonance[ray]'"
 Train = Callable[[RunSpec], float | None]
 
 
@@ -153,7 +153,7 @@ def _checked(own: list[str], task: list[str]) -> str:
         hydra = hydra_settings("train", [*first, *own])
     except ConfigError as error:
         missing = any(word in str(error) for word in ("hydra/sweeper", "hydra/launcher"))
-        raise ConfigError(f"{error} {EXTRA}." if missing else str(error)) from None
+        raise ConfigError(f"{error} {EXTRAS}." if missing else str(error)) from None
     keys = [override.partition("=")[0] for override in task]
     for key, value in (hydra.sweeper.get("params") or {}).items():
         if key not in keys:

@@ -162,6 +162,7 @@ def test_a_sweep_takes_the_keys_of_the_groups_that_it_chooses(sweep, tmp_path: P
         ("resume=latest seed=1,2", "leave out resume=."),
         ("trainer.devices=2 seed=1,2", "A job of a sweep trains in one process"),
         ("hydra/launcher=nowhere seed=1,2", "There is no hydra/launcher 'nowhere'"),
+        ("hydra/launcher=raya seed=1,2", "Ray with 'resonance[ray]'"),
         ("hydra.sweep.dri=x seed=1,2", "did you mean 'hydra.sweep.dir'?"),
         ("hparams_search=grids", "There is no hparams_search 'grids'; did you mean 'grid'?"),
         ("hparams_search=grid save.mode=maxi", "save.mode must be min or max"),
