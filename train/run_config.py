@@ -231,15 +231,16 @@ def _override(stored: DictConfig, overrides: list[str]) -> tuple[DictConfig, Cha
         for group in {override.lstrip("~+").split("=")[0] for override in groups}:
             config[group] = fresh.get(group) or {}
     config = override_values(config, [override for override in overrides if override not in groups])
-    before, now = (_flatten(OmegaConf.to_container(node, resolve=False)) for node in (stored, config))
+    before, now = (flatten(OmegaConf.to_container(node, resolve=False)) for node in (stored, config))
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     return config, {key: (before.get(key), now.get(key)) for key in keys}
 
 
-def _flatten(node: object, prefix: str = "") -> dict[str, object]:
+def flatten(node: object, prefix: str = "") -> dict[str, object]:
+    """The values of a nested config by their keys: `trainer.max_steps`."""
     if not isinstance(node, dict) or not node:
         return {prefix.rstrip("."): node}
-    return {name: value for key, below in node.items() for name, value in _flatten(below, f"{prefix}{key}.").items()}
+    return {name: value for key, below in node.items() for name, value in flatten(below, f"{prefix}{key}.").items()}
 
 
 def find_run(name: str, root: Path, purpose: str) -> Path:

@@ -7,6 +7,7 @@ The page's CSS classes `fill-0`, `stroke-0`, ... colour the series.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup, escape
 
@@ -29,7 +30,10 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A series of a line chart; `series` chooses its colour and marker, `markers` shows each point."""
+    """A series of a line chart; `series` chooses its colour and marker, `markers` shows each point.
+
+    Points with an interval are set apart from those of other series, so that their whiskers do not cover each other.
+    """
 
     label: str
     points: Sequence[Point]
@@ -62,10 +66,12 @@ def line_chart(
     y_range: tuple[float, float],
     y_text: Callable[[float], str],
     logarithmic: bool = False,
+    readings: Sequence[tuple[float, str]] = (),
 ) -> Markup:
     """Lines over a common horizontal axis; points with an interval have a whisker.
 
-    `x_ticks` are positions and their texts; the first and the last, and all points, are within the axis.
+    `x_ticks` are positions and their texts; the first and the last, and all points, are within the axis. `readings`
+    are positions in order, each with the text that shows when the chart is pointed at there.
     """
     xs = [point.x for line in lines for point in line.points] + [position for position, _ in x_ticks]
     left, right = min(xs), max(xs)
@@ -94,8 +100,10 @@ def line_chart(
             f'<svg width="100%" height="{HEIGHT}" viewBox="0 0 1000 {HEIGHT}" preserveAspectRatio="none">'
             f'<polyline class="curve stroke-{colour}{" dashed" if line.series % 2 else ""}" points="{path}"/></svg>'
         )
-        shift = _SHIFT * (line.series - (len(lines) - 1) / 2)
+        apart = any(point.low is not None for point in line.points)
+        shift = _SHIFT * (line.series - (len(lines) - 1) / 2) if apart else 0.0
         parts += [_mark(point, line.series, x_of(point.x), y_of, shift) for point in line.points if line.markers]
+    parts += _readings([(x_of(x), text) for x, text in readings])
     label = escape(description)
     return Markup(f'<svg class="lines" role="img" aria-label="{label}" height="{HEIGHT + 26}">{"".join(parts)}</svg>')
 
@@ -130,6 +138,16 @@ def _mark(point: Point, series: int, share: float, y_of: Callable[[float], float
         )
     mark = marker(series, x, y_of(point.y))
     return f'<g transform="translate({shift:g})"><title>{escape(point.title)}</title>{whisker}{mark}</g>'
+
+
+def _readings(readings: Sequence[tuple[float, str]]) -> list[str]:
+    """Columns over the plot, each from halfway to the position before it to halfway to the one after it."""
+    edges = [0.0, *((one + other) / 2 for (one, _), (other, _) in pairwise(readings)), 1.0]
+    return [
+        f'<rect class="reading" x="{percent(start)}" width="{percent(end - start)}" height="{HEIGHT}">'
+        f"<title>{escape(text)}</title></rect>"
+        for (start, end), (_, text) in zip(pairwise(edges), readings, strict=False)
+    ]
 
 
 def percent(share: float) -> str:

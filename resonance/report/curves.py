@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,8 @@ from resonance.report.charts import Line, Point, line_chart, nice_ticks
 
 METRICS_FILE = "metrics.csv"
 _MOST_POINTS = 400  # of a curve
+_MOST_MARKERS = 40  # of a curve; more would hide it
+_MOST_READINGS = 100  # of a chart
 _LOG_FROM = 10.0  # the ratio of a curve's extremes from which its axis is logarithmic
 
 
@@ -37,31 +39,56 @@ def read_curves(folder: Path) -> list[Curve]:
                         columns.setdefault(str(name), {})[int(step)] = value
     except (OSError, UnicodeDecodeError, csv.Error):
         return []
-    return [Curve(name, _thinned(sorted(values.items()))) for name, values in columns.items()]
+    return [Curve(name, sorted(values.items())) for name, values in columns.items()]
 
 
-def curve_chart(title: str, curves: Sequence[Curve]) -> dict[str, object]:
-    """A figure of curves that share an axis: `title`, `subtitle`, `chart` (SVG) and the `labels` of its key."""
+def curve_chart(title: str, curves: Sequence[Curve], *, percent: bool = False) -> dict[str, object]:
+    """A figure of curves that share an axis: `title`, `subtitle`, `chart` (SVG) and the `labels` of its key.
+
+    `percent` shows shares as percentages. The axis of losses whose extremes differ much is logarithmic.
+    """
     values = [value for curve in curves for _, value in curve.points]
-    steps = [step for curve in curves for step, _ in curve.points]
+    steps = sorted({step for curve in curves for step, _ in curve.points})
     low, high = min(values), max(values)
-    logarithmic = low > 0 and high / low >= _LOG_FROM and title.lower().endswith("loss")
-    last = ", ".join(f"{curve.name} {curve.points[-1][1]:.4g}" for curve in curves)
-    ticks = [(float(step), f"{step:,.0f}") for step in nice_ticks(min(steps), max(steps), 5)]
+    logarithmic = low > 0 and high / low >= _LOG_FROM and "loss" in title.lower()
+    bottom = low if logarithmic else min(0.0, low)
+
+    def text(value: float) -> str:
+        return f"{100 * value:.3g}%" if percent else number_text(value)
+
+    last = [f"{curve.name} {text(curve.points[-1][1])}" for curve in curves]
     chart = line_chart(
         [
-            Line(curve.name, [Point(float(step), value) for step, value in curve.points], series)
+            Line(curve.name, [Point(float(x), y) for x, y in drawn], series, markers=len(drawn) <= _MOST_MARKERS)
             for series, curve in enumerate(curves)
+            if (drawn := _thinned(curve.points))
         ],
-        description=f"{title} over {len(set(steps))} logged steps; at the end {last}",
-        x_ticks=ticks,
-        y_range=(low if logarithmic else min(0.0, low), high if high > low else low + 1),
-        y_text=lambda value: f"{value:.4g}",
+        description=f"{title} over {len(steps)} logged steps; at the end {', '.join(last)}",
+        x_ticks=[(float(step), f"{step:,.0f}") for step in nice_ticks(steps[0], steps[-1], 5)],
+        y_range=(bottom, high if high > bottom else bottom + 1),
+        y_text=text,
         logarithmic=logarithmic,
+        readings=_readings(curves, text),
     )
     scale = ", logarithmic" if logarithmic else ""
-    subtitle = f"by optimiser step{scale}; at the end {last}"
-    return {"title": title, "subtitle": subtitle, "chart": chart, "labels": [curve.name for curve in curves]}
+    end = "" if len(curves) > 1 else f"; at the end {text(curves[0].points[-1][1])}"
+    return {"title": title, "subtitle": f"by optimiser step{scale}{end}", "chart": chart, "labels": last}
+
+
+def number_text(value: float) -> str:
+    """A number in four digits, or all digits before the point."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _readings(curves: Sequence[Curve], text: Callable[[float], str]) -> list[tuple[float, str]]:
+    """The values at the logged steps, of the last of several steps where there are many."""
+    found: dict[int, list[str]] = {}
+    for curve in curves:
+        for step, value in curve.points:
+            found.setdefault(step, []).append(f"{curve.name} {text(value)}")
+    steps = sorted(found)
+    shown = steps[:: -math.ceil(len(steps) / _MOST_READINGS)][::-1]
+    return [(float(step), "\n".join([f"step {step:,}", *found[step]])) for step in shown]
 
 
 def _number(text: object) -> float | None:

@@ -181,7 +181,7 @@ def test_the_reports_are_written_beside_the_scores(learned: Path) -> None:
     (learned / "metrics.csv").write_text("step,train/loss\n1,3.5\n2,1.25\n")
     evaluate(learned, "tasks=[instruct,samples]", "compare=untrained")
     page, markdown = ((learned / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
-    assert "at the end train/loss 1.25" in page
+    assert "at the end 1.25" in page
     assert "learned against untrained" in page
     assert "| instruct | exact match | 8 | 100.0% (67.6–100.0) |" in markdown
 

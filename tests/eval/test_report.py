@@ -18,7 +18,7 @@ from eval.report.items import item_list
 from eval.report.markdown import markdown_report
 from eval.tasks.base import MetricSpec, Record
 from resonance.report.charts import log_ticks, nice_ticks
-from resonance.report.curves import read_curves
+from resonance.report.curves import Curve, curve_chart, read_curves
 
 from .reports import SPECS, quiz, quiz_record, report
 
@@ -180,23 +180,37 @@ def test_what_the_list_of_items_leaves_out_is_said(monkeypatch: pytest.MonkeyPat
     assert len(json.loads(listed.json)["items"][0]["a"][0]) < 2010
 
 
-def test_curves_are_read_from_metrics_csv_and_thinned(tmp_path: Path) -> None:
+def test_curves_are_read_from_metrics_csv_in_full_and_drawn_thinned(tmp_path: Path) -> None:
     rows = "".join(f"{step},{10 - step / 1000},{'0.5' if step % 500 == 0 else ''},nan\n" for step in range(1, 5001))
     (tmp_path / "metrics.csv").write_text("step,train/loss,val/loss,lr\n" + rows + "broken\n")
-    curves = {curve.name: curve.points for curve in read_curves(tmp_path)}
+    curves = {curve.name: curve for curve in read_curves(tmp_path)}
     assert set(curves) == {"train/loss", "val/loss"}
-    assert len(curves["train/loss"]) <= 401
-    assert curves["train/loss"][-1] == (5000, 5.0)
-    assert curves["val/loss"] == [(step, 0.5) for step in range(500, 5001, 500)]
+    assert curves["train/loss"].points == [(step, 10 - step / 1000) for step in range(1, 5001)]
+    assert curves["val/loss"].points == [(step, 0.5) for step in range(500, 5001, 500)]
     assert read_curves(tmp_path / "nowhere") == []
+    chart = str(curve_chart("Loss", [*curves.values()])["chart"])
+    drawn = re.findall(r'points="([^"]*)"', chart)
+    assert [len(points.split()) for points in drawn] == [385, 10]
+    assert chart.count("<circle") == 0 and chart.count('<rect class="fill-1"') == 10  # marks of few points only
+    assert 90 <= chart.count('class="reading"') <= 101
+    assert "<title>step 5,000\ntrain/loss 5\nval/loss 0.5</title>" in chart
+
+
+def test_a_share_that_never_changes_is_drawn_up_to_100_percent() -> None:
+    figure = curve_chart("Reward accuracy", [Curve("val/reward_accuracy", [(1, 1.0), (2, 1.0)])], percent=True)
+    assert ">100%</text>" in str(figure["chart"]) and ">200%</text>" not in str(figure["chart"])
+    assert str(figure["subtitle"]).endswith("at the end 100%")
 
 
 def test_training_curves_stand_in_the_report(tmp_path: Path) -> None:
-    (tmp_path / "metrics.csv").write_text("step,train/loss,lr,eval/exact_match\n1,9,0.1,\n2,0.3,0.2,0.75\n")
+    (tmp_path / "metrics.csv").write_text(
+        "step,train/loss,val/loss,lr,eval/exact_match\n1,9,8,0.1,\n2,0.3,0.4,0.2,0.75\n"
+    )
     page = html_report(report(quiz("a", [True]), curves=read_curves(tmp_path)))
-    assert "by optimiser step, logarithmic; at the end train/loss 0.3" in page
+    assert "by optimiser step, logarithmic" in page
+    assert "<span>train/loss 0.3</span>" in page and "<span>val/loss 0.4</span>" in page
     assert "Learning rate over 2 logged steps" in page
-    assert "at the end eval/exact_match 0.75" in page
+    assert "by optimiser step; at the end 0.75" in page
 
 
 def test_tasks_that_did_not_run_stand_with_the_reason() -> None:

@@ -15,11 +15,13 @@ from resonance.bench.machine import matmul_gflop_per_s
 from resonance.hydra_config import ConfigError
 from resonance.report.curves import Curve
 from tests.train.tiny_runs import TINY_RUN
+from train.callbacks.metrics_csv import COLUMNS
 from train.callbacks.samples import read_samples
 from train.callbacks.throughput import Throughput
 from train.callbacks.utilization import Utilization, measured_peak
 from train.report.advice import advice
-from train.report.page import write_report
+from train.report.facts import changed_settings
+from train.report.page import train_page, write_report
 from train.report.run_record import read_run
 from train.run import main
 
@@ -135,7 +137,10 @@ def test_a_run_ends_with_a_report_of_its_curves_samples_and_facts(run: Path) -> 
     page = (run / "train.html").read_text()
     for text in ("Training of run", "finished", "Gradient norm", "val/loss", "Samples over time", "machine-hours"):
         assert text in page
-    assert "resonance eval checkpoint=run" in page
+    assert re.search(r"<dt>Served weights</dt><dd>of step \d+, the best by val/loss", page)
+    assert re.search(r"<dt>Parameters</dt><dd>[\d,]+</dd>", page)
+    for command in ("eval", "chat", "serve"):  # its folder, as it is not in checkpoints/
+        assert f"resonance {command} checkpoint={run}" in page
     assert 'http-equiv="refresh"' not in page  # it is over
     assert "default-src &#39;none&#39;" in page
 
@@ -153,6 +158,40 @@ def test_the_report_shows_an_answer_as_text(tmp_path: Path, run: Path) -> None:
     page = write_report(folder).read_text()
     assert "<script" not in page and "<b>p" not in page
     assert "&lt;script&gt;alert(1)" in page
+
+
+def test_the_report_shows_control_characters_of_an_answer(tmp_path: Path, run: Path) -> None:
+    folder = shutil.copytree(run, tmp_path / "copy")
+    row = {"step": 1, "prompt": "a\nb", "expected": "e", "answer": "\x1b[31m \u202e"}
+    (folder / "samples.jsonl").write_text(json.dumps(row) + "\n")
+    page = write_report(folder).read_text()
+    assert "\\u{1b}[31m \\u{202e}" in page
+    assert "\x1b" not in page and "\u202e" not in page
+
+
+def test_the_report_says_which_settings_differ_from_the_defaults(run: Path) -> None:
+    changed = changed_settings(read_run(run))
+    assert ("data.train_size", "24", "40000") in changed
+    assert ("trainer.val_every_n_steps", "2", "null") in changed
+    assert {"run", "checkpoints_dir", "data._target_", "seed"}.isdisjoint(key for key, *_ in changed)
+
+
+def test_the_lowest_validation_loss_of_a_long_run_is_one_that_was_measured(tmp_path: Path, run: Path) -> None:
+    folder = shutil.copytree(run, tmp_path / "copy")
+    losses = [5.0] * 1000
+    losses[500] = 1.25
+    rows = "".join(f"{step + 1},0,5.0,{loss},1e-3,1,1,1,1\n" for step, loss in enumerate(losses))
+    (folder / "metrics.csv").write_text(",".join(COLUMNS) + "\n" + rows)
+    assert "lowest 1.25 at step 501" in write_report(folder).read_text()
+
+
+def test_training_and_validation_share_the_chart_of_a_metric(run: Path) -> None:
+    names = ("train/reward_accuracy", "val/reward_accuracy")
+    record = replace(read_run(run), curves={name: Curve(name, [(1, 0.5), (2, 1.0)]) for name in names})
+    page = train_page(record, running=False, total_steps=2)
+    assert page.count("<figure>") == 1
+    assert "<figcaption>Reward accuracy" in page and ">100%</text>" in page
+    assert '<th scope="row">2</th><td class="number">1</td>' in page  # the table of validations
 
 
 def test_the_report_of_an_earlier_run_is_written_again(run: Path) -> None:
@@ -186,7 +225,7 @@ def advised(run: Path, losses: list[float], ended: str = "finished", events: Seq
 def test_a_loss_that_still_falls_asks_for_more_steps(run: Path) -> None:
     found = advised(run, [3.0, 2.5, 2.2, 2.0, 1.8, 1.6])["Train longer"]
     assert "2 at step 40, 1.6 at step 60 (20.0% less)" in found.reason
-    assert found.command == "resonance train resume=run trainer.max_epochs=null trainer.max_steps=120"
+    assert found.command == f"resonance train resume={run} trainer.max_steps=120"
 
 
 def test_a_loss_that_rises_again_is_overfitting(run: Path) -> None:
@@ -194,6 +233,14 @@ def test_a_loss_that_rises_again_is_overfitting(run: Path) -> None:
     title = "It overfits: train for fewer steps, or on more data"
     assert "lowest at step 30 (1.5) and is 33.3% above that at step 60 (2)" in found[title].reason
     assert "Train longer" not in found
+
+
+def test_pairs_that_are_all_ranked_right_need_no_more_steps(run: Path) -> None:
+    record = read_run(run)
+    curves = {"val/loss": [3.0, 2.0, 1.0, 0.5], "val/reward_accuracy": [0.8, 0.9, 1.0, 1.0]}
+    points = {name: Curve(name, [*enumerate(values, start=1)]) for name, values in curves.items()}
+    titles = [each.title for each in advice(replace(record, curves=points), "finished", 4)]
+    assert "More steps would only widen the margins" in titles and "Train longer" not in titles
 
 
 def test_spikes_of_the_gradient_ask_for_a_lower_rate(run: Path) -> None:
@@ -204,5 +251,5 @@ def test_spikes_of_the_gradient_ask_for_a_lower_rate(run: Path) -> None:
 
 def test_a_run_that_was_stopped_says_how_it_goes_on(run: Path) -> None:
     found = advised(run, [3.0, 2.0, 1.5, 1.2], ended="interrupted")["Go on"]
-    assert found.command == "resonance train resume=run"
+    assert found.command == f"resonance train resume={run}"
     assert "interrupted at step 40 of 60" in found.reason

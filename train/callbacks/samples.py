@@ -15,7 +15,7 @@ from data.example import Example
 from data.module import SFTDataModule
 from resonance import lora
 from resonance.atomic_files import write_text_atomically
-from resonance.chat_template import ChatTemplate
+from resonance.chat_template import ChatTemplate, Message
 from resonance.engine import Engine, SamplingParams
 from resonance.model import GPT2
 from train.sft_module import Batch, SFTModule
@@ -65,7 +65,7 @@ class Samples(Callback):
         console = get_console()
         step = trainer.global_step
         rows = [
-            {"step": step, "prompt": example.prompt[-1].content, "expected": example.answer, "answer": answer}
+            {"step": step, "prompt": _text(example.prompt[-1]), "expected": example.answer, "answer": answer}
             for example, answer in zip(self._examples, answers, strict=True)
         ]
         for row in rows:
@@ -97,6 +97,11 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+
+
+def _text(message: Message) -> str:
+    """A message as one text, with what it is about."""
+    return message.content if message.context is None else f"{message.content}\n{message.context}"
 
 
 def _line(row: Mapping[str, object]) -> str:

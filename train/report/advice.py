@@ -27,7 +27,7 @@ class Advice:
 
 def advice(run: RunRecord, ended: str, total_steps: int | None) -> list[Advice]:
     """What to do next, the most important first; `ended` is one of `running`, `finished`, `interrupted`, ..."""
-    name = shlex.quote(run.name)
+    name = shlex.quote(run.reference)
     if ended == "running":
         return [*_losses(run, name, ended), *_spikes(run, name), *_speed(run, name)]
     goes_on = [] if ended in ("finished", "stopped early") else [_go_on(run, name, ended, total_steps)]
@@ -39,7 +39,10 @@ def advice(run: RunRecord, ended: str, total_steps: int | None) -> list[Advice]:
     chat = Advice(
         "Talk to it", "In the terminal, with the weights that are served.", f"resonance chat checkpoint={name}"
     )
-    return [*goes_on, *_losses(run, name, ended), *_spikes(run, name), *_speed(run, name), test, chat]
+    serve = Advice(
+        "Serve it", "A chat page, and an API that OpenAI's clients understand.", f"resonance serve checkpoint={name}"
+    )
+    return [*goes_on, *_losses(run, name, ended), *_spikes(run, name), *_speed(run, name), test, chat, serve]
 
 
 def _go_on(run: RunRecord, name: str, ended: str, total_steps: int | None) -> Advice:
@@ -83,12 +86,20 @@ def _losses(run: RunRecord, name: str, ended: str) -> list[Advice]:
                 f"resonance train from_checkpoint={name} callbacks.early_stopping.patience=3",
             )
         ]
+    if run.last("val/reward_accuracy") == 1.0:
+        return [
+            Advice(
+                "More steps would only widen the margins",
+                "The model prefers the right answer in all validation pairs or votes.",
+            )
+        ]
     if third > 0 and last < third * (1 - FALLING):
+        epochs = "" if OmegaConf.select(run.config, "trainer.max_epochs") is None else " trainer.max_epochs=null"
         more = Advice(
             "Train longer",
             f"The validation loss still falls: {third:.4g} at step {third_step:,}, {last:.4g} at step {last_step:,} "
             f"({1 - last / third:.1%} less).",
-            f"resonance train resume={name} trainer.max_epochs=null trainer.max_steps={2 * last_step}",
+            f"resonance train resume={name}{epochs} trainer.max_steps={2 * last_step}",
         )
         return [more] if ended == "finished" else []
     return [

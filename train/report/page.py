@@ -1,6 +1,5 @@
 """`train.html`: one page of a run without further files; it can be watched while the run trains."""
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -10,12 +9,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from omegaconf import OmegaConf
 
+from data.example_view import visible
 from resonance.atomic_files import write_text_atomically
 from resonance.report.charts import SERIES, key_mark
-from resonance.report.curves import Curve, curve_chart
+from resonance.report.curves import Curve, curve_chart, number_text
 from resonance.report.page import page_policy, stylesheet
 from train.callbacks.scores import VALIDATION_LOSS
 from train.report.advice import advice
+from train.report.facts import changed_settings, cost_of, duration, facts_of
 from train.report.run_record import RunRecord, read_run
 
 REPORT_FILE = "train.html"
@@ -28,6 +29,7 @@ FIGURES = (  # title, columns of metrics.csv
     ("Share of the machine's peak (MFU)", ("mfu",)),
     ("Peak memory in MB", ("peak_memory_mb",)),
 )
+VALIDATION_ACCURACY = "val/reward_accuracy"
 _HIDDEN = ("step", "epoch", "tokens_seen", "seconds")
 
 
@@ -59,8 +61,11 @@ def train_page(run: RunRecord, *, running: bool, total_steps: int | None) -> str
             advice=advice(run, ended, total),
             figures=_figures(run.curves),
             marks=[key_mark(series) for series in range(SERIES)],
+            validations=_validations(run.curves),
             samples=_samples(run.samples),
-            facts=_facts(run, ended, total),
+            visible=visible,
+            facts=facts_of(run, ended, total),
+            changed=changed_settings(run),
             settings=OmegaConf.to_yaml(run.config),
         )
     )
@@ -84,28 +89,58 @@ def _tiles(run: RunRecord) -> list[tuple[str, str, str]]:
         points = run.curves[VALIDATION_LOSS].points
         step, best = min(points, key=lambda point: point[1])
         tiles.append(("validation loss", f"{points[-1][1]:.4g}", f"lowest {best:.4g} at step {step:,}"))
+    if (loss := run.last("train/loss")) is not None:
+        tiles.append(("training loss", f"{loss:.4g}", "last logged step"))
+    if (accuracy := run.last(VALIDATION_ACCURACY)) is not None:
+        tiles.append(("reward accuracy", f"{accuracy:.1%}", "of the validation pairs or votes"))
+    if (tokens := run.last("tokens_seen")) is not None:
+        tiles.append(("tokens", f"{tokens:,.0f}", f"in {run.step:,} steps"))
+    if run.seconds is not None:
+        tiles.append(("time", duration(run.seconds), cost_of(run) or "so far"))
     for name, column, form in (
-        ("training loss", "train/loss", "{:.4g}"),
         ("tokens per second", "tokens_per_s", "{:,.0f}"),
-        ("of the machine's peak", "mfu", "{:.1%}"),
+        ("of the machine's peak (MFU)", "mfu", "{:.1%}"),
     ):
         if column in run.curves:
             values = sorted(value for _, value in run.curves[column].points)
-            median = values[len(values) // 2]
-            shown, remark = (median, "median") if column != "train/loss" else (run.last(column), "last logged step")
-            tiles.append((name, form.format(shown), remark))
+            tiles.append((name, form.format(values[len(values) // 2]), "median"))
     if (memory := run.last("peak_memory_mb")) is not None:
         tiles.append(("peak memory", f"{memory / 1000:.2f} GB", "of one process"))
+    if run.parameters is not None:
+        tiles.append(("parameters", _millions(run.parameters), str(run.training.get("precision") or "")))
     return tiles
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.1f} M" if count >= 100_000 else f"{count:,}"
 
 
 def _figures(curves: Mapping[str, Curve]) -> list[dict[str, object]]:
     sources = tuple(name for name in curves if name.startswith(f"{VALIDATION_LOSS}/"))
     groups = [*FIGURES[:1], ("Validation loss of each source", sources), *FIGURES[1:]]
     known = {name for _, names in groups for name in names}
-    groups += [(name, (name,)) for name in curves if name not in known and name not in _HIDDEN]
+    further: dict[str, list[str]] = {}  # a metric of training and the same of validation share a figure
+    for name in curves:
+        if name not in known and name not in _HIDDEN:
+            further.setdefault(name.removeprefix("train/").removeprefix("val/"), []).append(name)
+    groups += [(name.replace("_", " ").capitalize(), tuple(names)) for name, names in further.items()]
     present = [(title, [curves[name] for name in names if name in curves]) for title, names in groups]
-    return [curve_chart(title, found) for title, found in present if found]
+    return [
+        curve_chart(title, found, percent="mfu" in title.lower() or "accuracy" in title.lower())
+        for title, found in present
+        if found
+    ]
+
+
+def _validations(curves: Mapping[str, Curve]) -> dict[str, object] | None:
+    """A table of the losses and scores at each validation, which charts do not say to a keyboard or on paper."""
+    names = [name for name in curves if name == "train/loss" or name.startswith(("val/", "eval/"))]
+    columns = [dict(curves[name].points) for name in names]
+    steps = sorted({step for name in names if name != "train/loss" for step, _ in curves[name].points})
+    rows = [
+        (f"{step:,}", [number_text(column[step]) if step in column else "" for column in columns]) for step in steps
+    ]
+    return {"names": names, "rows": rows} if rows else None
 
 
 def _samples(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
@@ -117,66 +152,6 @@ def _samples(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
         {"prompt": prompt, "expected": expected, "answers": answers}
         for (prompt, expected), answers in by_prompt.items()
     ]
-
-
-def _facts(run: RunRecord, ended: str, total: int | None) -> list[tuple[str, str]]:
-    record, metadata, config = run.training, run.metadata, run.config
-    seconds = record.get("duration_s")
-    facts: list[tuple[str, object]] = [
-        ("Command", record.get("command")),
-        ("Started", record.get("started_at")),
-        ("End", ended),
-        ("Steps", f"{run.step:,}" + ("" if total is None else f" of {total:,}")),
-        ("Data", metadata.get("data")),
-        ("Fingerprint of the data", metadata.get("data_fingerprint")),
-        ("Model", ", ".join(f"{key} {value}" for key, value in config.model.items() if isinstance(value, int))),
-        ("Weights to start from", metadata.get("base") or "none, from scratch"),
-        ("Adapter", json.dumps(metadata["adapter"]) if metadata.get("adapter") else None),
-        ("Objective", record.get("objective")),
-        ("Optimizer", _node(config, "optimizer")),
-        ("Schedule", _node(config, "scheduler")),
-        ("Batch", ", ".join(f"{key} {value}" for key, value in config.batch.items() if value is not None)),
-        ("Micro-batches a step", config.trainer.accumulate_grad_batches),
-        ("Seed", config.seed),
-        ("Precision", record.get("precision")),
-        ("Tokens", None if (tokens := run.last("tokens_seen")) is None else f"{tokens:,.0f}"),
-        ("Time", None if seconds is None else f"{seconds / 60:,.1f} minutes"),
-        ("Cost", _cost(run)),
-        ("Hardware", _flat(record.get("hardware"))),
-        ("Versions", _flat(record.get("versions"))),
-        ("Git commit", metadata.get("git_commit")),
-        ("Resumed", len(metadata.get("resumes") or []) or None),
-    ]
-    return [(name, str(value)) for name, value in facts if value is not None and value != ""]
-
-
-def _cost(run: RunRecord) -> str | None:
-    """Hours of devices, and their price if `callbacks.report.price_per_hour` says it."""
-    seconds = run.training.get("duration_s")
-    if seconds is None:
-        return None
-    hours = seconds / 3600 * int(run.training.get("world_size") or 1)
-    unit = "GPU-hours" if run.training.get("accelerator") == "cuda" else "machine-hours"
-    price = OmegaConf.select(run.config, "callbacks.report.price_per_hour")
-    return f"{hours:,.3f} {unit}" + ("" if price is None else f", {hours * price:,.2f} at {price:g} an hour")
-
-
-def _node(config: object, key: str) -> str:
-    node = OmegaConf.to_container(OmegaConf.select(config, key) or OmegaConf.create({}))  # pyright: ignore[reportArgumentType]
-    return _flat(
-        {name: value for name, value in node.items() if not str(name).endswith("_") or name == "_target_"}
-        if isinstance(node, dict)
-        else None
-    )
-
-
-def _flat(values: object) -> str:
-    if not isinstance(values, Mapping):
-        return ""
-    parts = [(str(name), value) for name, value in values.items() if value not in (None, [], "")]
-    return ", ".join(
-        str(value).rpartition(".")[2] if name == "_target_" else f"{name} {value}" for name, value in parts
-    )
 
 
 @cache
