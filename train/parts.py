@@ -10,7 +10,7 @@ from data.module import SFTDataModule
 from data.preference_module import PreferenceDataModule
 from data.streaming_module import StreamingDataModule
 from resonance.chat_template import ChatTemplate
-from resonance.hydra_config import make
+from resonance.hydra_config import ConfigError, make
 from resonance.model import GPT2
 from resonance.model_config import GPT2Config
 from resonance.paths import home
@@ -66,6 +66,8 @@ def make_parts(config: DictConfig, saved: SavedState | None = None) -> Parts:
         adapter=make(config.adapter) if config.get("adapter") else None,
         induction_heads=config.model.get("induction_heads") or 0,  # older runs have no such key
     )
+    if saved is None:
+        _check_lengths(config, initial.model.config)
     _set_computation(config, initial.model)
     objective = objective_of(config)
     data = _data(config, template, initial.model.config, objective)
@@ -85,6 +87,17 @@ def _set_computation(config: DictConfig, model: GPT2) -> None:
 def packed_row_length(config: DictConfig, model: GPT2Config) -> int:
     """The tokens of a packed row."""
     return min(config.batch.row_length or model.context_length, model.context_length)
+
+
+def _check_lengths(config: DictConfig, model: GPT2Config) -> None:
+    """Raise ConfigError for a length that the model cannot hold. Older runs, which resume, were cut to its context."""
+    for key in ("row_length", "max_length"):
+        length, limit = config.batch[key], model.context_length
+        if length is not None and length > limit:
+            raise ConfigError(
+                f"batch.{key} is {length}, but the model's context holds {limit} tokens; set batch.{key} to at most "
+                f"{limit}, or to null for all of it."
+            )
 
 
 def _softmax(config: DictConfig, data: SFTDataModule, model: GPT2) -> SampledSoftmax | None:

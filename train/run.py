@@ -3,12 +3,10 @@
 import logging
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
 from rich import get_console, reconfigure
 
@@ -24,7 +22,7 @@ from train.callbacks.early_stopping import EarlyStopping
 from train.callbacks.graceful_stop import GracefulStop, StoppedBySignal, explain_stop
 from train.callbacks.metrics_csv import MetricsCSV
 from train.callbacks.run_folder import RunFolder
-from train.callbacks.scores import VALIDATION_LOSS, check_measured, known_scores
+from train.callbacks.scores import VALIDATION_LOSS
 from train.callbacks.source_losses import SourceLosses
 from train.checkpointing import read_state
 from train.compilation import compile_blocks
@@ -32,6 +30,7 @@ from train.cpu_kernels import describe_attention
 from train.folder_lock import disk_errors, locked_folder
 from train.fsdp import FSDP2Strategy
 from train.model_init import InitialModel
+from train.monitors import check_monitors
 from train.objectives import KTO, balance
 from train.offload import check_offload
 from train.optimizers import muon_warning
@@ -137,7 +136,7 @@ def train(spec: RunSpec) -> float | None:
         writer,
         GracefulStop(writer.interrupt),
     ]
-    _check_monitors(monitor, mode, callbacks, known_scores(callbacks, parts.module_type.validation_modes))
+    unmeasured = check_monitors(config, monitor, mode, callbacks, parts)
     settings = recorded_settings(spec)
     trainer: Trainer = complete(config, "trainer", folder=folder, callbacks=callbacks, data=data, **settings)
     check_offload(config, trainer)
@@ -159,7 +158,7 @@ def train(spec: RunSpec) -> float | None:
             f"[bold]{config.run}[/]  {_size(initial.model)}, from {initial.base or 'scratch'}; {_where(trainer)}",
             highlight=False,
         )
-        for line in (*_notes(config, initial, trainer), *compilation.notes):
+        for line in (*_notes(config, initial, trainer), *compilation.notes, *unmeasured):
             console.print(line, highlight=False, markup=False)
         console.print(str(data.report), highlight=False, markup=False)
         if isinstance(objective, KTO) and isinstance(data, PreferenceDataModule):
@@ -177,14 +176,6 @@ def train(spec: RunSpec) -> float | None:
             if config.save.best and served.weights != "best":
                 console.print(f"{monitor} was never measured, so these are the newest.", highlight=False, markup=False)
     return _served_score(folder, monitor) if trainer.is_global_zero else None
-
-
-def _check_monitors(monitor: str, mode: str, callbacks: Sequence[Callback], known: Mapping[str, str]) -> None:
-    """Raise ConfigError where the best weights or an early end would be chosen by a score that nothing measures."""
-    check_measured(monitor, mode, known)
-    for callback in callbacks:
-        if isinstance(callback, EarlyStopping):
-            callback.choose(monitor, mode, known)
 
 
 def _find_own_modules() -> None:

@@ -90,6 +90,8 @@ def sweep(overrides: list[str], train: Train) -> None:
     if isinstance(sweeper_error, ResonanceError):
         raise sweeper_error
     if sweeper_error is not None:
+        if results and all(result.value is None for result in results):
+            raise SweepError(f"No run of the sweep {name} measured {results[0].monitor}, which the sweeper chooses by.")
         raise SweepError(_first_line(sweeper_error)) from sweeper_error
 
 

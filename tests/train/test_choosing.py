@@ -97,6 +97,31 @@ def test_what_cannot_choose_is_refused_before_anything_is_written(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("choice", ["callbacks.early_stopping.patience=2", "save.keep_best=2"])
+def test_a_choice_by_validation_needs_validation_rows(tmp_path: Path, choice: str) -> None:
+    with pytest.raises(ResonanceError, match=r"needs val/loss, but the data has no validation rows") as refused:
+        train(tmp_path, choice, "data.validation_size=0")
+    assert choice.removesuffix(".patience=2").removesuffix("=2") in str(refused.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_without_validation_rows_says_before_its_first_step_which_weights_it_serves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tmp_path, "data.validation_size=0", "trainer.max_steps=1")
+    assert "no validation rows: val/loss is not measured, and the newest weights are served" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", ["batch.row_length", "batch.max_length"])
+def test_a_length_above_the_context_is_refused(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ResonanceError) as refused:
+        train(tmp_path, f"{key}=65")
+    assert f"{key} is 65, but the model's context holds 64 tokens; set {key} to at most 64, or to null" in str(
+        refused.value
+    )
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_score_that_lightning_logs_stops_a_run_and_one_that_nothing_logs_is_refused(tmp_path: Path) -> None:
     logs = ["+callbacks.mine._target_=their_scores.Logs", "callbacks.early_stopping.patience=1"]
     mode = "callbacks.early_stopping.mode=min"

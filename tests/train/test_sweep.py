@@ -143,6 +143,13 @@ def test_optuna_goes_on_after_failed_trials(
     assert "Error executing" not in errors and "Failed" not in errors
 
 
+def test_optuna_needs_runs_that_measure_its_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SweepError, match=r"^No run of the sweep x measured val/loss, which the sweeper chooses by\.$"):
+        sweep_with(["run=x", "hparams_search=optuna", "hydra.sweeper.n_trials=2"], lambda spec: None)
+
+
 def test_a_sweep_takes_the_keys_of_the_groups_that_it_chooses(sweep, tmp_path: Path) -> None:
     chosen = ["optimizer.adamw_lr=0.01", "optimizer=muon", "+optimizer.momentum=0.8,0.9"]
     code, _, errors = sweep("-m", "run=g", *chosen, "debug=fdr")
