@@ -33,7 +33,8 @@ class ExampleView:
     """An example as spans. `skipped` is the reason why training skips it, or None.
 
     `tokens` counts the tokens that training reads, as its reports do (not the last one, which it only predicts),
-    `supervised` those that it predicts, and `dropped` those that it does neither with.
+    `supervised` those that it predicts, and `dropped` those that it does neither with. `rejected` is the worse
+    answer of a pair, which only preference training reads; None for other examples.
     """
 
     spans: Sequence[Span]
@@ -42,6 +43,7 @@ class ExampleView:
     dropped: int
     has_end: bool
     skipped: str | None = None
+    rejected: Span | None = None
 
 
 def view_example(example: Example, template: ChatTemplate, context_length: int) -> ExampleView:
@@ -65,7 +67,12 @@ def view_example(example: Example, template: ChatTemplate, context_length: int) 
         dropped=len(ids) - len(kept),
         has_end=supervised_ids[-1:] == [template.end_id],
         skipped=next(iter(tokenized.report.skipped), None),
+        rejected=None if example.rejected is None else _plain(example.rejected, template),
     )
+
+
+def _plain(text: str, template: ChatTemplate) -> Span:
+    return Span(text, "context", False, len(template.tokenizer.encode(text)))
 
 
 def _kept(example: Example, template: ChatTemplate, mask: Sequence[bool], seen: int) -> frozenset[int]:

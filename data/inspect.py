@@ -156,7 +156,7 @@ def _statistics(measured: DataStatistics) -> Iterator[Table | Text]:
         width = len(f"{train.histogram[-1][1]:,}")
         for low, high, count in train.histogram:
             bar = "█" * -(-count * _BAR // most)
-            yield Text(f"{low:>{width},} – {high:>{width},}  {bar} {count:,}")
+            yield Text(f"{low:>{width},} – {high:>{width},}  {bar}{' ' if bar else ''}{count:,}")
         yield Text()
     for line in notes(measured):
         yield Text(line)
@@ -164,6 +164,9 @@ def _statistics(measured: DataStatistics) -> Iterator[Table | Text]:
 
 def _print_examples(console: Console, shown: Sequence[tuple[str, ExampleView]], tokens: int) -> None:
     coloured = console.color_system is not None and not console.no_color
+    if shown:
+        console.print()
+        console.print(_legend(coloured), soft_wrap=True)
     for title, view in shown:
         console.print()
         console.print(Text(title, style="bold"), soft_wrap=True)
@@ -175,6 +178,19 @@ def _print_examples(console: Console, shown: Sequence[tuple[str, ExampleView]], 
                 text.append(visible(span.text), style=f"{_STYLES[use]} bold reverse" if span.special else _STYLES[use])
             text.append(after)
         console.print(text, soft_wrap=True)
+        if view.rejected is not None:
+            console.print(Text("rejected answer (objective=dpo, kto)", style="italic"))
+            rejected = "".join(span.text for span in _clipped([view.rejected], tokens))
+            console.print(Text(visible(rejected)), soft_wrap=True)
+
+
+def _legend(coloured: bool) -> Text:
+    """What the marks of the examples mean."""
+    text = Text()
+    for use, what in (("supervised", "the loss covers these tokens"), ("dropped", "training does not see these")):
+        before, after = ("", "") if coloured else _BRACKETS[use]
+        text.append(before).append(what, style=_STYLES[use]).append(after).append("  ")
+    return text.append("a special token", style="bold reverse") if coloured else text
 
 
 def _clipped(spans: Sequence[Span], tokens: int) -> list[Span]:

@@ -37,8 +37,8 @@ class SplitStatistics:
 
     `percentiles` and `longest` are of the lengths before anything is cut; `histogram` has (from, up to, examples).
     `shortened` examples lose their oldest turns, `cut` ones the end of their text, together `lost_tokens`;
-    `without_end` ones have no end token after their last answer. `answers` are the supervised assistant messages of
-    examples in use. `packed_rows` rows are `filled` (a share).
+    `without_end` ones have no end token after their last answer; `pairs` have a rejected answer too. `answers` are the
+    supervised assistant messages of examples in use. `packed_rows` rows are `filled` (a share).
     """
 
     examples: int
@@ -59,6 +59,7 @@ class SplitStatistics:
     end_tokens: int
     answers: int
     without_end: int
+    pairs: int
     packed_rows: int
     filled: float
     unusual_characters: Sequence[int]
@@ -185,6 +186,7 @@ def _measure_split(
         end_tokens=int((used.labels == template.end_id).sum()),
         answers=roles["assistant"],
         without_end=int((last != template.end_id).sum()),
+        pairs=sum(example.rejected is not None for example in in_use),
         packed_rows=rows,
         filled=report.tokens / (rows * row_length) if rows else 0.0,
         unusual_characters=[

@@ -26,7 +26,9 @@ def summary_rows(splits: Mapping[str, SplitStatistics], row_length: int) -> Iter
     if any(s.lost_tokens for s in several):
         yield "tokens lost to both", [f"{s.lost_tokens:,}" for s in several]
     yield "end tokens / answers", [f"{s.end_tokens:,} / {s.answers:,}" for s in several]
-    yield "examples without a last end token", [f"{s.without_end:,}" for s in several]
+    yield "without a last end token", [f"{s.without_end:,}" for s in several]
+    if any(s.pairs for s in several):
+        yield "with a rejected answer", [f"{s.pairs:,}" for s in several]
     yield f"packed rows of {row_length:,}", [f"{s.packed_rows:,}" for s in several]
     yield "filled", [f"{s.filled:.1%}" for s in several]
     for role in dict.fromkeys(role for s in several for role in s.roles):

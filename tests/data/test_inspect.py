@@ -115,7 +115,19 @@ def test_supervised_tokens_are_green_in_a_terminal_and_in_brackets_in_a_pipe(ove
     assert "\x1b[32mYes." in run(*shown, FORCE_COLOR="1", TERM="xterm-256color")
     piped = run(*shown)
     assert "«Yes.<|endoftext|>»" in piped and "\x1b" not in piped
+    assert "«the loss covers these tokens»  ⟦training does not see these⟧" in piped
     assert "«Yes." in run(*shown, FORCE_COLOR="1", NO_COLOR="1", TERM="xterm-256color")
+
+
+def test_a_pair_is_shown_with_its_rejected_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, page_file = tmp_path / "pairs.jsonl", tmp_path / "page.html"
+    rows = [{"prompt": f"Say {i}.", "chosen": f"{i}.", "rejected": f"No {i} <b>\x1b[31m"} for i in range(20)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    main(["data=json", f"data.path={path}", "show=1", "batch.row_length=60", f"html={page_file}"])
+    printed, page = capsys.readouterr().out, page_file.read_text()
+    assert re.search(r"with a rejected answer +17 +1 +2", printed)
+    assert re.search(r"rejected answer \(objective=dpo, kto\)\nNo \d+ <b>\\u\{1b\}\[31m", printed)
+    assert re.search(r"<pre>No \d+ &lt;b&gt;\\u\{1b\}\[31m</pre>", page)
 
 
 @pytest.mark.parametrize("wrong", ["split=dev", "show=-1", "tokens=0", "batch.row_length=1", "html=true"])
