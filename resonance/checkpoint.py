@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from resonance import lora, paths, weights
@@ -29,6 +28,7 @@ from resonance.model_config import PRESETS, GPT2Config
 from resonance.tokenizer import Tokenizer
 from resonance.weights.checksum import checksum, checksum_of_file, stamped_checksum
 from resonance.weights.huggingface import from_huggingface, to_huggingface
+from resonance.weights.safetensors_file import write as write_safetensors
 
 MODEL_FILE, METADATA_FILE, TRAIN_FILE, STATE_FILE = (WEIGHTS_FILE, "resonance.json", "train.yaml", "last.ckpt")
 NEXT_METADATA_FILE = ".resonance.json.next"  # of the weights that are about to replace the present ones
@@ -212,7 +212,7 @@ class Checkpoint:
             records: list[Metadata] = []
 
             def write(path: Path) -> None:
-                save_file(state, path, stamp)
+                write_safetensors(state, path, stamp)
                 records.append(announced(path))
 
             try:

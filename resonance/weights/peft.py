@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from resonance.atomic_files import write_atomically, write_text_atomically
 from resonance.weights.huggingface import NAMES
+from resonance.weights.safetensors_file import write as write_safetensors
 from resonance.weights.state_dict import FLOATS, WeightsError, listed, number, read_settings
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -89,7 +89,7 @@ def write(folder: Path, adapter: StoredAdapter) -> None:
         settings["trainable_token_indices"] = {"wte": ids, "lm_head": ids} if "head.new" in adapter.tensors else ids
     stamp = {"format": "pt", "base_dtype": adapter.base_dtype}
     stamp |= {"base_crc32": adapter.base_crc32} if adapter.base_crc32 else {}
-    write_atomically(folder / WEIGHTS, lambda path: save_file(tensors, path, stamp))
+    write_atomically(folder / WEIGHTS, lambda path: write_safetensors(tensors, path, stamp))
     write_text_atomically(folder / CONFIG, json.dumps(settings, indent=2) + "\n")
 
 
