@@ -249,6 +249,18 @@ def test_spikes_of_the_gradient_ask_for_a_lower_rate(run: Path) -> None:
     assert "Calm the gradients" not in advised(run, [1.0] * 6, events=spikes[:2])
 
 
+def test_a_run_that_was_stopped_between_logged_steps_names_the_step_that_was_saved(tmp_path: Path, run: Path) -> None:
+    folder = shutil.copytree(run, tmp_path / "copy")
+    metadata = json.loads((folder / "resonance.json").read_text())
+    metadata["training"]["ended"] = "interrupted"
+    metadata["last"] |= {"steps": 13, "tokens_seen": 5000}
+    (folder / "resonance.json").write_text(json.dumps(metadata))
+    page = write_report(folder, total_steps=60).read_text()
+    assert "interrupted · step 13 of 60" in page and "The run was interrupted at step 13 of 60." in page
+    assert '<div class="value">5,000</div><div class="spread">in 13 steps</div>' in page
+    assert "Validate more often" not in page
+
+
 def test_a_run_that_was_stopped_says_how_it_goes_on(run: Path) -> None:
     found = advised(run, [3.0, 2.0, 1.5, 1.2], ended="interrupted")["Go on"]
     assert found.command == f"resonance train resume={run}"

@@ -14,6 +14,7 @@ OVERFITTING = 0.02  # the least share by which the last validation loss is above
 FEWEST_VALIDATIONS = 4  # below it a trend is noise
 MANY_SPIKES = 3
 LOW_UTILIZATION = 0.2
+_DONE = ("finished", "stopped early")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ def advice(run: RunRecord, ended: str, total_steps: int | None) -> list[Advice]:
     name = shlex.quote(run.reference)
     if ended == "running":
         return [*_losses(run, name, ended), *_spikes(run, name), *_speed(run, name)]
-    goes_on = [] if ended in ("finished", "stopped early") else [_go_on(run, name, ended, total_steps)]
+    goes_on = [] if ended in _DONE else [_go_on(run, name, ended, total_steps)]
     test = Advice(
         "Measure what it learned",
         "The losses here are of the validation split; the scores of tasks on the test split tell more.",
@@ -62,7 +63,7 @@ def _go_on(run: RunRecord, name: str, ended: str, total_steps: int | None) -> Ad
 def _losses(run: RunRecord, name: str, ended: str) -> list[Advice]:
     points = run.curves[VALIDATION_LOSS].points if VALIDATION_LOSS in run.curves else []
     if len(points) < FEWEST_VALIDATIONS:
-        if ended == "running":
+        if ended not in _DONE:
             return []
         return [
             Advice(

@@ -35,7 +35,7 @@ def facts_of(run: RunRecord, ended: str, total_steps: int | None) -> list[tuple[
         ("Micro-batches a step", config.trainer.accumulate_grad_batches),
         ("Seed", config.seed),
         ("Precision", record.get("precision")),
-        ("Tokens", None if (tokens := run.last("tokens_seen")) is None else f"{tokens:,.0f}"),
+        ("Tokens", f"{run.progress[1]:,}"),
         ("Time", None if run.seconds is None else duration(run.seconds)),
         ("Cost", cost_of(run)),
         ("Hardware", _flat(record.get("hardware"))),

@@ -93,8 +93,9 @@ def _tiles(run: RunRecord) -> list[tuple[str, str, str]]:
         tiles.append(("training loss", f"{loss:.4g}", "last logged step"))
     if (accuracy := run.last(VALIDATION_ACCURACY)) is not None:
         tiles.append(("reward accuracy", f"{accuracy:.1%}", "of the validation pairs or votes"))
-    if (tokens := run.last("tokens_seen")) is not None:
-        tiles.append(("tokens", f"{tokens:,.0f}", f"in {run.step:,} steps"))
+    step, tokens = run.progress
+    if tokens:
+        tiles.append(("tokens", f"{tokens:,}", f"in {step:,} steps"))
     if run.seconds is not None:
         tiles.append(("time", duration(run.seconds), cost_of(run) or "so far"))
     for name, column, form in (

@@ -46,9 +46,16 @@ class RunRecord:
         return self.curves[name].points[-1][1] if name in self.curves else None
 
     @property
+    def progress(self) -> tuple[int, int]:
+        """The last step that was logged or saved, and the tokens seen until then; zeros before the first."""
+        logged = max((curve.points[-1][0] for curve in self.curves.values()), default=0)
+        last = self.metadata.get("last") or {"steps": 0, "tokens_seen": 0}
+        return max((logged, int(self.last("tokens_seen") or 0)), (last["steps"], last["tokens_seen"]))
+
+    @property
     def step(self) -> int:
-        """The last logged step; 0 before the first."""
-        return max((curve.points[-1][0] for curve in self.curves.values()), default=0)
+        """The last step that was logged or saved; 0 before the first."""
+        return self.progress[0]
 
     @property
     def seconds(self) -> float | None:
