@@ -117,11 +117,12 @@ $(STAMPS)/web: $(STAMPS)/web-deps $(WEB_SOURCES)
 	$(NPM) run build
 	@touch $@
 
-screenshots: setup web ## take screenshots of the chat page with the demo's checkpoint, into docs/screenshots
+screenshots: setup web ## take screenshots of the chat page and of training's report with the demo's checkpoint, into docs/screenshots
 	rm -f $(STAMPS)/screenshots.sqlite*
 	$(BIN)/resonance serve checkpoint=$(RUN) port=$(PORT) store.url=sqlite:///$(abspath $(STAMPS))/screenshots.sqlite & \
 	server=$$!; trap "kill $$server" EXIT; \
-	$(BIN)/python serve/web/scripts/screenshots.py http://127.0.0.1:$(PORT) docs/screenshots
+	$(BIN)/python serve/web/scripts/screenshots.py http://127.0.0.1:$(PORT) docs/screenshots \
+		train-report=checkpoints/$(RUN)/train.html
 
 clean: ## remove everything that was built, except checkpoints
 	rm -rf $(VENV) $(STAMPS) build serve/web/node_modules serve/web/dist .pytest_cache .ruff_cache .hypothesis *.egg-info

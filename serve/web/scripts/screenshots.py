@@ -1,8 +1,8 @@
-"""Take screenshots of the page's main screens from a running server, for the README.
+"""Take screenshots of the page's main screens from a running server, for the README, and of pages in files.
 
-    python serve/web/scripts/screenshots.py http://127.0.0.1:8000 docs/screenshots
+    python serve/web/scripts/screenshots.py http://127.0.0.1:8000 docs/screenshots train-report=RUN/train.html
 
-Needs Chromium on the machine and a server with a trained checkpoint.
+Needs Chromium on the machine and a server with a trained checkpoint. `NAME=FILE` takes one of a report.
 """
 
 import base64
@@ -21,7 +21,7 @@ QUESTIONS = [
     "What is the opposite of hot?",
     "Order these words from A to Z: moon rain gold",
 ]
-WIDE, PHONE = (1280, 800), (360, 720)  # pixels
+WIDE, PHONE, TALL = (1280, 800), (360, 720), (1280, 1750)  # pixels
 SETTLED = 900  # ms until animations are over
 DOCUMENT = (
     "# Lighthouses\n\nA lighthouse warns ships of rocks.\n\n## Brakk\n\nThe lighthouse of Brakk was built in 1871 by "
@@ -150,6 +150,13 @@ def take_beside_chats(browser: Browser, base: str, folder: Path) -> None:
     screenshot(page, folder, "too-long")
 
 
+def take_report(browser: Browser, path: Path, folder: Path, name: str) -> None:
+    """A report from a file, from its top to its curves."""
+    page = open_page(browser, "about:blank", "light", TALL)
+    page.goto(path.resolve().as_uri())
+    screenshot(page, folder, name)
+
+
 def wait_for(base: str, seconds: float = 120) -> None:
     """Return when the server is ready to answer."""
     until = time.monotonic() + seconds
@@ -165,8 +172,8 @@ def wait_for(base: str, seconds: float = 120) -> None:
 
 def main() -> None:
     """Read the command line and take the screenshots."""
-    if len(sys.argv) != 3:
-        sys.exit("usage: screenshots.py http://HOST:PORT FOLDER")
+    if len(sys.argv) < 3 or not all("=" in report for report in sys.argv[3:]):
+        sys.exit("usage: screenshots.py http://HOST:PORT FOLDER [NAME=REPORT ...]")
     base, folder = sys.argv[1], Path(sys.argv[2])
     if chromium.EXECUTABLE is None:
         sys.exit("There is no Chromium on this machine; install one first.")
@@ -175,6 +182,8 @@ def main() -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium.EXECUTABLE, args=chromium.ARGUMENTS)
         take_all(browser, base, folder)
+        for name, _, path in (report.partition("=") for report in sys.argv[3:]):
+            take_report(browser, Path(path), folder, name)
         browser.close()
 
 
