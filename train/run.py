@@ -45,6 +45,7 @@ from train.provenance import (
     with_history,
 )
 from train.report.command import report_only
+from train.report.page import REPORT_FILE
 from train.run_config import RunSpec, is_rank_zero, resolve_run
 from train.sweep import sweep
 from train.trainer import complete, make_callbacks, make_loggers
@@ -168,7 +169,9 @@ def train(spec: RunSpec) -> float | None:
         with explain_stop(trainer, writer, data):
             trainer.fit(module, datamodule=data, ckpt_path=spec.state, weights_only=True)
         if trainer.is_global_zero:
-            console.print(f"[bold]{folder}[/]  {trainer.global_step} steps, {module.tokens_seen:,} tokens")
+            console.print(
+                f"[bold]{folder}[/]  {trainer.global_step} steps, {module.tokens_seen:,} tokens{_report_note(folder)}"
+            )
             served = Checkpoint.open(folder).metadata
             console.print(_served_weights(served), highlight=False, markup=False)
             for line in writer.kept.describe():
@@ -194,6 +197,10 @@ def _source_losses(data: SFTDataModule) -> list[SourceLosses]:
         return []
     sources = data.splits.validation_sources
     return [SourceLosses([name if count else None for name, count in sources.items()])] if sources else []
+
+
+def _report_note(folder: Path) -> str:
+    return f"; {REPORT_FILE} is its report" if (folder / REPORT_FILE).is_file() else ""
 
 
 def _served_weights(metadata: Metadata) -> str:

@@ -85,6 +85,7 @@ def test_the_last_step_is_validated_and_its_weights_are_kept_beside_the_best(
         last.load_model().state_dict()["token_embedding.weight"], trained["model.token_embedding.weight"]
     )
     output = capsys.readouterr().out
+    assert "9 steps, " in output and "; train.html is its report" in output
     assert f"served are the weights of step {expected} (val/loss {losses[expected]:.4f})" in output
     assert f"last/ holds those of step 9 (val/loss {losses[9]:.4f})" in output
     assert [folder.name for folder in run_folders(tmp_path)] == ["run"]
