@@ -4,12 +4,15 @@ import ctypes
 import gc
 import os
 import re
+import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from resonance.child_process import ending_with_parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +26,19 @@ class Finished:
 
 
 def run(command: Sequence[object]) -> Finished:
-    """Run a command to its end. Its peak is its own, not that of all processes which this one has started."""
+    """Run a command to its end, which is this process's at the latest.
+
+    Its peak is its own, not that of all processes which this one has started.
+    """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        words = [str(word) for word in command]
+        words = ending_with_parent([str(word) for word in command], signal.SIGKILL)
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-        _, status, usage = os.wait4(process.pid, 0)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         err.seek(0)

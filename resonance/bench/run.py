@@ -1,6 +1,7 @@
 """`resonance bench`: measures programs on the same weights, and prints medians, spreads and shares of the limits."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
@@ -39,6 +40,7 @@ class BenchError(ResonanceError):
 
 def main(overrides: list[str]) -> None:
     """Run the benchmarks of `configs/bench.yaml` with these overrides; print a table, write JSON."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: with the table, and no file left
     config = compose("bench", overrides)
     jobs, precisions, places = _jobs(config), _precisions(config), _places(config)
     programs = _programs(config, places)

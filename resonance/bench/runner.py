@@ -20,6 +20,7 @@ from typing import Any, Self
 from resonance.bench.job import Job
 from resonance.bench.peers import INTERPRETERS, environment
 from resonance.bench.workloads import MODULES, takes_part
+from resonance.child_process import ending_with_parent
 from resonance.engine.quantization import Precision
 
 LOAD_TIMEOUT = 600.0  # seconds, in which a program converts the checkpoint and loads it
@@ -125,6 +126,7 @@ class Worker:
             "threads": settings.threads,
             "batch": max(job.batch for job in jobs),
         }
+        self._is_busy = False  # between an order and its answer
         self.measurements = {job: Measurements(job, program, precision) for job in jobs}
 
     def __enter__(self) -> Self:
@@ -154,9 +156,11 @@ class Worker:
         return self.measurements[job]
 
     def close(self) -> None:
-        """End the process and its children."""
+        """End the process and its children; amid a measurement, without waiting for the measurement's end."""
         assert self._process.stdin and self._process.stdout
         self._process.stdin.close()
+        if self._is_busy:
+            self._process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(self._stop_timeout)
         with suppress(ProcessLookupError):
@@ -170,7 +174,7 @@ class Worker:
         python, path = self._interpreter(str(order["program"]))
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         self._process = subprocess.Popen(
-            [python, "-m", "resonance.bench.worker", json.dumps(order)],
+            ending_with_parent([python, "-m", "resonance.bench.worker", json.dumps(order)], signal.SIGKILL),
             env={**os.environ, **threads, **path, **environment(dict(self._places))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -188,7 +192,7 @@ class Worker:
         return self._places[name], {"PYTHONPATH": str(Path(__file__).parents[2])}
 
     def _read(self, timeout: float) -> dict[str, Any]:
-        line, deadline = b"", time.monotonic() + timeout
+        self._is_busy, line, deadline = True, b"", time.monotonic() + timeout
         while not line.endswith(b"\n"):
             ready, _, _ = select.select([self._stdout], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
@@ -197,6 +201,7 @@ class Worker:
             if not part:
                 raise Excluded(self._exit_reason())
             line += part
+        self._is_busy = False
         result: dict[str, Any] = json.loads(line)
         if "unsupported" in result:
             raise Excluded(result["unsupported"])

@@ -9,6 +9,7 @@ files that the program reads, so that the memory which this takes is not counted
 import gc
 import json
 import os
+import signal
 import sys
 import time
 from importlib import import_module
@@ -22,6 +23,7 @@ from resonance.bench.peers import Unsupported
 
 def main(argument: str) -> None:
     """Load the program and run the jobs; report what cannot be loaded as {"unsupported": reason}."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what the program has started ends, too
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the program itself prints must not mix with the results
     order = json.loads(argument)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from resonance.atomic_files import write_text_atomically
+from resonance.child_process import ending_with_parent
 from resonance.errors import ResonanceError
 
 CHILD_FILE = "child.json"  # the process that runs now, for a caller after a kill
@@ -42,13 +43,14 @@ def run_command(
 
     `environment` is added to the present one: secrets belong there, as everybody sees a command line. `watch` gets each
     line of standard output as it is written. `deadline` is a time of `time.monotonic()`. Raises StageFailed with the
-    last line of its errors, and OutOfTime; then, and on an interruption, the process is stopped.
+    last line of its errors, and OutOfTime; then, on an interruption, and when this process is killed, the process is
+    stopped.
     """
     log, errors = folder / f"{name}.log", folder / f"{name}.errors.log"
     command = [sys.executable, "-m", "resonance.cli", *words]
     with log.open("w", encoding="utf-8") as output, errors.open("w", encoding="utf-8") as failure:
         process = subprocess.Popen(
-            command,
+            ending_with_parent(command),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=failure,

@@ -124,6 +124,24 @@ def test_a_killed_bench_leaves_no_server(folder: Path, when: str) -> None:
     assert not any(map(_is_alive, servers))
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 130), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_killed_bench_leaves_no_training(folder: Path, number: signal.Signals, code: int) -> None:
+    overrides = ["what=train", "batch=1", "precision=fp32", "repeats=100000", "threads=1", "machine_seconds=0.01"]
+    with subprocess.Popen(
+        command(f"checkpoint={folder}", *overrides), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as running:
+        deadline = time.monotonic() + 120
+        while not (runs := _grandchildren(running.pid, "resonance.cli train")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        running.send_signal(number)
+        assert running.wait(15) == code
+    assert runs
+    deadline = time.monotonic() + 5
+    while any(map(_is_alive, runs)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(_is_alive, runs))
+
+
 def _grandchildren(pid: int, words: str) -> list[int]:
     children = [child for child in processes_naming("resonance.bench.worker") if _parent(child) == str(pid)]
     return [server for server in processes_naming(words) if _parent(server) in map(str, children)]

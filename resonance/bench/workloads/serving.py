@@ -4,7 +4,6 @@ All answers have the same length: a logit bias forbids the tokens that would end
 one token each, so that every server reads them as the same tokens.
 """
 
-import os
 import random
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from resonance.bench.workloads import Measure
 from resonance.bench.workloads.load_generator import HOST, Timings, free_port, is_up, stream_completions
 from resonance.bench.workloads.synthetic_text import single_token_words
 from resonance.checkpoint import Checkpoint
+from resonance.child_process import ending_with_parent
 from resonance.engine import Engine, SamplingParams
 from resonance.engine.quantization import Precision
 
@@ -39,12 +39,12 @@ class Server:
         self.port = port
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         self._process = subprocess.Popen(
-            [*command], stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT
+            ending_with_parent(command), stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT
         )
         self.pid = self._process.pid
-        deadline, parent = time.monotonic() + START_TIMEOUT, os.getppid()
+        deadline = time.monotonic() + START_TIMEOUT
         while not is_up(port, path):
-            if self._process.poll() is not None or time.monotonic() > deadline or os.getppid() != parent:
+            if self._process.poll() is not None or time.monotonic() > deadline:
                 self._log.seek(0)
                 lines = self._log.read().decode(errors="replace").strip().splitlines() or ["it logged nothing"]
                 self.close()
