@@ -228,6 +228,11 @@ def test_a_loss_that_still_falls_asks_for_more_steps(run: Path) -> None:
     assert found.command == f"resonance train resume={run} trainer.max_steps=120"
 
 
+def test_too_few_validations_for_a_trend_are_what_is_said_last(run: Path) -> None:
+    titles = [*advised(run, [3.0, 2.0, 1.0])]
+    assert titles[-1] == "Validate more often" and "Train longer" not in titles
+
+
 def test_a_loss_that_rises_again_is_overfitting(run: Path) -> None:
     found = advised(run, [3.0, 2.0, 1.5, 1.6, 1.8, 2.0])
     title = "It overfits: train for fewer steps, or on more data"

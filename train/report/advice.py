@@ -43,7 +43,8 @@ def advice(run: RunRecord, ended: str, total_steps: int | None) -> list[Advice]:
     serve = Advice(
         "Serve it", "A chat page, and an API that OpenAI's clients understand.", f"resonance serve checkpoint={name}"
     )
-    return [*goes_on, *_losses(run, name, ended), *_spikes(run, name), *_speed(run, name), test, chat, serve]
+    found = [*goes_on, *_losses(run, name, ended), *_spikes(run, name), *_speed(run, name), test, chat, serve]
+    return [*found, *_validations(run, name)] if ended in _DONE else found
 
 
 def _go_on(run: RunRecord, name: str, ended: str, total_steps: int | None) -> Advice:
@@ -60,18 +61,28 @@ def _go_on(run: RunRecord, name: str, ended: str, total_steps: int | None) -> Ad
     return Advice("Go on", f"The run was {ended} at step {run.step:,}{of}.", f"resonance train resume={name}")
 
 
+def _validations(run: RunRecord, name: str) -> list[Advice]:
+    """What a next run needs to show a trend."""
+    count = len(_validation_losses(run))
+    if count >= FEWEST_VALIDATIONS:
+        return []
+    return [
+        Advice(
+            "Validate more often",
+            f"The validation loss was measured {count} times, and a trend needs {FEWEST_VALIDATIONS}.",
+            f"resonance train from_checkpoint={name} trainer.val_every_n_steps={max(1, run.step // 10)}",
+        )
+    ]
+
+
+def _validation_losses(run: RunRecord) -> Sequence[tuple[int, float]]:
+    return run.curves[VALIDATION_LOSS].points if VALIDATION_LOSS in run.curves else []
+
+
 def _losses(run: RunRecord, name: str, ended: str) -> list[Advice]:
-    points = run.curves[VALIDATION_LOSS].points if VALIDATION_LOSS in run.curves else []
+    points = _validation_losses(run)
     if len(points) < FEWEST_VALIDATIONS:
-        if ended not in _DONE:
-            return []
-        return [
-            Advice(
-                "Validate more often",
-                f"The validation loss was measured {len(points)} times, and a trend needs {FEWEST_VALIDATIONS}.",
-                f"resonance train from_checkpoint={name} trainer.val_every_n_steps={max(1, run.step // 10)}",
-            )
-        ]
+        return []
     best_step, best = min(points, key=lambda point: point[1])
     last_step, last = points[-1]
     third_step, third = points[-1 - max(1, len(points) // 3)]
