@@ -33,6 +33,22 @@ def test_another_browser_sees_the_conversation_at_its_address(open_page: Open) -
     expect(open_page(path).get_by_role("log").get_by_role("article").first).to_contain_text("A question to share")
 
 
+def test_a_double_click_stops_or_sends_and_never_does_both(open_page: Open) -> None:
+    page = open_page(sampling={"max_tokens": 12_000})
+    field = page.get_by_role("textbox", name="Message")
+    field.fill("Go on for long")
+    page.get_by_role("button", name="Send").dblclick()
+    stop = page.get_by_role("button", name="Stop")
+    expect(stop).to_be_visible()
+    expect(answers(page)).to_have_text(re.compile(".{20}", re.DOTALL))
+    field.fill("Not yet")
+    page.wait_for_timeout(600)  # longer than a double click
+    stop.dblclick()
+    expect(page.get_by_text("Stopped", exact=True)).to_be_visible()
+    expect(field).to_have_value("Not yet")
+    expect(answers(page)).to_have_count(1)
+
+
 def test_stop_ends_the_decoding_and_keeps_what_has_come(open_page: Open, server) -> None:
     page = open_page(sampling=LONG)
     send(page, "Go on for long")

@@ -1,10 +1,11 @@
 import { ArrowUp, Square } from "lucide-react";
-import { useEffect, useLayoutEffect, useMemo, useRef } from "react";
+import { useCallback, useEffect, useLayoutEffect, useMemo, useRef } from "react";
 import { useDraft } from "@/chat/drafts";
 import { editNewest } from "@/chat/editing";
 import { isLarge, joinPastes, readPastes } from "@/chat/pastes";
 import { AddButton, AttachmentChips, useAdd } from "@/components/documents/attachments";
 import { Button } from "@/components/ui/button";
+import { StartOrStop } from "@/components/ui/start-or-stop";
 import { useMediaQuery } from "@/hooks/use-media-query";
 import { useWords } from "@/i18n";
 import { COMPOSER_ID, focusComposer } from "@/lib/focus";
@@ -57,6 +58,13 @@ export function Composer({ conversation, attachTo, busy, onSend, onStop }: Compo
     onSend(whole);
     field.current?.focus();
   }
+
+  /** Where the answer ends while its Stop has the focus, the field gets it. */
+  const keepFocus = useCallback((stop: HTMLButtonElement) => {
+    return () => {
+      if (document.activeElement === stop) field.current?.focus();
+    };
+  }, []);
 
   return (
     <div className="mx-auto w-full max-w-3xl px-3 pb-2 sm:px-6">
@@ -121,29 +129,34 @@ export function Composer({ conversation, attachTo, busy, onSend, onStop }: Compo
             <SearchMenu conversation={conversation} />
           </div>
           <TokenCount conversation={conversation} text={whole} />
-          {busy ? (
-            <Button
-              size="icon"
-              aria-label={t.stop}
-              className="rounded-full"
-              onClick={() => {
-                onStop();
-                field.current?.focus();
-              }}
-            >
-              <Square className="size-3.5 fill-current" />
-            </Button>
-          ) : (
-            <Button
-              type="submit"
-              size="icon"
-              aria-label={t.send}
-              disabled={!ready}
-              className="rounded-full"
-            >
-              <ArrowUp className="size-4.5" />
-            </Button>
-          )}
+          <StartOrStop
+            running={busy}
+            start={
+              <Button
+                type="submit"
+                size="icon"
+                aria-label={t.send}
+                disabled={!ready}
+                className="rounded-full"
+              >
+                <ArrowUp className="size-4.5" />
+              </Button>
+            }
+            stop={
+              <Button
+                ref={keepFocus}
+                size="icon"
+                aria-label={t.stop}
+                className="rounded-full"
+                onClick={() => {
+                  onStop();
+                  field.current?.focus();
+                }}
+              >
+                <Square className="size-3.5 fill-current" />
+              </Button>
+            }
+          />
         </div>
       </form>
       <p className="mx-auto mt-1.5 hidden w-fit rounded-full xs:block bg-background/70 px-2 text-center text-[0.7rem] text-muted-foreground">

@@ -1,5 +1,6 @@
 import { Play, Square } from "lucide-react";
 import { Button } from "@/components/ui/button";
+import { StartOrStop } from "@/components/ui/start-or-stop";
 import { Textarea } from "@/components/ui/textarea";
 import { useWords } from "@/i18n";
 
@@ -36,17 +37,21 @@ export function PromptForm({ value, running, disabled, onChange, onRun, onStop }
           onRun();
         }}
       />
-      {running ? (
-        <Button className="rounded-full" onClick={onStop}>
-          <Square className="size-3.5 fill-current" />
-          {t.stop}
-        </Button>
-      ) : (
-        <Button type="submit" className="rounded-full" disabled={disabled || value.trim() === ""}>
-          <Play />
-          <span className="max-xs:sr-only">{t.run}</span>
-        </Button>
-      )}
+      <StartOrStop
+        running={running}
+        start={
+          <Button type="submit" className="rounded-full" disabled={disabled || value.trim() === ""}>
+            <Play />
+            <span className="max-xs:sr-only">{t.run}</span>
+          </Button>
+        }
+        stop={
+          <Button className="rounded-full" onClick={onStop}>
+            <Square className="size-3.5 fill-current" />
+            {t.stop}
+          </Button>
+        }
+      />
     </form>
   );
 }
