@@ -1,6 +1,6 @@
 // @vitest-environment jsdom
 import { QueryClientProvider } from "@tanstack/react-query";
-import { render, screen, waitFor, within } from "@testing-library/react";
+import { cleanup, render, screen, waitFor, within } from "@testing-library/react";
 import userEvent, { type UserEvent } from "@testing-library/user-event";
 import axe from "axe-core";
 import { Toaster } from "sonner";
@@ -407,4 +407,41 @@ test("a chat draws on the sources that are chosen for it, from its first questio
     ),
   );
   expect(server.sent.filter(({ method }) => method === "PATCH")).toHaveLength(2);
+});
+
+const consentQuestion = { name: "May your conversations help to train the next model?" };
+
+async function judge(user: UserEvent) {
+  await user.click(await screen.findByRole("button", { name: "Good answer" }));
+}
+
+test("a reader who judges is asked for consent once, until there is an answer", async () => {
+  const user = userEvent.setup();
+  const server = fakeServer({ consent: null });
+  open("/c/first", server);
+  await judge(user);
+  await screen.findByRole("region", consentQuestion);
+  await expectNoViolations();
+  cleanup();
+  open("/c/first", server);
+  const asked = await screen.findByRole("region", consentQuestion);
+  await user.click(within(asked).getByRole("button", { name: "No" }));
+  await waitFor(() => expect(screen.queryByRole("region", consentQuestion)).toBeNull());
+  const { body } = server.sent.findLast(({ method }) => method === "PUT") ?? {};
+  expect(body).toEqual({ given: false });
+});
+
+test("a reader who puts the question off is not asked again", async () => {
+  const user = userEvent.setup();
+  const server = fakeServer({ consent: null });
+  open("/c/first", server);
+  await judge(user);
+  const asked = await screen.findByRole("region", consentQuestion);
+  await user.click(within(asked).getByRole("button", { name: "Not now" }));
+  expect(screen.queryByRole("region", consentQuestion)).toBeNull();
+  cleanup();
+  open("/c/first", server);
+  await judge(user);
+  await waitFor(() => expect(server.sent.filter(({ method }) => method === "PUT")).toHaveLength(2));
+  expect(screen.queryByRole("region", consentQuestion)).toBeNull();
 });

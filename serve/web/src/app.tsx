@@ -2,6 +2,7 @@ import { lazy, Suspense, useEffect } from "react";
 import { onKeyOfAnotherTab } from "@/api/key";
 import { forgetReader, startKeeping } from "@/chat/keeper";
 import { ChatView, TemporaryView } from "@/components/chat/chat-view";
+import { ConsentBar } from "@/components/learned/consent-bar";
 import { useShortcuts } from "@/components/palette/use-shortcuts";
 import { Header } from "@/components/shell/header";
 import { HealthBanner } from "@/components/shell/health-banner";
@@ -87,19 +88,22 @@ export function App() {
       ) : (
         <SidebarDrawer current={conversation} />
       )}
-      <main className="relative min-w-0 grow">
-        <Header
-          conversation={conversation}
-          sidebarHidden={!wide || !sidebar}
-          onOpenSidebar={() => (wide ? set({ sidebar: true }) : useUi.getState().open("sidebar"))}
-        />
-        <HealthBanner />
-        <Suspense>
-          {mode === "compare" && <CompareView />}
-          {mode === "complete" && <CompleteView />}
-        </Suspense>
-        {mode === "temporary" && <TemporaryView />}
-        {mode === "chat" && <ChatView conversation={conversation} />}
+      <main className="flex min-w-0 grow flex-col">
+        <div className="relative min-h-0 grow">
+          <Header
+            conversation={conversation}
+            sidebarHidden={!wide || !sidebar}
+            onOpenSidebar={() => (wide ? set({ sidebar: true }) : useUi.getState().open("sidebar"))}
+          />
+          <HealthBanner />
+          <Suspense>
+            {mode === "compare" && <CompareView />}
+            {mode === "complete" && <CompleteView />}
+          </Suspense>
+          {mode === "temporary" && <TemporaryView />}
+          {mode === "chat" && <ChatView conversation={conversation} />}
+        </div>
+        <ConsentBar />
       </main>
       <Panels />
     </div>

@@ -60,10 +60,13 @@ export function fakeServer(
     finish?: string;
     health?: Health;
     key?: string;
+    /** Whether the reader agrees to training; null: they were never asked. */
+    consent?: boolean | null;
     refusal?: { message: string; code: string };
   } = {},
 ) {
   const sent: Sent[] = [];
+  let { consent } = options;
   const json = (body: unknown, status = 200) => Response.json(body, { status });
   async function respond(input: RequestInfo | URL, init: RequestInit = {}): Promise<Response> {
     const path = String(input);
@@ -85,6 +88,11 @@ export function fakeServer(
     }
     if (path === "/v1/conversations/first") return json(conversation);
     if (path.startsWith("/v1/votes")) return json({ object: "list", data: [], has_more: false });
+    if (path === "/v1/training-consent" && consent !== undefined) {
+      if (method === "PUT") consent = body.given;
+      const changed_at = consent === null ? null : conversation.created_at;
+      return json({ policy: "ask", given: consent ?? false, changed_at });
+    }
     if (path.endsWith("/stream")) {
       if (options.refusal) return json({ error: options.refusal }, 400);
       return new Response(events(options.answer ?? ["Hello", "!"], options.finish));

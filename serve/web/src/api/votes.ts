@@ -40,7 +40,7 @@ export async function sendVote(vote: VoteRequest): Promise<Vote> {
   const body = JSON.stringify(vote);
   const stored = await requestJson<Vote>("/v1/votes", { method: "POST", body });
   refresh();
-  void askConsent();
+  askConsent();
   return stored;
 }
 

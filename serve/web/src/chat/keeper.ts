@@ -1,3 +1,4 @@
+import { useSettings } from "@/settings/store";
 import { isUnstored, keep, noteKept, release } from "./kept";
 import { useChat } from "./store";
 import { isTemporary } from "./temporary";
@@ -50,6 +51,7 @@ export function forgetReader(): void {
   for (const name of Object.keys(localStorage)) {
     if (/^resonance\.(kept|draft|branches)\./.test(name)) localStorage.removeItem(name);
   }
+  useSettings.getState().set({ consentQuestion: "unasked" });
 }
 
 let end = () => {};

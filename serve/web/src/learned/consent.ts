@@ -4,6 +4,7 @@ import { requestJson } from "@/api/client";
 import { queryClient } from "@/api/queries";
 import type { components } from "@/api/schema";
 import { sentenceOf } from "@/chat/errors";
+import { useSettings } from "@/settings/store";
 import { learnedWords } from "./words";
 
 type Consent = components["schemas"]["TrainingConsent"];
@@ -26,32 +27,8 @@ export async function setConsent(given: boolean): Promise<void> {
   }
 }
 
-/** How long the question waits at most for other notes to go, in steps (ms). */
-const WAIT = 10_000;
-const STEP = 250;
-
-let asked = false;
-
-/** Asks a reader who has just judged something, once: who has answered is never asked again. */
-export async function askConsent(): Promise<void> {
-  if (asked) return;
-  asked = true;
-  try {
-    const { policy, changed_at } = await queryClient.fetchQuery(query);
-    if (policy !== "ask" || changed_at) return;
-  } catch {
-    asked = false; // with the next judgement
-    return;
-  }
-  // It must not lie over the note that offers to undo a vote.
-  for (let waited = 0; waited < WAIT && toast.getToasts().length > 0; waited += STEP) {
-    await new Promise((resolve) => setTimeout(resolve, STEP));
-  }
-  const t = learnedWords();
-  toast(t.ask, {
-    description: t.askNote,
-    duration: Number.POSITIVE_INFINITY,
-    action: { label: t.yes, onClick: () => void setConsent(true) },
-    cancel: { label: t.no, onClick: () => void setConsent(false) },
-  });
+/** Asks a reader who has just judged something; the question is put once, and stays until it is answered or put off. */
+export function askConsent(): void {
+  const { consentQuestion, set } = useSettings.getState();
+  if (consentQuestion === "unasked") set({ consentQuestion: "open" });
 }

@@ -67,6 +67,8 @@ interface SettingsState {
   search: SearchMode;
   tokenView: boolean;
   sidebar: boolean;
+  /** Whether it was asked here if training may use what the reader judges; the answer is the server's to keep. */
+  consentQuestion: "unasked" | "open" | "put off";
   /** By conversation. */
   own: Readonly<Record<string, Own>>;
   set: (patch: Partial<Omit<SettingsState, "set">>) => void;
@@ -106,6 +108,7 @@ export const useSettings = create<SettingsState>()(
       search: "auto",
       tokenView: false,
       sidebar: true,
+      consentQuestion: "unasked",
       own: {},
       set: (patch) => set(patch),
     }),

@@ -45,7 +45,7 @@ export function FeedbackButtons({ conversation, message }: FeedbackProps) {
       open={asking}
       onOpenChange={(next) => {
         setAsking(next);
-        if (!next) void askConsent();
+        if (!next) askConsent();
       }}
     >
       <PopoverAnchor className="flex">
@@ -54,7 +54,7 @@ export function FeedbackButtons({ conversation, message }: FeedbackProps) {
           aria-pressed={rating === 1}
           onClick={async () => {
             if (!(await store({ ...message.feedback, rating: 1 }))) return;
-            void askConsent();
+            askConsent();
             toast.success(t.feedbackThanks, {
               action: { label: t.feedbackMore, onClick: () => setAsking(true) },
             });
@@ -81,7 +81,7 @@ export function FeedbackButtons({ conversation, message }: FeedbackProps) {
             setAsking(false);
             if (!(await store(feedback))) return;
             toast.success(t.feedbackThanks);
-            void askConsent();
+            askConsent();
           }}
         />
       </PopoverContent>
