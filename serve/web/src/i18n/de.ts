@@ -349,6 +349,13 @@ export const de: Dictionary = {
     "Zwei Antworten ohne Namen, die Seiten jedes Mal neu gelost. Die bessere gilt weiter; die Namen kommen mit deiner Stimme.",
   blindVote: "Welche Antwort ist besser? Sie steht von hier an in der Unterhaltung.",
   blindReveal: (a, b) => `A war ${a}, B war ${b}.`,
+  shadowPairs: "Antworten auf deine eigenen Fragen",
+  shadowNote: (count) =>
+    `Ein Modell auf Probe hat Fragen von dir auch beantwortet. Paare zum Abstimmen: ${count}.`,
+  shadowVote:
+    "Welche Antwort ist besser? Nach deiner Stimme siehst du, welche von welchem Modell ist.",
+  skip: "Überspringen",
+  next: "Weiter",
   blindTurns: (count) => (count === 1 ? "1 Runde bewertet" : `${count} Runden bewertet`),
   startOver: "Von vorn",
   voteThanks: "Stimme festgehalten",

@@ -354,6 +354,12 @@ export const en = {
     "Two answers without names, sides drawn anew for each turn. The better one goes on; the names come with your vote.",
   blindVote: "Which answer is better? It stands in the conversation from here on.",
   blindReveal: (a: string, b: string) => `A was ${a}, B was ${b}.`,
+  shadowPairs: "Answers to your own questions",
+  shadowNote: (count: number) =>
+    `A model on trial has answered questions of yours as well. Pairs to vote on: ${count}.`,
+  shadowVote: "Which answer is better? After your vote you see which model gave which.",
+  skip: "Skip",
+  next: "Next",
   blindTurns: (count: number) => (count === 1 ? "1 turn judged" : `${count} turns judged`),
   startOver: "Start over",
   voteThanks: "Vote kept",

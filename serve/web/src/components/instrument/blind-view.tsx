@@ -8,12 +8,10 @@ import { Button } from "@/components/ui/button";
 import { useWords } from "@/i18n";
 import { nameOf, type Side } from "@/instrument/contenders";
 import { useContest } from "@/instrument/use-contest";
-import { PaneAnswer } from "./pane-answer";
+import { BlindQuestion, BUBBLE } from "./blind-question";
 import { PromptForm } from "./prompt-form";
+import { ShadowPairs } from "./shadow-pairs";
 import { VoteButtons } from "./vote-bar";
-
-const BUBBLE =
-  "ml-auto max-w-[85%] whitespace-pre-wrap break-words rounded-3xl rounded-br-lg bg-bubble px-4.5 py-2.5";
 
 /**
  * Two sides answer without their names; the better answer goes on, so that every turn's vote is about one prompt.
@@ -68,6 +66,7 @@ export function BlindView({ sides }: { sides: [Side, Side] }) {
 
   return (
     <>
+      <ShadowPairs />
       {turns.length > 0 && (
         <div role="log" aria-label={t.thread} className="flex flex-col gap-3">
           {turns.map(({ role, content }, i) => (
@@ -83,27 +82,7 @@ export function BlindView({ sides }: { sides: [Side, Side] }) {
           ))}
         </div>
       )}
-      {asked !== null && (
-        <>
-          <p dir="auto" className={BUBBLE}>
-            {asked}
-          </p>
-          <div className="grid gap-4 md:grid-cols-2">
-            {contest.answers.map((answer, i) => (
-              <section
-                // biome-ignore lint/suspicious/noArrayIndexKey: there are two sides
-                key={i}
-                aria-label={i === 0 ? t.sideA : t.sideB}
-                aria-busy={answer.running}
-                className="glass min-h-32 min-w-0 rounded-2xl px-4 py-3"
-              >
-                <h2 className="mb-2 font-semibold text-sm">{i === 0 ? t.sideA : t.sideB}</h2>
-                <PaneAnswer answer={answer} />
-              </section>
-            ))}
-          </div>
-        </>
-      )}
+      {asked !== null && <BlindQuestion question={asked} answers={contest.answers} />}
       {complete ? (
         <div className="flex flex-wrap items-center gap-2 text-muted-foreground text-sm">
           <VoteButtons note={t.blindVote} onVote={(choice) => void vote(choice)} />
