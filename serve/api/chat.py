@@ -75,12 +75,18 @@ async def follow_answer(
     answer_id: AnswerId,
     service: ServiceDep,
     caller: CallerDep,
-    after: Annotated[int, Query(ge=0, le=10**9, description="The number of the last event that is known.")] = 0,
+    after: Annotated[
+        int | None, Query(ge=0, le=10**9, description="The number of the last event that is known.")
+    ] = None,
 ) -> Response:
     """The events of an answer that is being written, or ended a moment ago; it need not be this client's.
 
-    A conversation names it in `answering`. 404 when its first events are not kept any more.
+    A conversation names it in `answering`. 404 when an event that follows `after` is not kept any more; without
+    `after`, the events begin with the oldest one that is kept.
     """
+    if after is None:
+        stream = service.streams.find(answer_id, caller.owner)
+        after = 0 if stream is None else stream.last_dropped
     return replay(service, caller, f"{answer_id}:{after}")
 
 

@@ -55,7 +55,7 @@ class EventStream:
         self._numbers: list[int] = []  # the number of the last event up to and including each chunk
         self._start = Position(0, 0)  # of the oldest chunk that is kept
         self._end = Position(0, 0)
-        self._dropped_number = 0  # of the last event that is not kept
+        self.last_dropped = 0  # the number of the last event that is not kept
         self._last_number = 0
         self._readers: set[Position] = set()
         self._last_read = Position(0, 0)  # of readers that have left
@@ -136,7 +136,7 @@ class EventStream:
             size += len(self._chunks[count]) + CHUNK_OVERHEAD
             count += 1
         if count:
-            self._dropped_number = self._numbers[count - 1]
+            self.last_dropped = self._numbers[count - 1]
         del self._chunks[:count], self._numbers[:count]
         self._start.chunk += count
         self._start.nbytes += size
@@ -161,7 +161,7 @@ class EventStream:
 
     def can_replay(self, number: int) -> bool:
         """Return whether every event after this number is still kept, or to come."""
-        return not self.discarded and number >= self._dropped_number
+        return not self.discarded and number >= self.last_dropped
 
     async def read(self, send: Callable[[bytes], Awaitable[None]], after: int = 0) -> None:
         """Send all kept events after number `after`, as they come, until the stream is done or discarded."""

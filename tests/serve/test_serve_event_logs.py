@@ -62,6 +62,7 @@ def test_without_a_reader_the_writer_waits_and_what_a_reader_had_is_kept_for_one
         with pytest.raises(ConnectionError):
             await log.read(lose)
         assert not log.can_replay(0)
+        assert log.can_replay(log.last_dropped)
         back = seen[-30]  # the client did not get all that was sent to it
         assert log.can_replay(back)
         again: list[int] = []

@@ -112,11 +112,20 @@ export function streamAnswer(
   });
 }
 
-/** Like {@link streamAnswer}, for an answer that is being written already: all of its events. */
+/**
+ * Like {@link streamAnswer}, for an answer that is being written already: all of its events, or those
+ * that the server still has of a very long one.
+ */
 export function followAnswer(id: string, signal: AbortSignal): AsyncGenerator<StreamEvent> {
-  return resumed(signal, (last) => {
+  const path = `/v1/chat/stream/${encodeURIComponent(id)}`;
+  return resumed(signal, async (last) => {
     const after = last?.slice(last.lastIndexOf(":") + 1) ?? "0";
-    return request(`/v1/chat/stream/${encodeURIComponent(id)}?after=${after}`, { signal });
+    try {
+      return await request(`${path}?after=${after}`, { signal });
+    } catch (reason) {
+      if (last || !(reason instanceof ApiError && reason.code === "stream_gone")) throw reason;
+      return request(path, { signal });
+    }
   });
 }
 

@@ -10,7 +10,15 @@ import { failureOf, reportError } from "./errors";
 import { receive } from "./receive";
 import { getThread, useChat } from "./store";
 import { isTemporary } from "./temporary";
-import { append, type Message, nameQuestion, newMessage, shownAs, update } from "./tree";
+import {
+  append,
+  type Message,
+  nameQuestion,
+  newMessage,
+  shownAs,
+  type Thread,
+  update,
+} from "./tree";
 
 /** An answer on its way to the page. */
 interface Connection {
@@ -67,14 +75,16 @@ export async function follow(conversation: string, serverId: string): Promise<bo
       else before.push(value);
     }
     const thread = getThread(conversation);
-    const parentId = first.question ? shownAs(thread, first.question) : undefined;
+    const parentId = first.question ? shownAs(thread, first.question) : newestQuestion(thread);
     if (!parentId) return false;
     const id = shownAs(thread, serverId) ?? serverId;
+    // Of a very long answer the server has no beginning to stream; the whole comes when it is stored.
+    const content = first.question ? (first.prefix ?? "") : "… ";
     const message = {
       ...newMessage({
         role: "assistant",
         parentId,
-        content: first.prefix ?? "",
+        content,
         status: "streaming",
       }),
       id,
@@ -91,6 +101,9 @@ export async function follow(conversation: string, serverId: string): Promise<bo
     if (connections.get(conversation) === connection) connections.delete(conversation);
   }
 }
+
+const newestQuestion = ({ order, byId }: Thread) =>
+  order.findLast((id) => byId[id]?.role === "user");
 
 async function* chain(
   first: StreamEvent[],

@@ -55,3 +55,36 @@ test("an answer under way elsewhere is shown from its start, with what preceded 
     timing: { firstToken: 0.25, tokensPerSecond: 12.5 },
   });
 });
+
+test("an answer whose beginning the server does not have any more is followed from what it has", async () => {
+  const sent: string[] = [];
+  vi.stubGlobal("fetch", async (input: RequestInfo | URL) => {
+    const path = String(input);
+    sent.push(path);
+    if (path === "/v1/chat/stream/a1?after=0") {
+      return Response.json({ error: { message: "Gone.", code: "stream_gone" } }, { status: 404 });
+    }
+    if (path === "/v1/chat/stream/a1") {
+      return new Response(
+        `${chunk({ choices: [{ delta: { content: "and on" } }] })}data: [DONE]\n\n`,
+      );
+    }
+    const ended = sent.includes("/v1/chat/stream/a1");
+    const whole = {
+      ...question,
+      id: "a1",
+      parent_id: "q1",
+      role: "assistant",
+      content: "On and on",
+    };
+    const stored = [...conversation.messages, question, ...(ended ? [whole] : [])];
+    return Response.json({ ...conversation, messages: stored, answering: ended ? null : "a1" });
+  });
+  const seen = new Set<string | undefined>();
+  const end = useChat.subscribe((state) => seen.add(state.threads.first?.byId.a1?.content));
+  showConversation(await loadConversation("first"));
+  await vi.waitFor(() => expect(seen).toContain("On and on"));
+  end();
+  expect(seen).toContain("… and on");
+  expect(pathOf(useChat.getState().threads.first as Thread)).toEqual(["m1", "m2", "q1", "a1"]);
+});
