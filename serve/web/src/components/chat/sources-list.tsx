@@ -78,9 +78,11 @@ export function Sources({ sources, anchor }: { sources: Source[]; anchor: string
 
 function Trail({ icon, children }: { icon: ReactNode; children: ReactNode }) {
   return (
-    <div className="flex min-h-7 flex-wrap items-center gap-x-2.5 gap-y-1 text-muted-foreground text-xs [&>svg]:size-3.5 [&>svg]:shrink-0">
+    <div className="flex gap-x-2.5 text-muted-foreground text-xs [&>svg]:mt-1.75 [&>svg]:size-3.5 [&>svg]:shrink-0">
       {icon}
-      {children}
+      <div className="flex min-h-7 min-w-0 flex-wrap items-center gap-x-2.5 gap-y-1">
+        {children}
+      </div>
     </div>
   );
 }
