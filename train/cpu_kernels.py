@@ -1,4 +1,4 @@
-"""Training's GELU and attention on a CPU by the C++ kernels, and its linear layers with packed weights.
+"""Training on a CPU by the C++ kernels: GELU, attention and layer normalisation; and linear layers with packed weights.
 
 A step of torch's own operators spends a fifth of its time on them: `tanh` element by element, many small products, and
 copies between layouts.
@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from resonance.engine.kernels import training as kernels
 from resonance.engine.kernels.build import KernelsUnavailable, library
 from resonance.model import GPT2, Documents, FeedForward, TransformerBlock, attend_documents
 from train.flash_attention import why_not_flash
-from train.packed_linear import pack_linears
+from train.packed_linear import autocast_to_bfloat16, pack_linears
 
 
 def use_kernels(model: GPT2) -> None:
@@ -22,8 +23,12 @@ def use_kernels(model: GPT2) -> None:
     Names of parameters and of the state stay as they are.
     """
     pack_linears(model)
+    # The head's gradient is as large as the embedding's, and takes up the few rows that the embedding's holds.
+    model.token_embedding.sparse = model.head is None
     for block in model.blocks:
         assert isinstance(block, TransformerBlock)
+        for norm in (block.norm1, block.norm2):
+            norm.forward = _LayerNorm(norm)  # pyright: ignore[reportAttributeAccessIssue]  # it is a callable
         block.feed_forward.gelu = GELU(approximate="tanh")
         block.attention.attend_documents = attend_documents_with_kernel
 
@@ -31,7 +36,7 @@ def use_kernels(model: GPT2) -> None:
 def leave_to_compiler(blocks: nn.Module) -> None:
     """Undo `use_kernels` in blocks but for attention: torch.compile cannot see into the kernels, and has its own."""
     for module in blocks.modules():
-        if type(module) is nn.Linear:
+        if type(module) in (nn.Linear, nn.LayerNorm):
             vars(module).pop("forward", None)
         elif isinstance(module, FeedForward):
             module.gelu = nn.GELU(approximate="tanh")
@@ -63,6 +68,22 @@ def describe_attention(model: GPT2, device: torch.device, precision: str) -> str
     return f"attention: document by document, {by}"
 
 
+class _LayerNorm:
+    """A layer normalisation before a linear layer, which under autocast to bfloat16 would cast its output at once."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        self._norm = norm
+
+    def __call__(self, x: Tensor) -> Tensor:
+        norm = self._norm
+        floats = all(tensor.dtype == torch.float32 for tensor in (x, norm.weight, norm.bias))
+        if not (autocast_to_bfloat16() and floats and kernels.can_compute(x)):
+            return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+        y = _Normalisation.apply(x, norm.weight, norm.bias, norm.eps)
+        assert isinstance(y, Tensor)
+        return y
+
+
 class GELU(nn.GELU):
     """GELU in its tanh form."""
 
@@ -81,6 +102,19 @@ def attend_documents_with_kernel(qkv: Tensor, documents: Documents, dropout: flo
     y = _DocumentAttention.apply(qkv, documents)
     assert isinstance(y, Tensor)
     return y
+
+
+class _Normalisation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]  # torch types it as (*args, **kwargs)
+        y, means, scales = kernels.layer_norm(x, weight, bias, epsilon)
+        ctx.save_for_backward(x, weight, means, scales)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]  # as above
+        x, weight, means, scales = ctx.saved_tensors
+        return *kernels.layer_norm_gradient(x, weight, means, scales, grad), None
 
 
 class _GELU(torch.autograd.Function):

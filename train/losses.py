@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from resonance.engine.kernels import cross_entropy
+from resonance.engine.kernels import cross_entropy, training
 from resonance.pinned_memory import to_device
 
 IGNORE = -100  # the label of unsupervised positions
@@ -173,7 +173,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         head_needs_grad = ctx.needs_input_grad[1]
         total = hidden.new_zeros((), dtype=torch.float32)
         hidden_grad = torch.empty_like(hidden)
-        weight_grad: Tensor | None = None
+        weight_grad: Tensor | None = None  # (P, C)
         known = len(weight)
         size = known if new_rows is None else known + len(new_rows)
         new_grad = None if new_rows is None else torch.zeros_like(new_rows)
@@ -203,9 +203,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     new_grad += grad[:, known:size].T @ rows
                 if not head_needs_grad:  # frozen beneath an adapter
                     continue
-                part = (grad.T @ rows)[:known]  # (V, C)
+                if weight.dtype == torch.float32 and training.can_multiply(grad, rows):
+                    weight_grad, _ = training.weight_gradient(grad, rows, add_to=weight_grad)
+                    continue
+                part = grad.T @ rows  # (P, C)
                 weight_grad = part.to(weight.dtype) if weight_grad is None else weight_grad.add_(part)
-        if head_needs_grad and weight_grad is None:  # no supervised position
+        if weight_grad is not None:
+            weight_grad.resize_(weight.shape)  # without the padding; a slice would make autograd copy it
+        elif head_needs_grad:  # no supervised position
             weight_grad = torch.zeros_like(weight)
         if needs_grad:
             ctx.save_for_backward(hidden_grad, weight_grad, new_grad)
@@ -215,8 +220,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # as above
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
-        scaled = [None if gradient is None else gradient * grad for gradient in ctx.saved_tensors]
-        return *scaled, None, None, None, None, None
+        # In place, since the head's gradient is as large as the head; a second backward pass raises an error for it.
+        gradients = [None if gradient is None else gradient.mul_(grad) for gradient in ctx.saved_tensors]
+        return *gradients, None, None, None, None, None
 
 
 def _padded(weight: Tensor, new_rows: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -225,10 +231,11 @@ def _padded(weight: Tensor, new_rows: Tensor | None, dtype: torch.dtype) -> Tens
     Matrix products are faster with that many rows.
     """
     size = len(weight) if new_rows is None else len(weight) + len(new_rows)
-    padded = weight.new_zeros(-(-size // MULTIPLE) * MULTIPLE, weight.shape[1], dtype=dtype)
+    padded = weight.new_empty(-(-size // MULTIPLE) * MULTIPLE, weight.shape[1], dtype=dtype)
     padded[: len(weight)] = weight
     if new_rows is not None:
         padded[len(weight) : size] = new_rows
+    padded[size:] = 0
     return padded
 
 

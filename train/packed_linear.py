@@ -1,7 +1,8 @@
 """Linear layers whose weights are cast to bfloat16 and laid out for the CPU's products once an optimiser step.
 
 Autocast casts each weight once a micro-batch, and each product lays it out again. The float32 weights stay what trains:
-gradients are those of autocast's products, bit for bit, and are accumulated in float32. The copy for the forward pass,
+outputs and their inputs' gradients are autocast's, bit for bit. The weights' gradients are summed in float32 where the
+C++ kernel computes them, and rounded to bfloat16, as autocast does, where torch does. The copy for the forward pass,
 laid out, and the one for the backward pass take 4 bytes a parameter, 2 more than autocast's. (Laying out the transposed
 weights for the backward pass too costs more at 1,024 rows than it saves.)
 """
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from resonance.engine.kernels import training as kernels
 
 _ops: Any = torch.ops.mkldnn  # torch's own binding of oneDNN, which its compiler uses
 
@@ -28,6 +31,11 @@ def pack_linears(model: nn.Module) -> None:
     for module in model.modules():
         if type(module) is nn.Linear:
             module.forward = _Packed(module)  # pyright: ignore[reportAttributeAccessIssue]  # it is a callable
+
+
+def autocast_to_bfloat16() -> bool:
+    """Whether the CPU's operations are cast to bfloat16 now."""
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
 
 
 def packed_bytes(model: nn.Module) -> int:
@@ -58,8 +66,7 @@ class _Packed:
 
     def __call__(self, x: Tensor) -> Tensor:
         linear = self._linear
-        autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        if not autocast or not linear.weight.is_cpu or linear.weight.dtype != torch.float32:
+        if not autocast_to_bfloat16() or not linear.weight.is_cpu or linear.weight.dtype != torch.float32:
             return F.linear(x, linear.weight, linear.bias)
         y = _Product.apply(x, linear.weight, linear.bias, self)
         assert isinstance(y, Tensor)
@@ -101,10 +108,13 @@ class _Product(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         of_input, of_weight = ctx.dtypes
         needs_input, needs_weight, needs_bias, _ = ctx.needs_input_grad
-        rows = grad.flatten(0, -2)  # (N, out)
+        rows, inputs = grad.flatten(0, -2), x.flatten(0, -2)  # (N, out), (N, in)
+        of_inputs = ctx.packed.multiply_transposed(grad).to(of_input) if needs_input else None
+        if needs_weight and of_weight == torch.float32 and kernels.can_multiply(rows, inputs):
+            return of_inputs, *kernels.weight_gradient(rows, inputs, bias=needs_bias), None
         return (
-            ctx.packed.multiply_transposed(grad).to(of_input) if needs_input else None,
-            (rows.T @ x.flatten(0, -2)).to(of_weight) if needs_weight else None,
+            of_inputs,
+            (rows.T @ inputs).to(of_weight) if needs_weight else None,
             rows.sum(0).to(of_weight) if needs_bias else None,
             None,
         )

@@ -75,6 +75,7 @@ class SFTModule(LightningModule):
         self.tokens_seen = 0  # on all ranks, without padding
         self.supervised_seen = 0  # of them those that the head was computed for, since this process began
         self._step_supervised = 0  # of the present step, on all ranks
+        self._gradient_scale = 1.0  # of the present step: makes the gradient of the losses' sum that of their mean
         self._step_loss: float | None = None  # its mean loss; None: still on the device
         self.step_lr = float("nan")  # of the last finished step
         self._steps = StepRecords(self._check)
@@ -134,13 +135,7 @@ class SFTModule(LightningModule):
         loss = 0.0 if self._defers else sum(floats([batch.loss for batch in self._micro_batches]))
         loss_sum, supervised, tokens = self.sum_over_ranks(loss, self._supervised, self._tokens)
         # Lightning divides each loss by the number of micro-batches, and DDP the gradient by the number of ranks.
-        scale = self.trainer.accumulate_grad_batches * self.trainer.world_size / max(1, supervised)
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        if self._defers:
-            torch._foreach_mul_(gradients, scale)  # pyright: ignore[reportPrivateUsage]  # as torch's own clipping does
-        else:
-            for gradient in gradients:
-                gradient.mul_(scale)
+        self._gradient_scale = self.trainer.accumulate_grad_batches * self.trainer.world_size / max(1, supervised)
         self._step_loss = None if self._defers else loss_sum / max(1, supervised)
         self.step_lr = optimizer.param_groups[0]["lr"]
         self.tokens_seen += int(tokens)
@@ -155,6 +150,7 @@ class SFTModule(LightningModule):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
+        self.zero_grad()  # frees the gradients' memory for the next forward pass
         if self._average is not None:
             self._average.update()
 
@@ -174,9 +170,13 @@ class SFTModule(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        # Lightning's own clipping refuses fused optimisers, whose gradients would still be scaled with fp16.
+        # Lightning's own clipping refuses fused optimisers, whose gradients would still be scaled with fp16. The sums
+        # over tokens become means and are clipped in one pass.
         limit = float("inf") if gradient_clip_val is None else gradient_clip_val
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients) * self._gradient_scale
+        factor = (limit / (norm + 1e-6)).clamp(max=1.0) * self._gradient_scale
+        torch._foreach_mul_(gradients, factor)  # pyright: ignore[reportPrivateUsage]  # as torch's own clipping does
         if isinstance(norm, DTensor):  # of gradients that ranks share
             norm = norm.full_tensor()
         step, batches, self._micro_batches = self.trainer.global_step + 1, self._micro_batches, []

@@ -1,16 +1,17 @@
-"""Training's GELU and attention by the C++ kernels compute what torch computes."""
+"""Training's C++ kernels compute what torch computes."""
 
 from collections.abc import Sequence
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resonance.engine.kernels.cross_entropy import kernel
-from resonance.model import GPT2, Documents, attend_documents
+from resonance.model import GPT2, Documents, TransformerBlock, attend_documents
 from resonance.model_config import GPT2Config
 from train.cpu_kernels import GELU, attend_documents_with_kernel, describe_attention, use_kernels
+from train.losses import supervised_loss
 
 pytestmark = pytest.mark.skipif(kernel() is None, reason="no C++ compiler: torch computes GELU and attention")
 ROUNDING = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
@@ -80,6 +81,49 @@ def test_a_model_with_kernels_has_the_same_loss_and_gradients(n_embd: int) -> No
     assert list(model.state_dict()) == names
     for mine, expected in zip(gradients(), before, strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_layer_normalisation_and_its_gradients_are_torchs_rounded_to_bfloat16() -> None:
+    config = GPT2Config(n_layer=1, n_head=2, n_embd=48, context_length=8, vocab_size=8, tie_weights=True, dropout=0.0)
+    torch.manual_seed(0)
+    plain, model = nn.LayerNorm(48), GPT2(config)
+    with torch.no_grad():
+        for parameter in plain.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    use_kernels(model)
+    block = model.blocks[0]
+    assert isinstance(block, TransformerBlock)
+    block.norm1.load_state_dict(plain.state_dict())
+    x, slope = 3 * torch.randn(2, 500, 48) + 1, torch.randn(2, 500, 48).bfloat16()
+    results: list[list[Tensor | None]] = []
+    for layer in (block.norm1, plain):
+        leaf = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            y = layer(leaf)
+        y.backward(slope.to(y.dtype))
+        results.append([y.detach().float(), leaf.grad, *(parameter.grad for parameter in layer.parameters())])
+    assert y.dtype == torch.float32  # torch's
+    for mine, expected, rounding in zip(*results, (4e-3, 1e-5, 1e-5, 1e-5), strict=True):
+        assert mine is not None and expected is not None
+        torch.testing.assert_close(mine, expected, rtol=rounding, atol=20 * rounding if rounding < 1e-4 else rounding)
+
+
+def test_an_embeddings_gradient_joins_its_heads() -> None:
+    config = GPT2Config(n_layer=1, n_head=2, n_embd=32, context_length=8, vocab_size=96, tie_weights=True, dropout=0.0)
+    torch.manual_seed(0)
+    model, ids = GPT2(config), torch.tensor([[1, 2, 2, 5, 95, 2, 0, 1]])
+
+    def gradient() -> Tensor:
+        model.zero_grad()
+        hidden = model(ids, return_hidden_states=True)
+        supervised_loss(hidden, model.head_weight, ids)[0].backward()
+        assert model.token_embedding.weight.grad is not None
+        return model.token_embedding.weight.grad
+
+    expected = gradient()
+    use_kernels(model)
+    assert not gradient().is_sparse
+    torch.testing.assert_close(gradient(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_of_attention_is_torchs() -> None:

@@ -44,6 +44,14 @@ def test_loss_and_gradients_are_those_of_plain_cross_entropy(chunk: int, autocas
         torch.testing.assert_close(ours, theirs, **tolerance)
 
 
+def test_a_second_backward_pass_is_refused_since_the_first_used_the_gradients_up() -> None:
+    hidden, weight = torch.randn(1, 4, 16, requires_grad=True), torch.randn(32, 16, requires_grad=True)
+    loss, _ = supervised_loss(hidden, weight, torch.tensor([[1, 2, 3, 4]]))
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
 def test_a_batch_without_supervised_tokens_learns_nothing_and_breaks_nothing() -> None:
     hidden = torch.randn(1, 4, 8, requires_grad=True)
     weight = torch.randn(61, 8, requires_grad=True)

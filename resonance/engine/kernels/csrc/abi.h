@@ -75,6 +75,23 @@ typedef struct {
     int32_t bf16, threads;
 } GeluCall;
 
+// Layer normalisation of rows of floats to bfloat16; with `gradient`, that of the outputs, the gradients of inputs, weight
+// and bias from the means and scales that the call without it wrote. width is a multiple of 16.
+typedef struct {
+    const float* inputs;     // (rows, width)
+    const float* weight;     // (width,)
+    const float* bias;       // (width,)
+    void* outputs;           // (rows, width) bfloat16
+    float* means;            // (rows,)
+    float* scales;           // (rows,): 1 / standard deviation
+    const void* gradient;    // (rows, width) bfloat16, or null
+    float* inputs_gradient;  // (rows, width)
+    float* weight_gradient;  // (width,)
+    float* bias_gradient;    // (width,)
+    float epsilon;
+    int32_t rows, width, threads;
+} LayerNormCall;
+
 // Causal attention inside each document of packed rows; with `gradient`, that of `out`, the gradient of `qkv` from what
 // the call without it wrote. Numbers are bfloat16 or float; head_dim is a multiple of 16.
 typedef struct {
@@ -87,13 +104,27 @@ typedef struct {
     int32_t documents, heads, head_dim, bf16, threads;
 } DocumentAttentionCall;
 
+// The gradient of a linear layer's weights, (n_outputs, n_inputs): outputs' gradient (rows, n_outputs)^T * inputs (rows,
+// n_inputs), both bfloat16, and of its bias. n_outputs and n_inputs are multiples of 16.
+typedef struct {
+    const void* gradient;
+    const void* inputs;
+    float* weight_gradient;
+    float* bias_gradient;  // (n_outputs,) or null
+    void* scratch;         // (rows, rounded up to an even number, at most 1,024) * n_inputs * 2 bytes
+    int32_t rows, n_outputs, n_inputs, add, threads;  // add: to what weight_gradient holds
+} WeightGradientCall;
+
 void* resonance_create_model(const ModelWeights* weights);
 void resonance_free_model(void* model);
 void resonance_hidden(void* model, const HiddenCall* call);
 void resonance_logits(void* model, const LogitsCall* call);
 void resonance_cross_entropy(const CrossEntropyCall* call);
 void resonance_gelu(const GeluCall* call);
+void resonance_layer_norm(const LayerNormCall* call);
 void resonance_document_attention(const DocumentAttentionCall* call);
+void resonance_weight_gradient(const WeightGradientCall* call);
+int32_t resonance_weight_gradient_pays(void);  // 1 where it is faster than torch's product
 
 // Reads `nbytes`, a multiple of 512 for each thread, as the products do, to measure the memory's bandwidth. Returns
 // their sum, so that the compiler keeps the reads.

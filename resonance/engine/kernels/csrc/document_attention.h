@@ -124,11 +124,15 @@ struct Scratch {
 template <class T>
 void pack_by_dim(const T* from, size_t stride, int length, int columns, int D,
                  std::vector<typename Lanes<T>::Lane>& to) {
-    constexpr int STEP = Lanes<T>::STEP;
-    to.assign(size_t(D / STEP) * columns, 0);
-    for (int j = 0; j < length; j++)
-        for (int d = 0; d < D / STEP; d++)
-            to[size_t(d) * columns + j] = element<typename Lanes<T>::Lane>(from + j * stride, d);
+    typedef typename Lanes<T>::Lane Lane;
+    const int steps = D / Lanes<T>::STEP;
+    to.resize(size_t(steps) * columns);
+    for (int j = 0; j < columns; j += LANES)
+        for (int d = 0; d < steps; d++) {
+            Lane column[LANES] = {};
+            for (int i = 0; i < std::min(LANES, length - j); i++) column[i] = element<Lane>(from + (j + i) * stride, d);
+            memcpy(&to[size_t(d) * columns + j], column, sizeof column);
+        }
 }
 
 // Rows (length, D) packed for products over rows: [length / STEP][D].

@@ -17,6 +17,8 @@ extern "C" {
 #include "gelu.h"
 #include "gemm.h"
 #include "gemm_amx.h"
+#include "layer_norm.h"
+#include "weight_gradient.h"
 #include "work_sharing.h"
 
 using namespace resonance;
@@ -250,12 +252,18 @@ void resonance_gelu(const GeluCall* call) {
     }
 }
 
+void resonance_layer_norm(const LayerNormCall* call) { layer_norm(*call); }
+
 void resonance_document_attention(const DocumentAttentionCall* call) {
     if (call->bf16)
         document_attention<uint16_t>(*call);
     else
         document_attention<float>(*call);
 }
+
+void resonance_weight_gradient(const WeightGradientCall* call) { weight_gradient(*call); }
+
+int32_t resonance_weight_gradient_pays() { return weight_gradient_pays(); }
 
 uint32_t resonance_read(const uint8_t* memory, int64_t nbytes, int32_t threads) {
     const int64_t part = nbytes / threads / 512 * 512;

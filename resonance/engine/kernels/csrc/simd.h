@@ -58,8 +58,12 @@ inline float from_bf16(uint16_t x) {
 }
 
 inline void narrow(uint16_t* to, F32x16 x) {
+#if defined(__AVX512BF16__)
+    store(to, _mm512_cvtneps_pbh((__m512)x));
+#else
     U32x16 b = as_bits(x);
     store(to, __builtin_convertvector((b + 0x7fff + ((b >> 16) & 1)) >> 16, U16x16));
+#endif
 }
 inline void narrow(float* to, F32x16 x) { store(to, x); }
 
@@ -102,7 +106,9 @@ inline F32x16 maximum(F32x16 x, F32x16 y) { return x > y ? x : y; }
 // e^x with a relative error below 2e-7: 2^n by the exponent's bits times a polynomial (Cephes' coefficients).
 inline F32x16 exponential(F32x16 x) {
     x = maximum(x, splat(-87.0f));
+#if !defined(__AVX512F__)
     x = x < 88.0f ? x : splat(88.0f);
+#endif
     const float round = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
     F32x16 n = x * 1.44269504f + round - round;
     F32x16 r = x - n * 0.693359375f + n * 2.12194440e-4f;
@@ -112,8 +118,12 @@ inline F32x16 exponential(F32x16 x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
+#if defined(__AVX512F__)
+    return (F32x16)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
     I32x16 power = (__builtin_convertvector(n, I32x16) + 127) << 23;
     return p * (F32x16)power;
+#endif
 }
 
 // GELU in its tanh form: x * (1 + tanh(u)) / 2 = x / (1 + e^(-2u)).
