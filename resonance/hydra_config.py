@@ -75,9 +75,8 @@ def single_values(text: str, configs: Path = CONFIGS) -> list[str]:
         return [f"{key}={end}" for end in (sweep.start, sweep.end)]
     values = [f"{key}={value}" for value in override.sweep_string_iterator()]
     if not values:
-        raise ConfigError(
-            f"{text} stands for no value; there are {', '.join(group_options(key.lstrip('+'), configs))}."
-        )
+        options = group_options(key.lstrip("+"), configs)
+        raise ConfigError(f"{text} stands for no value{'; there are ' if options else ''}{', '.join(options)}.")
     return values
 
 

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich import get_console
 
 from resonance.checkpoint import TRAIN_FILE
@@ -36,8 +36,8 @@ from train.callbacks.graceful_stop import StoppedBySignal
 from train.run_config import RunSpec, checkpoints_root, resolve_run
 from train.sweep_results import JobResult, print_results, read_results
 
-# It warns of each job without a score, and the table says so.
-logging.getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(logging.CRITICAL)
+for name in ("hydra_plugins.hydra_optuna_sweeper", "optuna.study"):  # the table says what they log of each job
+    logging.getLogger(name).setLevel(logging.CRITICAL)
 ERROR_FILE = "error.log"  # the traceback of a job that failed
 EXTRAS = "Optuna, joblib and submitit come with pip install 'resonance[sweep]', Ray with 'resonance[ray]'"
 Train = Callable[[RunSpec], float | None]
@@ -90,7 +90,9 @@ def sweep(overrides: list[str], train: Train) -> None:
     if isinstance(sweeper_error, ResonanceError):
         raise sweeper_error
     if sweeper_error is not None:
-        if results and all(result.value is None for result in results):
+        if not results:
+            raise ConfigError(f"The sweep cannot begin: {_first_line(sweeper_error)}") from sweeper_error
+        if all(result.value is None for result in results):
             raise SweepError(f"No run of the sweep {name} measured {results[0].monitor}, which the sweeper chooses by.")
         raise SweepError(_first_line(sweeper_error)) from sweeper_error
 
@@ -168,16 +170,27 @@ def _checked(own: list[str], task: list[str]) -> str:
         for choice in choices[1:]:
             _check_processes(resolve_run([*first[:place], choice, *first[place + 1 :], f"run={spec.folder.name}"]))
     _check_processes(spec)
+    _check_sweeper(hydra, values, str(spec.config.save.mode))
+    return spec.folder.name
+
+
+def _check_sweeper(hydra: DictConfig, overrides: Iterable[str], mode: str) -> None:
+    """Raise ConfigError for settings of the sweeper or launcher that cannot choose or run jobs."""
+    for key in ("sweeper.n_trials", "sweeper.n_jobs", "sweeper.max_batch_size", "launcher.n_jobs"):
+        count = OmegaConf.select(hydra, key)
+        if isinstance(count, int) and count < 1 and (key, count) != ("launcher.n_jobs", -1):  # -1: all processors
+            raise ConfigError(f"hydra.{key} must be at least 1, not {count}.")
+    for override in overrides:
+        if "interval(" in override and str(hydra.sweeper._target_).endswith("BasicSweeper"):
+            raise ConfigError(f"{override} has values without end; list some, or add hydra/sweeper=optuna.")
     if hydra.sweeper.get("storage") is not None:
         raise ConfigError("A sweep keeps its results in hydra.sweep.dir; leave out hydra.sweeper.storage.")
     if hydra.sweeper.get("max_failure_rate"):
         raise ConfigError("Failed runs do not end a sweep; leave out hydra.sweeper.max_failure_rate.")
     direction = hydra.sweeper.get("direction")
-    if direction is not None and not isinstance(direction, ListConfig):
-        expected = "maximize" if spec.config.save.mode == "max" else "minimize"
-        if getattr(direction, "name", str(direction)) != expected:
-            raise ConfigError(f"save.mode={spec.config.save.mode} needs hydra.sweeper.direction={expected}.")
-    return spec.folder.name
+    expected = "maximize" if mode == "max" else "minimize"
+    if direction is not None and getattr(direction, "name", str(direction)) != expected:
+        raise ConfigError(f"save.mode={mode} needs hydra.sweeper.direction={expected}.")
 
 
 def _check_processes(spec: RunSpec) -> None:

@@ -169,6 +169,10 @@ def test_a_sweep_takes_the_keys_of_the_groups_that_it_chooses(sweep, tmp_path: P
         ("resume=latest seed=1,2", "leave out resume=."),
         ("trainer.devices=2 seed=1,2", "A job of a sweep trains in one process"),
         ("hydra/launcher=nowhere seed=1,2", "There is no hydra/launcher 'nowhere'"),
+        ("seed=range(1,1)", "seed=range(1,1) stands for no value."),
+        ("optimizer.lr=interval(1e-4,1e-3)", "has values without end; list some, or add hydra/sweeper=optuna."),
+        ("hydra.sweeper.max_batch_size=0 seed=1,2", "hydra.sweeper.max_batch_size must be at least 1, not 0."),
+        ("hydra.sweep.dir=/proc/nowhere seed=1,2", "The sweep cannot begin: [Errno 2] No such file or directory"),
         ("hydra/launcher=raya seed=1,2", "Ray with 'resonance[ray]'"),
         ("hydra.sweep.dri=x seed=1,2", "did you mean 'hydra.sweep.dir'?"),
         ("hparams_search=grids", "There is no hparams_search 'grids'; did you mean 'grid'?"),
@@ -198,8 +202,14 @@ def test_optuna_looks_for_the_best_values(sweep, tmp_path: Path) -> None:
     assert "best_value" in (tmp_path / "multirun" / "o" / "optimization_results.yaml").read_text()
     code, _, errors = sweep("hparams_search=optuna", "--multirun", "hydra.sweeper.storage=sqlite:///o.db")
     assert code == 2 and "leave out hydra.sweeper.storage" in errors
-    code, _, errors = sweep("hparams_search=optuna", "--multirun", "save.mode=max")
-    assert code == 2 and "save.mode=max needs hydra.sweeper.direction=maximize." in errors
+    for wrong, sentence in (
+        ("save.mode=max", "save.mode=max needs hydra.sweeper.direction=maximize."),
+        ("hydra.sweeper.direction=[minimize,maximize]", "save.mode=min needs hydra.sweeper.direction=minimize."),
+        ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials must be at least 1, not 0."),
+        ("hydra.sweeper.sampler._target_=optuna.samplers.Nope", "The sweep cannot begin: Error locating target"),
+    ):
+        code, output, errors = sweep("hparams_search=optuna", "--multirun", wrong)
+        assert code == 2 and sentence in errors and len(errors.strip().splitlines()) == 1 and not output
 
 
 @pytest.mark.slow
