@@ -1,6 +1,7 @@
 """The entry point of `resonance train`."""
 
 import logging
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -81,7 +82,11 @@ def main(overrides: list[str]) -> float | None:
 
 
 def multirun(overrides: list[str]) -> None:
-    """Train one run for each combination of the overrides' values, see `train.sweep`."""
+    """Train one run for each combination of the overrides' values, see `train.sweep`.
+
+    SIGTERM ends it as Ctrl-C does, between two runs, too.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     _find_own_modules()
     sweep(overrides, train_job)
 

@@ -32,7 +32,7 @@ from resonance.hydra_config import (
     use_config_folders,
 )
 from resonance.paths import CONFIGS
-from train.callbacks.graceful_stop import StoppedBySignal
+from train.callbacks.graceful_stop import GracefulStop, StoppedBySignal
 from train.run_config import RunSpec, checkpoints_root, resolve_run
 from train.sweep_results import JobResult, print_results, read_results
 
@@ -125,6 +125,7 @@ class SweepJob:
         run_folder = checkpoints_root(config) / run
         result = JobResult(run, str(run_folder), overrides, str(config.save.monitor), str(config.save.mode))
         result.write(folder)
+        GracefulStop.requested = False
         try:
             spec = resolve_run(overrides_now)
             _check_processes(spec)
@@ -143,6 +144,8 @@ class SweepJob:
             raise
         finally:
             result.write(folder)
+        if GracefulStop.requested:  # in the last step, so that the run is done
+            raise KeyboardInterrupt
         return result.value
 
 

@@ -39,6 +39,10 @@ class Befalls(Callback):
             os.kill(os.getpid(), signal.SIGINT)
         if os.environ.get("BEFALLS") == f"failure {run}":
             raise RuntimeError("out of luck")
+
+    def on_validation_end(self, trainer, module):
+        if os.environ.get("BEFALLS") == f"late signal {os.path.basename(trainer.default_root_dir)}":
+            os.kill(os.getpid(), signal.SIGTERM)
 """
 
 
@@ -95,6 +99,14 @@ def test_a_stopped_sweep_says_what_is_done_and_goes_on(sweep, tmp_path: Path) ->
     assert code == 0, errors
     assert [job["state"] for job in jobs(tmp_path / "multirun" / "t")] == ["done"] * 3
     assert "t-2" in output and "best: t-" in output
+
+
+def test_a_signal_in_a_run_s_last_step_ends_the_sweep_after_that_run(sweep, tmp_path: Path) -> None:
+    line = ["-m", "run=y", "seed=1,2", "+callbacks.befalls._target_=sweep_befalls.Befalls"]
+    code, _, errors = sweep(*line, befalls="late signal y-0")
+    assert code == 130
+    assert "The sweep y was stopped; done: y-0. The same command with run=y goes on." in errors
+    assert [job["state"] for job in jobs(tmp_path / "multirun" / "y")] == ["done"]
 
 
 def test_a_failed_job_does_not_lose_the_others(sweep, tmp_path: Path) -> None:

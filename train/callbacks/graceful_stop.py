@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import ClassVar
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -30,15 +31,20 @@ class StoppedAtOnce(BaseException):
 
 
 class GracefulStop(Callback):
-    """The first signal stops the run after the current step and `save`; a second one stops it at once."""
+    """The first signal stops the run after the current step and `save`; a second one stops it at once.
+
+    `requested` says whether this process's last run got a signal, which in its last step comes too late to stop it.
+    """
+
+    requested: ClassVar[bool] = False
 
     def __init__(self, save: Callable[[Trainer, LightningModule], None]) -> None:
         self._save = save
-        self._stop_requested = self._is_rank_zero = False
+        self._is_rank_zero = False
         self._previous_handlers: dict[int, object] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._is_rank_zero = trainer.is_global_zero
+        self._is_rank_zero, GracefulStop.requested = trainer.is_global_zero, False
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous_handlers[number] = signal.signal(number, self._request_stop)
 
@@ -46,7 +52,7 @@ class GracefulStop(Callback):
         if batch_idx % trainer.accumulate_grad_batches:
             return
         # Ranks receive a signal at different steps, and must save the same step.
-        if trainer.strategy.reduce_boolean_decision(self._stop_requested, all=False):
+        if trainer.strategy.reduce_boolean_decision(self.requested, all=False):
             self._save(trainer, pl_module)
             raise StoppedBySignal
 
@@ -57,9 +63,9 @@ class GracefulStop(Callback):
         self._restore()
 
     def _request_stop(self, number: int, frame: FrameType | None) -> None:
-        if self._stop_requested:  # not a KeyboardInterrupt, which Lightning would turn into exit code 1
+        if self.requested:  # not a KeyboardInterrupt, which Lightning would turn into exit code 1
             raise StoppedAtOnce
-        self._stop_requested = True
+        GracefulStop.requested = True
         if self._is_rank_zero:
             print("\nStopping after this step, to save it; Ctrl-C again stops at once.", file=sys.stderr, flush=True)
 
