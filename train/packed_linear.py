@@ -2,9 +2,9 @@
 
 Autocast casts each weight once a micro-batch, and each product lays it out again. The float32 weights stay what trains:
 outputs and their inputs' gradients are autocast's, bit for bit. The weights' gradients are summed in float32 where the
-C++ kernel computes them, and rounded to bfloat16, as autocast does, where torch does. The copy for the forward pass,
-laid out, and the one for the backward pass take 4 bytes a parameter, 2 more than autocast's. (Laying out the transposed
-weights for the backward pass too costs more at 1,024 rows than it saves.)
+C++ kernel computes them, and rounded to bfloat16, as autocast does, where torch does. The copy that is laid out takes 2
+bytes a parameter, as autocast's does; the backward pass casts each weight again, which takes some 10 ms. (Laying out
+the transposed weights for it costs more at 1,024 rows than it saves.)
 """
 
 from functools import cache
@@ -41,7 +41,7 @@ def autocast_to_bfloat16() -> bool:
 def packed_bytes(model: nn.Module) -> int:
     """The bytes of the copies that the model's packed layers hold under CPU autocast to bfloat16."""
     packed = (module.weight for module in model.modules() if isinstance(vars(module).get("forward"), _Packed))
-    return sum(2 * torch.bfloat16.itemsize * weight.numel() for weight in packed)  # pyright: ignore[reportCallIssue]
+    return sum(torch.bfloat16.itemsize * weight.numel() for weight in packed)  # pyright: ignore[reportCallIssue]
 
 
 @cache
@@ -61,8 +61,8 @@ class _Packed:
 
     def __init__(self, linear: nn.Linear) -> None:
         self._linear = linear
-        self._version: tuple[int, ...] | None = None  # of the weights that the copies have
-        self._cast = self._packed = torch.empty(0)
+        self._version: tuple[int, ...] | None = None  # of the weights that the copy has
+        self._packed = torch.empty(0)
 
     def __call__(self, x: Tensor) -> Tensor:
         linear = self._linear
@@ -74,20 +74,12 @@ class _Packed:
 
     def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Compute x W^T + bias in bfloat16."""
-        self._refresh(x)
-        return _ops._linear_pointwise(x, self._packed, bias, "none", [], "")
-
-    def multiply_transposed(self, gradient: Tensor) -> Tensor:
-        """Compute gradient W in bfloat16."""
-        self._refresh(gradient)
-        return gradient @ self._cast
-
-    def _refresh(self, x: Tensor) -> None:
         weight = self._linear.weight
         version = (_steps()[0], weight._version, weight.data_ptr())  # a fused optimiser leaves torch's version as it is
         if version != self._version:
-            self._version, self._cast = version, weight.detach().to(torch.bfloat16)
-            self._packed = _ops._reorder_linear_weight(self._cast, x.shape[:-1].numel())
+            self._version = version
+            self._packed = _ops._reorder_linear_weight(weight.detach().to(torch.bfloat16), x.shape[:-1].numel())
+        return _ops._linear_pointwise(x, self._packed, bias, "none", [], "")
 
 
 class _Product(torch.autograd.Function):
@@ -97,19 +89,18 @@ class _Product(torch.autograd.Function):
     ) -> Tensor:
         ctx.dtypes = x.dtype, weight.dtype
         x = x.to(torch.bfloat16)
-        ctx.save_for_backward(x)
-        ctx.packed = packed
+        ctx.save_for_backward(x, weight)
         return packed.multiply(x, None if bias is None else bias.to(torch.bfloat16))
 
     @staticmethod
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # as above
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        (x,) = ctx.saved_tensors
+        x, weight = ctx.saved_tensors
         of_input, of_weight = ctx.dtypes
         needs_input, needs_weight, needs_bias, _ = ctx.needs_input_grad
         rows, inputs = grad.flatten(0, -2), x.flatten(0, -2)  # (N, out), (N, in)
-        of_inputs = ctx.packed.multiply_transposed(grad).to(of_input) if needs_input else None
+        of_inputs = (grad @ weight.to(torch.bfloat16)).to(of_input) if needs_input else None
         if needs_weight and of_weight == torch.float32 and kernels.can_multiply(rows, inputs):
             return of_inputs, *kernels.weight_gradient(rows, inputs, bias=needs_bias), None
         return (

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from resonance.chat_template import ChatTemplate, Rendered
 
 INSTRUCTION, OUTPUT = (8, 64), (16, 128)  # words of train's examples, least and most
-ROW_LENGTH = {"train": 256, "dense": 512}  # tokens; train's are longer than any example, dense's are as long as each
+ROW_LENGTH = {"train": 512, "dense": 512}  # tokens; train's hold several examples, dense's one each
 COUNT = {"train": 512, "dense": 64}
 
 
