@@ -53,16 +53,16 @@ def collate(data: Tokenized, plan: BatchPlan, row_length: int | None = None) -> 
 
 
 class FixedLoader:
-    """The same batches on every iteration."""
+    """The same batches on every iteration, each made when it is needed: memory does not hold them."""
 
-    def __init__(self, batches: Sequence[Batch]) -> None:
+    def __init__(self, batches: Sequence[Callable[[], Batch]]) -> None:
         self._batches = batches
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        return iter(self._batches)
+        return (make() for make in self._batches)
 
 
 class TrainLoader:

@@ -6,8 +6,9 @@ on. All data is tokenised once, in memory or in a cache, without worker processe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,9 +22,9 @@ from data import DataError
 from data.cache import PreparedData, prepare
 from data.example import Splits, UnusableRows, shown_rows
 from data.loader import Batch, FixedLoader, TrainLoader, collate
-from data.packing import GROUPED_BATCHES, Batches, Rows, Shares, count_batches, group_by_length, pack, share
+from data.packing import GROUPED_BATCHES, Batches, BatchPlan, Rows, Shares, count_batches, group_by_length, pack, share
 from data.sources import Source
-from data.tokenize import Report
+from data.tokenize import Report, Tokenized
 from resonance.chat_template import ChatTemplate
 
 PACKING = "best-fit"  # the algorithm, which the order of batches depends on
@@ -225,15 +226,15 @@ class SFTDataModule(lightning.LightningDataModule):
         if not sources:
             rows = self._rows(validation.lengths, epoch=0)
             batches = Batches(rows, self.batch_size, "", rank=rank, world_size=world_size)
-            return FixedLoader([collate(validation, batch, self._row_length) for batch in batches])
+            return FixedLoader([partial(collate, validation, batch, self._row_length) for batch in batches])
         source_of = np.repeat(np.arange(len(sources)), list(sources.values()))[validation.indices]
-        loaded: list[Batch] = []
+        loaded: list[Callable[[], Batch]] = []
         for source in range(len(sources)):
             members = np.flatnonzero(source_of == source)
             rows = self._rows(validation.lengths[members], epoch=0)
             rows = Rows(members[rows.examples], rows.ends)
             for batch in Batches(rows, self.batch_size, "", rank=rank, world_size=world_size):
-                loaded.append({**collate(validation, batch, self._row_length), "source": torch.tensor(source)})
+                loaded.append(partial(_collate_of, source, validation, batch, self._row_length))
         return FixedLoader(loaded)
 
     def _train_batches(self, epoch: int) -> Batches:
@@ -268,3 +269,8 @@ class SFTDataModule(lightning.LightningDataModule):
         assert self.trainer is not None
         progress = cast(Any, self.trainer.fit_loop.epoch_loop.batch_progress.total)  # typed too narrowly there
         return int(progress.processed)
+
+
+def _collate_of(source: int, data: Tokenized, plan: BatchPlan, row_length: int | None) -> Batch:
+    """`collate`, with the source of a mixture that the batch is of."""
+    return {**collate(data, plan, row_length), "source": torch.tensor(source)}

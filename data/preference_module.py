@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -159,7 +160,7 @@ class PreferenceDataModule(SFTDataModule):
         rank, world_size = self._process()
         rows = _grouped(validation, self.shares.rows, f"{self.seed}/0")
         batches = Batches(rows, self.shares.batch_size, "", rank=rank, world_size=world_size)
-        return FixedLoader([collate_units(validation, batch, 2 * len(train)) for batch in batches])
+        return FixedLoader([partial(collate_units, validation, batch, 2 * len(train)) for batch in batches])
 
     def reference_batches(self) -> Iterator[Batch]:
         """Yield all sequences of this process's share, each once, in batches of units."""

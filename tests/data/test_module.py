@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import nn
 
 from data import DataError
+from data import module as data_module
 from data.example import Example, Splits
 from data.loader import collate
 from data.module import SFTDataModule
@@ -104,6 +105,16 @@ def test_validation_is_the_same_each_time_and_whole():
     once, again = ([batch["input_ids"].tolist() for batch in loader] for _ in range(2))
     assert once == again
     assert sum(len(documents(batch)) for batch in loader) == 25
+
+
+def test_validation_batches_are_made_one_by_one_so_that_memory_does_not_hold_them(monkeypatch):
+    made = []
+    monkeypatch.setattr(data_module, "collate", lambda *arguments: made.append(collate(*arguments)) or made[-1])
+    loader = module(batch_size=1).val_dataloader()
+    assert len(loader) > 2
+    assert made == []
+    next(iter(loader))
+    assert len(made) == 1
 
 
 def test_the_report_tells_what_is_trained_on():
