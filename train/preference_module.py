@@ -60,6 +60,7 @@ class PreferenceModule(SFTModule):
         if isinstance(self._objective, KTO):
             first, second = (super(PreferenceModule, self).prepare(part, training=training) for part in _halves(batch))
             prepared.halves = first, second
+            prepared.computed = first.computed.plus(second.computed, 1 / 3)
         return prepared
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

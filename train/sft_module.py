@@ -24,7 +24,7 @@ from train.losses import Candidates, SampledSoftmax, supervised_loss
 from train.neftune import noisy_embeddings
 from train.non_finite import MicroBatch, check_step, check_validation, check_weights
 from train.objectives import SFT, Objective
-from train.step_batch import Batch, StepBatch, prepare
+from train.step_batch import Batch, Computed, StepBatch, prepare
 from train.step_record import StepRecord, StepRecords, floats
 
 __all__ = ["Batch", "SFTModule"]
@@ -73,7 +73,7 @@ class SFTModule(LightningModule):
         self._average = None if decay is None else WeightAverage(model, decay)
         self._validated_weights = ExitStack()  # holds the averages in the model during a validation
         self.tokens_seen = 0  # on all ranks, without padding
-        self.supervised_seen = 0  # of them those that the head was computed for, since this process began
+        self.computed = Computed()  # of all steps on all ranks since this process began
         self._step_supervised = 0  # of the present step, on all ranks
         self._gradient_scale = 1.0  # of the present step: makes the gradient of the losses' sum that of their mean
         self._step_loss: float | None = None  # its mean loss; None: still on the device
@@ -82,6 +82,7 @@ class SFTModule(LightningModule):
         self._by_document = by_document
         self._micro_batches: list[MicroBatch] = []  # since the last step
         self._supervised = self._tokens = 0  # in the micro-batches, on this rank
+        self._computed = Computed()
         self._val_losses: list[Tensor] = []
         self._val_supervised = 0
 
@@ -125,6 +126,7 @@ class SFTModule(LightningModule):
         self._micro_batches.append(MicroBatch(batch_idx, loss.detach(), batch["document_ids"]))
         self._supervised += batch.units
         self._tokens += batch.tokens
+        self._computed = self._computed.plus(batch.computed)
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -133,15 +135,17 @@ class SFTModule(LightningModule):
             scaler.unscale_(optimizer)  # Lightning leaves it to a fused optimiser's step, which follows clipping
         # Several ranks wait for one another anyway.
         loss = 0.0 if self._defers else sum(floats([batch.loss for batch in self._micro_batches]))
-        loss_sum, supervised, tokens = self.sum_over_ranks(loss, self._supervised, self._tokens)
+        loss_sum, supervised, tokens, *computed = self.sum_over_ranks(
+            loss, self._supervised, self._tokens, *self._computed
+        )
         # Lightning divides each loss by the number of micro-batches, and DDP the gradient by the number of ranks.
         self._gradient_scale = self.trainer.accumulate_grad_batches * self.trainer.world_size / max(1, supervised)
         self._step_loss = None if self._defers else loss_sum / max(1, supervised)
         self.step_lr = optimizer.param_groups[0]["lr"]
         self.tokens_seen += int(tokens)
-        self.supervised_seen += int(supervised)
+        self.computed = self.computed.plus(Computed(*computed))
         self._step_supervised = int(supervised)
-        self._supervised = self._tokens = 0
+        self._supervised, self._tokens, self._computed = 0, 0, Computed()
 
     @property
     def head_size(self) -> int:

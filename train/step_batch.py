@@ -6,6 +6,7 @@ where documents end come with the batch.
 
 from collections.abc import Mapping
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +21,20 @@ _NUMBERS = ("source", "sequence_ids")  # entries that the CPU reads, and that st
 _FEWEST_STARTS, _SHORTEST = 16, 128
 
 
+class Computed(NamedTuple):
+    """Tokens that pass through the model forward and backward, and those of them that pass through its head.
+
+    A token without a backward pass counts as a third.
+    """
+
+    tokens: float = 0.0
+    supervised: float = 0.0
+
+    def plus(self, other: "Computed", times: float = 1.0) -> "Computed":
+        """The sum with so many times the other numbers."""
+        return Computed(self.tokens + times * other.tokens, self.supervised + times * other.supervised)
+
+
 class StepBatch(dict[str, Tensor]):
     """A batch's tensors, and numbers about them.
 
@@ -30,6 +45,7 @@ class StepBatch(dict[str, Tensor]):
 
     tokens: int  # without padding
     units: int  # the tokens, turns or examples that the loss adds up
+    computed: "Computed"
     documents: Documents
     one_document_a_row: bool  # and padding after it
     halves: "tuple[StepBatch, StepBatch] | None" = None  # the first and the second sequences of all units, for KTO
@@ -39,7 +55,8 @@ class StepBatch(dict[str, Tensor]):
         moved = StepBatch(
             {name: value if name in _NUMBERS else to_device(value, device) for name, value in self.items()}
         )
-        moved.tokens, moved.units, moved.one_document_a_row = self.tokens, self.units, self.one_document_a_row
+        moved.tokens, moved.units, moved.computed = self.tokens, self.units, self.computed
+        moved.one_document_a_row = self.one_document_a_row
         moved.documents = self.documents._replace(starts=to_device(self.documents.starts, device))
         moved.halves = self.halves and (self.halves[0].to_device(device), self.halves[1].to_device(device))
         return moved
@@ -62,6 +79,7 @@ def prepare(batch: Batch, objective: Objective | None = None) -> StepBatch:
     prepared.documents = _documents(lengths)
     prepared.tokens = int((document_ids >= 0).sum())
     prepared.units = len(prepared["supervised_at"]) if count is None else count
+    prepared.computed = Computed(prepared.tokens, len(prepared["supervised_at"]))
     # Ids differ between neighbours only before a row's padding.
     changes = document_ids[:, 1:] != document_ids[:, :-1]
     prepared.one_document_a_row = not bool((changes & (document_ids[:, 1:] >= 0)).any())

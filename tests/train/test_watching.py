@@ -19,11 +19,13 @@ from train.callbacks.metrics_csv import COLUMNS
 from train.callbacks.samples import read_samples
 from train.callbacks.throughput import Throughput
 from train.callbacks.utilization import Utilization, measured_peak
+from train.objectives import SFT
 from train.report.advice import advice
 from train.report.facts import changed_settings
 from train.report.page import train_page, write_report
 from train.report.run_record import read_run
 from train.run import main
+from train.step_batch import Computed, prepare
 
 SETTINGS = [
     *TINY_RUN,
@@ -61,6 +63,20 @@ def test_the_utilization_is_the_operations_of_the_weights_over_the_peak(run: Pat
     supervised = (float(last["mfu"]) * 1e9 * seconds / 6 - tokens * blocks) / head  # solved for the one unknown
     assert 0 < supervised < tokens
     assert supervised == pytest.approx(round(supervised), rel=0.02)
+
+
+@pytest.mark.parametrize("weight", ["token", "turn", "example"])
+def test_the_utilization_counts_tokens_whatever_the_loss_counts(weight: str) -> None:
+    batch = {
+        "input_ids": torch.zeros(1, 6, dtype=torch.int64),
+        "labels": torch.tensor([[-100, 3, 4, -100, 5, -100]]),
+        "position_ids": torch.arange(6)[None],
+        "document_ids": torch.tensor([[0, 0, 0, 0, 0, -1]]),
+    }
+    prepared = prepare(batch, SFT(weight=weight))
+    assert prepared.computed == Computed(tokens=5, supervised=3)
+    assert prepared.units == {"token": 3, "turn": 2, "example": 1}[weight]
+    assert prepared.computed.plus(prepared.computed, 1 / 3) == pytest.approx((20 / 3, 4))
 
 
 def test_the_peak_memory_of_the_process_is_logged(run: Path) -> None:

@@ -29,7 +29,8 @@ class Utilization(Callback):
     It is the floating-point operations that the model needs a second, over the peak of matrix products that was
     measured on this machine with the run's precision. Counted are the products with weights: 6 operations for each
     weight and token (2 forward, 4 backward; 4 where an adapter trains over frozen weights), and of the head only where
-    it is computed, at supervised tokens. Attention's own products and recomputed activations are not counted.
+    it is computed, at supervised tokens. Tokens without a backward pass (of KTO's estimate of the divergence) count a
+    third. Attention's own products and recomputed activations are not counted.
     `peak_tflops` is the peak of one device, or `auto`: the most that was measured at
     the start of this and earlier runs, which `RESONANCE_HOME/cache/machine.json` keeps.
     """
@@ -55,7 +56,7 @@ class Utilization(Callback):
 
     def flops(self, module: SFTModule) -> float:
         """The operations since the start, up to a constant."""
-        return module.tokens_seen * self._per_token + module.supervised_seen * self._per_supervised
+        return module.computed.tokens * self._per_token + module.computed.supervised * self._per_supervised
 
 
 def utilization_of(trainer: Trainer) -> Utilization | None:
