@@ -99,18 +99,3 @@ test("a system prompt stays a conversation's own until another is chosen for it"
     parent_id: "a",
   });
 });
-
-test("what follows an answer that was lost with its server hangs on the stored one before", () => {
-  const turn = (id: string, parentId: string | null, more: Partial<Message>): Message => {
-    return { ...question, id, parentId, ...more };
-  };
-  const next = turn("next", "lost", { content: "And?" });
-  const thread = [
-    turn("q", null, { serverId: "q" }),
-    turn("a", "q", { role: "assistant", serverId: "a" }),
-    turn("q2", "a", { serverId: "q2" }),
-    turn("lost", "q2", { role: "assistant", serverId: "lost", status: "dropped" }),
-    next,
-  ].reduce(append, emptyThread);
-  expect(placeOf(thread, next, "").parent_id).toBe("a");
-});

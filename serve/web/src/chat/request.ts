@@ -97,11 +97,9 @@ export function wholeOf(
   ];
 }
 
-/** An answer that failed, or was lost with its server, was not stored; what follows it hangs on the one before. */
+/** An answer that failed was not stored; what follows it hangs on the one before. */
 function newestStored(thread: Thread, question: Message): string | null {
   const before = ancestry(thread, question.parentId);
-  const answer = before.findLast(
-    ({ role, serverId, status }) => role === "assistant" && serverId && status !== "dropped",
-  );
+  const answer = before.findLast((message) => message.role === "assistant" && message.serverId);
   return answer?.serverId ?? null;
 }
