@@ -21,6 +21,7 @@ MOST_OF_GPU = 1 / 32  # of its memory, for the logits, their float32 probabiliti
 MOST_POSITIONS = 8192  # more make products no faster
 BYTES = 10  # of each logit: bfloat16, and float32 before and after the softmax
 MULTIPLE = 64  # of the rows of the head's matrix in products
+SHAPES = 32  # on a CPU, products are of a multiple of so many positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,8 @@ def supervised_loss(
     """
     if supervised_at is None:
         supervised_at = (labels.flatten() != IGNORE).nonzero()[:, 0]
+    count = len(supervised_at)
+    supervised_at = rounded_up(supervised_at)  # (n,)
     targets = labels.flatten()[supervised_at]  # (n,)
     log_weights = None
     if candidates is not None:
@@ -131,12 +134,25 @@ def supervised_loss(
         new_rows = None if new_rows is None else new_rows[ids[known:] - len(head_weight)]
         head_weight = head_weight[ids[:known]]  # (K - new, C)
     scale = None if weights is None else weights.flatten()[supervised_at]  # (n,)
+    if count < len(targets):
+        scale = torch.ones(len(targets)) if scale is None else scale
+        scale[count:] = 0
     chunk = chunk or chunk_size(hidden.device, len(head_weight))
     total = _ChunkedCrossEntropy.apply(
         hidden.flatten(0, -2)[supervised_at], head_weight, new_rows, targets, log_weights, scale, label_smoothing, chunk
     )
     assert isinstance(total, Tensor)
-    return total, int(targets.numel())
+    return total, count
+
+
+def rounded_up(positions: Tensor) -> Tensor:
+    """Repeat the first position up to a multiple of SHAPES; (n,) int64. On a CPU alone, and nothing if there is none.
+
+    oneDNN keeps what it compiles for each shape of a product, so that with ever other numbers of positions the memory
+    of a long run would grow.
+    """
+    missing = -len(positions) % SHAPES
+    return torch.cat([positions, positions[:1].expand(missing)]) if positions.is_cpu and len(positions) else positions
 
 
 def chunk_size(device: torch.device, vocab_size: int) -> int:
@@ -181,7 +197,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             matrix = _padded(weight, new_rows, dtype)  # (P, C)
             if log_weights is not None:
                 log_weights = F.pad(log_weights, (0, len(matrix) - len(log_weights)))  # (P,)
-            buffer = hidden.new_empty(min(chunk, len(targets)), len(matrix), dtype=dtype)
+            buffer = _logits_buffer(matrix, min(chunk, len(targets)))
             for start in range(0, len(targets), chunk):
                 grad = part = None  # frees those of the chunk before
                 rows = hidden[start : start + chunk].to(dtype)
@@ -223,6 +239,22 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         # In place, since the head's gradient is as large as the head; a second backward pass raises an error for it.
         gradients = [None if gradient is None else gradient.mul_(grad) for gradient in ctx.saved_tensors]
         return *gradients, None, None, None, None, None
+
+
+_buffers: dict[torch.dtype, Tensor] = {}
+
+
+def _logits_buffer(matrix: Tensor, rows: int) -> Tensor:
+    """Memory for the logits of `rows` positions by a matrix (P, C): (rows, P). On a CPU the same in all steps.
+
+    Freed after each step, memory of this size would soon have smaller tensors in it, and be asked for anew.
+    """
+    size = rows * len(matrix)
+    if not matrix.is_cpu:
+        return matrix.new_empty(rows, len(matrix))
+    if matrix.dtype not in _buffers or _buffers[matrix.dtype].numel() < size:
+        _buffers[matrix.dtype] = matrix.new_empty(size)
+    return _buffers[matrix.dtype][:size].view(rows, len(matrix))
 
 
 def _padded(weight: Tensor, new_rows: Tensor | None, dtype: torch.dtype) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from train.losses import IGNORE, chunk_size
+from train.losses import IGNORE, chunk_size, rounded_up
 
 
 def sequence_log_probs(
@@ -30,11 +30,10 @@ def sequence_log_probs(
     flat = labels.flatten()
     if supervised_at is None:
         supervised_at = (flat != IGNORE).nonzero()[:, 0]
-    chunk = chunk or chunk_size(hidden.device, len(head_weight))
-    of_tokens = _ChunkedLogProbs.apply(
-        hidden.flatten(0, -2)[supervised_at], head_weight, flat[supervised_at], chunk
-    )  # (n,)
+    chunk, at = chunk or chunk_size(hidden.device, len(head_weight)), rounded_up(supervised_at)
+    of_tokens = _ChunkedLogProbs.apply(hidden.flatten(0, -2)[at], head_weight, flat[at], chunk)
     assert isinstance(of_tokens, Tensor)
+    of_tokens = of_tokens[: len(supervised_at)]  # (n,)
     spread = torch.zeros(len(flat), device=labels.device).index_copy(0, supervised_at, of_tokens)  # (B T,)
     return spread.view(labels.shape).sum(1)
 

@@ -1,5 +1,6 @@
 """The chunked loss equals the plain one, and all supervised tokens of a step have the same weight."""
 
+import ctypes
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,47 @@ def test_loss_and_gradients_are_those_of_plain_cross_entropy(chunk: int, autocas
     tolerance = {"rtol": 0.03, "atol": 0.05} if autocast else {"rtol": 1e-5, "atol": 1e-5}
     for ours, theirs in zip(values[1], values[0], strict=True):
         torch.testing.assert_close(ours, theirs, **tolerance)
+
+
+class HeapStatistics(ctypes.Structure):
+    """What glibc's mallinfo2(3) returns, in bytes."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in [
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        ]
+    )
+    hblkhd: int
+    uordblks: int
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="the C library does not count its memory")
+def test_batches_of_ever_other_numbers_of_supervised_tokens_do_not_fill_the_memory() -> None:
+    library, weight = ctypes.CDLL(None), torch.randn(4096, 64, requires_grad=True)
+    library.mallinfo2.restype = HeapStatistics
+
+    def bytes_in_use_after(counts: range) -> int:
+        for count in counts:
+            labels = torch.full((1, 512), IGNORE)
+            labels[0, :count] = 1
+            with torch.autocast("cpu", torch.bfloat16):
+                supervised_loss(torch.randn(1, 512, 64, requires_grad=True), weight, labels)[0].backward()
+            weight.grad = None
+        statistics: HeapStatistics = library.mallinfo2()
+        return statistics.uordblks + statistics.hblkhd
+
+    before = bytes_in_use_after(range(1, 513, 8))
+    assert bytes_in_use_after(range(2, 513, 2)) < before + 20e6  # 287 MB where each number had compiled products
 
 
 def test_a_second_backward_pass_is_refused_since_the_first_used_the_gradients_up() -> None:
