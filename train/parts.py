@@ -19,10 +19,10 @@ from train.checkpointing import SavedState
 from train.config_checks import check_streaming
 from train.cpu_kernels import use_kernels
 from train.flash_attention import use_flash_attention
-from train.losses import SampledSoftmax
 from train.model_init import InitialModel, init_model
 from train.objectives import DPO, SFT, Objective, objective_of
 from train.preference_module import PreferenceModule
+from train.sampled_softmax import SampledSoftmax
 from train.sft_module import SFTModule
 
 

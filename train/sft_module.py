@@ -20,10 +20,11 @@ from resonance.model import GPT2
 from train.checkpointing import check_same_adapter
 from train.ema import WeightAverage
 from train.fsdp import whole_model
-from train.losses import Candidates, SampledSoftmax, supervised_loss
+from train.losses import supervised_loss
 from train.neftune import noisy_embeddings
 from train.non_finite import MicroBatch, check_step, check_validation, check_weights
 from train.objectives import SFT, Objective
+from train.sampled_softmax import Candidates, SampledSoftmax
 from train.step_batch import Batch, Computed, StepBatch, prepare
 from train.step_record import StepRecord, StepRecords, floats
 

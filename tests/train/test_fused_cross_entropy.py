@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from resonance.engine.kernels import cross_entropy
-from train.losses import Candidates, supervised_loss
+from train.losses import supervised_loss
+from train.sampled_softmax import Candidates
 
 
 @pytest.fixture(autouse=True)

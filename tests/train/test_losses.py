@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 
 from resonance.engine.kernels import cross_entropy
 from resonance.model import GPT2, GPT2Config
-from train.losses import IGNORE, Candidates, SampledSoftmax, chunk_for, supervised_loss
+from train.losses import IGNORE, chunk_for, supervised_loss
+from train.sampled_softmax import Candidates, SampledSoftmax
 from train.sft_module import SFTModule
 
 TINY = GPT2Config(vocab_size=61, context_length=16, n_layer=1, n_head=2, n_embd=8, dropout=0.0)

@@ -8,8 +8,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "document_attention.h"
 #include "gemm_amx.h"
+#include "product.h"
 
 namespace resonance {
 
