@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
@@ -124,5 +123,12 @@ def _prompt_start(example: Example) -> str:
 
 
 def _first(positions: Iterable[str], count: int) -> str:
-    more = count - SHOWN_ROWS
-    return ", ".join(islice(positions, SHOWN_ROWS)) + (f" and {more:,} more" if more > 0 else "")
+    shown: list[str] = []
+    taken = 0
+    for position in positions:  # an upsampled example's copies are one row of one file
+        if position not in shown:
+            if len(shown) == SHOWN_ROWS:
+                break
+            shown.append(position)
+        taken += 1
+    return ", ".join(shown) + (f" and {count - taken:,} more" if count > taken else "")

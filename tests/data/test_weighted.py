@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from data import DataError
+from data.duplicates import describe, find_duplicates
 from data.example import Example, Splits
 from data.mixture import WeightedSource
 from data.module import SFTDataModule
@@ -90,6 +91,15 @@ def test_validation_batches_are_of_one_source_each_and_whole(tmp_path: Path, cac
         assert seen == {0: 2, 1: 2}
         assert data.report.train.used == 90
         assert not data.report.duplicates
+
+
+def test_the_report_on_leakage_names_an_upsampled_example_once() -> None:
+    leaked = Example((Message("user", "How many?"), Message("assistant", "4")), row=84)
+    other = Example((Message("user", "Which?"), Message("assistant", "5")), row=7)
+    splits = Splits([leaked, other, leaked, leaked], [leaked], [])
+    (sentence,) = describe(find_duplicates(splits), splits.train)
+    assert sentence.startswith("3 training examples ask what validation asks")
+    assert sentence.count("row 84") == 1
 
 
 @pytest.mark.parametrize(
