@@ -45,7 +45,7 @@ onUnreachable(() => void queryClient.invalidateQueries({ queryKey: ["health"] })
 /** How often a page that is seen looks whether the server is there (ms). */
 const HEALTH_PAUSE = 2_000;
 
-/** The server's state. "down" also stands for a server that does not answer at all. */
+/** The server's state. One that does not answer at all is "down", and otherwise what it was. */
 export async function fetchHealth(): Promise<Health> {
   try {
     const response = await fetch("/health");
@@ -54,7 +54,7 @@ export async function fetchHealth(): Promise<Health> {
   } catch {
     // No answer, or not ours.
   }
-  return { status: "down" };
+  return { ...queryClient.getQueryData<Health>(["health"]), status: "down" };
 }
 
 export function useHealth() {

@@ -106,6 +106,20 @@ test("after a reload a refused question is where it was, and a cut answer keeps 
   ]);
 });
 
+test("a cut answer that was stored with the question below it is shown once, above that", () => {
+  const cut = { role: "assistant" as const, status: "dropped" as const, content: "text 1" };
+  let here = mergeThread(emptyThread, stored({}));
+  here = append(here, message({ id: "cut", serverId: "lost", parentId: "s0", ...cut }));
+  keep("c", here, here.byId.cut as Message);
+  here = append(here, message({ id: "next", serverId: "s2", parentId: "cut", content: "text 2" }));
+  const now = stored({}, {}, {}, {});
+  const merged = mergeThread(here, now);
+  expect(pathOf(merged)).toEqual(["s0", "cut", "next", "s3"]);
+  expect(merged.byId.cut).toMatchObject({ serverId: "s1", status: "done" });
+  const reloaded = restoreKept(mergeThread(emptyThread, now), keptOf("c"));
+  expect(reloaded.order).toEqual(["s0", "s1", "s2", "s3"]);
+});
+
 test("a conversation that is in this browser alone is listed, and forgotten when it is deleted", () => {
   const waiting = { role: "assistant" as const, parentId: "q", status: "waiting" as const };
   const here = append(append(emptyThread, message({})), message({ id: "a", ...waiting }));

@@ -42,19 +42,25 @@ export function mergeThread(
   return { byId, order, chosen: chosenIn({ byId, order, chosen: {} }, shown) };
 }
 
-/** The question of the page that has not heard under which id the server has it. */
+/**
+ * The message of the page that has not heard under which id the server has it: a question, or an answer
+ * that was cut off and sent with the next question.
+ */
 function twinOf(
   shown: Thread,
   stored: Message,
   parentId: string | null,
   taken: Readonly<Record<string, Message>>,
 ): string | undefined {
-  if (stored.role !== "user") return undefined;
   return childrenOf(shown, parentId).find((id) => {
-    const message = shown.byId[id];
-    return !message?.serverId && message?.content === stored.content && !taken[id];
+    const message = shown.byId[id] as Message;
+    const unnamed = stored.role === "user" ? !message.serverId : message.status === "dropped";
+    return unnamed && isSame(message, stored) && !taken[id];
   });
 }
+
+const isSame = (one: Message, other: Message) =>
+  one.role === other.role && one.content === other.content;
 
 /** The branches that were chosen; where the newest one was shown, a newer one takes its place. */
 function chosenIn(thread: Thread, before: Thread): Thread["chosen"] {
@@ -95,8 +101,8 @@ export function restoreKept(thread: Thread, kept: Message[], answering = false):
 const isUnnamed = ({ status, serverId }: Message) => status === "streaming" && !serverId;
 
 function sameAs(thread: Thread, message: Message, place: string | null): string | undefined {
-  if (message.role !== "user") return undefined;
-  return childrenOf(thread, place).find((id) => thread.byId[id]?.content === message.content);
+  if (message.role !== "user" && message.status !== "dropped") return undefined;
+  return childrenOf(thread, place).find((id) => isSame(thread.byId[id] as Message, message));
 }
 
 function hang(thread: Thread, message: Message, parentId: string | null): Thread {

@@ -99,3 +99,19 @@ test("a system prompt stays a conversation's own until another is chosen for it"
     parent_id: "a",
   });
 });
+
+test("what had come of an answer that was lost with its server is stored with the next question", () => {
+  const turn = (id: string, parentId: string | null, more: Partial<Message> = {}): Message => {
+    return { ...question, id, parentId, serverId: id, ...more };
+  };
+  const lost = turn("lost", "q", { role: "assistant", content: "So f", status: "dropped" });
+  const next = turn("next", "lost", { content: "And?", serverId: undefined });
+  const thread = [turn("q", null), lost, next].reduce(append, emptyThread);
+  expect(placeOf(thread, next, "")).toEqual({
+    messages: [
+      { role: "assistant", content: "So f" },
+      { role: "user", content: "And?" },
+    ],
+    parent_id: "q",
+  });
+});

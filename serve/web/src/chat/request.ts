@@ -77,9 +77,11 @@ export function placeOf(
   }
   const messages: ChatRequest["messages"] = [];
   if (wanted !== above) messages.push({ role: "system", content: wanted });
+  const { stored, lost } = newestStored(thread, question);
+  if (lost) messages.push({ role: "assistant", content: lost.content });
   messages.push({ role: "user", content: question.content });
   if (beginning !== undefined) messages.push(begun);
-  return { messages, parent_id: newestStored(thread, question) };
+  return { messages, parent_id: stored?.serverId ?? null };
 }
 
 /** All messages up to a question, for a server that keeps none of them. */
@@ -97,9 +99,14 @@ export function wholeOf(
   ];
 }
 
-/** An answer that failed was not stored; what follows it hangs on the one before. */
-function newestStored(thread: Thread, question: Message): string | null {
+/**
+ * The newest message above a question that the server has, and the answer to it that was lost with its
+ * server, if one was: what had come of that is sent with the question. An answer that failed was not
+ * stored; what follows it hangs on the one before.
+ */
+function newestStored(thread: Thread, question: Message): { stored?: Message; lost?: Message } {
   const before = ancestry(thread, question.parentId);
   const answer = before.findLast((message) => message.role === "assistant" && message.serverId);
-  return answer?.serverId ?? null;
+  if (answer?.status !== "dropped") return { stored: answer };
+  return { stored: thread.byId[answer.parentId ?? ""], lost: answer };
 }
