@@ -104,6 +104,7 @@ def test_a_killed_server_costs_nothing_of_what_had_come_and_what_is_sent_meanwhi
     expect(page.get_by_role("button", name="Continue")).to_be_visible()
     begun = text_of(page)
     for each, text in ((page, "Held in an old one"), (idle, "Held in a new one")):
+        expect(each.get_by_role("button", name="Search: Auto")).to_be_visible()
         send(each, text)
         expect(each.get_by_text("Held back", exact=False)).to_be_visible()
         expect(each.locator("[data-sonner-toast]")).to_have_count(0)
@@ -112,8 +113,17 @@ def test_a_killed_server_costs_nothing_of_what_had_come_and_what_is_sent_meanwhi
         expect(each.get_by_text("Held back", exact=False)).to_have_count(0)
     wait_for_answer(idle)
     assert stored(idle, server)[0]["content"] == "Held in a new one"
+    expect(answers(page).last.locator(".prose-calm")).to_contain_text(re.compile(r".{40}", re.DOTALL))
+    page.get_by_role("button", name="Stop").click()
     wait_for_answer(page)
+    turns = stored(page, server)
+    assert [turn["role"] for turn in turns] == ["user", "assistant"] * 2
+    assert [turn["parent_id"] for turn in turns] == [None, *(turn["id"] for turn in turns[:-1])]
+    server.kill()
+    server.start()
     page.reload()
     expect(answers(page)).to_have_count(2)
+    expect(page.get_by_role("log")).to_contain_text("Held in an old one")
+    expect(page.get_by_text(re.compile(r"\d of \d"))).to_have_count(0)
     assert answers(page).first.locator(".prose-calm").inner_text().strip() == begun
     assert seconds < 3, seconds
