@@ -125,5 +125,5 @@ def test_a_killed_server_costs_nothing_of_what_had_come_and_what_is_sent_meanwhi
     expect(answers(page)).to_have_count(2)
     expect(page.get_by_role("log")).to_contain_text("Held in an old one")
     expect(page.get_by_text(re.compile(r"\d of \d"))).to_have_count(0)
-    assert answers(page).first.locator(".prose-calm").inner_text().strip() == begun
+    expect(answers(page).first.locator(".prose-calm")).to_have_text(begun)
     assert seconds < 3, seconds
