@@ -23,9 +23,6 @@ def use_kernels(model: GPT2) -> None:
     Names of parameters and of the state stay as they are.
     """
     pack_linears(model)
-    if model.head is None:
-        embedding = model.token_embedding
-        embedding.forward = _TiedEmbedding(embedding)  # pyright: ignore[reportAttributeAccessIssue]  # it is a callable
     for block in model.blocks:
         assert isinstance(block, TransformerBlock)
         for norm in (block.norm1, block.norm2):
@@ -67,19 +64,6 @@ def describe_attention(model: GPT2, device: torch.device, precision: str) -> str
             reason = str(error)
     by = "by the C++ kernel" if reason is None else f"by torch's operators ({reason})"
     return f"attention: document by document, {by}"
-
-
-class _TiedEmbedding:
-    """An embedding whose weights have the head's dense gradient, to which it adds the few rows of its tokens.
-
-    The module's own `sparse` stays False: DDP would take it to mean that the sum is sparse.
-    """
-
-    def __init__(self, embedding: nn.Embedding) -> None:
-        self._embedding = embedding
-
-    def __call__(self, input_ids: Tensor) -> Tensor:
-        return F.embedding(input_ids, self._embedding.weight, sparse=True)
 
 
 class _LayerNorm:
